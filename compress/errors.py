@@ -1,0 +1,114 @@
+"""Every error that a user can cause, and the exit code that it ends with.
+
+    CompressError                    1
+    +-- UsageError                   2   an option, a name or a value that cannot be used
+    |   +-- UnknownName              2   a name that is not in a registry; the nearest is offered
+    |   +-- RunFolderError           2   a run folder that holds something else
+    +-- InputError                   2   a file that cannot be used
+    |   +-- CheckpointError          2   not a checkpoint, damaged, or of no known architecture
+    |   |   +-- UnsafeFile           2   a file that would have to execute something to be read
+    |   +-- DataError                2   a data set that is missing, damaged or inconsistent
+    |   +-- ModelFileError           2   an ONNX file (or another artefact) that cannot be loaded
+    +-- TeacherError                 2   a teacher that is no better than chance
+    +-- NoStudentFits                1   no candidate keeps the budget; names the nearest
+    +-- ParityError                  1   an exported file that is not the model
+    +-- BudgetMissed                 1   the shipped file does not keep the budget
+    +-- TrainingDiverged             1   a loss became infinite
+    +-- Inconclusive                 3   measured, but not decided
+    +-- NothingMeasured              4   no measurement could be made
+
+A message says what was wrong, the value found, and what to do about it.
+"""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Iterable
+
+
+class CompressError(Exception):
+    """Base of the tree; ``exit_code`` is what the command line ends with."""
+
+    exit_code = 1
+
+
+class UsageError(CompressError):
+    """An option, a name or a value that cannot be used."""
+
+    exit_code = 2
+
+
+class UnknownName(UsageError):
+    """A name that is not in a registry.
+
+    Args:
+        kind: what the name should have been ("recipe", "model").
+        name: what was given.
+        known: the names that there are.
+    """
+
+    def __init__(self, kind: str, name: str, known: Iterable[str]) -> None:
+        names = sorted(known)
+        near = difflib.get_close_matches(name.lower(), names, n=1, cutoff=0.5)
+        hint = f" Did you mean '{near[0]}'?" if near else ""
+        super().__init__(f"There is no {kind} '{name}'.{hint} Known: {', '.join(names)}.")
+
+
+class RunFolderError(UsageError):
+    """A run folder that holds something else than what was asked for."""
+
+
+class InputError(CompressError):
+    """A file that cannot be used."""
+
+    exit_code = 2
+
+
+class CheckpointError(InputError):
+    """Not a checkpoint, damaged, or of no known architecture."""
+
+
+class UnsafeFile(CheckpointError):
+    """A file that would have to execute something to be read."""
+
+
+class DataError(InputError):
+    """A data set that is missing, damaged or inconsistent."""
+
+
+class ModelFileError(InputError):
+    """An ONNX file (or another artefact) that cannot be loaded."""
+
+
+class TeacherError(CompressError):
+    """A teacher that is no better than chance on the data."""
+
+    exit_code = 2
+
+
+class NoStudentFits(CompressError):
+    """No candidate keeps the budget; the message names the nearest."""
+
+
+class ParityError(CompressError):
+    """An exported file that is not the same function as the model."""
+
+
+class BudgetMissed(CompressError):
+    """The file that was to ship does not keep the budget."""
+
+
+class TrainingDiverged(CompressError):
+    """A loss became infinite or not a number."""
+
+
+class Inconclusive(CompressError):
+    """Measured, but not decided."""
+
+    exit_code = 3
+
+
+class NothingMeasured(CompressError):
+    """No measurement could be made."""
+
+    exit_code = 4

@@ -1,0 +1,241 @@
+"""What a network is, what a budget is, where it is to run. Standard library only."""
+
+from __future__ import annotations
+
+import math
+import re
+from dataclasses import asdict, dataclass, replace
+from typing import Any, Self
+
+from compress.errors import UsageError
+
+ARCHITECTURES = ("wrn", "resnet")
+
+# How a residual branch is bypassed where the shape changes. None of these but "conv" shows in the
+# weights' shapes, so an imported checkpoint may have to be evaluated to tell them apart.
+SHORTCUTS = {
+    # WRN: the 1x1 convolution reads the activated input (Zagoruyko's code) or the raw input.
+    "wrn": ("preactivation", "input"),
+    # ResNet: option A pads zero channels at the end, or at both ends; option B is a 1x1
+    # convolution with batch normalisation (He et al. 2015, section 3.3).
+    "resnet": ("pad", "pad-both", "conv"),
+}
+
+
+@dataclass(frozen=True)
+class ModelSpec:
+    """One architecture, completely.
+
+    Attributes:
+        arch: "wrn" (wide residual network, pre-activation) or "resnet" (He et al.'s for CIFAR).
+        depth: 6n+4 for a WRN, 6n+2 for a ResNet, n >= 1.
+        width: the multiplier m on 16, 32, 64 filters; may be fractional.
+        num_classes: outputs.
+        input_shape: channels, height, width of an image.
+        shortcut: one of SHORTCUTS[arch]; empty means the first.
+        stem_channels: filters of the first convolution; 0 means 16 (WRN) or 16m (ResNet).
+        stride_conv: which of a block's two 3x3 convolutions has the stride, 1 or 2.
+        conv_bias: whether the convolutions have a bias.
+        dropout: probability between the two convolutions of a WRN block, in training only.
+    """
+
+    arch: str
+    depth: int
+    width: float = 1.0
+    num_classes: int = 10
+    input_shape: tuple[int, int, int] = (3, 32, 32)
+    shortcut: str = ""
+    stem_channels: int = 0
+    stride_conv: int = 1
+    conv_bias: bool = False
+    dropout: float = 0.0
+
+    def __post_init__(self) -> None:
+        faults = []
+        if self.arch not in ARCHITECTURES:
+            faults.append(f"arch is '{self.arch}', known are {', '.join(ARCHITECTURES)}")
+        else:
+            rest = {"wrn": 4, "resnet": 2}[self.arch]
+            if self.depth < 6 + rest or (self.depth - rest) % 6:
+                near = max(6 + rest, round((self.depth - rest) / 6) * 6 + rest)
+                faults.append(f"depth is {self.depth}, not 6n+{rest}; the nearest is {near}")
+            if not self.shortcut:
+                object.__setattr__(self, "shortcut", SHORTCUTS[self.arch][0])
+            elif self.shortcut not in SHORTCUTS[self.arch]:
+                known = ", ".join(SHORTCUTS[self.arch])
+                faults.append(f"shortcut is '{self.shortcut}', known for {self.arch}: {known}")
+        if not (math.isfinite(self.width) and self.width > 0 and round(16 * self.width) >= 1):
+            faults.append(f"width is {self.width}, it must be positive")
+        elif not self.stem_channels:
+            stem = 16 if self.arch == "wrn" else round(16 * self.width)
+            object.__setattr__(self, "stem_channels", stem)
+        if self.num_classes < 2:
+            faults.append(f"num_classes is {self.num_classes}, it must be 2 or more")
+        if len(self.input_shape) != 3 or min(self.input_shape) < 1:
+            faults.append(f"input_shape is {self.input_shape}, not (channels, height, width)")
+        elif min(self.input_shape[1:]) < 8:
+            faults.append(f"input_shape is {self.input_shape}, images must be 8x8 or larger")
+        if self.stride_conv not in (1, 2):
+            faults.append(f"stride_conv is {self.stride_conv}, it must be 1 or 2")
+        if not 0 <= self.dropout < 1:
+            faults.append(f"dropout is {self.dropout}, it must be in [0, 1)")
+        if faults:
+            raise UsageError("This is no network: " + "; ".join(faults) + ".")
+
+    @property
+    def name(self) -> str:
+        """'wrn-10-4', 'resnet-20', 'resnet-20-b' (option B), 'resnet-8x4' (four times wider)."""
+        if self.arch == "wrn":
+            return f"wrn-{self.depth}-{self.width:g}"
+        wide = "" if self.width == 1 else f"x{self.width:g}"
+        return f"resnet-{self.depth}{wide}" + ("-b" if self.shortcut == "conv" else "")
+
+    @property
+    def blocks_per_stage(self) -> int:
+        """n of depth = 6n+4 or 6n+2."""
+        return (self.depth - 2) // 6
+
+    @property
+    def stage_channels(self) -> tuple[int, int, int]:
+        """Filters of the three stages: 16m, 32m, 64m."""
+        return (round(16 * self.width), round(32 * self.width), round(64 * self.width))
+
+    @classmethod
+    def parse(cls, name: str, **fields: Any) -> Self:
+        """'wrn-10-4', 'WRN_10_4', 'wrn10-4', 'resnet20', 'resnet-20-b', 'resnet8x4' -> a spec.
+
+        Raises:
+            UsageError: the name is of no known form, or the network does not exist.
+        """
+        text = name.strip().lower().replace("_", "-")
+        wrn = re.fullmatch(r"(?:wrn|wideresnet|wide-resnet)-?(\d+)-(\d+(?:\.\d+)?)", text)
+        if wrn:
+            return cls(arch="wrn", depth=int(wrn[1]), width=float(wrn[2]), **fields)
+        resnet = re.fullmatch(r"resnet-?(\d+)(?:x(\d+(?:\.\d+)?))?(?:-?([ab]))?", text)
+        if resnet:
+            width = float(resnet[2] or 1)
+            if resnet[3] == "b":
+                fields.setdefault("shortcut", "conv")
+            return cls(arch="resnet", depth=int(resnet[1]), width=width, **fields)
+        raise UsageError(
+            f"'{name}' names no network. Write wrn-DEPTH-WIDTH (wrn-10-4), resnet-DEPTH "
+            "(resnet-20) or resnet-DEPTH-b for 1x1-convolution shortcuts."
+        )
+
+    def with_(self, **changes: Any) -> Self:
+        """A copy with some fields changed; a changed width resets what follows from it."""
+        if "width" in changes:
+            changes.setdefault("stem_channels", 0)
+        return replace(self, **changes)
+
+    def to_dict(self) -> dict[str, Any]:
+        """Plain values for JSON; ``from_dict`` reads them back."""
+        return asdict(self) | {"input_shape": list(self.input_shape)}
+
+    @classmethod
+    def from_dict(cls, values: dict[str, Any]) -> Self:
+        """The inverse of ``to_dict``.
+
+        Raises:
+            UsageError: fields are missing, unknown or impossible.
+        """
+        try:
+            shape = tuple(int(size) for size in values["input_shape"])
+            return cls(**(values | {"input_shape": shape}))
+        except (KeyError, TypeError, ValueError) as error:
+            raise UsageError(f"This is no description of a network: {error}.") from error
+
+
+@dataclass(frozen=True)
+class Normalization:
+    """Per-channel mean and standard deviation, of pixels scaled to [0, 1]."""
+
+    mean: tuple[float, ...]
+    std: tuple[float, ...]
+
+    def __post_init__(self) -> None:
+        if len(self.mean) != len(self.std) or not self.mean:
+            raise UsageError(
+                f"A normalisation needs as many means as standard deviations, one a channel; "
+                f"found {len(self.mean)} and {len(self.std)}."
+            )
+        if not all(map(math.isfinite, self.mean + self.std)) or min(self.std) <= 0:
+            raise UsageError(
+                f"A normalisation needs finite means and positive standard deviations; "
+                f"found mean {self.mean}, std {self.std}."
+            )
+
+    @classmethod
+    def parse(cls, text: str) -> Self:
+        """'0.5,0.5,0.5/0.2,0.2,0.2' -> means before the slash, deviations after it.
+
+        Raises:
+            UsageError: the text has another form.
+        """
+        try:
+            mean, std = (tuple(float(v) for v in part.split(",")) for part in text.split("/"))
+        except ValueError as error:
+            raise UsageError(
+                f"'{text}' is no normalisation. Write MEAN,MEAN,MEAN/STD,STD,STD, "
+                "for pixels scaled to [0, 1], or a known name."
+            ) from error
+        return cls(mean, std)
+
+    def to_dict(self) -> dict[str, list[float]]:
+        """Plain values for JSON."""
+        return {"mean": list(self.mean), "std": list(self.std)}
+
+
+@dataclass(frozen=True)
+class Target:
+    """Where the student is to run."""
+
+    runtime: str = "onnxruntime"
+    device: str = "cpu"
+    precision: str = "fp32"
+    threads: int = 1
+
+
+@dataclass(frozen=True)
+class Budget:
+    """What the student may cost. At least one of the three limits is given.
+
+    Attributes:
+        latency_s: at ``percentile`` of calls with ``batch`` images.
+        size_bytes: of the file that ships.
+        speedup: at least so many times faster than the teacher, measured on the same target.
+        batch: images in one call.
+        percentile: 50 judges the median, 90 the 90th percentile.
+    """
+
+    latency_s: float | None = None
+    size_bytes: float | None = None
+    speedup: float | None = None
+    batch: int = 1
+    percentile: float = 50.0
+    target: Target = Target()
+
+    def __post_init__(self) -> None:
+        faults = []
+        for option, value in (
+            ("--budget-ms", self.latency_s),
+            ("--budget-mb", self.size_bytes),
+            ("--speedup", self.speedup),
+        ):
+            if value is not None and not (math.isfinite(value) and value > 0):
+                shown = value * 1e3 if option == "--budget-ms" else value
+                shown = value / 1e6 if option == "--budget-mb" else shown
+                faults.append(f"{option} is {shown:g}, it must be a positive number")
+        if self.batch < 1:
+            faults.append(f"--batch is {self.batch}, it must be 1 or more")
+        if not 0 < self.percentile < 100:
+            faults.append(f"--percentile is {self.percentile:g}, it must be between 0 and 100")
+        if self.target.threads < 1:
+            faults.append(f"--threads is {self.target.threads}, it must be 1 or more")
+        if faults:
+            raise UsageError("This is no budget: " + "; ".join(faults) + ".")
+        if self.latency_s is None and self.size_bytes is None and self.speedup is None:
+            raise UsageError(
+                "No budget was given: use --budget-ms, --budget-mb or --speedup "
+                "(any of them together)."
+            )
