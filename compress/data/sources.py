@@ -45,6 +45,8 @@ FASHION_CLASSES = (
     "Ankle boot",
 )
 
+TORCHVISION_NAMES = ("cifar10", "cifar100", "fashion-mnist")
+
 # What the data sets' users take: of the training images, pixels scaled to [0, 1], unpadded.
 NORMALIZATIONS = {
     "cifar10": Normalization((0.4914, 0.4822, 0.4465), (0.2470, 0.2435, 0.2616)),
@@ -79,7 +81,7 @@ class RawData:
         test_images: uint8 [m, c, h, w].
         test_labels: int64 [m].
         class_names: one a class.
-        normalization: the data set's own; None where it is to be computed.
+        normalization: the data set's own, or that of the training images.
         flip: whether a mirrored image is still one of its class.
         source: where the images were read from, for people.
     """
@@ -90,7 +92,7 @@ class RawData:
     test_images: Tensor
     test_labels: Tensor
     class_names: tuple[str, ...]
-    normalization: Normalization | None
+    normalization: Normalization
     flip: bool
     source: str
 
@@ -101,31 +103,22 @@ def default_root() -> Path:
     return (Path(cache) if cache else Path.home() / ".cache") / "compress" / "datasets"
 
 
-def read_path(path: Path, *, image_size: int | None = None) -> RawData:
-    """Reads what is at ``path``: an .npz file, idx files, CIFAR's batches, or class folders.
+def measure_normalization(images: Tensor) -> Normalization:
+    """Mean and standard deviation of each channel of uint8 [n, c, h, w], scaled to [0, 1].
 
-    Args:
-        path: a file or a folder.
-        image_size: makes the images of class folders this many pixels high and wide.
-
-    Raises:
-        DataError: nothing is there, or what is there is no data set or a damaged one.
+    They are worked out from the 256 counts, so that neither the order of the images nor the
+    number of threads changes them. A channel of one colour gets the deviation of one grey level.
     """
-    if not path.exists():
-        raise DataError(
-            f"There is no data at {path}. Give a known name ({', '.join(TORCHVISION_READERS)}), "
-            "an .npz file or a folder of class folders."
-        )
-    if path.is_file():
-        return read_npz(path)
-    if _find_idx_files(path):
-        return read_idx(path)
-    for name, folder in (("cifar10", "cifar-10-batches-py"), ("cifar100", "cifar-100-python")):
-        if (path / folder).is_dir():
-            return read_torchvision(name, path, download=False)
-        if path.name == folder:
-            return read_torchvision(name, path.parent, download=False)
-    return read_folder(path, image_size=image_size)
+    levels = torch.arange(256, dtype=torch.float64) / 255
+    means, deviations = [], []
+    for channel in range(images.shape[1]):
+        counts = torch.bincount(images[:, channel].flatten(), minlength=256).double()
+        share = counts / counts.sum()
+        mean = float((share * levels).sum())
+        variance = float((share * (levels - mean) ** 2).sum())
+        means.append(round(mean, 6))
+        deviations.append(round(max(math.sqrt(variance), 1 / 255), 6))
+    return Normalization(tuple(means), tuple(deviations))
 
 
 # --- Known data sets -----------------------------------------------------------------------------
@@ -144,9 +137,12 @@ def read_torchvision(name: str, root: Path | None = None, *, download: bool = Tr
         UnknownName: there is no such data set.
         DataError: it is not there and cannot be fetched, or is damaged.
     """
-    if name not in TORCHVISION_READERS:
-        raise UnknownName("data set", name, TORCHVISION_READERS)
-    return TORCHVISION_READERS[name](root or default_root(), download)
+    if name not in TORCHVISION_NAMES:
+        raise UnknownName("data set", name, TORCHVISION_NAMES)
+    folder = root or default_root()
+    if name == "fashion-mnist":
+        return _read_fashion(folder, download)
+    return _read_cifar(name, folder, download)
 
 
 def _read_cifar(name: str, root: Path, download: bool) -> RawData:
@@ -197,13 +193,6 @@ def _as_fashion(raw: RawData) -> RawData:
         class_names=FASHION_CLASSES,
         normalization=NORMALIZATIONS["fashion-mnist"],
     )
-
-
-TORCHVISION_READERS: dict[str, Callable[[Path, bool], RawData]] = {
-    "cifar10": lambda root, download: _read_cifar("cifar10", root, download),
-    "cifar100": lambda root, download: _read_cifar("cifar100", root, download),
-    "fashion-mnist": _read_fashion,
-}
 
 
 def _torchvision_or_explain(
@@ -428,7 +417,7 @@ def _from_arrays(
     *,
     class_names: NDArray[Any] | None,
 ) -> RawData:
-    """``RawData`` of checked arrays; the normalisation is left to be computed."""
+    """``RawData`` of checked arrays."""
     count = int(arrays["y_train"].max()) + 1
     names = tuple(map(str, range(count)))
     if class_names is not None:
@@ -438,14 +427,15 @@ def _from_arrays(
                 f"{class_names.shape}, not {count} strings."
             )
         names = tuple(map(str, class_names))
+    train_images = _nchw(arrays["x_train"])
     return RawData(
         name=name,
-        train_images=_nchw(arrays["x_train"]),
+        train_images=train_images,
         train_labels=torch.from_numpy(arrays["y_train"].copy()),
         test_images=_nchw(arrays["x_test"]),
         test_labels=torch.from_numpy(arrays["y_test"].copy()),
         class_names=names,
-        normalization=None,
+        normalization=measure_normalization(train_images),
         flip=True,
         source=source,
     )
@@ -462,6 +452,8 @@ def _nchw(images: NDArray[np.uint8]) -> Tensor:
 def read_folder(path: Path, *, image_size: int | None = None) -> RawData:
     """Images in one folder a class, under train/ and val/ (or test/), or straight under ``path``.
 
+    A folder with the idx files of the MNIST family or with CIFAR's batches is read as what it is.
+
     Without val/ or test/, a fifth of each class, always the same images, is the test set. With
     both, test/ is the test set and val/ joins the training images. Grey images stay so if all
     are; otherwise all become RGB. Classes are numbered in the order of their names.
@@ -477,6 +469,13 @@ def read_folder(path: Path, *, image_size: int | None = None) -> RawData:
     """
     if not path.is_dir():
         raise DataError(f"There is no folder {path}.")
+    if _find_idx_files(path):
+        return read_idx(path)
+    for name, batches in (("cifar10", "cifar-10-batches-py"), ("cifar100", "cifar-100-python")):
+        if (path / batches).is_dir():
+            return read_torchvision(name, path, download=False)
+        if path.name == batches:
+            return read_torchvision(name, path.parent, download=False)
     folders = {name: path / name for name in ("train", "val", "test") if (path / name).is_dir()}
     if "train" in folders and len(folders) == 1:
         raise DataError(
@@ -507,7 +506,7 @@ def read_folder(path: Path, *, image_size: int | None = None) -> RawData:
         test_images=images[len(train) :],
         test_labels=labels[len(train) :],
         class_names=tuple(classes),
-        normalization=None,
+        normalization=measure_normalization(images[: len(train)]),
         flip=True,
         source=str(path),
     )
