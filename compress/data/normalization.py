@@ -1,0 +1,79 @@
+"""From bytes to the numbers that a network was trained on, and the ways people commonly do it."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+from compress.errors import DataError, UnknownName, UsageError
+from compress.spec import Normalization
+
+KNOWN: dict[str, Normalization] = {
+    "cifar10": Normalization((0.4914, 0.4822, 0.4465), (0.2470, 0.2435, 0.2616)),
+    # The mean of each image's own deviation: wrong, and in a great many training scripts.
+    "cifar10-per-image-std": Normalization((0.4914, 0.4822, 0.4465), (0.2023, 0.1994, 0.2010)),
+    "cifar100": Normalization((0.5071, 0.4867, 0.4408), (0.2675, 0.2565, 0.2761)),
+    "imagenet": Normalization((0.485, 0.456, 0.406), (0.229, 0.224, 0.225)),
+    "half": Normalization((0.5, 0.5, 0.5), (0.5, 0.5, 0.5)),
+    "none": Normalization((0.0, 0.0, 0.0), (1.0, 1.0, 1.0)),
+    "fashion-mnist": Normalization((0.2860,), (0.3530,)),
+    "mnist": Normalization((0.1307,), (0.3081,)),
+    "half-gray": Normalization((0.5,), (0.5,)),
+    "none-gray": Normalization((0.0,), (1.0,)),
+}
+"""Means and deviations by name, of pixels scaled to [0, 1]; as many values as channels."""
+
+
+def known_for(channels: int) -> dict[str, Normalization]:
+    """The known normalisations of images with that many channels."""
+    return {name: value for name, value in KNOWN.items() if len(value.mean) == channels}
+
+
+def resolve(text: str) -> Normalization:
+    """A known name, or 'm,m,m/s,s,s' -> the normalisation.
+
+    Raises:
+        UsageError: the text is neither.
+    """
+    name = text.strip().lower().replace("_", "-")
+    if name in KNOWN:
+        return KNOWN[name]
+    if "/" not in text and "," not in text:
+        raise UnknownName("normalisation", text, KNOWN)
+    return Normalization.parse(text)
+
+
+def name_of(normalization: Normalization) -> str | None:
+    """The name under which it is known, or None."""
+    return next((name for name, value in KNOWN.items() if value == normalization), None)
+
+
+def describe(normalization: Normalization) -> str:
+    """'imagenet (mean 0.485, 0.456, 0.406; std 0.229, 0.224, 0.225)'."""
+    mean = ", ".join(f"{value:g}" for value in normalization.mean)
+    std = ", ".join(f"{value:g}" for value in normalization.std)
+    name = name_of(normalization)
+    return f"{name} (mean {mean}; std {std})" if name else f"mean {mean}; std {std}"
+
+
+def normalize(images_u8: Tensor, normalization: Normalization) -> Tensor:
+    """(pixels / 255 - mean) / std of uint8 images [..., c, h, w], as float32.
+
+    The operations and their order are torchvision's ToTensor and Normalize, so the numbers are
+    the same to the last bit.
+
+    Raises:
+        DataError: the images have another number of channels.
+        UsageError: the images are not bytes.
+    """
+    if images_u8.dtype != torch.uint8:
+        raise UsageError(f"Images must be uint8 to be normalised; these are {images_u8.dtype}.")
+    channels = images_u8.shape[-3]
+    if channels != len(normalization.mean):
+        raise DataError(
+            f"The images have {channels} channel(s) and the normalisation has "
+            f"{len(normalization.mean)}; give one mean and one deviation a channel."
+        )
+    mean = torch.tensor(normalization.mean, device=images_u8.device).view(-1, 1, 1)
+    std = torch.tensor(normalization.std, device=images_u8.device).view(-1, 1, 1)
+    return images_u8.to(torch.float32).div_(255).sub_(mean).div_(std)
