@@ -71,7 +71,7 @@ class ModelSpec:
             object.__setattr__(self, "stem_channels", stem)
         if self.num_classes < 2:
             faults.append(f"num_classes is {self.num_classes}, it must be 2 or more")
-        if len(self.input_shape) != 3 or min(self.input_shape) < 1:
+        if min(self.input_shape) < 1:
             faults.append(f"input_shape is {self.input_shape}, not (channels, height, width)")
         elif min(self.input_shape[1:]) < 8:
             faults.append(f"input_shape is {self.input_shape}, images must be 8x8 or larger")
@@ -140,8 +140,8 @@ class ModelSpec:
             UsageError: fields are missing, unknown or impossible.
         """
         try:
-            shape = tuple(int(size) for size in values["input_shape"])
-            return cls(**(values | {"input_shape": shape}))
+            channels, height, width = map(int, values["input_shape"])
+            return cls(**(values | {"input_shape": (channels, height, width)}))
         except (KeyError, TypeError, ValueError) as error:
             raise UsageError(f"This is no description of a network: {error}.") from error
 

@@ -42,11 +42,12 @@ class PreactivationBlock(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         """[b, inputs, h, w] -> [b, outputs, h / stride, w / stride]."""
         activated = functional.relu(self.bn1(x))
-        residual = self.conv1(activated)
+        residual: Tensor = self.conv1(activated)
         residual = self.conv2(self.dropout(functional.relu(self.bn2(residual))))
-        if self.shortcut is None:
-            return residual + x
-        return residual + self.shortcut(activated if self.shortcut_reads_activation else x)
+        bypass: Tensor = x
+        if self.shortcut is not None:
+            bypass = self.shortcut(activated if self.shortcut_reads_activation else x)
+        return residual + bypass
 
 
 class WideResNet(nn.Module):

@@ -1,0 +1,194 @@
+"""A data set in memory: uint8 images, labels, its normalisation, and its splits."""
+
+from __future__ import annotations
+
+import difflib
+import hashlib
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import torch
+from torch import Tensor
+
+from compress.data.seeds import generator
+from compress.data.sources import (
+    TORCHVISION_NAMES,
+    RawData,
+    read_embedded,
+    read_folder,
+    read_npz,
+    read_torchvision,
+)
+from compress.errors import DataError
+from compress.spec import Normalization
+
+EMBEDDED = "default"
+VALIDATION_FRACTION = 0.1
+LARGEST_DEFAULT_VALIDATION = 5000
+
+
+@dataclass(frozen=True)
+class Split:
+    """Images uint8 [n, c, h, w] and labels int64 [n]."""
+
+    images: Tensor
+    labels: Tensor
+
+    def __len__(self) -> int:
+        return len(self.labels)
+
+    def take(self, index: Tensor) -> Split:
+        """The images and labels at ``index``, int64 [k]."""
+        return Split(self.images[index], self.labels[index])
+
+
+@dataclass(frozen=True)
+class Dataset:
+    """One data set, split.
+
+    Attributes:
+        name: what the user called it.
+        train: what a student learns from.
+        validation: taken from the training data; every choice looks at this and at nothing else.
+        test: looked at once, at the end.
+        num_classes: number of classes.
+        class_names: one a class; their numbers where the data set names none.
+        normalization: part of the data set, recorded with every model trained on it.
+        flip: whether a mirrored image is still of its class.
+        sha256: of the images and labels of all splits before they were split.
+        source: where it came from, in words.
+    """
+
+    name: str
+    train: Split
+    validation: Split
+    test: Split
+    num_classes: int
+    class_names: tuple[str, ...]
+    normalization: Normalization
+    flip: bool
+    sha256: str
+    source: str
+
+    @property
+    def input_shape(self) -> tuple[int, int, int]:
+        """Channels, height, width."""
+        _, channels, height, width = self.train.images.shape
+        return channels, height, width
+
+
+def load_dataset(
+    name: str,
+    *,
+    root: Path | None = None,
+    seed: int = 0,
+    validation: int | None = None,
+    limit_train: int | None = None,
+    flip: bool | None = None,
+) -> Dataset:
+    """Reads a data set and takes a stratified validation split from its training images.
+
+    Args:
+        name: "default" (embedded), "cifar10", "cifar100", "fashion-mnist", an .npz file or a
+            folder of class folders.
+        root: where torchvision's data sets lie or are downloaded to.
+        seed: of the split. The same seed always takes the same images.
+        validation: validation images; by default a tenth of the training images, at most 5,000.
+        limit_train: keep only so many training images (after the split), stratified.
+        flip: overrides whether mirroring is allowed.
+
+    Raises:
+        DataError: the data is missing, damaged or too small for what was asked.
+    """
+    raw = read_source(name, root=root)
+    digest = hashlib.sha256()
+    for tensor in (raw.train_images, raw.train_labels, raw.test_images, raw.test_labels):
+        digest.update(str(tuple(tensor.shape)).encode())
+        digest.update(tensor.contiguous().numpy().data)
+    count = len(raw.train_labels)
+    if validation is None:
+        validation = min(int(count * VALIDATION_FRACTION), LARGEST_DEFAULT_VALIDATION)
+    if not 0 <= validation < count:
+        raise DataError(
+            f"{validation} validation images cannot be taken from {count} training images of "
+            f"{name}. Ask for fewer."
+        )
+    everything = Split(raw.train_images, raw.train_labels)
+    kept, held_out = _stratified(everything.labels, validation, seed, "validation")
+    if limit_train is not None:
+        if not 1 <= limit_train <= len(kept):
+            raise DataError(
+                f"{limit_train} training images were asked for, {name} has {len(kept)} "
+                f"beside {validation} validation images."
+            )
+        _, chosen = _stratified(everything.labels[kept], limit_train, seed, "limit")
+        kept = kept[chosen]
+    return Dataset(
+        name=name,
+        train=everything.take(kept),
+        validation=everything.take(held_out),
+        test=Split(raw.test_images, raw.test_labels),
+        num_classes=len(raw.class_names),
+        class_names=raw.class_names,
+        normalization=raw.normalization,
+        flip=raw.flip if flip is None else flip,
+        sha256=digest.hexdigest(),
+        source=raw.source,
+    )
+
+
+def to_device(dataset: Dataset, device: torch.device) -> Dataset:
+    """The same data set with its images and labels on ``device``."""
+
+    def moved(split: Split) -> Split:
+        return Split(split.images.to(device), split.labels.to(device))
+
+    return replace(
+        dataset,
+        train=moved(dataset.train),
+        validation=moved(dataset.validation),
+        test=moved(dataset.test),
+    )
+
+
+def read_source(name: str, *, root: Path | None) -> RawData:
+    """Reads the named data set, the .npz file or the folder of class folders.
+
+    Raises:
+        DataError: there is no such data set or file.
+    """
+    if name == EMBEDDED:
+        return read_embedded()
+    if name in TORCHVISION_NAMES:
+        return read_torchvision(name, root)
+    path = Path(name)
+    if path.is_dir():
+        return read_folder(path)
+    if path.suffix == ".npz" or path.is_file():
+        return read_npz(path)
+    known = (EMBEDDED, *TORCHVISION_NAMES)
+    near = difflib.get_close_matches(name.lower(), known, n=1)
+    hint = f" Did you mean '{near[0]}'?" if near else ""
+    raise DataError(
+        f"There is no data set, file or folder '{name}'.{hint} --data takes "
+        f"{', '.join(known)}, an .npz file or a folder of class folders."
+    )
+
+
+def _stratified(labels: Tensor, count: int, seed: int, purpose: str) -> tuple[Tensor, Tensor]:
+    """Splits indices into (rest, taken), ``count`` taken in proportion to each class.
+
+    Each class gives the floor of its share; what is missing comes from the classes with the
+    largest remainders. Both halves keep the order of the data set.
+    """
+    classes, sizes = torch.unique(labels, return_counts=True)
+    shares = sizes.double() * count / len(labels)
+    quota = shares.floor().long()
+    missing = count - int(quota.sum())
+    quota[torch.argsort(shares - quota, descending=True, stable=True)[:missing]] += 1
+    taken = torch.zeros(len(labels), dtype=torch.bool)
+    rng = generator(seed, purpose)
+    for label, wanted in zip(classes.tolist(), quota.tolist(), strict=True):
+        members = torch.nonzero(labels == label).flatten()
+        taken[members[torch.randperm(len(members), generator=rng)[:wanted]]] = True
+    return torch.nonzero(~taken).flatten(), torch.nonzero(taken).flatten()

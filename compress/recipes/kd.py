@@ -1,0 +1,90 @@
+"""Knowledge distillation by softened logits.
+
+Hinton, Vinyals and Dean, arXiv 1503.02531, as restated in "Learning Loss for Knowledge
+Distillation with Conditional Adversarial Networks", arXiv 1709.00513:
+
+    Eq. 1   M_T(t)_j = exp(t_j / T) / sum_k exp(t_k / T)
+    Eq. 2   L_KD = 1/N sum_i KL( M_T(t_i) || M_T(F(x_i)) )
+    Eq. 4   L_1  = 1/2 L_S + T^2 L_KD
+
+    F(x_i)  [N, C]  student logits    t_i  [N, C]  teacher logits    T  temperature
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass
+from typing import Any
+
+from torch import Tensor, nn
+from torch.nn import functional
+from torch.optim import Optimizer
+
+from compress.errors import UsageError
+from compress.recipes.recipe import Batch, Method, OptimizerFactory, required
+from compress.recipes.supervised import L_S
+
+
+def M(t: Tensor, T: float) -> Tensor:
+    """Eq. 1: the softmax of logits t [N, C] at temperature T."""
+    return functional.softmax(t / T, dim=1)
+
+
+def L_KD(F: Tensor, t: Tensor, T: float) -> Tensor:
+    """Eq. 2: mean over the batch of KL(M_T(t) || M_T(F)), for logits F and t [N, C]."""
+    log_student = functional.log_softmax(F / T, dim=1)
+    log_teacher = functional.log_softmax(t / T, dim=1)
+    return (M(t, T) * (log_teacher - log_student)).sum(dim=1).mean()
+
+
+def L_1(F: Tensor, t: Tensor, labels: Tensor, T: float) -> Tensor:
+    """Eq. 4: half the cross-entropy plus T^2 L_KD."""
+    return 0.5 * L_S(F, labels) + T**2 * L_KD(F, t, T)
+
+
+@dataclass(frozen=True)
+class KnowledgeDistillation:
+    """The recipe.
+
+    Attributes:
+        temperature: T; 5 is what the paper's Table 5 uses.
+    """
+
+    temperature: float = 5.0
+
+    name = "kd"
+    summary = "cross-entropy and the KL divergence of softened logits (Eq. 4)"
+    paper = "Hinton et al. 2015, arXiv 1503.02531"
+    needs_teacher = True
+
+    def __post_init__(self) -> None:
+        if not (math.isfinite(self.temperature) and self.temperature > 0):
+            raise UsageError(f"The temperature is {self.temperature}, it must be positive.")
+
+    def start(self, student: nn.Module, num_classes: int, optimizer: OptimizerFactory) -> Method:
+        """See ``Recipe.start``."""
+        return KnowledgeDistillationMethod(student, optimizer, self.temperature)
+
+    def to_dict(self) -> dict[str, Any]:
+        """See ``Recipe.to_dict``."""
+        return asdict(self)
+
+
+class KnowledgeDistillationMethod:
+    """L_1 on the student."""
+
+    def __init__(self, student: nn.Module, optimizer: OptimizerFactory, temperature: float) -> None:
+        self.student = student
+        self.temperature = temperature
+        self.modules: Mapping[str, nn.Module] = {"student": student}
+        self.optimizers: Mapping[str, Optimizer] = {"student": optimizer(student)}
+
+    def step(self, batch: Batch) -> dict[str, Tensor]:
+        """One step on Eq. 4."""
+        t = required(batch.teacher_logits)
+        loss = L_1(self.student(batch.images), t, batch.labels, self.temperature)
+        self.optimizers["student"].zero_grad()
+        loss.backward()
+        self.optimizers["student"].step()
+        return {"loss": loss.detach()}

@@ -1,0 +1,287 @@
+"""The training loop: data in, a trained student out, nothing lost in between.
+
+The loop knows no equation; the recipe knows no loop. Everything random comes from
+``options.seed``, so on the CPU the same seed and thread count give the same student bit for bit,
+also when the run was stopped and goes on from its checkpoint.
+"""
+
+from __future__ import annotations
+
+import math
+import time
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Protocol
+
+import torch
+from torch import Tensor, nn
+from torch.optim import SGD, Optimizer
+
+from compress.data.augment import Augmenter
+from compress.data.dataset import Dataset
+from compress.data.normalization import normalize
+from compress.data.seeds import derive_seed, generator
+from compress.errors import CheckpointError, TrainingDiverged, UsageError
+from compress.files import atomic_path
+from compress.recipes.recipe import Batch, Method, Recipe
+from compress.spec import Normalization
+from compress.training.evaluation import evaluate, logits_of, predictor
+from compress.training.options import TrainingOptions
+from compress.training.runfolder import RunFolder
+
+CHECKPOINT_VERSION = 1
+
+
+@dataclass(frozen=True)
+class Progress:
+    """Where a training is, for a display.
+
+    Attributes:
+        epoch: the current one, from 1.
+        epochs: all of them.
+        fraction: share of the whole training done.
+        images_per_s: since this process began to train.
+        left_s: estimated time to the end.
+    """
+
+    epoch: int
+    epochs: int
+    fraction: float
+    images_per_s: float
+    left_s: float
+
+
+class Listener(Protocol):
+    """Is told how the training goes."""
+
+    def message(self, text: str) -> None:
+        """Something that a user should know."""
+        ...
+
+    def progress(self, progress: Progress) -> None:
+        """Called a few times a second at most."""
+        ...
+
+    def epoch(self, metrics: Mapping[str, Any]) -> None:
+        """Called after each epoch with its line of metrics.jsonl."""
+        ...
+
+
+class TeacherLogits(Protocol):
+    """Where the teacher's logits of a batch come from."""
+
+    def __call__(self, index: Tensor, images: Tensor) -> Tensor:
+        """Logits [b, C] for the images at ``index`` [b], cropped to uint8 ``images``."""
+        ...
+
+
+class StoredLogits:
+    """The teacher's logits of every training image as it is, computed once and kept."""
+
+    def __init__(self, teacher: nn.Module, images: Tensor, normalization: Normalization) -> None:
+        self._logits = logits_of(predictor(teacher), images, normalization).to(images.device)
+
+    def __call__(self, index: Tensor, images: Tensor) -> Tensor:
+        """See ``TeacherLogits``."""
+        return self._logits[index]
+
+
+class ExactLogits:
+    """The teacher's logits of the very crops that the student sees."""
+
+    def __init__(self, teacher: nn.Module, normalization: Normalization) -> None:
+        self._predict = predictor(teacher)
+        self._normalization = normalization
+
+    def __call__(self, index: Tensor, images: Tensor) -> Tensor:
+        """See ``TeacherLogits``."""
+        # inference_mode's tensors cannot be saved for a backward pass; a clone can.
+        logits = self._predict(normalize(images, self._normalization))
+        return logits.to(images.device).clone()
+
+
+def choose_device(name: str) -> torch.device:
+    """'auto' -> the GPU where there is one, else the CPU.
+
+    Raises:
+        UsageError: a GPU was asked for and there is none.
+    """
+    if name == "auto":
+        return torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    if name == "cuda" and not torch.cuda.is_available():
+        raise UsageError("--device cuda was asked for and torch sees no GPU. Use --device cpu.")
+    if name not in ("cpu", "cuda"):
+        raise UsageError(f"--device is '{name}', it must be auto, cpu or cuda.")
+    return torch.device(name)
+
+
+def fit(
+    recipe: Recipe,
+    student: nn.Module,
+    data: Dataset,
+    options: TrainingOptions,
+    *,
+    teacher_logits: TeacherLogits | None,
+    folder: RunFolder | None,
+    listener: Listener,
+) -> list[dict[str, Any]]:
+    """Trains ``student`` in place and returns one line of metrics an epoch.
+
+    The data lies on the device that is to train. After every epoch everything that resuming
+    needs is written to ``folder``; where it holds a checkpoint already, training goes on from it.
+
+    Raises:
+        TrainingDiverged: the loss became infinite or not a number.
+        CheckpointError: the folder's checkpoint cannot be read.
+    """
+    device = data.train.images.device
+    student.to(device=device, memory_format=torch.channels_last)  # type: ignore[call-overload]
+    devices = [device] if device.type == "cuda" else []
+    with torch.random.fork_rng(devices):
+        torch.manual_seed(derive_seed(options.seed, "train"))
+
+        def optimizer(module: nn.Module) -> Optimizer:
+            return SGD(
+                module.parameters(),
+                lr=options.lr,
+                momentum=options.momentum,
+                weight_decay=options.weight_decay,
+            )
+
+        method = recipe.start(student, data.num_classes, optimizer)
+        history: list[dict[str, Any]] = []
+        if folder is not None and folder.checkpoint.exists():
+            history = _restore(folder.checkpoint, method)
+            listener.message(f"Going on after epoch {len(history)} of {options.epochs}.")
+        loop = _Loop(method, student, data, options, teacher_logits, listener)
+        for epoch in range(len(history) + 1, options.epochs + 1):
+            history.append(loop.run_epoch(epoch))
+            if folder is not None:
+                _save(folder.checkpoint, method, history)
+                folder.write_metrics(history)
+            listener.epoch(history[-1])
+    student.eval()
+    return history
+
+
+class _Loop:
+    """One training; an object only because an epoch needs a dozen things of it."""
+
+    def __init__(
+        self,
+        method: Method,
+        student: nn.Module,
+        data: Dataset,
+        options: TrainingOptions,
+        teacher_logits: TeacherLogits | None,
+        listener: Listener,
+    ) -> None:
+        self.method = method
+        self.student = student
+        self.data = data
+        self.options = options
+        self.teacher_logits = teacher_logits
+        self.listener = listener
+        self.augment = Augmenter(data.train.images, seed=options.seed, flip=data.flip)
+        self.started_s = time.monotonic()
+        self.images_seen = 0
+        self.shown_s = 0.0
+
+    def run_epoch(self, epoch: int) -> dict[str, Any]:
+        """Trains one epoch and validates; the metrics of that epoch."""
+        options, train = self.options, self.data.train
+        began_s = time.monotonic()
+        for module in self.method.modules.values():
+            module.train()
+        order = torch.randperm(len(train), generator=generator(options.seed, "order", epoch))
+        batches = [part for part in order.split(options.batch_size) if len(part) > 1]
+        sums: dict[str, Tensor] = {}
+        for number, cpu_index in enumerate(batches):
+            progress = (epoch - 1 + number / len(batches)) / options.epochs
+            rate = options.learning_rate(progress)
+            for optimizer in self.method.optimizers.values():
+                for group in optimizer.param_groups:
+                    group["lr"] = rate
+            scalars = self.method.step(self._batch(cpu_index.to(train.images.device), epoch))
+            # Summed on the device and read once an epoch: reading is a synchronisation.
+            for key, value in scalars.items():
+                sums[key] = sums[key] + value if key in sums else value.clone()
+            self.images_seen += len(cpu_index)
+            self._show(epoch, progress)
+        means = {key: float(value) / len(batches) for key, value in sums.items()}
+        trained_s = time.monotonic() - began_s
+        if not math.isfinite(means["loss"]):
+            raise TrainingDiverged(
+                f"The loss became {means['loss']} in epoch {epoch}. Try a lower --lr "
+                f"(it is {options.lr:g})."
+            )
+        validation = None
+        if len(self.data.validation):
+            predict, normalization = predictor(self.student), self.data.normalization
+            validation = evaluate(predict, self.data.validation, normalization)
+        return {
+            "epoch": epoch,
+            "lr": rate,
+            **means,
+            "validation_accuracy": validation,
+            "images_per_s": round(sum(map(len, batches)) / trained_s, 1),
+        }
+
+    def _batch(self, index: Tensor, epoch: int) -> Batch:
+        pixels = self.augment(index, view=epoch)
+        images = normalize(pixels, self.data.normalization)
+        t = None if self.teacher_logits is None else self.teacher_logits(index, pixels)
+        return Batch(
+            images=images.contiguous(memory_format=torch.channels_last),
+            labels=self.data.train.labels[index],
+            teacher_logits=t,
+        )
+
+    def _show(self, epoch: int, fraction: float) -> None:
+        now_s = time.monotonic()
+        if now_s - self.shown_s < 0.25:
+            return
+        self.shown_s = now_s
+        rate = self.images_seen / max(now_s - self.started_s, 1e-9)
+        total = len(self.data.train) * self.options.epochs
+        left = (1 - fraction) * total / rate
+        self.listener.progress(Progress(epoch, self.options.epochs, fraction, rate, left))
+
+
+def _save(path: Path, method: Method, history: list[dict[str, Any]]) -> None:
+    """Everything that resuming needs, whole or not at all."""
+    cuda = torch.cuda.get_rng_state_all() if torch.cuda.is_available() else []
+    with atomic_path(path) as temporary:
+        torch.save(
+            {
+                "version": CHECKPOINT_VERSION,
+                "modules": {name: m.state_dict() for name, m in method.modules.items()},
+                "optimizers": {name: o.state_dict() for name, o in method.optimizers.items()},
+                "random": torch.get_rng_state(),
+                "random_cuda": cuda,
+                "history": history,
+            },
+            temporary,
+        )
+
+
+def _restore(path: Path, method: Method) -> list[dict[str, Any]]:
+    """Puts a checkpoint back into the method and the generators; returns the metrics so far."""
+    try:
+        saved = torch.load(path, map_location="cpu", weights_only=True)
+        for name, module in method.modules.items():
+            module.load_state_dict(saved["modules"][name])
+        for name, optimizer in method.optimizers.items():
+            optimizer.load_state_dict(saved["optimizers"][name])
+        torch.set_rng_state(saved["random"])
+        if saved["random_cuda"]:
+            torch.cuda.set_rng_state_all(saved["random_cuda"])
+        history: list[dict[str, Any]] = saved["history"]
+    except Exception as error:
+        # torch raises anything from KeyError to UnpicklingError for a damaged file.
+        raise CheckpointError(
+            f"{path} is damaged or of another run ({type(error).__name__}: {error}). "
+            "Remove it to start this training over."
+        ) from error
+    return history

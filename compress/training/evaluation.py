@@ -1,0 +1,54 @@
+"""Accuracy of anything that turns images into logits."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import torch
+from torch import Tensor, nn
+
+from compress.data.dataset import Split
+from compress.data.normalization import normalize
+from compress.errors import DataError
+from compress.spec import Normalization
+
+# Large enough to keep the cores busy, small enough for any memory.
+EVALUATION_BATCH = 250
+
+Predict = Callable[[Tensor], Tensor]
+
+
+def predictor(network: nn.Module) -> Predict:
+    """Normalised images [b, c, h, w] -> logits [b, C] on the CPU, in evaluation mode."""
+
+    def predict(images: Tensor) -> Tensor:
+        was_training = network.training
+        network.eval()
+        with torch.inference_mode():
+            logits: Tensor = network(images.contiguous(memory_format=torch.channels_last))
+        network.train(was_training)
+        return logits.float().cpu()
+
+    return predict
+
+
+def logits_of(predict: Predict, images: Tensor, normalization: Normalization) -> Tensor:
+    """Logits float32 [n, C] of uint8 images [n, c, h, w], batch by batch."""
+    parts = [predict(normalize(part, normalization)) for part in images.split(EVALUATION_BATCH)]
+    return torch.cat(parts)
+
+
+def accuracy(logits: Tensor, labels: Tensor) -> float:
+    """Share of logits [n, C] whose largest is the label [n].
+
+    Raises:
+        DataError: there are no images.
+    """
+    if len(labels) == 0:
+        raise DataError("Accuracy needs at least one image; this split is empty.")
+    return float((logits.argmax(dim=1).cpu() == labels.cpu()).double().mean())
+
+
+def evaluate(predict: Predict, split: Split, normalization: Normalization) -> float:
+    """Accuracy on a split, as a fraction of 1."""
+    return accuracy(logits_of(predict, split.images, normalization), split.labels)

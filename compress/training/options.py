@@ -1,0 +1,74 @@
+"""How to train: the paper's values are the defaults."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import asdict, dataclass
+from typing import Any
+
+from compress.errors import UsageError
+
+# "stored": t_i once, of the image as it is, which is what arXiv 1709.00513 does (section 4.1).
+# "exact": of the very crop that the student sees, which costs a teacher's forward pass a step.
+TEACHER_LOGITS = ("stored", "exact")
+
+
+@dataclass(frozen=True)
+class TrainingOptions:
+    """The optimiser and its schedule (arXiv 1709.00513, section 4.1, for the CIFARs).
+
+    Attributes:
+        epochs: passes over the training images. The schedule is rescaled to them.
+        batch_size: images a step.
+        lr: initial learning rate of SGD.
+        momentum: of SGD.
+        weight_decay: of SGD.
+        milestones: shares of the training after which the rate is multiplied by lr_factor; the
+            paper's 80 and 160 of 200 epochs.
+        lr_factor: see milestones.
+        dropout: in WRN blocks.
+        teacher_logits: one of TEACHER_LOGITS.
+        seed: of the initial weights, the order, the crops and the dropout.
+    """
+
+    epochs: int = 200
+    batch_size: int = 128
+    lr: float = 0.1
+    momentum: float = 0.9
+    weight_decay: float = 1e-4
+    milestones: tuple[float, ...] = (0.4, 0.8)
+    lr_factor: float = 0.1
+    dropout: float = 0.3
+    teacher_logits: str = "stored"
+    seed: int = 0
+
+    def __post_init__(self) -> None:
+        faults = []
+        if self.epochs < 1:
+            faults.append(f"epochs is {self.epochs}, it must be 1 or more")
+        if self.batch_size < 2:
+            faults.append(f"batch size is {self.batch_size}, batch normalisation needs 2 or more")
+        if not (math.isfinite(self.lr) and self.lr > 0):
+            faults.append(f"the learning rate is {self.lr}, it must be positive")
+        if not 0 <= self.momentum < 1:
+            faults.append(f"momentum is {self.momentum}, it must be in [0, 1)")
+        if not (math.isfinite(self.weight_decay) and self.weight_decay >= 0):
+            faults.append(f"weight decay is {self.weight_decay}, it must be 0 or more")
+        if not 0 <= self.dropout < 1:
+            faults.append(f"dropout is {self.dropout}, it must be in [0, 1)")
+        if self.teacher_logits not in TEACHER_LOGITS:
+            known = " or ".join(TEACHER_LOGITS)
+            faults.append(f"teacher logits are '{self.teacher_logits}', they are {known}")
+        if self.seed < 0:
+            faults.append(f"the seed is {self.seed}, it must be 0 or more")
+        if faults:
+            raise UsageError("Training cannot start: " + "; ".join(faults) + ".")
+
+    def learning_rate(self, progress: float) -> float:
+        """The rate when ``progress`` (0 to 1) of the training is done."""
+        passed = sum(progress >= milestone for milestone in self.milestones)
+        return self.lr * self.lr_factor**passed
+
+    def to_dict(self) -> dict[str, Any]:
+        """Plain values for run.json."""
+        return asdict(self) | {"milestones": list(self.milestones)}

@@ -1,0 +1,128 @@
+"""A run's folder: what it was asked for, how far it is, what came out.
+
+run.json            the resolved configuration, versions, machine, hashes; written first
+metrics.jsonl       a line an epoch
+last.ckpt           everything that resuming needs
+result.json         written last: a folder that has it is finished
+"""
+
+from __future__ import annotations
+
+import json
+import platform
+from collections.abc import Mapping, Sequence
+from datetime import UTC, datetime
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+from typing import Any
+
+from compress.errors import RunFolderError, UsageError
+from compress.files import read_json, write_json, write_text
+from compress.results import SCHEMA_VERSION
+
+RUN, METRICS, CHECKPOINT, RESULT = "run.json", "metrics.jsonl", "last.ckpt", "result.json"
+RECORDED_PACKAGES = (
+    "compress-distill",
+    "torch",
+    "torchvision",
+    "onnx",
+    "onnxscript",
+    "onnxruntime",
+)
+
+
+class RunFolder:
+    """One run's folder, opened for one configuration.
+
+    Args:
+        path: the folder itself.
+        config: everything that the result depends on, JSON values only. An existing run with
+            another configuration is not touched.
+
+    Raises:
+        RunFolderError: the folder holds another run, or files that are no run's.
+        UsageError: the folder cannot be made or written to.
+    """
+
+    def __init__(self, path: Path, config: Mapping[str, Any]) -> None:
+        self.path = path
+        self.config = json.loads(json.dumps(config))
+        try:
+            path.mkdir(parents=True, exist_ok=True)
+            held = {entry.name for entry in path.iterdir() if not entry.name.startswith(".")}
+        except OSError as error:
+            raise UsageError(
+                f"Cannot use {path} as a run folder: {error.strerror or error}."
+            ) from error
+        self.existed = RUN in held
+        if self.existed:
+            self._compare()
+        elif held:
+            some = ", ".join(sorted(held)[:3])
+            raise RunFolderError(
+                f"{path} is not a run folder: it has no {RUN} but holds {some}. "
+                "Give --out a new or empty folder."
+            )
+
+    @property
+    def finished(self) -> bool:
+        """Whether the run came to its end."""
+        return (self.path / RESULT).exists()
+
+    @property
+    def checkpoint(self) -> Path:
+        """Where the training keeps its state."""
+        return self.path / CHECKPOINT
+
+    def begin(self, facts: Mapping[str, Any]) -> None:
+        """Writes run.json, once: the configuration, and ``facts`` that explain the result."""
+        if self.existed:
+            return
+        write_json(
+            self.path / RUN,
+            {
+                "schema_version": SCHEMA_VERSION,
+                "started": datetime.now(UTC).isoformat(timespec="seconds"),
+                "config": self.config,
+                "versions": installed_versions(),
+                **facts,
+            },
+        )
+        self.existed = True
+
+    def write_metrics(self, history: Sequence[Mapping[str, Any]]) -> None:
+        """Writes metrics.jsonl, one line an epoch."""
+        lines = (json.dumps(metrics) + "\n" for metrics in history)
+        write_text(self.path / METRICS, "".join(lines))
+
+    def finish(self, result: Mapping[str, Any]) -> None:
+        """Writes result.json."""
+        write_json(self.path / RESULT, {"schema_version": SCHEMA_VERSION, **result})
+
+    def result(self) -> Any:
+        """What result.json says."""
+        return read_json(self.path / RESULT)
+
+    def _compare(self) -> None:
+        was = read_json(self.path / RUN).get("config", {})
+        changed = [
+            f"{key}: {was.get(key)!r} there, {self.config.get(key)!r} asked for"
+            for key in sorted(was.keys() | self.config.keys())
+            if was.get(key) != self.config.get(key)
+        ]
+        if changed:
+            raise RunFolderError(
+                f"{self.path} holds a run with another configuration: {'; '.join(changed)}. "
+                "Give --out another folder, or the same options to go on."
+            )
+
+
+def installed_versions() -> dict[str, str]:
+    """Python's version and those of the packages that a result depends on."""
+    versions = {"python": platform.python_version()}
+    for package in RECORDED_PACKAGES:
+        try:
+            versions[package] = version(package)
+        except PackageNotFoundError:
+            continue
+    return versions
