@@ -7,12 +7,12 @@
 # PYTHON=/path/to/python3.12 chooses the interpreter.
 
 PYTHON ?=
-CANDIDATES := python3.13 python3.12 python3.11 python3.14 python3 python
+CANDIDATES := python3 python3.11 python3.12 python3.13 python3.14 python
 VENV := .venv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
 
-# What points to other checkouts must not reach this one.
+#: What points to other checkouts must not reach this one.
 unexport PYTHONPATH
 unexport PYTHONHOME
 
@@ -37,7 +37,7 @@ lint: $(STAMP)
 	$(BIN)/python -m mypy
 	$(BIN)/lint-imports --no-logo
 
-# Holds for as long as what it was installed from stays the same.
+#: Holds for as long as what it was installed from stays the same.
 $(STAMP): pyproject.toml constraints.txt
 	usable='import sys, ensurepip, venv; sys.exit(not (3, 11) <= sys.version_info[:2] <= (3, 14))'; \
 	python=""; \

@@ -1,0 +1,80 @@
+"""compress.files: a file is whole or not there at all."""
+
+import hashlib
+import os
+import stat
+from pathlib import Path
+
+import pytest
+
+from compress.errors import InputError, UsageError
+from compress.files import atomic_path, read_json, sha256_of, write_json, write_text
+
+
+def test_a_text_is_written_with_its_folders(tmp_path: Path) -> None:
+    path = tmp_path / "a" / "b.txt"
+    write_text(path, "fünf\n")
+    assert path.read_text(encoding="utf-8") == "fünf\n"
+    assert [entry.name for entry in path.parent.iterdir()] == ["b.txt"]
+
+
+def test_others_may_read_it(tmp_path: Path) -> None:
+    before = os.umask(0o022)
+    try:
+        write_text(tmp_path / "a.txt", "x")
+    finally:
+        os.umask(before)
+    assert stat.S_IMODE((tmp_path / "a.txt").stat().st_mode) == 0o644
+
+
+def test_a_failure_leaves_what_was_there(tmp_path: Path) -> None:
+    path = tmp_path / "a.txt"
+    path.write_text("old")
+
+    def fail_in_the_middle() -> None:
+        with atomic_path(path) as temporary:
+            temporary.write_text("new")
+            raise RuntimeError("killed")
+
+    with pytest.raises(RuntimeError, match="killed"):
+        fail_in_the_middle()
+    assert path.read_text() == "old"
+    assert [entry.name for entry in tmp_path.iterdir()] == ["a.txt"]
+
+
+def test_the_temporary_name_keeps_the_suffix(tmp_path: Path) -> None:
+    with atomic_path(tmp_path / "student.onnx") as temporary:
+        assert temporary.suffix == ".onnx"
+        assert temporary.parent == tmp_path
+
+
+def test_a_folder_that_cannot_be_made_is_an_error_of_use(tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("")
+    with pytest.raises(UsageError, match="Cannot write"):
+        write_text(tmp_path / "file" / "below.txt", "x")
+
+
+def test_json_goes_round(tmp_path: Path) -> None:
+    path = tmp_path / "a.json"
+    write_json(path, {"a": [1, 2.5, None]})
+    assert read_json(path) == {"a": [1, 2.5, None]}
+
+
+def test_json_refuses_what_json_does_not_have(tmp_path: Path) -> None:
+    with pytest.raises(ValueError, match="JSON"):
+        write_json(tmp_path / "a.json", float("nan"))
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_what_is_not_json_is_named(tmp_path: Path) -> None:
+    with pytest.raises(InputError, match="Cannot read"):
+        read_json(tmp_path / "none.json")
+    for content in (b"", b"{", b"\xff\xfe"):
+        (tmp_path / "bad.json").write_bytes(content)
+        with pytest.raises(InputError, match=r"bad\.json is not a JSON file"):
+            read_json(tmp_path / "bad.json")
+
+
+def test_sha256(tmp_path: Path) -> None:
+    (tmp_path / "a").write_bytes(b"abc")
+    assert sha256_of(tmp_path / "a") == hashlib.sha256(b"abc").hexdigest()

@@ -1,0 +1,118 @@
+"""compress.spec: what a network, a normalisation and a budget are."""
+
+import json
+
+import pytest
+
+from compress.errors import UsageError
+from compress.spec import Budget, ModelSpec, Normalization
+
+
+@pytest.mark.parametrize(
+    ("text", "name"),
+    [
+        ("wrn-10-4", "wrn-10-4"),
+        ("WRN_10_4", "wrn-10-4"),
+        ("wrn10-4", "wrn-10-4"),
+        ("wide-resnet-28-10", "wrn-28-10"),
+        ("wrn-16-1.5", "wrn-16-1.5"),
+        ("wrn-16-2.0", "wrn-16-2"),
+        ("resnet20", "resnet-20"),
+        ("ResNet-56", "resnet-56"),
+        ("resnet-20-b", "resnet-20-b"),
+        ("resnet-20-a", "resnet-20"),
+        ("resnet8x4", "resnet-8x4"),
+        (" resnet-110 ", "resnet-110"),
+    ],
+)
+def test_a_name_is_read_however_it_is_written(text: str, name: str) -> None:
+    spec = ModelSpec.parse(text)
+    assert spec.name == name
+    assert ModelSpec.parse(spec.name) == spec
+
+
+@pytest.mark.parametrize("text", ["", "vgg16", "wrn", "wrn-10", "wrn-10-4-2", "resnet-20-c", "4"])
+def test_an_unknown_name_is_answered_with_the_forms_there_are(text: str) -> None:
+    with pytest.raises(UsageError, match="wrn-DEPTH-WIDTH"):
+        ModelSpec.parse(text)
+
+
+@pytest.mark.parametrize(
+    ("text", "nearest"), [("wrn-11-2", "10"), ("wrn-4-2", "10"), ("resnet-21", "20")]
+)
+def test_a_depth_that_does_not_exist_is_answered_with_the_nearest(text: str, nearest: str) -> None:
+    with pytest.raises(UsageError, match=f"the nearest is {nearest}"):
+        ModelSpec.parse(text)
+
+
+def test_all_faults_are_told_at_once() -> None:
+    with pytest.raises(UsageError) as caught:
+        ModelSpec("wrn", 10, -1.0, num_classes=1, input_shape=(3, 4, 4), dropout=1.0)
+    for word in ("width", "num_classes", "8x8", "dropout"):
+        assert word in str(caught.value)
+
+
+def test_an_unknown_architecture_and_shortcut_are_refused() -> None:
+    with pytest.raises(UsageError, match="wrn, resnet"):
+        ModelSpec("vgg", 16)
+    with pytest.raises(UsageError, match="preactivation, input"):
+        ModelSpec("wrn", 10, shortcut="pad")
+
+
+def test_stages_are_16_32_64_times_the_width() -> None:
+    spec = ModelSpec("wrn", 16, 2.5)
+    assert spec.blocks_per_stage == 2
+    assert spec.stage_channels == (40, 80, 160)
+    assert spec.stem_channels == 16
+    assert ModelSpec("resnet", 20).blocks_per_stage == 3
+    assert ModelSpec("resnet", 20, 4).stem_channels == 64
+
+
+def test_a_changed_width_resets_the_stem() -> None:
+    assert ModelSpec("resnet", 20, 4).with_(width=1.0).stem_channels == 16
+
+
+def test_it_survives_json() -> None:
+    spec = ModelSpec.parse("wrn-16-1.5", num_classes=7, input_shape=(1, 28, 24), dropout=0.3)
+    assert ModelSpec.from_dict(json.loads(json.dumps(spec.to_dict()))) == spec
+
+
+@pytest.mark.parametrize(
+    "values",
+    [
+        {},
+        {"arch": "wrn", "depth": 10, "input_shape": [3, 32, 32], "colour": "red"},
+        {"arch": "wrn", "input_shape": [3, 32, 32]},
+        {"arch": "wrn", "depth": "ten", "input_shape": [3, 32, 32]},
+        {"arch": "wrn", "depth": 10, "input_shape": "wide"},
+    ],
+)
+def test_what_is_no_description_is_refused(values: dict[str, object]) -> None:
+    with pytest.raises(UsageError):
+        ModelSpec.from_dict(values)
+
+
+def test_a_normalisation_is_read_from_text() -> None:
+    expected = Normalization((0.5, 0.4, 0.3), (0.2, 0.2, 0.1))
+    assert Normalization.parse("0.5,0.4,0.3/0.2,0.2,0.1") == expected
+    assert Normalization.parse("0.5/0.2").to_dict() == {"mean": [0.5], "std": [0.2]}
+
+
+@pytest.mark.parametrize("text", ["", "imagnet", "1,2/3", "0.5/0", "0.5/-1", "nan/1", "1/2/3"])
+def test_what_is_no_normalisation_is_refused(text: str) -> None:
+    with pytest.raises(UsageError):
+        Normalization.parse(text)
+
+
+def test_a_budget_names_every_impossible_limit() -> None:
+    with pytest.raises(UsageError) as caught:
+        Budget(latency_s=-0.002, size_bytes=float("nan"), batch=0, percentile=100)
+    message = str(caught.value)
+    assert "--budget-ms is -2," in message
+    for option in ("--budget-mb", "--batch", "--percentile"):
+        assert option in message
+
+
+def test_a_budget_without_a_limit_is_none() -> None:
+    with pytest.raises(UsageError, match="--speedup"):
+        Budget()
