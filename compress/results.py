@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+import hashlib
+import json
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
+from typing import Any
 
 from compress.spec import ModelSpec, Normalization
 
@@ -37,6 +40,7 @@ class Artifact:
         normalization: None where it is not known.
         classes: class names, empty where they are not known.
         toolchain: package -> version that made it.
+        source: where the weights come from: run, checkpoint, their hashes.
     """
 
     path: Path
@@ -48,6 +52,7 @@ class Artifact:
     normalization: Normalization | None = None
     classes: tuple[str, ...] = ()
     toolchain: dict[str, str] = field(default_factory=dict)
+    source: dict[str, str] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -63,3 +68,195 @@ class Parity:
     images: int
     top1_agreement: float
     max_abs_diff: float
+
+
+@dataclass(frozen=True)
+class Machine:
+    """What a latency belongs to. Clock rates are left out: they change by the second.
+
+    Attributes:
+        cpu: the model as the CPU names itself.
+        isa: which of the instruction sets that decide speed it has.
+        cpus: how many CPUs this process may use, by affinity and quota.
+        cores: how many physical cores those are.
+        machine_cpus: how many CPUs the machine has.
+        virtual: whether it is a virtual machine, as far as it tells.
+        system: operating system and architecture.
+        python: its version.
+        engines: package -> version of what can run or train models.
+        gpu, driver: empty where there is none.
+    """
+
+    cpu: str
+    isa: tuple[str, ...]
+    cpus: int
+    cores: int
+    machine_cpus: int
+    virtual: bool
+    system: str
+    python: str
+    engines: dict[str, str]
+    gpu: str = ""
+    driver: str = ""
+
+    @property
+    def digest(self) -> str:
+        """16 hexadecimal digits that change when anything here does; for names of caches."""
+        text = json.dumps(self._fields(), sort_keys=True)
+        return hashlib.sha256(text.encode()).hexdigest()[:16]
+
+    def to_dict(self) -> dict[str, Any]:
+        """Plain values for JSON, the digest among them."""
+        return self._fields() | {"digest": self.digest}
+
+    def _fields(self) -> dict[str, Any]:
+        return asdict(self) | {"isa": list(self.isa)}
+
+
+@dataclass(frozen=True)
+class Throughput:
+    """Images a second with ``batch`` images a call; 1 / (time a call) times the batch."""
+
+    batch: int
+    images_per_s: float
+
+
+@dataclass(frozen=True)
+class RuntimeProfile:
+    """What a model takes in one runtime.
+
+    Attributes:
+        runtime, precision, threads, batch: what it was measured with.
+        spinning: whether idle worker threads spun.
+        load_s, first_s: loading, and the first call, in a fresh process where that was possible.
+        latency: the median call of ``batch`` images, in seconds.
+        p90, p99: percentiles with their bounds; None where too few calls were made to know.
+        throughput: at several batch sizes.
+        memory_bytes: the high-water mark's growth over loading and the first calls, in a fresh
+            process; None where it was not measured.
+        rounds, calls: what the latency rests on.
+        warnings: a sentence each.
+    """
+
+    runtime: str
+    precision: str
+    threads: int
+    batch: int
+    spinning: bool
+    load_s: float
+    first_s: float
+    latency: Estimate
+    p90: Estimate | None
+    p99: Estimate | None
+    throughput: tuple[Throughput, ...]
+    memory_bytes: int | None
+    rounds: int
+    calls: int
+    warnings: tuple[str, ...] = ()
+
+    def to_dict(self) -> dict[str, Any]:
+        """Plain values for JSON, times in milliseconds."""
+        return {
+            "runtime": self.runtime,
+            "precision": self.precision,
+            "threads": self.threads,
+            "batch": self.batch,
+            "spinning": self.spinning,
+            "latency_ms": self.latency.to_dict(1e3, "median")
+            | _percentile("p90", self.p90)
+            | _percentile("p99", self.p99),
+            "load_ms": self.load_s * 1e3,
+            "first_ms": self.first_s * 1e3,
+            "throughput": [asdict(each) for each in self.throughput],
+            "memory_bytes": self.memory_bytes,
+            "rounds": self.rounds,
+            "calls": self.calls,
+            "warnings": list(self.warnings),
+        }
+
+
+def _percentile(name: str, found: Estimate | None) -> dict[str, float | None]:
+    """Milliseconds of a percentile and of its upper bound, null where it is not known."""
+    return {
+        name: None if found is None else found.value * 1e3,
+        f"{name}_high": None if found is None else found.high * 1e3,
+    }
+
+
+@dataclass(frozen=True)
+class Costs:
+    """What a network needs, whatever runs it.
+
+    Attributes:
+        params: weights; running statistics do not count.
+        macs: multiply-accumulates of convolutions and matrix products, for one image.
+        not_counted: operation -> how often, for those that are not in ``macs``.
+        warnings: a sentence for each multiplication that should be in ``macs`` and is not.
+    """
+
+    params: int
+    macs: int
+    not_counted: dict[str, int] = field(default_factory=dict)
+    warnings: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True)
+class Profile:
+    """One model on this machine.
+
+    Attributes:
+        name: of the model.
+        size_bytes: of its file, external data included.
+        costs: parameters and MACs.
+        runs: one for each runtime; the first is the one that claims rest on.
+    """
+
+    name: str
+    size_bytes: int
+    costs: Costs
+    runs: tuple[RuntimeProfile, ...]
+
+    def to_dict(self) -> dict[str, Any]:
+        """Plain values for JSON: the first run's figures at the top, the others under "also"."""
+        first, *others = self.runs
+        values = first.to_dict()
+        values["warnings"] = [*self.costs.warnings, *values["warnings"]]
+        return {
+            "name": self.name,
+            "size_bytes": self.size_bytes,
+            "params": self.costs.params,
+            "macs": self.costs.macs,
+            "not_counted": self.costs.not_counted,
+            **values,
+            "also": [other.to_dict() for other in others],
+        }
+
+
+@dataclass(frozen=True)
+class ProfileReport:
+    """What ``compress profile`` found.
+
+    Attributes:
+        model, against: the two models; ``against`` may be missing.
+        speedup: time(against) / time(model), same runtime, precision, batch and threads.
+        machine: where.
+        warnings: about the comparison.
+    """
+
+    model: Profile
+    against: Profile | None
+    speedup: Estimate | None
+    machine: Machine
+    warnings: tuple[str, ...] = ()
+
+    def to_dict(self) -> dict[str, Any]:
+        """Plain values for JSON."""
+        values = self.model.to_dict()
+        values["warnings"] = [*values["warnings"], *self.warnings]
+        return {
+            "schema_version": SCHEMA_VERSION,
+            **values,
+            "against": None if self.against is None else self.against.to_dict(),
+            "speedup": None if self.speedup is None else self.speedup.to_dict(),
+            "machine": self.machine.to_dict(),
+        }

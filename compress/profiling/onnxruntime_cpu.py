@@ -1,0 +1,163 @@
+"""ONNX Runtime on the CPU."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import onnxruntime as ort
+from onnxruntime.capi import onnxruntime_pybind11_state as ort_errors
+
+from compress.errors import ModelFileError, UsageError
+from compress.profiling.machine import shares_cores
+from compress.profiling.protocol import Input, Output
+from compress.profiling.runtimes import InputSpec, Subject, installed
+
+# Everything that loading or calling may raise; they share no base but Exception.
+ORT_ERRORS: tuple[type[Exception], ...] = (
+    *(
+        kind
+        for kind in vars(ort_errors).values()
+        if isinstance(kind, type) and issubclass(kind, Exception)
+    ),
+    RuntimeError,
+    ValueError,
+)
+
+_DTYPES = {
+    "tensor(float)": "float32",
+    "tensor(float16)": "float16",
+    "tensor(double)": "float64",
+    "tensor(uint8)": "uint8",
+    "tensor(int8)": "int8",
+}
+
+
+@dataclass(frozen=True)
+class OnnxRuntimeCpu:
+    """Graph optimisation all, one inter-op thread, an explicit number of intra-op threads."""
+
+    name: str = "onnxruntime"
+    package: str = "onnxruntime"
+
+    def available(self) -> bool:
+        """Whether the package is there."""
+        return installed("onnxruntime")
+
+    def input_of(self, subject: Subject) -> InputSpec:
+        """The one input of the file."""
+        return OnnxSession(_path(subject), threads=1, optimise=False).input
+
+    def load(self, subject: Subject, *, threads: int) -> OnnxSession:
+        """A session of the file."""
+        return OnnxSession(_path(subject), threads=threads)
+
+
+class OnnxSession:
+    """One ONNX Runtime session on the CPU.
+
+    Args:
+        path: the ONNX file.
+        threads: intra-op threads, the calling one among them.
+        optimise: all graph optimisations, or none (to read what the file says).
+
+    Raises:
+        ModelFileError: the file is missing, damaged, lacks its external data, or has not exactly
+            one input.
+    """
+
+    def __init__(self, path: Path, *, threads: int, optimise: bool = True) -> None:
+        if not path.is_file():
+            raise ModelFileError(f"There is no file {path}.")
+        options = ort.SessionOptions()
+        options.intra_op_num_threads = threads
+        options.inter_op_num_threads = 1
+        options.execution_mode = ort.ExecutionMode.ORT_SEQUENTIAL
+        level = ort.GraphOptimizationLevel
+        options.graph_optimization_level = (
+            level.ORT_ENABLE_ALL if optimise else level.ORT_DISABLE_ALL
+        )
+        options.log_severity_level = 4
+        if not spins(threads):
+            options.add_session_config_entry("session.intra_op.allow_spinning", "0")
+        try:
+            session = ort.InferenceSession(path, options, providers=["CPUExecutionProvider"])
+        except ORT_ERRORS as error:
+            raise ModelFileError(_why_not(path, error)) from error
+        inputs = session.get_inputs()
+        if len(inputs) != 1:
+            names = ", ".join(f"'{each.name}'" for each in inputs) or "none"
+            raise ModelFileError(
+                f"{path.name} has {len(inputs)} inputs ({names}); an image model has one."
+            )
+        self.input = InputSpec(
+            name=inputs[0].name,
+            shape=tuple(
+                size if isinstance(size, int) else str(size or f"dim{place}")
+                for place, size in enumerate(inputs[0].shape)
+            ),
+            dtype=_DTYPES.get(inputs[0].type, inputs[0].type),
+        )
+        self._name = path.name
+        self._session: ort.InferenceSession | None = session
+        self._output = session.get_outputs()[0].name
+
+    def infer(self, images: Input) -> Output:
+        """The first output of a batch.
+
+        Raises:
+            ModelFileError: the model fails on it.
+        """
+        if self._session is None:
+            raise UsageError(f"The session of {self._name} is closed.")
+        try:
+            return np.asarray(self._session.run([self._output], {self.input.name: images})[0])
+        except ORT_ERRORS as error:
+            raise ModelFileError(
+                f"{self._name} cannot be run on an input of {'x'.join(map(str, images.shape))}: "
+                f"{_first_line(error)}"
+            ) from error
+
+    def synchronize(self) -> None:
+        """Nothing: a call on the CPU returns when it is done."""
+
+    def close(self) -> None:
+        """Frees the session and its threads."""
+        self._session = None
+
+
+def spins(threads: int) -> bool:
+    """Whether idle worker threads spin, which is ONNX Runtime's default.
+
+    They do only where they have cores for themselves: a spinning worker on a core that somebody
+    else needs makes both late, and the figure a lottery. One thread has no worker.
+    """
+    return threads > 1 and not shares_cores(threads)
+
+
+def _path(subject: Subject) -> Path:
+    if subject.path is None:
+        raise UsageError(f"{subject.name} is not an ONNX file, and ONNX Runtime reads no other.")
+    return subject.path
+
+
+def _why_not(path: Path, error: Exception) -> str:
+    """Why a file could not be loaded, in the reader's words."""
+    from compress.profiling.costs import missing_external_data, parse
+
+    try:
+        model = parse(path)
+    except ModelFileError as fault:
+        return str(fault)
+    missing = missing_external_data(model, path)
+    if missing:
+        return (
+            f"{path.name} keeps weights in {', '.join(missing)}, which is not there or too short. "
+            f"Put it beside {path.name}, or export again into one file."
+        )
+    return f"{path.name} cannot be loaded by ONNX Runtime: {_first_line(error)}"
+
+
+def _first_line(error: Exception) -> str:
+    return (str(error).strip().splitlines() or [type(error).__name__])[0]

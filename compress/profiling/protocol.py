@@ -1,0 +1,462 @@
+"""How a model is timed: warmed up, in rounds, in bursts, against others in the same rounds.
+
+A round creates every subject's session anew in random order (where a session's memory comes to
+lie makes its speed, for as long as it lives), warms each up, then calls them in short bursts in
+random order, so that whatever the machine does meets all of them. Each call is timed by the wall
+clock; its CPU time and how often the kernel took the CPU away from it are noted.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import gc
+import math
+import random
+import time
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Protocol
+
+import numpy as np
+from numpy.typing import NDArray
+
+from compress.errors import Inconclusive, ModelFileError
+from compress.profiling import estimates
+from compress.profiling.estimates import Array
+from compress.results import Estimate
+
+try:
+    import resource
+except ImportError:  # pragma: no cover - Windows has no such counters
+    resource = None  # type: ignore[assignment]
+
+LOOKS = (6, 12, 24, 48)
+
+# What one model's bursts may take in a round, in seconds, where its calls allow it.
+ROUND_S = 0.1
+
+Input = NDArray[np.generic]
+Output = NDArray[np.generic]
+
+
+class Session(Protocol):
+    """A loaded model, ready to be called."""
+
+    def infer(self, images: Input) -> Output:
+        """Outputs of a batch; may return before the device has finished."""
+        ...
+
+    def synchronize(self) -> None:
+        """Waits until everything that was asked for is done."""
+        ...
+
+    def close(self) -> None:
+        """Gives back what the session holds."""
+        ...
+
+
+class Clock(Protocol):
+    """What a call is measured with."""
+
+    def wall_ns(self) -> int:
+        """Nanoseconds that only go forward."""
+        ...
+
+    def cpu_ns(self) -> int:
+        """CPU time of this process, all threads together, in nanoseconds."""
+        ...
+
+    def preemptions(self) -> int | None:
+        """How often the kernel took a CPU away so far; None where it does not tell."""
+        ...
+
+
+class SystemClock:
+    """The machine's clocks.
+
+    Args:
+        threads: with one thread, only what happened to the calling thread counts as preemption
+            (where the system counts by thread); with more, what happened to any of the process,
+            for a call is as late as its latest worker.
+    """
+
+    def __init__(self, threads: int = 1) -> None:
+        self._who: int | None = None
+        if resource is not None:
+            by_thread = getattr(resource, "RUSAGE_THREAD", resource.RUSAGE_SELF)
+            self._who = by_thread if threads == 1 else resource.RUSAGE_SELF
+
+    def wall_ns(self) -> int:
+        """Nanoseconds of the performance counter."""
+        return time.perf_counter_ns()
+
+    def cpu_ns(self) -> int:
+        """User and system time of the process."""
+        return time.process_time_ns()
+
+    def preemptions(self) -> int | None:
+        """Involuntary context switches so far."""
+        return None if self._who is None else resource.getrusage(self._who).ru_nivcsw
+
+
+@dataclass(frozen=True)
+class WarmUp:
+    """When a session counts as warm.
+
+    Attributes:
+        min_calls, min_s: at least so many calls and seconds.
+        block: two successive medians of so many calls must agree; 0 asks for no agreement.
+        tolerance: by how much the two may differ, as a fraction.
+        max_s: an end in any case.
+    """
+
+    min_calls: int = 5
+    min_s: float = 0.25
+    block: int = 10
+    tolerance: float = 0.02
+    max_s: float = 5.0
+
+    def settled(self, calls_s: Sequence[float]) -> bool:
+        """Whether the calls so far, in seconds, make the session warm."""
+        if len(calls_s) < self.min_calls or sum(calls_s) < self.min_s:
+            return False
+        if not self.block:
+            return True
+        # Blocks do not overlap: looking after every call would stop at the first coincidence.
+        if len(calls_s) < 2 * self.block or len(calls_s) % self.block:
+            return False
+        last = float(np.median(calls_s[-self.block :]))
+        before = float(np.median(calls_s[-2 * self.block : -self.block]))
+        return abs(last - before) < self.tolerance * before
+
+
+# The first session of a model: everything is cold, the CPU's frequency and the process included.
+FIRST_WARM_UP = WarmUp()
+# A session of a model that ran in this process a moment ago: only its own memory is new (packed
+# weights, the arena), and one call touches all of that. Slow calls warm up in fewer.
+NEXT_WARM_UP = WarmUp(min_calls=5, min_s=0.0, block=0, max_s=0.25)
+
+
+@dataclass(frozen=True)
+class Burst:
+    """What a round does with one model: ``count`` bursts of ``calls``, ``dropped`` not counted."""
+
+    count: int
+    calls: int
+    dropped: int
+
+    @property
+    def kept(self) -> int:
+        """Calls that count, a round."""
+        return self.count * (self.calls - self.dropped)
+
+
+@dataclass(frozen=True)
+class Calls:
+    """The calls of one model in one round.
+
+    Attributes:
+        wall_s, cpu_s: seconds of each call [n].
+        preempted: whether the kernel took a CPU away during it [n]; None where it does not tell.
+        load_s: what creating the session took.
+        first_s: the session's first call.
+        warm: whether the warm-up rule was met.
+    """
+
+    wall_s: Array
+    cpu_s: Array
+    preempted: NDArray[np.bool_] | None
+    load_s: float
+    first_s: float
+    warm: bool
+
+
+@dataclass(frozen=True)
+class Timing:
+    """Rounds of one or more models, and what follows from them."""
+
+    rounds: tuple[Mapping[str, Calls], ...]
+    seed: int = 0
+
+    @property
+    def names(self) -> tuple[str, ...]:
+        """The models, in the order in which they were given."""
+        return tuple(self.rounds[0])
+
+    def calls_s(self, name: str) -> Array:
+        """All counted calls of a model [n]."""
+        return np.concatenate([one[name].wall_s for one in self.rounds])
+
+    def round_medians(self, name: str) -> Array:
+        """One value a round [rounds]: the median of undisturbed calls where half were."""
+        return np.array(
+            [
+                estimates.clean_median(one[name].wall_s, one[name].preempted)[0]
+                for one in self.rounds
+            ]
+        )
+
+    def median(self, name: str) -> float:
+        """Median over rounds, without an interval, from any number of rounds."""
+        return float(np.median(self.round_medians(name)))
+
+    def latency(self, name: str, percentile: float = 50.0) -> Estimate | None:
+        """Seconds a call, at a percentile, with the ends of a 95% interval.
+
+        The median comes from rounds (None below six). Any other percentile comes from all
+        calls, preempted ones too, for those are what a user meets; None where it is not known
+        yet (``estimates.calls_needed``).
+        """
+        if percentile == 50:
+            return estimates.median_of_rounds(self.round_medians(name), seed=self.seed)
+        return estimates.percentile_of_calls(self.calls_s(name), percentile)
+
+    def ratio(self, numerator: str, denominator: str) -> Estimate:
+        """time(numerator) / time(denominator): median over rounds, bootstrap over rounds.
+
+        Raises:
+            Inconclusive: fewer than six rounds.
+        """
+        found = estimates.ratio_of_rounds(
+            self.round_medians(numerator), self.round_medians(denominator), seed=self.seed
+        )
+        if found is None:
+            raise Inconclusive(
+                f"{len(self.rounds)} rounds give no interval for a ratio; "
+                f"at least {estimates.MINIMUM_ROUNDS} are needed."
+            )
+        return found
+
+    def load_s(self, name: str) -> float:
+        """What creating the session took, the first time."""
+        return self.rounds[0][name].load_s
+
+    def first_s(self, name: str) -> float:
+        """The first call of the first session."""
+        return self.rounds[0][name].first_s
+
+    def preempted_share(self, name: str) -> float | None:
+        """Share of calls that lost a CPU to another process; None where unknown."""
+        flags = [one[name].preempted for one in self.rounds]
+        known = [flag for flag in flags if flag is not None]
+        return float(np.mean(np.concatenate(known))) if known else None
+
+    def outliers(self, name: str) -> int:
+        """Calls far out, relative to their round. They are counted and never dropped."""
+        return estimates.outliers(
+            np.concatenate([one[name].wall_s / np.median(one[name].wall_s) for one in self.rounds])
+        )
+
+    def warnings(self, name: str) -> tuple[str, ...]:
+        """What a reader has to know about these figures, a sentence each."""
+        found = []
+        calls = len(self.calls_s(name))
+        if not self.rounds[0][name].warm:
+            found.append("The warm-up did not settle within 5 s: two medians still differed by 2%.")
+        share = self.preempted_share(name)
+        disturbed = sum(
+            not estimates.clean_median(one[name].wall_s, one[name].preempted)[1]
+            for one in self.rounds
+        )
+        if disturbed:
+            found.append(
+                f"In {disturbed} of {len(self.rounds)} rounds most calls were preempted "
+                f"({share or 0:.0%} of all), so disturbed calls are in the figure."
+            )
+        elif share is not None and share > 0.05:
+            found.append(
+                f"{share:.0%} of {calls} calls were preempted; the median is of the others."
+            )
+        far = self.outliers(name)
+        if far > 0.02 * calls:
+            found.append(f"{far} of {calls} calls lie far out (they count).")
+        return tuple(found)
+
+
+def measure(
+    subjects: Mapping[str, Callable[[], Session]],
+    inputs: Mapping[str, Input],
+    *,
+    min_rounds: int = LOOKS[0],
+    max_rounds: int = LOOKS[-1],
+    looks: Sequence[int] = LOOKS,
+    stop: Callable[[Timing], bool] | None = None,
+    calls_wanted: int = 0,
+    max_s: float = math.inf,
+    seed: int = 0,
+    threads: int = 1,
+    clock: Clock | None = None,
+) -> Timing:
+    """Times models in interleaved rounds until ``stop`` says that it is decided.
+
+    Args:
+        subjects: name -> what creates its session; called once a round.
+        inputs: name -> the batch that it is called with.
+        min_rounds: no decision before; without ``stop`` this is how many there are.
+        max_rounds: the end in any case.
+        looks: after how many rounds ``stop`` is asked. Few looks keep the chance low that one of
+            them is met by luck.
+        stop: whether the timing so far decides what was asked.
+        calls_wanted: counted calls that every model shall have after half of ``max_rounds``
+            (a percentile may need more than short rounds would give).
+        max_s: no further round begins after so many seconds, once there are ``min_rounds``.
+        seed: of the random orders, and of the bootstrap.
+        threads: how many each session uses; decides whose preemptions count.
+        clock: the machine's unless given.
+
+    Raises:
+        ModelFileError: an output is not finite.
+    """
+    clock = clock or SystemClock(threads)
+    order = random.Random(seed)
+    plans: dict[str, Burst] = {}
+    rounds: list[Mapping[str, Calls]] = []
+    begun_ns = clock.wall_ns()
+    wanted = math.ceil(calls_wanted / max(1, max_rounds // 2))
+    while True:
+        rounds.append(_round(subjects, inputs, plans, wanted, order, clock))
+        done = len(rounds)
+        if done >= max_rounds or (stop is None and done >= min_rounds):
+            break
+        timing = Timing(tuple(rounds), seed)
+        if done >= min_rounds and done in looks and stop is not None and stop(timing):
+            break
+        if done >= min_rounds and (clock.wall_ns() - begun_ns) / 1e9 >= max_s:
+            break
+    return Timing(tuple(rounds), seed)
+
+
+def plan_bursts(call_s: float, wanted: int = 0) -> Burst:
+    """Five bursts of six calls, the first of each dropped; fewer where calls are slow.
+
+    A call that takes longer than a round is meant to take is its own burst: what the neighbour
+    left in the caches is gone after its first hundredth, so nothing is dropped.
+
+    Args:
+        call_s: roughly what a call takes.
+        wanted: counted calls a round, at least.
+    """
+    if call_s > ROUND_S:
+        return Burst(count=max(2, wanted), calls=1, dropped=0)
+    calls = min(6, max(3, int(ROUND_S / (5 * call_s))))
+    count = min(5, max(2, int(ROUND_S / (calls * call_s))))
+    if count * (calls - 1) < wanted:
+        calls = math.ceil(wanted / count) + 1
+    return Burst(count, calls, dropped=1)
+
+
+def _round(
+    subjects: Mapping[str, Callable[[], Session]],
+    inputs: Mapping[str, Input],
+    plans: dict[str, Burst],
+    wanted: int,
+    order: random.Random,
+    clock: Clock,
+) -> Mapping[str, Calls]:
+    """One round; fills ``plans`` where a model has none yet, which is in the first."""
+    names = list(subjects)
+    order.shuffle(names)
+    sessions: dict[str, Session] = {}
+    load_s: dict[str, float] = {}
+    first_s: dict[str, float] = {}
+    warm: dict[str, bool] = {}
+    taken: dict[str, list[tuple[float, float, bool | None]]] = {name: [] for name in names}
+    # The stack closes sessions in reverse order, as those need that set something global.
+    with contextlib.ExitStack() as stack, _without_collector():
+        for name in names:
+            start_ns = clock.wall_ns()
+            session = subjects[name]()
+            load_s[name] = (clock.wall_ns() - start_ns) / 1e9
+            stack.callback(session.close)
+            sessions[name] = session
+        for name in names:
+            first_s[name] = _first_call(name, sessions[name], inputs[name], clock)
+            rule = NEXT_WARM_UP if name in plans else FIRST_WARM_UP
+            calls_s, warm[name] = warm_up(sessions[name], inputs[name], rule, clock, first_s[name])
+            if name not in plans:
+                plans[name] = plan_bursts(float(np.median(calls_s[-10:])), wanted)
+        bursts = [name for name in names for _ in range(plans[name].count)]
+        order.shuffle(bursts)
+        for name in bursts:
+            plan = plans[name]
+            calls = [_call(sessions[name], inputs[name], clock) for _ in range(plan.calls)]
+            taken[name].extend(calls[plan.dropped :])
+    return {
+        name: _collect(taken[name], load_s[name], first_s[name], warm[name]) for name in subjects
+    }
+
+
+def warm_up(
+    session: Session, images: Input, rule: WarmUp, clock: Clock, first_s: float
+) -> tuple[list[float], bool]:
+    """Calls a session until it is warm.
+
+    Args:
+        session: the one.
+        images: what it is called with.
+        rule: when it counts as warm.
+        clock: measures the calls.
+        first_s: what its first call took; it counts as the first of the warm-up.
+
+    Returns:
+        the calls in seconds, and whether the rule was met (rather than its time being up).
+    """
+    calls_s = [first_s]
+    while not rule.settled(calls_s):
+        if sum(calls_s) >= rule.max_s:
+            return calls_s, False
+        calls_s.append(_call(session, images, clock)[0])
+    return calls_s, True
+
+
+def _first_call(name: str, session: Session, images: Input, clock: Clock) -> float:
+    start_ns = clock.wall_ns()
+    output = session.infer(images)
+    session.synchronize()
+    taken_s = (clock.wall_ns() - start_ns) / 1e9
+    if not np.all(np.isfinite(output)):
+        raise ModelFileError(
+            f"{name} answers with values that are not finite (NaN or infinity); there is no use "
+            "in timing a network that is broken. Train or export it again."
+        )
+    return taken_s
+
+
+def _call(session: Session, images: Input, clock: Clock) -> tuple[float, float, bool | None]:
+    """Wall seconds, CPU seconds, preempted or not."""
+    switches = clock.preemptions()
+    cpu_ns = clock.cpu_ns()
+    start_ns = clock.wall_ns()
+    session.infer(images)
+    session.synchronize()
+    end_ns = clock.wall_ns()
+    cpu_ns = clock.cpu_ns() - cpu_ns
+    after = clock.preemptions()
+    preempted = None if after is None or switches is None else after > switches
+    return (end_ns - start_ns) / 1e9, cpu_ns / 1e9, preempted
+
+
+def _collect(
+    calls: list[tuple[float, float, bool | None]], load_s: float, first_s: float, warm: bool
+) -> Calls:
+    flags = [flag for _, _, flag in calls if flag is not None]
+    return Calls(
+        wall_s=np.array([wall for wall, _, _ in calls]),
+        cpu_s=np.array([cpu for _, cpu, _ in calls]),
+        preempted=np.array(flags, dtype=np.bool_) if len(flags) == len(calls) else None,
+        load_s=load_s,
+        first_s=first_s,
+        warm=warm,
+    )
+
+
+@contextlib.contextmanager
+def _without_collector() -> Iterator[None]:
+    """No garbage collection in between calls."""
+    enabled = gc.isenabled()
+    gc.disable()
+    try:
+        yield
+    finally:
+        if enabled:
+            gc.enable()

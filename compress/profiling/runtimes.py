@@ -1,0 +1,197 @@
+"""What a model can be run by: one small protocol, and the runtimes that there are.
+
+A runtime is a value with a name, a way to say whether it is installed, and ``load``. To add one,
+write a file beside this and a line in ``_runtimes``.
+"""
+
+from __future__ import annotations
+
+import importlib.util
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Protocol
+
+import numpy as np
+
+from compress.errors import ModelFileError, UnknownName, UsageError
+from compress.profiling.protocol import Input, Session
+
+if TYPE_CHECKING:
+    import onnx
+    from torch import nn
+
+RUNTIMES = ("onnxruntime", "torch")
+
+
+@dataclass(frozen=True)
+class Subject:
+    """One model, in the forms in which it is at hand.
+
+    Attributes:
+        name: in messages and tables.
+        path: an ONNX file.
+        module: gives the network for torch, in evaluation mode or not.
+        input_shape: channels, height, width, where ``module`` is given.
+    """
+
+    name: str
+    path: Path | None = None
+    module: Callable[[], nn.Module] | None = None
+    input_shape: tuple[int, ...] | None = None
+
+
+@dataclass(frozen=True)
+class InputSpec:
+    """The one input of a model; a dimension is a number, or the name of an open one."""
+
+    name: str
+    shape: tuple[int | str, ...]
+    dtype: str = "float32"
+
+
+class Runtime(Protocol):
+    """Loads models."""
+
+    @property
+    def name(self) -> str:
+        """What ``--runtime`` calls it."""
+        ...
+
+    @property
+    def package(self) -> str:
+        """What has to be installed for it."""
+        ...
+
+    def available(self) -> bool:
+        """Whether it is installed; nothing is imported to find out."""
+        ...
+
+    def input_of(self, subject: Subject) -> InputSpec:
+        """What the model wants to be called with.
+
+        Raises:
+            ModelFileError: the model cannot be loaded, or has not exactly one input.
+        """
+        ...
+
+    def load(self, subject: Subject, *, threads: int) -> Session:
+        """A session with that many threads.
+
+        Raises:
+            ModelFileError: the model cannot be loaded.
+            UsageError: the model is not at hand in the form that this runtime needs.
+        """
+        ...
+
+
+def _runtimes() -> dict[str, Runtime]:
+    from compress.profiling.onnxruntime_cpu import OnnxRuntimeCpu
+    from compress.profiling.torch_eager import TorchEager
+
+    return {"onnxruntime": OnnxRuntimeCpu(), "torch": TorchEager()}
+
+
+def runtime_named(name: str) -> Runtime:
+    """The runtime of that name.
+
+    Raises:
+        UnknownName: there is none.
+        UsageError: it is not installed; the message says how to install it.
+    """
+    known = _runtimes()
+    if name not in known:
+        raise UnknownName("runtime", name, known)
+    if not known[name].available():
+        raise UsageError(
+            f"The runtime {name} is not installed. Install it: pip install {known[name].package}"
+        )
+    return known[name]
+
+
+def installed(package: str) -> bool:
+    """Whether a package can be imported; it is not."""
+    return importlib.util.find_spec(package) is not None
+
+
+def spec_of_value_info(value: onnx.ValueInfoProto) -> InputSpec:
+    """What an ONNX graph says of one of its inputs."""
+    tensor = value.type.tensor_type
+    shape = tuple(
+        dimension.dim_value
+        if dimension.HasField("dim_value")
+        else dimension.dim_param or f"dim{place}"
+        for place, dimension in enumerate(tensor.shape.dim)
+    )
+    return InputSpec(value.name, shape)
+
+
+def make_input(
+    runtime: Runtime,
+    subject: Subject,
+    *,
+    batch: int,
+    shape: tuple[int, ...] | None = None,
+    seed: int = 0,
+) -> Input:
+    """Seeded images for a model: standard normal, or all byte values for an integer input.
+
+    Args:
+        runtime: says what the model wants.
+        subject: the model.
+        batch: images a call, where the model leaves the first dimension open.
+        shape: what the other dimensions are, where the model leaves them open.
+        seed: of the values.
+
+    Raises:
+        UsageError: an open dimension has no value, or a fixed one has another than asked for.
+        ModelFileError: the input is of a type that images do not have.
+    """
+    spec = runtime.input_of(subject)
+    sizes = resolve_shape(spec, subject.name, batch=batch, shape=shape)
+    generator = np.random.default_rng(seed)
+    if spec.dtype in ("float32", "float16", "float64"):
+        return generator.standard_normal(sizes, dtype=np.float32).astype(spec.dtype)
+    if spec.dtype in ("uint8", "int8"):
+        bounds = np.iinfo(spec.dtype)
+        return generator.integers(bounds.min, bounds.max, sizes, spec.dtype, endpoint=True)
+    raise ModelFileError(
+        f"{subject.name} takes '{spec.name}' as {spec.dtype}; images are float32, float16, "
+        "float64, uint8 or int8. This is no image model."
+    )
+
+
+def resolve_shape(
+    spec: InputSpec, name: str, *, batch: int, shape: tuple[int, ...] | None
+) -> tuple[int, ...]:
+    """The sizes to call a model with: batch first, then ``shape`` where that is given.
+
+    Raises:
+        UsageError: an open dimension has no value, or a fixed one has another than asked for.
+    """
+    given: list[int | None] = [batch, *(shape or [None] * (len(spec.shape) - 1))]
+    shown = "x".join(str(size) for size in spec.shape)
+    if len(given) != len(spec.shape):
+        raise UsageError(
+            f"{name} takes '{spec.name}' of {len(spec.shape)} dimensions ({shown}); --shape gives "
+            f"{len(given) - 1} beside the batch, it must give {len(spec.shape) - 1}."
+        )
+    sizes: list[int] = []
+    for place, (wanted, size) in enumerate(zip(given, spec.shape, strict=True)):
+        option = f"--batch {batch}" if place == 0 else f"--shape {','.join(map(str, shape or ()))}"
+        if isinstance(size, str):
+            if wanted is None:
+                raise UsageError(
+                    f"The input '{spec.name}' of {name} is {shown}: its dimension "
+                    f"'{size}' is open and has no value. Give it with --shape "
+                    f"{','.join(['C', 'H', 'W'][: len(spec.shape) - 1])}."
+                )
+            sizes.append(wanted)
+        elif wanted not in (None, size):
+            raise UsageError(
+                f"The input '{spec.name}' of {name} is fixed at {shown}; {option} does not fit "
+                f"its dimension {place}, which is {size}."
+            )
+        else:
+            sizes.append(size)
+    return tuple(sizes)

@@ -1,0 +1,191 @@
+"""Timing files: one against a budget, several against each other, and in a fresh process."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+from compress.errors import Inconclusive
+from compress.profiling import protocol
+from compress.profiling.estimates import calls_needed
+from compress.profiling.protocol import Clock, Input, Session, Timing
+from compress.profiling.runtimes import Subject, make_input, runtime_named
+from compress.results import Estimate
+
+# Without a budget to be clear of, looking ends when the interval is this narrow, as a fraction.
+NARROW = 0.02
+
+
+@dataclass(frozen=True)
+class ModelTiming:
+    """What one model takes.
+
+    Attributes:
+        latency: seconds a call, at the percentile asked for.
+        rounds, calls: what it rests on.
+        straddles: there was a budget, and it still lies inside the interval.
+        warnings: a sentence each.
+    """
+
+    latency: Estimate
+    rounds: int
+    calls: int
+    straddles: bool
+    warnings: tuple[str, ...]
+
+
+def time_model(
+    path: Path,
+    *,
+    batch: int = 1,
+    threads: int = 1,
+    percentile: float = 50.0,
+    runtime: str = "onnxruntime",
+    budget_s: float | None = None,
+    shape: tuple[int, ...] | None = None,
+    max_s: float = 30.0,
+    seed: int = 0,
+) -> ModelTiming:
+    """Times a model file until its interval is clear of the budget, or for 48 rounds.
+
+    A budget is kept when ``latency.high <= budget_s``, exceeded when ``latency.low > budget_s``;
+    in between ``straddles`` is true.
+
+    Args:
+        path: an ONNX file.
+        batch: images a call, for a dynamic first dimension.
+        threads: of the session.
+        percentile: 50 times the median.
+        runtime: one of ``runtimes.RUNTIMES`` that reads ONNX files.
+        budget_s: without one, looking ends when the interval is within 2%.
+        shape: channels, height and width, where the file leaves them open.
+        max_s: no further round begins after so many seconds; the interval is then what it is.
+        seed: of the inputs, the orders and the resampling.
+
+    Raises:
+        ModelFileError: the file cannot be loaded, or its outputs are not finite.
+        UsageError: an unknown runtime, or a dimension that has no value.
+        Inconclusive: too few calls for the percentile when time was up.
+    """
+    subject = Subject(path.name, path=path)
+    found = runtime_named(runtime)
+    images = make_input(found, subject, batch=batch, shape=shape, seed=seed)
+    timing, straddles = time_against_budget(
+        lambda: found.load(subject, threads=threads),
+        images,
+        budget_s=budget_s,
+        percentile=percentile,
+        name=path.name,
+        threads=threads,
+        max_s=max_s,
+        seed=seed,
+    )
+    return summarise(timing, path.name, percentile, straddles=straddles)
+
+
+def time_against_budget(
+    load: Callable[[], Session],
+    images: Input,
+    *,
+    budget_s: float | None,
+    percentile: float = 50.0,
+    name: str = "model",
+    threads: int = 1,
+    max_s: float = math.inf,
+    seed: int = 0,
+    clock: Clock | None = None,
+) -> tuple[Timing, bool]:
+    """Looks after 6, 12, 24 and 48 rounds whether the interval is clear of the budget.
+
+    Returns:
+        the timing, and whether the interval still straddles the budget.
+    """
+
+    def decided(timing: Timing) -> bool:
+        latency = timing.latency(name, percentile)
+        return latency is not None and is_clear(latency, budget_s)
+
+    timing = protocol.measure(
+        {name: load},
+        {name: images},
+        stop=decided,
+        calls_wanted=0 if percentile == 50 else calls_needed(percentile),
+        max_s=max_s,
+        threads=threads,
+        seed=seed,
+        clock=clock,
+    )
+    return timing, budget_s is not None and not decided(timing)
+
+
+def time_models(
+    paths: Mapping[str, Path],
+    *,
+    batch: int = 1,
+    threads: int = 1,
+    runtime: str = "onnxruntime",
+    shape: tuple[int, ...] | None = None,
+    max_s: float = 60.0,
+    seed: int = 0,
+) -> Timing:
+    """Times files in the same rounds, for their ratios: ``timing.ratio("teacher", "student")``.
+
+    Ends when the ratio of every file to the first is known within 2%, after 48 rounds, or when
+    ``max_s`` is over.
+
+    Args:
+        paths: name -> ONNX file, two or more.
+        batch: images a call, for a dynamic first dimension.
+        threads: of each session.
+        runtime: one of ``runtimes.RUNTIMES`` that reads ONNX files.
+        shape: channels, height and width, where the files leave them open.
+        max_s: no further round begins after so many seconds.
+        seed: of the inputs, the orders and the resampling.
+
+    Raises:
+        ModelFileError, UsageError: as ``time_model``.
+    """
+    found = runtime_named(runtime)
+    subjects = {name: Subject(name, path=path) for name, path in paths.items()}
+    inputs = {
+        name: make_input(found, subject, batch=batch, shape=shape, seed=seed)
+        for name, subject in subjects.items()
+    }
+    loads = {
+        name: (lambda subject=subject: found.load(subject, threads=threads))
+        for name, subject in subjects.items()
+    }
+    first, *others = names = list(paths)
+
+    def narrow(timing: Timing) -> bool:
+        if len(names) == 1:
+            latency = timing.latency(first)
+            return latency is not None and is_clear(latency, None)
+        return all(is_clear(timing.ratio(first, other), None) for other in others)
+
+    return protocol.measure(loads, inputs, stop=narrow, max_s=max_s, threads=threads, seed=seed)
+
+
+def is_clear(estimate: Estimate, limit: float | None) -> bool:
+    """Whether an interval lies on one side of a limit; without one, whether it is within 2%."""
+    if limit is None:
+        return estimate.high - estimate.low <= 2 * NARROW * estimate.value
+    return estimate.high <= limit or estimate.low > limit
+
+
+def summarise(timing: Timing, name: str, percentile: float, *, straddles: bool) -> ModelTiming:
+    """The figures of one model out of a timing.
+
+    Raises:
+        Inconclusive: too few calls for the percentile.
+    """
+    latency = timing.latency(name, percentile)
+    calls = len(timing.calls_s(name))
+    if latency is None:
+        raise Inconclusive(
+            f"{name}: p{percentile:g} is not known from {calls} calls, it takes "
+            f"{calls_needed(percentile)}. Allow more time, or judge the median."
+        )
+    return ModelTiming(latency, len(timing.rounds), calls, straddles, timing.warnings(name))

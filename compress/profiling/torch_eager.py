@@ -1,0 +1,86 @@
+"""torch as it is written, on the CPU: for comparison, never the denominator of a claim."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+
+from compress.errors import ModelFileError, UsageError
+from compress.profiling.protocol import Input, Output
+from compress.profiling.runtimes import InputSpec, Subject, installed
+
+
+@dataclass(frozen=True)
+class TorchEager:
+    """Inference mode, float32, an explicit number of threads."""
+
+    name: str = "torch"
+    package: str = "torch"
+
+    def available(self) -> bool:
+        """Whether the package is there."""
+        return installed("torch")
+
+    def input_of(self, subject: Subject) -> InputSpec:
+        """Open batch, the subject's image shape."""
+        if subject.input_shape is None:
+            raise UsageError(
+                f"The image shape of {subject.name} is not known. Give it with --shape C,H,W."
+            )
+        return InputSpec("images", ("batch", *subject.input_shape))
+
+    def load(self, subject: Subject, *, threads: int) -> TorchSession:
+        """A session of the network that the subject gives."""
+        if subject.module is None:
+            raise UsageError(
+                f"{subject.name} is not at hand as a torch network; torch eager needs a checkpoint."
+            )
+        return TorchSession(subject.name, subject.module(), threads=threads)
+
+
+class TorchSession:
+    """One network in evaluation mode. Until it is closed, torch as a whole uses its threads.
+
+    torch's number of threads is one for the process: sessions that are open at the same time
+    have to be closed in the reverse order of their creation, so that it comes back.
+    """
+
+    def __init__(self, name: str, module: torch.nn.Module, *, threads: int) -> None:
+        self._name = name
+        self._module = module
+        self._modes = {part: part.training for part in module.modules()}
+        self._threads_before = torch.get_num_threads()
+        module.eval()
+        torch.set_num_threads(threads)
+
+    def infer(self, images: Input) -> Output:
+        """The logits of a batch.
+
+        Raises:
+            ModelFileError: the network fails on it.
+        """
+        try:
+            with torch.inference_mode():
+                output = self._module(torch.from_numpy(images))
+        except RuntimeError as error:
+            line = (str(error).splitlines() or ["RuntimeError"])[0]
+            raise ModelFileError(
+                f"{self._name} cannot be run on an input of {'x'.join(map(str, images.shape))}: "
+                f"{line}"
+            ) from error
+        if not isinstance(output, torch.Tensor):
+            raise ModelFileError(
+                f"{self._name} answers with {type(output).__name__}, not with one tensor of logits."
+            )
+        return np.asarray(output.numpy())
+
+    def synchronize(self) -> None:
+        """Nothing: a call on the CPU returns when it is done."""
+
+    def close(self) -> None:
+        """Puts torch's number of threads and the network's mode back."""
+        torch.set_num_threads(self._threads_before)
+        for part, training in self._modes.items():
+            part.training = training
