@@ -11,6 +11,7 @@
     |   +-- ModelFileError           2   an ONNX file (or another artefact) that cannot be loaded
     +-- TeacherError                 2   a teacher that is no better than chance
     +-- NoStudentFits                1   no candidate keeps the budget; names the nearest
+    +-- ExportError                  1   a model that the exporter cannot translate
     +-- ParityError                  1   an exported file that is not the model
     +-- BudgetMissed                 1   the shipped file does not keep the budget
     +-- TrainingDiverged             1   a loss became infinite
@@ -88,6 +89,10 @@ class TeacherError(CompressError):
 
 class NoStudentFits(CompressError):
     """No candidate keeps the budget; the message names the nearest."""
+
+
+class ExportError(CompressError):
+    """A model that the exporter cannot translate into the format asked for."""
 
 
 class ParityError(CompressError):

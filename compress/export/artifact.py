@@ -1,0 +1,182 @@
+"""What an ONNX file says about itself.
+
+The metadata of a file that is made here (ONNX ``metadata_props``, all values text):
+
+    compress.version         of this package
+    compress.spec            JSON, the architecture
+    compress.precision       "fp32"
+    compress.normalization   JSON {"mean": [...], "std": [...]} or "unknown"
+    compress.classes         JSON, the class names in the order of the logits
+    compress.source          JSON, where the weights come from: run, checkpoint, their hashes
+    compress.toolchain       JSON, package -> version, and the opset
+
+A file that was made elsewhere has none of these, and is read all the same.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from typing import Any, TypeVar
+
+import onnx
+from google.protobuf.message import DecodeError  # type: ignore[import-untyped]
+
+from compress import __version__
+from compress.errors import CompressError, ModelFileError
+from compress.files import sha256_of
+from compress.results import Artifact
+from compress.spec import ModelSpec, Normalization
+
+PREFIX = "compress."
+UNKNOWN = "unknown"
+
+Value = TypeVar("Value")
+
+
+def metadata_of(
+    *,
+    spec: ModelSpec,
+    precision: str,
+    normalization: Normalization | None,
+    classes: Sequence[str],
+    source: Mapping[str, str],
+    toolchain: Mapping[str, str],
+) -> dict[str, str]:
+    """The metadata of a file that is made here, in the order in which it is written."""
+    known = UNKNOWN if normalization is None else _json(normalization.to_dict())
+    values = {
+        "version": __version__,
+        "spec": _json(spec.to_dict()),
+        "precision": precision,
+        "normalization": known,
+        "classes": _json(list(classes)),
+        "source": _json(dict(source)),
+        "toolchain": _json(dict(toolchain)),
+    }
+    return {PREFIX + key: value for key, value in values.items()}
+
+
+def read_model(path: Path) -> onnx.ModelProto:
+    """Parses an ONNX file; tensors that it keeps in other files are not loaded.
+
+    Raises:
+        ModelFileError: there is no such file, it cannot be read, or it is not a whole ONNX file.
+    """
+    try:
+        content = path.read_bytes()
+    except OSError as error:
+        reason = "there is no such file" if not path.exists() else error.strerror or str(error)
+        raise ModelFileError(f"Cannot read the ONNX file {path}: {reason}.") from error
+    mend = "Give the file that `compress distill` or `compress export` wrote."
+    if not content:
+        raise ModelFileError(f"{path} is empty, not an ONNX file. {mend}")
+    model = onnx.ModelProto()
+    try:
+        model.ParseFromString(content)
+    except DecodeError as error:
+        raise ModelFileError(f"{path} is not an ONNX file, or is cut short. {mend}") from error
+    if not model.graph.node or not model.graph.output or not model.opset_import:
+        raise ModelFileError(f"{path} holds no ONNX graph. {mend}")
+    return model
+
+
+def read_artifact(path: Path) -> Artifact:
+    """Describes an ONNX file, made here or elsewhere.
+
+    What the file does not say is None (``spec``, ``normalization``) or empty (``classes``,
+    ``toolchain``, ``source``).
+
+    Raises:
+        ModelFileError: it is not a whole ONNX file, or its metadata is damaged.
+    """
+    model = read_model(path)
+    properties = {entry.key: entry.value for entry in model.metadata_props}
+    stored = properties.get(PREFIX + "normalization", UNKNOWN)
+    return Artifact(
+        path=path,
+        format="onnx",
+        sha256=sha256_of(path),
+        size_bytes=path.stat().st_size + _external_bytes(path, model),
+        spec=_read(path, properties, "spec", _spec),
+        precision=properties.get(PREFIX + "precision", _precision(model)),
+        normalization=(
+            None if stored == UNKNOWN else _read(path, properties, "normalization", _normalization)
+        ),
+        classes=_read(path, properties, "classes", _names) or (),
+        toolchain=_read(path, properties, "toolchain", _texts) or {},
+        source=_read(path, properties, "source", _texts) or {},
+    )
+
+
+def _read(
+    path: Path, properties: Mapping[str, str], key: str, convert: Callable[[Any], Value]
+) -> Value | None:
+    text = properties.get(PREFIX + key)
+    if text is None:
+        return None
+    try:
+        return convert(json.loads(text))
+    except (ValueError, TypeError, KeyError, AttributeError, CompressError) as error:
+        raise ModelFileError(
+            f"The metadata '{PREFIX + key}' of {path} is damaged ({error}). Export it again."
+        ) from error
+
+
+def _spec(value: Any) -> ModelSpec:
+    return ModelSpec.from_dict(dict(value))
+
+
+def _normalization(value: Any) -> Normalization:
+    mean, std = (tuple(float(number) for number in value[key]) for key in ("mean", "std"))
+    return Normalization(mean, std)
+
+
+def _names(value: Any) -> tuple[str, ...]:
+    if not isinstance(value, list):
+        raise TypeError(f"a list was expected, found {type(value).__name__}")
+    return tuple(str(name) for name in value)
+
+
+def _texts(value: Any) -> dict[str, str]:
+    return {str(key): str(text) for key, text in value.items()}
+
+
+def _precision(model: onnx.ModelProto) -> str:
+    """The precision of a file that does not say it, from the kind of its largest tensor."""
+    kinds = {
+        onnx.TensorProto.FLOAT: "fp32",
+        onnx.TensorProto.FLOAT16: "fp16",
+        onnx.TensorProto.BFLOAT16: "bf16",
+        onnx.TensorProto.DOUBLE: "fp64",
+        onnx.TensorProto.INT8: "int8",
+        onnx.TensorProto.UINT8: "int8",
+    }
+    largest = max(model.graph.initializer, key=lambda tensor: math.prod(tensor.dims), default=None)
+    return "unknown" if largest is None else kinds.get(largest.data_type, "unknown")
+
+
+def _external_bytes(path: Path, model: onnx.ModelProto) -> int:
+    """Size of the files beside ``path`` in which the model keeps tensors."""
+    names = {
+        entry.value
+        for tensor in model.graph.initializer
+        if tensor.data_location == onnx.TensorProto.EXTERNAL
+        for entry in tensor.external_data
+        if entry.key == "location"
+    }
+    total = 0
+    for name in names:
+        file = path.parent / name
+        if not file.is_file():
+            raise ModelFileError(
+                f"{path} keeps weights in '{name}', which is not beside it. Copy both files."
+            )
+        total += file.stat().st_size
+    return total
+
+
+def _json(value: Any) -> str:
+    return json.dumps(value, ensure_ascii=False, sort_keys=True, allow_nan=False)

@@ -1,0 +1,206 @@
+"""The proof that an exported file is the same function as the model it was made from."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import onnx
+import onnxruntime
+import torch
+from numpy.typing import NDArray
+from onnxruntime.capi import onnxruntime_pybind11_state as runtime_errors
+from torch import Tensor, nn
+
+from compress.errors import ModelFileError, ParityError
+from compress.results import Parity
+from compress.spec import Normalization
+
+Array = NDArray[np.float32]
+
+# Largest difference of a logit, absolute up to logits of 100 and relative beyond: float32 itself
+# has steps of 8e-6 at 100.
+TOLERANCE = 1e-4
+RELATIVE_TOLERANCE = 1e-6
+
+# The dynamic batch is proved by calling with several; the rest goes in the last of these.
+BATCHES = (1, 3, 64)
+SEEDED_IMAGES = 256
+
+_UNLOADABLE = (
+    runtime_errors.Fail,
+    runtime_errors.InvalidArgument,
+    runtime_errors.InvalidGraph,
+    runtime_errors.InvalidProtobuf,
+    runtime_errors.NotImplemented,
+    runtime_errors.NoSuchFile,
+    runtime_errors.RuntimeException,
+)
+
+
+def verify(model: nn.Module, path: Path, images: Tensor) -> Parity:
+    """Compares the logits of ``model`` and of the file, at several batch sizes.
+
+    Args:
+        model: in evaluation mode, on the CPU.
+        path: the ONNX file.
+        images: float32 [n, c, h, w], as the model takes them.
+
+    Returns:
+        the agreement; ``top1_agreement`` is 1, a tie within the tolerance counted as the same.
+
+    Raises:
+        ParityError: a class or a logit differs; says of which image, and where it begins.
+    """
+    predict = predictor_of(path, threads=torch.get_num_threads())
+    largest, scale, start = 0.0, 0.0, 0
+    while start < len(images):
+        size = _batch_at(start)
+        batch = images[start : start + size]
+        with torch.inference_mode():
+            expected: Array = model(batch).numpy()
+        found = predict(batch.numpy())
+        if found.shape != expected.shape:
+            raise ParityError(
+                f"The exported file gives {list(found.shape)} for {len(batch)} images, the model "
+                f"{list(expected.shape)}. Nothing was written."
+            )
+        if not np.isfinite(expected).all():
+            image = start + int(np.argmin(np.isfinite(expected).all(axis=1)))
+            raise ParityError(
+                f"The model's logits for image {image} are not finite, so nothing can be "
+                "compared. Its weights are damaged, or its training diverged."
+            )
+        scale = max(scale, float(np.abs(expected).max()))
+        tolerance = max(TOLERANCE, RELATIVE_TOLERANCE * scale)
+        difference = np.abs(found - expected).max(axis=1)
+        # Not (a <= b), so that a logit that is not a number counts as different.
+        wrong = ~(difference <= tolerance) | _other_class(expected, found, tolerance)
+        if wrong.any():
+            place = int(np.argmax(wrong))
+            raise ParityError(
+                _where_they_part(expected[place], found[place], start + place, tolerance)
+                + _first_difference(model, path, batch[place : place + 1])
+                + " Nothing was written."
+            )
+        largest = max(largest, float(difference.max()))
+        start += len(batch)
+    return Parity(images=len(images), top1_agreement=1.0, max_abs_diff=largest)
+
+
+def seeded_images(shape: tuple[int, int, int], normalization: Normalization | None) -> Tensor:
+    """Images to compare on where there are no others [256, c, h, w], always the same.
+
+    Uniform pixels, normalised where the normalisation is known; standard normal otherwise.
+    """
+    generator = torch.Generator().manual_seed(0)
+    size = (SEEDED_IMAGES, *shape)
+    if normalization is None:
+        return torch.randn(size, generator=generator)
+    mean, std = (torch.tensor(v).view(1, -1, 1, 1) for v in (normalization.mean, normalization.std))
+    return (torch.rand(size, generator=generator) - mean) / std
+
+
+def predictor_of(path: Path, *, threads: int = 1) -> Callable[[Array], Array]:
+    """Loads an ONNX file into ONNX Runtime on the CPU: images [b, c, h, w] -> logits.
+
+    Raises:
+        ModelFileError: the file cannot be loaded.
+    """
+    return _predictor(str(path), path.name, threads)
+
+
+def _predictor(source: str | bytes, name: str, threads: int) -> Callable[[Array], Array]:
+    options = onnxruntime.SessionOptions()
+    options.intra_op_num_threads = threads
+    options.log_severity_level = 3
+    try:
+        session = onnxruntime.InferenceSession(source, options, providers=["CPUExecutionProvider"])
+    except _UNLOADABLE as error:
+        raise ModelFileError(f"ONNX Runtime cannot load {name}: {error}") from error
+    entry = session.get_inputs()[0].name
+
+    def predict(images: Array) -> Array:
+        logits: Array = session.run(None, {entry: images})[0]
+        return logits
+
+    return predict
+
+
+def _batch_at(start: int) -> int:
+    """1 image, then 3, then 64 at a time."""
+    for index, size in enumerate(BATCHES):
+        if start <= sum(BATCHES[:index]):
+            return size
+    return BATCHES[-1]
+
+
+def _other_class(expected: Array, found: Array, tolerance: float) -> NDArray[np.bool_]:
+    """Where the best classes differ by more than a tie [b]."""
+    rows = np.arange(len(expected))
+    best, other = expected.argmax(axis=1), found.argmax(axis=1)
+    tie = expected[rows, best] - expected[rows, other] <= tolerance
+    differs: NDArray[np.bool_] = (best != other) & ~tie
+    return differs
+
+
+def _where_they_part(expected: Array, found: Array, image: int, tolerance: float) -> str:
+    best, other = int(expected.argmax()), int(found.argmax())
+    worst = int(np.argmax(np.abs(found - expected)))
+    return (
+        f"The exported file is not the model. They part at image {image}: the model says class "
+        f"{best} (logit {expected[best]:.6g}), the file class {other} (logit {found[other]:.6g}); "
+        f"the largest difference is in logit {worst}, {expected[worst]:.6g} and "
+        f"{found[worst]:.6g}, the tolerance is {tolerance:.1e}."
+    )
+
+
+def _first_difference(model: nn.Module, path: Path, image: Tensor) -> str:
+    """The first layer with weights whose output the model does not have anywhere; may be ''.
+
+    Layers keep the names of their weights in the file. The exporter may have merged a layer with
+    the one behind it, so an output of the file counts as right when any of the model's modules
+    gives it.
+    """
+    outputs: list[Tensor] = []
+
+    def keep(_module: nn.Module, _arguments: object, output: object) -> None:
+        if isinstance(output, Tensor):
+            outputs.append(output)
+
+    hooks = [module.register_forward_hook(keep) for module in model.modules()]
+    try:
+        with torch.inference_mode():
+            model(image)
+    finally:
+        for hook in hooks:
+            hook.remove()
+    graph = onnx.load(path)
+    weights = {tensor.name for tensor in graph.graph.initializer}
+    layers = {
+        node.output[0]: next(name for name in node.input if name in weights)
+        for node in graph.graph.node
+        if weights.intersection(node.input) and node.op_type in ("Conv", "Gemm", "MatMul")
+    }
+    for name in layers:
+        if name not in {output.name for output in graph.graph.output}:
+            graph.graph.output.append(onnx.ValueInfoProto(name=name))
+    options = onnxruntime.SessionOptions()
+    options.log_severity_level = 3
+    # Fused layers have no outputs of their own.
+    options.graph_optimization_level = onnxruntime.GraphOptimizationLevel.ORT_DISABLE_ALL
+    try:
+        session = onnxruntime.InferenceSession(
+            graph.SerializeToString(), options, providers=["CPUExecutionProvider"]
+        )
+    except _UNLOADABLE:
+        return ""
+    values = session.run(list(layers), {session.get_inputs()[0].name: image.numpy()})
+    for name, value in zip(layers, values, strict=True):
+        same = [output.numpy() for output in outputs if tuple(output.shape) == value.shape]
+        scale = max(1.0, float(np.abs(value).max()))
+        if not any(np.abs(value - output).max() <= TOLERANCE * scale for output in same):
+            layer = layers[name].rpartition(".")[0] or layers[name]
+            return f" The first layer that differs is '{layer}'."
+    return ""

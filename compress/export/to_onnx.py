@@ -1,0 +1,175 @@
+"""torch -> ONNX."""
+
+from __future__ import annotations
+
+import copy
+import importlib.metadata
+import io
+import logging
+import warnings
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager, redirect_stderr, redirect_stdout
+from pathlib import Path
+
+import onnx
+import torch
+from torch import Tensor, nn
+
+from compress.errors import ExportError
+from compress.export.artifact import metadata_of, read_artifact
+from compress.export.parity import seeded_images, verify
+from compress.files import atomic_path
+from compress.results import Artifact, Parity
+from compress.spec import ModelSpec, Normalization
+
+INPUT, OUTPUT, BATCH = "images", "logits", "batch"
+OPSET = 20
+TOOLS = ("torch", "onnx", "onnxscript", "onnxruntime")
+
+
+def onnx_from_torch(
+    model: nn.Module,
+    path: Path,
+    *,
+    spec: ModelSpec,
+    normalization: Normalization | None,
+    classes: Sequence[str],
+    images: Tensor | None = None,
+    source: Mapping[str, str],
+) -> tuple[Artifact, Parity]:
+    """Writes ``model`` as an ONNX file and proves that the file is the same function.
+
+    The file has one input "images" [batch, c, h, w], float32 and normalised, and one output
+    "logits" [batch, classes]. It tells what it is (see ``compress.export.artifact``) and holds no
+    path of the machine that made it. Equal weights give equal bytes. ``model`` stays as it is;
+    what is exported is its evaluation mode.
+
+    Args:
+        model: takes a tensor [b, c, h, w], gives logits [b, classes].
+        path: the ONNX file.
+        spec: of the model.
+        normalization: that ``images`` went through; None where it is not known.
+        classes: names in the order of the logits; may be empty.
+        images: what to compare on, float32 [n, c, h, w], normalised; None for seeded ones.
+        source: where the weights come from (run, checkpoint, hashes), for the metadata.
+
+    Returns:
+        the file, and how far it is from the model.
+
+    Raises:
+        ExportError: the exporter cannot translate the model.
+        ParityError: the file is not the same function; no file is left.
+        UsageError: the folder cannot be written to.
+    """
+    network = copy.deepcopy(model).cpu().to(memory_format=torch.contiguous_format).eval()
+    proto = translate(network, spec)
+    describe(proto, spec=spec, normalization=normalization, classes=classes, source=source)
+    with atomic_path(path) as temporary:
+        temporary.write_bytes(proto.SerializeToString(deterministic=True))
+        inputs = seeded_images(spec.input_shape, normalization) if images is None else images.cpu()
+        parity = verify(network, temporary, inputs)
+    return read_artifact(path), parity
+
+
+def onnx_for_timing(network: nn.Module, path: Path, *, spec: ModelSpec) -> int:
+    """Writes the graph of a network that is only going to be timed; nothing is proved.
+
+    Its weights stand for nothing. The graph is the one that ``onnx_from_torch`` writes.
+
+    Returns:
+        the size of the file in bytes.
+
+    Raises:
+        ExportError: the exporter cannot translate the network.
+    """
+    proto = translate(network.eval(), spec)
+    describe(proto, spec=spec, normalization=None, classes=(), source={})
+    content = proto.SerializeToString(deterministic=True)
+    path.write_bytes(content)
+    return len(content)
+
+
+def translate(network: nn.Module, spec: ModelSpec) -> onnx.ModelProto:
+    """The ONNX graph of a network in evaluation mode, without the exporter's own notes.
+
+    Raises:
+        ExportError: the exporter cannot translate the network.
+    """
+    # Zeros, because the exporter must not draw from the generator that training draws from.
+    example = torch.zeros(2, *spec.input_shape)
+    try:
+        with _quiet() as said, torch.random.fork_rng(devices=[]), torch.inference_mode(False):
+            program = torch.onnx.export(
+                network,
+                (example,),
+                dynamo=True,
+                external_data=False,
+                verbose=False,
+                opset_version=OPSET,
+                input_names=[INPUT],
+                output_names=[OUTPUT],
+                dynamic_shapes=({0: BATCH},),
+            )
+    except (torch.onnx.errors.OnnxExporterError, RuntimeError, ValueError, TypeError) as error:
+        reason = str(error.__cause__ or error).strip().splitlines() or [said.getvalue()]
+        raise ExportError(
+            f"{spec.name} cannot be exported to ONNX: {reason[0]} The network may not decide in "
+            "Python what it computes; use tensor operations instead."
+        ) from error
+    if program is None:  # torch's type admits it, for the exporter that is not used here.
+        raise ExportError(f"{spec.name} cannot be exported to ONNX: the exporter gave nothing.")
+    proto: onnx.ModelProto = program.model_proto
+    strip_notes(proto)
+    return proto
+
+
+def strip_notes(proto: onnx.ModelProto) -> None:
+    """Removes the exporter's notes: stack traces with paths of this machine, and the like."""
+    proto.doc_string = ""
+    graph = proto.graph
+    graph.doc_string = ""
+    del graph.metadata_props[:]
+    for entries in (graph.node, graph.input, graph.output, graph.value_info, graph.initializer):
+        for entry in entries:
+            entry.doc_string = ""
+            del entry.metadata_props[:]
+    weights = {tensor.name for tensor in graph.initializer}
+    shapes = [value for value in graph.value_info if value.name not in weights]
+    del graph.value_info[:]
+    graph.value_info.extend(shapes)
+
+
+def describe(
+    proto: onnx.ModelProto,
+    *,
+    spec: ModelSpec,
+    normalization: Normalization | None,
+    classes: Sequence[str],
+    source: Mapping[str, str],
+) -> None:
+    """Writes the metadata of ``compress.export.artifact`` into the file."""
+    opsets = {entry.domain: str(entry.version) for entry in proto.opset_import}
+    toolchain = {name: importlib.metadata.version(name) for name in TOOLS}
+    values = metadata_of(
+        spec=spec,
+        precision="fp32",
+        normalization=normalization,
+        classes=classes,
+        source=source,
+        toolchain=toolchain | {"opset": opsets.get("", "unknown")},
+    )
+    onnx.helper.set_model_props(proto, values)
+
+
+@contextmanager
+def _quiet() -> Iterator[io.StringIO]:
+    """Keeps what the exporter prints, logs and warns of to itself."""
+    said = io.StringIO()
+    level = logging.root.manager.disable
+    with warnings.catch_warnings(), redirect_stdout(said), redirect_stderr(said):
+        warnings.simplefilter("ignore")
+        logging.disable(logging.CRITICAL)
+        try:
+            yield said
+        finally:
+            logging.disable(level)
