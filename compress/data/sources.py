@@ -26,6 +26,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 from torch.nn import functional
 
+from compress.data.normalization import KNOWN
 from compress.errors import DataError, UnknownName
 from compress.spec import Normalization
 
@@ -46,13 +47,6 @@ FASHION_CLASSES = (
 )
 
 TORCHVISION_NAMES = ("cifar10", "cifar100", "fashion-mnist")
-
-# What the data sets' users take: of the training images, pixels scaled to [0, 1], unpadded.
-NORMALIZATIONS = {
-    "cifar10": Normalization((0.4914, 0.4822, 0.4465), (0.2470, 0.2435, 0.2616)),
-    "cifar100": Normalization((0.5071, 0.4865, 0.4409), (0.2673, 0.2564, 0.2762)),
-    "fashion-mnist": Normalization((0.2860,), (0.3530,)),
-}
 
 # Debian's package dataset-fashion-mnist puts the four files here.
 DEBIAN_FASHION = Path("/usr/share/datasets/fashion-mnist")
@@ -162,7 +156,7 @@ def _read_cifar(name: str, root: Path, download: bool) -> RawData:
         test_images=torch.from_numpy(test.data).permute(0, 3, 1, 2).contiguous(),
         test_labels=torch.tensor(test.targets, dtype=torch.int64),
         class_names=tuple(train.classes),
-        normalization=NORMALIZATIONS[name],
+        normalization=KNOWN[name],
         flip=True,
         source=str(root / kind.base_folder),
     )
@@ -191,7 +185,7 @@ def _as_fashion(raw: RawData) -> RawData:
         raw,
         name="fashion-mnist",
         class_names=FASHION_CLASSES,
-        normalization=NORMALIZATIONS["fashion-mnist"],
+        normalization=KNOWN["fashion-mnist"],
     )
 
 
@@ -303,39 +297,47 @@ def _load_npz(path: Path) -> dict[str, NDArray[Any]]:
     """The arrays of the file that are wanted, whatever they hold."""
     advice = "Make it with numpy.savez(FILE, x_train=..., y_train=..., x_test=..., y_test=...)."
     try:
-        loaded = np.load(path, allow_pickle=False)
+        # Opened here: numpy leaves the file open where it finds the archive damaged.
+        with path.open("rb") as file:
+            return _arrays_of(np.load(file, allow_pickle=False), path, advice)
     except FileNotFoundError as error:
         raise DataError(f"There is no data file {path}.") from error
     except (OSError, ValueError, EOFError, zipfile.BadZipFile, MemoryError) as error:
         raise DataError(
             f"{path} is not an .npz file, or is damaged ({_first_line(error)}). {advice}"
         ) from error
+
+
+def _arrays_of(loaded: Any, path: Path, advice: str) -> dict[str, NDArray[Any]]:
     if not isinstance(loaded, np.lib.npyio.NpzFile):
         raise DataError(f"{path} holds a single array, not an archive of them. {advice}")
     arrays: dict[str, NDArray[Any]] = {}
     faults = []
-    with loaded:
-        missing = [key for key in _KEYS if key not in loaded.files]
-        if missing:
-            faults.append(
-                f"{', '.join(missing)} missing (it has {', '.join(loaded.files[:20]) or 'nothing'})"
-            )
-        for key in (*_KEYS, "class_names"):
-            if key not in loaded.files:
-                continue
-            try:
-                arrays[key] = loaded[key]
-            except (
-                OSError,
-                ValueError,
-                EOFError,
-                RuntimeError,  # an encrypted member
-                NotImplementedError,  # an unknown compression
-                MemoryError,
-                zlib.error,
-                zipfile.BadZipFile,
-            ) as error:
-                faults.append(f"{key} cannot be read ({_first_line(error)})")
+    missing = [key for key in _KEYS if key not in loaded.files]
+    if missing:
+        there = ", ".join(loaded.files[:20]) or "nothing"
+        faults.append(f"{', '.join(missing)} missing (it has {there})")
+    for key in (*_KEYS, "class_names"):
+        if key not in loaded.files:
+            continue
+        try:
+            array: Any = loaded[key]  # bytes, where the member is no .npy
+        except (
+            OSError,
+            ValueError,
+            EOFError,
+            RuntimeError,  # an encrypted member
+            NotImplementedError,  # an unknown compression
+            MemoryError,
+            zlib.error,
+            zipfile.BadZipFile,
+        ) as error:
+            faults.append(f"{key} cannot be read ({_first_line(error)})")
+            continue
+        if isinstance(array, np.ndarray):
+            arrays[key] = array
+        else:
+            faults.append(f"{key} is no array")
     if faults:
         raise DataError(f"{path} is no data set: {'; '.join(faults)}. {advice}")
     return arrays
@@ -628,7 +630,7 @@ def read_embedded() -> RawData:
         train_images=functional.pad(raw.train_images, (2, 2, 2, 2)),
         test_images=functional.pad(raw.test_images, (2, 2, 2, 2)),
         class_names=FASHION_CLASSES,
-        normalization=NORMALIZATIONS["fashion-mnist"],
+        normalization=KNOWN["fashion-mnist"],
         source="embedded in the package (Fashion-MNIST, MIT licence)",
     )
 
