@@ -127,7 +127,7 @@ class RuntimeProfile:
 
     Attributes:
         runtime, precision, threads, batch: what it was measured with.
-        spinning: whether idle worker threads spun.
+        options: what else the runtime was told.
         load_s, first_s: loading, and the first call, in a fresh process where that was possible.
         latency: the median call of ``batch`` images, in seconds.
         p90, p99: percentiles with their bounds; None where too few calls were made to know.
@@ -142,7 +142,7 @@ class RuntimeProfile:
     precision: str
     threads: int
     batch: int
-    spinning: bool
+    options: dict[str, str]
     load_s: float
     first_s: float
     latency: Estimate
@@ -161,7 +161,7 @@ class RuntimeProfile:
             "precision": self.precision,
             "threads": self.threads,
             "batch": self.batch,
-            "spinning": self.spinning,
+            "options": self.options,
             "latency_ms": self.latency.to_dict(1e3, "median")
             | _percentile("p90", self.p90)
             | _percentile("p99", self.p99),
@@ -209,12 +209,14 @@ class Profile:
         size_bytes: of its file, external data included.
         costs: parameters and MACs.
         runs: one for each runtime; the first is the one that claims rest on.
+        notes: what else a reader should know of the file.
     """
 
     name: str
     size_bytes: int
     costs: Costs
     runs: tuple[RuntimeProfile, ...]
+    notes: tuple[str, ...] = ()
 
     def to_dict(self) -> dict[str, Any]:
         """Plain values for JSON: the first run's figures at the top, the others under "also"."""
@@ -228,6 +230,7 @@ class Profile:
             "macs": self.costs.macs,
             "not_counted": self.costs.not_counted,
             **values,
+            "notes": list(self.notes),
             "also": [other.to_dict() for other in others],
         }
 

@@ -1,0 +1,31 @@
+"""What a model costs on this machine: runtimes, the measuring protocol, statistics, costs.
+
+from compress.profiling import time_model
+time_model(Path("student.onnx"), threads=1, budget_s=0.002)
+"""
+
+from compress.profiling.costs import costs_of_module, costs_of_onnx
+from compress.profiling.fresh import FreshTiming, time_in_fresh_process
+from compress.profiling.machine import default_threads, fingerprint
+from compress.profiling.profile_model import Settings, profile
+from compress.profiling.protocol import Timing, measure
+from compress.profiling.runtimes import Subject
+from compress.profiling.timing import ModelTiming, time_against_budget, time_model, time_models
+
+__all__ = [
+    "FreshTiming",
+    "ModelTiming",
+    "Settings",
+    "Subject",
+    "Timing",
+    "costs_of_module",
+    "costs_of_onnx",
+    "default_threads",
+    "fingerprint",
+    "measure",
+    "profile",
+    "time_against_budget",
+    "time_in_fresh_process",
+    "time_model",
+    "time_models",
+]

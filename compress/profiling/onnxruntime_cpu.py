@@ -10,9 +10,10 @@ import onnxruntime as ort
 from onnxruntime.capi import onnxruntime_pybind11_state as ort_errors
 
 from compress.errors import ModelFileError, UsageError
+from compress.profiling.costs import missing_external_data, parse, precision_of_onnx
 from compress.profiling.machine import shares_cores
 from compress.profiling.protocol import Input, Output
-from compress.profiling.runtimes import InputSpec, Subject, installed
+from compress.profiling.runtimes import InputSpec, Subject
 
 # Everything that loading or calling may raise; they share no base but Exception.
 ORT_ERRORS: tuple[type[Exception], ...] = (
@@ -39,15 +40,23 @@ class OnnxRuntimeCpu:
     """Graph optimisation all, one inter-op thread, an explicit number of intra-op threads."""
 
     name: str = "onnxruntime"
-    package: str = "onnxruntime"
-
-    def available(self) -> bool:
-        """Whether the package is there."""
-        return installed("onnxruntime")
 
     def input_of(self, subject: Subject) -> InputSpec:
         """The one input of the file."""
         return OnnxSession(_path(subject), threads=1, optimise=False).input
+
+    def precision(self, subject: Subject) -> str:
+        """That of the file."""
+        return precision_of_onnx(_path(subject))
+
+    def options(self, threads: int) -> dict[str, str]:
+        """What a session is created with."""
+        return {
+            "provider": "CPUExecutionProvider",
+            "graph_optimization": "all",
+            "inter_op_threads": "1",
+            "spinning": "on" if spins(threads) else "off",
+        }
 
     def load(self, subject: Subject, *, threads: int) -> OnnxSession:
         """A session of the file."""
@@ -144,8 +153,6 @@ def _path(subject: Subject) -> Path:
 
 def _why_not(path: Path, error: Exception) -> str:
     """Why a file could not be loaded, in the reader's words."""
-    from compress.profiling.costs import missing_external_data, parse
-
     try:
         model = parse(path)
     except ModelFileError as fault:

@@ -1,7 +1,6 @@
 """What a model can be run by: one small protocol, and the runtimes that there are.
 
-A runtime is a value with a name, a way to say whether it is installed, and ``load``. To add one,
-write a file beside this and a line in ``_runtimes``.
+To add a runtime, write a file beside this and a line in ``RUNTIMES``.
 """
 
 from __future__ import annotations
@@ -21,8 +20,6 @@ if TYPE_CHECKING:
     import onnx
     from torch import nn
 
-RUNTIMES = ("onnxruntime", "torch")
-
 
 @dataclass(frozen=True)
 class Subject:
@@ -31,14 +28,19 @@ class Subject:
     Attributes:
         name: in messages and tables.
         path: an ONNX file.
-        module: gives the network for torch, in evaluation mode or not.
+        module: gives the network for torch, in evaluation mode or not. To be measured in a fresh
+            process it has to be picklable, as a ``functools.partial`` of a function is.
         input_shape: channels, height, width, where ``module`` is given.
+        params: parameters of the network as it was trained, where they are known.
+        size_bytes: of the checkpoint that ``module`` comes from.
     """
 
     name: str
     path: Path | None = None
     module: Callable[[], nn.Module] | None = None
     input_shape: tuple[int, ...] | None = None
+    params: int | None = None
+    size_bytes: int | None = None
 
 
 @dataclass(frozen=True)
@@ -58,21 +60,20 @@ class Runtime(Protocol):
         """What ``--runtime`` calls it."""
         ...
 
-    @property
-    def package(self) -> str:
-        """What has to be installed for it."""
-        ...
-
-    def available(self) -> bool:
-        """Whether it is installed; nothing is imported to find out."""
-        ...
-
     def input_of(self, subject: Subject) -> InputSpec:
         """What the model wants to be called with.
 
         Raises:
             ModelFileError: the model cannot be loaded, or has not exactly one input.
         """
+        ...
+
+    def precision(self, subject: Subject) -> str:
+        """'fp32', 'fp16', 'int8' ...: what it computes in."""
+        ...
+
+    def options(self, threads: int) -> dict[str, str]:
+        """What else was set, to be recorded with the figures."""
         ...
 
     def load(self, subject: Subject, *, threads: int) -> Session:
@@ -85,11 +86,24 @@ class Runtime(Protocol):
         ...
 
 
-def _runtimes() -> dict[str, Runtime]:
+def _onnxruntime() -> Runtime:
     from compress.profiling.onnxruntime_cpu import OnnxRuntimeCpu
+
+    return OnnxRuntimeCpu()
+
+
+def _torch() -> Runtime:
     from compress.profiling.torch_eager import TorchEager
 
-    return {"onnxruntime": OnnxRuntimeCpu(), "torch": TorchEager()}
+    return TorchEager()
+
+
+# Name -> the package that has to be there, and what makes the runtime once it is. Nothing is
+# imported before it is needed: a process that measures memory must not hold a second engine.
+RUNTIMES: dict[str, tuple[str, Callable[[], Runtime]]] = {
+    "onnxruntime": ("onnxruntime", _onnxruntime),
+    "torch": ("torch", _torch),
+}
 
 
 def runtime_named(name: str) -> Runtime:
@@ -99,19 +113,17 @@ def runtime_named(name: str) -> Runtime:
         UnknownName: there is none.
         UsageError: it is not installed; the message says how to install it.
     """
-    known = _runtimes()
-    if name not in known:
-        raise UnknownName("runtime", name, known)
-    if not known[name].available():
-        raise UsageError(
-            f"The runtime {name} is not installed. Install it: pip install {known[name].package}"
-        )
-    return known[name]
+    if name not in RUNTIMES:
+        raise UnknownName("runtime", name, RUNTIMES)
+    package, make = RUNTIMES[name]
+    if not available(name):
+        raise UsageError(f"The runtime {name} is not installed. Install it: pip install {package}")
+    return make()
 
 
-def installed(package: str) -> bool:
-    """Whether a package can be imported; it is not."""
-    return importlib.util.find_spec(package) is not None
+def available(name: str) -> bool:
+    """Whether a runtime's package is installed; nothing is imported to find out."""
+    return importlib.util.find_spec(RUNTIMES[name][0]) is not None
 
 
 def spec_of_value_info(value: onnx.ValueInfoProto) -> InputSpec:

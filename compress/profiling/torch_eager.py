@@ -9,7 +9,7 @@ import torch
 
 from compress.errors import ModelFileError, UsageError
 from compress.profiling.protocol import Input, Output
-from compress.profiling.runtimes import InputSpec, Subject, installed
+from compress.profiling.runtimes import InputSpec, Subject
 
 
 @dataclass(frozen=True)
@@ -17,11 +17,6 @@ class TorchEager:
     """Inference mode, float32, an explicit number of threads."""
 
     name: str = "torch"
-    package: str = "torch"
-
-    def available(self) -> bool:
-        """Whether the package is there."""
-        return installed("torch")
 
     def input_of(self, subject: Subject) -> InputSpec:
         """Open batch, the subject's image shape."""
@@ -30,6 +25,14 @@ class TorchEager:
                 f"The image shape of {subject.name} is not known. Give it with --shape C,H,W."
             )
         return InputSpec("images", ("batch", *subject.input_shape))
+
+    def precision(self, subject: Subject) -> str:
+        """float32, as the network is loaded."""
+        return "fp32"
+
+    def options(self, threads: int) -> dict[str, str]:
+        """The mode it runs in."""
+        return {"mode": "eager, inference_mode"}
 
     def load(self, subject: Subject, *, threads: int) -> TorchSession:
         """A session of the network that the subject gives."""

@@ -1,0 +1,157 @@
+"""The fresh process of ``compress.profiling.fresh``: a pickled Request in, JSON out.
+
+The request comes from the parent alone, through a pipe, as in ``multiprocessing``; no file is
+unpickled here.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import pickle
+import re
+import sys
+import time
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from compress.errors import CompressError, UnknownName
+from compress.profiling import protocol
+from compress.profiling.estimates import calls_needed
+from compress.profiling.fresh import FreshTiming, Request, encode
+from compress.profiling.protocol import Timing
+from compress.profiling.runtimes import make_input, runtime_named
+from compress.profiling.timing import is_clear, summarise
+
+CALLS = 5
+
+
+def main() -> None:
+    """Reads the request, measures, answers."""
+    # Only the answer may go to stdout; whatever libraries print goes to stderr.
+    answer_to = os.dup(1)
+    os.dup2(2, 1)
+    request: Request = pickle.load(sys.stdin.buffer)
+    answer: dict[str, Any]
+    try:
+        answer = encode(measure(request))
+    except CompressError as error:
+        # An unknown name is built from other arguments than its message.
+        kind = "UsageError" if isinstance(error, UnknownName) else type(error).__name__
+        answer = {"error": kind, "message": str(error)}
+    with os.fdopen(answer_to, "w", encoding="utf-8") as out:
+        json.dump(answer, out)
+
+
+def measure(request: Request) -> FreshTiming:
+    """What was asked for.
+
+    Raises:
+        CompressError: as ``time_model``.
+    """
+    runtime = runtime_named(request.runtime)
+    subject = request.subject
+    images = make_input(
+        runtime, subject, batch=request.batch, shape=request.shape, seed=request.seed
+    )
+    before = _reset_high_water()
+    start = time.perf_counter()
+    session = runtime.load(subject, threads=request.threads)
+    load_s = time.perf_counter() - start
+    start = time.perf_counter()
+    output = session.infer(images)
+    session.synchronize()
+    first_s = time.perf_counter() - start
+    for _ in range(CALLS - 1):
+        session.infer(images)
+    session.synchronize()
+    after = _high_water()
+    memory = None if before is None or after is None else max(0, after - before)
+    del output
+    session.close()
+    found = FreshTiming(load_s, first_s, memory)
+    return _timed(request, images, found) if request.timed else found
+
+
+def _timed(request: Request, images: np.ndarray[Any, Any], found: FreshTiming) -> FreshTiming:
+    runtime = runtime_named(request.runtime)
+    subjects = {"model": request.subject}
+    inputs = {"model": images}
+    if request.against is not None:
+        subjects["against"] = request.against
+        inputs["against"] = make_input(
+            runtime, request.against, batch=request.batch, shape=request.shape, seed=request.seed
+        )
+
+    def decided(timing: Timing) -> bool:
+        latency = timing.latency("model", request.percentile)
+        if latency is None or not is_clear(latency, request.budget_s):
+            return False
+        if request.against is None:
+            return True
+        return is_clear(timing.ratio("against", "model"), request.speedup)
+
+    timing = protocol.measure(
+        {
+            name: partial(runtime.load, subject, threads=request.threads)
+            for name, subject in subjects.items()
+        },
+        inputs,
+        stop=decided,
+        calls_wanted=0 if request.percentile == 50 else calls_needed(request.percentile),
+        max_s=request.max_s,
+        threads=request.threads,
+        seed=request.seed,
+    )
+    latency = timing.latency("model", request.percentile)
+    straddles = (
+        request.budget_s is not None
+        and latency is not None
+        and not is_clear(latency, request.budget_s)
+    )
+    model = summarise(timing, "model", request.percentile, straddles=straddles)
+    if request.against is None:
+        return FreshTiming(found.load_s, found.first_s, found.memory_bytes, model)
+    return FreshTiming(
+        found.load_s,
+        found.first_s,
+        found.memory_bytes,
+        model,
+        summarise(timing, "against", request.percentile, straddles=False),
+        timing.ratio("against", "model"),
+    )
+
+
+def _reset_high_water() -> int | None:
+    """Makes the high-water mark start from here where the system can; gives where it stands."""
+    with contextlib.suppress(OSError):
+        # Importing a runtime may have needed more for a moment than it keeps.
+        Path("/proc/self/clear_refs").write_text("5", encoding="ascii")
+    return _high_water()
+
+
+def _high_water() -> int | None:
+    """Most memory that this process ever had, in bytes.
+
+    Linux's ru_maxrss is not asked: a new process inherits there what its parent had.
+    """
+    try:
+        status = Path("/proc/self/status").read_text(encoding="ascii", errors="replace")
+    except OSError:
+        status = ""
+    found = re.search(r"^VmHWM:\s*(\d+) kB", status, re.MULTILINE)
+    if found:
+        return int(found[1]) * 1024
+    if sys.platform == "darwin":
+        import resource  # not on Windows
+
+        return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss  # bytes there
+    return None
+
+
+if __name__ == "__main__":
+    main()

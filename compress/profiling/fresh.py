@@ -1,0 +1,217 @@
+"""Measuring in a fresh process: memory, loading and the first call; a shipped file's budget.
+
+A process that has trained or exported before has its memory, its threads and its caches in a
+state that a server's has not. The work is done by ``compress.profiling.child``, which gets a
+``Request`` on its standard input and answers with JSON on its standard output.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import pickle
+import site
+import subprocess
+import sys
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import compress
+from compress import errors
+from compress.errors import CompressError, NothingMeasured
+from compress.profiling.runtimes import Subject
+from compress.profiling.timing import ModelTiming
+from compress.results import Estimate
+
+
+@dataclass(frozen=True)
+class Request:
+    """What a fresh process is to measure.
+
+    Attributes:
+        subject, against: the models; ``against`` may be missing.
+        timed: whether to time rounds, or only loading, the first call and memory.
+        budget_s, speedup: what the latency and the ratio are looked at for.
+        others: as for ``time_model``.
+    """
+
+    subject: Subject
+    against: Subject | None = None
+    timed: bool = True
+    runtime: str = "onnxruntime"
+    batch: int = 1
+    threads: int = 1
+    percentile: float = 50.0
+    shape: tuple[int, ...] | None = None
+    budget_s: float | None = None
+    speedup: float | None = None
+    max_s: float = 30.0
+    seed: int = 0
+
+
+@dataclass(frozen=True)
+class FreshTiming:
+    """What a fresh process found.
+
+    Attributes:
+        load_s: creating the session, the runtime being imported.
+        first_s: the first call.
+        memory_bytes: growth of the high-water mark over loading and five calls; None where the
+            system does not tell.
+        model, against: timings; None where they were not asked for.
+        speedup: time(against) / time(model), interleaved.
+    """
+
+    load_s: float
+    first_s: float
+    memory_bytes: int | None
+    model: ModelTiming | None = None
+    against: ModelTiming | None = None
+    speedup: Estimate | None = None
+    warnings: tuple[str, ...] = field(default=())
+
+
+def time_in_fresh_process(
+    path: Path,
+    *,
+    batch: int = 1,
+    threads: int = 1,
+    percentile: float = 50.0,
+    runtime: str = "onnxruntime",
+    budget_s: float | None = None,
+    speedup: float | None = None,
+    against: Path | None = None,
+    shape: tuple[int, ...] | None = None,
+    max_s: float = 30.0,
+    seed: int = 0,
+) -> FreshTiming:
+    """Times a file as ``time_model`` does, in a process that has done nothing else.
+
+    A budget is kept when ``model.latency.high <= budget_s``; a speed-up holds when
+    ``speedup.low >=`` the one asked for. With ``against`` both files run in the same rounds.
+
+    Args:
+        path: an ONNX file.
+        batch: images a call, for a dynamic first dimension.
+        threads: of each session.
+        percentile: 50 times the median.
+        runtime: one that reads ONNX files.
+        budget_s: looking ends when the latency's interval is clear of it, or within 2%.
+        speedup: looking ends when the ratio's interval is clear of it, or within 2%.
+        against: another ONNX file, for the ratio.
+        shape: channels, height and width, where the files leave them open.
+        max_s: no further round begins after so many seconds.
+        seed: of the inputs, the orders and the resampling.
+
+    Raises:
+        CompressError: whatever ``time_model`` raises.
+        NothingMeasured: the process died.
+    """
+    return in_fresh_process(
+        Request(
+            subject=Subject(path.name, path=path.absolute()),
+            against=None if against is None else Subject(against.name, path=against.absolute()),
+            runtime=runtime,
+            batch=batch,
+            threads=threads,
+            percentile=percentile,
+            shape=shape,
+            budget_s=budget_s,
+            speedup=speedup,
+            max_s=max_s,
+            seed=seed,
+        )
+    )
+
+
+def in_fresh_process(request: Request) -> FreshTiming:
+    """Runs one request.
+
+    Raises:
+        CompressError: what the measuring raised there.
+        NothingMeasured: the process died.
+    """
+    done = subprocess.run(
+        # -P: whatever lies in the current folder is not imported in a package's place.
+        [sys.executable, "-P", "-m", "compress.profiling.child"],
+        input=pickle.dumps(request),
+        capture_output=True,
+        env=_environment(),
+        check=False,
+    )
+    try:
+        answer = json.loads(done.stdout)
+    except ValueError:
+        tail = done.stderr.decode(errors="replace").strip().splitlines()[-1:]
+        raise NothingMeasured(
+            f"The process that was to measure {request.subject.name} ended with code "
+            f"{done.returncode} and no answer{': ' + tail[0] if tail else ''}. "
+            "It may have been killed for want of memory."
+        ) from None
+    if "error" in answer:
+        kind = getattr(errors, answer["error"], CompressError)
+        raise kind(answer["message"])
+    return decode(answer)
+
+
+def encode(found: FreshTiming) -> dict[str, Any]:
+    """Plain values of an answer."""
+
+    def timing(one: ModelTiming | None) -> dict[str, Any] | None:
+        if one is None:
+            return None
+        return {
+            "latency": one.latency.to_dict(),
+            "rounds": one.rounds,
+            "calls": one.calls,
+            "straddles": one.straddles,
+            "warnings": one.warnings,
+        }
+
+    return {
+        "load_s": found.load_s,
+        "first_s": found.first_s,
+        "memory_bytes": found.memory_bytes,
+        "model": timing(found.model),
+        "against": timing(found.against),
+        "speedup": None if found.speedup is None else found.speedup.to_dict(),
+        "warnings": found.warnings,
+    }
+
+
+def decode(answer: dict[str, Any]) -> FreshTiming:
+    """The inverse of ``encode``."""
+
+    def timing(one: dict[str, Any] | None) -> ModelTiming | None:
+        if one is None:
+            return None
+        return ModelTiming(
+            latency=Estimate(**one["latency"]),
+            rounds=one["rounds"],
+            calls=one["calls"],
+            straddles=one["straddles"],
+            warnings=tuple(one["warnings"]),
+        )
+
+    speedup = answer["speedup"]
+    return FreshTiming(
+        load_s=answer["load_s"],
+        first_s=answer["first_s"],
+        memory_bytes=answer["memory_bytes"],
+        model=timing(answer["model"]),
+        against=timing(answer["against"]),
+        speedup=None if speedup is None else Estimate(**speedup),
+        warnings=tuple(answer["warnings"]),
+    )
+
+
+def _environment() -> dict[str, str]:
+    """This environment, with the package that runs here importable there too."""
+    root = str(Path(compress.__file__).resolve().parents[1])
+    # What is installed is found anyway, and site-packages must not come before the standard
+    # library, as everything in PYTHONPATH does.
+    if root in (*site.getsitepackages(), site.getusersitepackages()):
+        return dict(os.environ)
+    given = os.environ.get("PYTHONPATH", "")
+    return {**os.environ, "PYTHONPATH": os.pathsep.join(filter(None, [given, root]))}
