@@ -6,11 +6,9 @@ onnxruntime, so that ``--help`` answers at once.
 
 from __future__ import annotations
 
-import difflib
 import importlib
 import os
 import sys
-import traceback
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
@@ -135,6 +133,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 def _report(message: str, exit_code: int, debug: bool) -> int:
     if debug:
+        import traceback
+
         traceback.print_exc()
     click.echo(f"{click.style('error:', fg='red')} {message}", err=True)
     return exit_code
@@ -243,6 +243,8 @@ def _expected_scalar(option: click.Option, value: Any) -> str:
 
 
 def _nearest(name: str, known: Sequence[str] | dict[str, Any]) -> str:
+    import difflib  # here, because --help needs it never
+
     near = difflib.get_close_matches(name.lower().replace("_", "-"), list(known), n=1, cutoff=0.5)
     if near:
         return f" (did you mean {near[0]}?)"

@@ -23,7 +23,6 @@ A message says what was wrong, the value found, and what to do about it.
 
 from __future__ import annotations
 
-import difflib
 from collections.abc import Iterable
 
 
@@ -49,6 +48,8 @@ class UnknownName(UsageError):
     """
 
     def __init__(self, kind: str, name: str, known: Iterable[str]) -> None:
+        import difflib  # here, because --help must not wait for it
+
         names = sorted(known)
         near = difflib.get_close_matches(name.lower(), names, n=1, cutoff=0.5)
         hint = f" Did you mean '{near[0]}'?" if near else ""
