@@ -19,7 +19,7 @@ from compress.data.sources import (
     read_npz,
     read_torchvision,
 )
-from compress.errors import DataError
+from compress.errors import DataError, UsageError
 from compress.spec import Normalization
 
 EMBEDDED = "default"
@@ -85,6 +85,7 @@ def load_dataset(
     validation: int | None = None,
     limit_train: int | None = None,
     flip: bool | None = None,
+    image_size: int | None = None,
 ) -> Dataset:
     """Reads a data set and takes a stratified validation split from its training images.
 
@@ -96,11 +97,13 @@ def load_dataset(
         validation: validation images; by default a tenth of the training images, at most 5,000.
         limit_train: keep only so many training images (after the split), stratified.
         flip: overrides whether mirroring is allowed.
+        image_size: brings the images of class folders to this height and width.
 
     Raises:
         DataError: the data is missing, damaged or too small for what was asked.
+        UsageError: ``image_size`` is given and the data is no folder of images.
     """
-    raw = read_source(name, root=root)
+    raw = read_source(name, root=root, image_size=image_size)
     digest = hashlib.sha256()
     for tensor in (raw.train_images, raw.train_labels, raw.test_images, raw.test_labels):
         digest.update(str(tuple(tensor.shape)).encode())
@@ -151,19 +154,22 @@ def to_device(dataset: Dataset, device: torch.device) -> Dataset:
     )
 
 
-def read_source(name: str, *, root: Path | None) -> RawData:
+def read_source(name: str, *, root: Path | None, image_size: int | None = None) -> RawData:
     """Reads the named data set, the .npz file or the folder of class folders.
 
     Raises:
         DataError: there is no such data set or file.
+        UsageError: ``image_size`` is given and the data is no folder of images.
     """
+    if image_size is not None and not Path(name).is_dir():
+        raise UsageError(f"--image-size is for folders of images; '{name}' is none.")
     if name == EMBEDDED:
         return read_embedded()
     if name in TORCHVISION_NAMES:
         return read_torchvision(name, root)
     path = Path(name)
     if path.is_dir():
-        return read_folder(path)
+        return read_folder(path, image_size=image_size)
     if path.suffix == ".npz" or path.is_file():
         return read_npz(path)
     known = (EMBEDDED, *TORCHVISION_NAMES)

@@ -27,7 +27,7 @@ from torch import Tensor
 from torch.nn import functional
 
 from compress.data.normalization import KNOWN
-from compress.errors import DataError, UnknownName
+from compress.errors import DataError, UnknownName, UsageError
 from compress.spec import Normalization
 
 if TYPE_CHECKING:
@@ -468,16 +468,15 @@ def read_folder(path: Path, *, image_size: int | None = None) -> RawData:
     Raises:
         DataError: folders are empty or mixed up, classes differ, images are damaged or of several
             sizes.
+        UsageError: ``image_size`` is given for files that are no images.
     """
     if not path.is_dir():
         raise DataError(f"There is no folder {path}.")
-    if _find_idx_files(path):
-        return read_idx(path)
-    for name, batches in (("cifar10", "cifar-10-batches-py"), ("cifar100", "cifar-100-python")):
-        if (path / batches).is_dir():
-            return read_torchvision(name, path, download=False)
-        if path.name == batches:
-            return read_torchvision(name, path.parent, download=False)
+    known = _read_known_folder(path)
+    if known is not None:
+        if image_size is not None:
+            raise UsageError(f"--image-size is for folders of images; {path} holds {known.name}.")
+        return known
     folders = {name: path / name for name in ("train", "val", "test") if (path / name).is_dir()}
     if "train" in folders and len(folders) == 1:
         raise DataError(
@@ -512,6 +511,18 @@ def read_folder(path: Path, *, image_size: int | None = None) -> RawData:
         flip=True,
         source=str(path),
     )
+
+
+def _read_known_folder(path: Path) -> RawData | None:
+    """The data set whose own files lie in the folder; None where there are none."""
+    if _find_idx_files(path):
+        return read_idx(path)
+    for name, batches in (("cifar10", "cifar-10-batches-py"), ("cifar100", "cifar-100-python")):
+        if (path / batches).is_dir():
+            return read_torchvision(name, path, download=False)
+        if path.name == batches:
+            return read_torchvision(name, path.parent, download=False)
+    return None
 
 
 def _list_images(folder: Path) -> tuple[list[str], list[tuple[Path, int]]]:

@@ -19,7 +19,7 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from compress.data import sources
-from compress.errors import DataError, UnknownName
+from compress.errors import DataError, UnknownName, UsageError
 
 Arrays = dict[str, NDArray[Any]]
 
@@ -243,6 +243,8 @@ def test_a_folder_with_idx_files_needs_no_name(tmp_path: Path) -> None:
     raw = sources.read_folder(tmp_path)
     assert raw.test_images.shape == (10, 1, 32, 32)
     assert len(raw.class_names) == 10
+    with pytest.raises(UsageError, match="--image-size is for folders of images"):
+        sources.read_folder(tmp_path, image_size=32)
 
 
 @pytest.mark.parametrize(
