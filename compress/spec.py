@@ -37,6 +37,8 @@ class ModelSpec:
         stride_conv: which of a block's two 3x3 convolutions has the stride, 1 or 2.
         conv_bias: whether the convolutions have a bias.
         dropout: probability between the two convolutions of a WRN block, in training only.
+        first_shortcut: whether the very first block has a 1x1 convolution as its shortcut even
+            where its shape does not change, as some published networks have.
     """
 
     arch: str
@@ -49,6 +51,7 @@ class ModelSpec:
     stride_conv: int = 1
     conv_bias: bool = False
     dropout: float = 0.0
+    first_shortcut: bool = False
 
     def __post_init__(self) -> None:
         faults = []
@@ -198,7 +201,7 @@ class Target:
 
 @dataclass(frozen=True)
 class Budget:
-    """What the student may cost. At least one of the three limits is given.
+    """What the student may cost, and how that is measured.
 
     Attributes:
         latency_s: at ``percentile`` of calls with ``batch`` images.
@@ -234,7 +237,19 @@ class Budget:
             faults.append(f"--threads is {self.target.threads}, it must be 1 or more")
         if faults:
             raise UsageError("This is no budget: " + "; ".join(faults) + ".")
-        if self.latency_s is None and self.size_bytes is None and self.speedup is None:
+
+    @property
+    def limited(self) -> bool:
+        """Whether there is a limit at all; without one, this only says how to measure."""
+        return not (self.latency_s is None and self.size_bytes is None and self.speedup is None)
+
+    def require_limit(self) -> None:
+        """Refuses a budget without a limit where one has to choose the student.
+
+        Raises:
+            UsageError: there is none.
+        """
+        if not self.limited:
             raise UsageError(
                 "No budget was given: use --budget-ms, --budget-mb or --speedup "
                 "(any of them together)."

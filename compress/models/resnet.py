@@ -37,7 +37,9 @@ class PadShortcut(nn.Module):
 class BasicBlock(nn.Module):
     """conv3x3, BN, ReLU, conv3x3, BN, plus the shortcut, ReLU."""
 
-    def __init__(self, spec: ModelSpec, inputs: int, outputs: int, stride: int) -> None:
+    def __init__(
+        self, spec: ModelSpec, inputs: int, outputs: int, stride: int, *, shortcut: bool = False
+    ) -> None:
         super().__init__()
         first, second = (stride, 1) if spec.stride_conv == 1 else (1, stride)
         bias = spec.conv_bias
@@ -46,7 +48,7 @@ class BasicBlock(nn.Module):
         self.conv2 = nn.Conv2d(outputs, outputs, 3, second, padding=1, bias=bias)
         self.bn2 = nn.BatchNorm2d(outputs)
         self.shortcut: nn.Module = nn.Identity()
-        if stride != 1 or inputs != outputs:
+        if shortcut or stride != 1 or inputs != outputs:
             if spec.shortcut == "conv":
                 self.shortcut = nn.Sequential(
                     nn.Conv2d(inputs, outputs, 1, stride, bias=bias), nn.BatchNorm2d(outputs)
@@ -71,9 +73,10 @@ class ResNet(nn.Module):
         channels = spec.stem_channels
         self.conv = nn.Conv2d(spec.input_shape[0], channels, 3, padding=1, bias=spec.conv_bias)
         self.bn = nn.BatchNorm2d(channels)
-        stages = []
+        stages: list[nn.Module] = []
         for stride, outputs in zip((1, 2, 2), spec.stage_channels, strict=True):
-            blocks = [BasicBlock(spec, channels, outputs, stride)]
+            shortcut = spec.first_shortcut and not stages
+            blocks = [BasicBlock(spec, channels, outputs, stride, shortcut=shortcut)]
             for _ in range(spec.blocks_per_stage - 1):
                 blocks.append(BasicBlock(spec, outputs, outputs, 1))
             stages.append(nn.Sequential(*blocks))

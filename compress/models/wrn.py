@@ -25,7 +25,9 @@ class PreactivationBlock(nn.Module):
     convolution reads the activated input ("preactivation") or the raw one ("input").
     """
 
-    def __init__(self, spec: ModelSpec, inputs: int, outputs: int, stride: int) -> None:
+    def __init__(
+        self, spec: ModelSpec, inputs: int, outputs: int, stride: int, *, shortcut: bool = False
+    ) -> None:
         super().__init__()
         first, second = (stride, 1) if spec.stride_conv == 1 else (1, stride)
         bias = spec.conv_bias
@@ -35,7 +37,7 @@ class PreactivationBlock(nn.Module):
         self.dropout = nn.Dropout(spec.dropout)
         self.conv2 = nn.Conv2d(outputs, outputs, 3, second, padding=1, bias=bias)
         self.shortcut: nn.Module | None = None
-        if stride != 1 or inputs != outputs:
+        if shortcut or stride != 1 or inputs != outputs:
             self.shortcut = nn.Conv2d(inputs, outputs, 1, stride, bias=bias)
         self.shortcut_reads_activation = spec.shortcut == "preactivation"
 
@@ -58,9 +60,10 @@ class WideResNet(nn.Module):
         self.spec = spec
         channels = spec.stem_channels
         self.conv = nn.Conv2d(spec.input_shape[0], channels, 3, padding=1, bias=spec.conv_bias)
-        stages = []
+        stages: list[nn.Module] = []
         for stride, outputs in zip((1, 2, 2), spec.stage_channels, strict=True):
-            blocks = [PreactivationBlock(spec, channels, outputs, stride)]
+            shortcut = spec.first_shortcut and not stages
+            blocks = [PreactivationBlock(spec, channels, outputs, stride, shortcut=shortcut)]
             for _ in range(spec.blocks_per_stage - 1):
                 blocks.append(PreactivationBlock(spec, outputs, outputs, 1))
             stages.append(nn.Sequential(*blocks))
