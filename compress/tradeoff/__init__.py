@@ -1,0 +1,17 @@
+"""Which student to train: what candidates take, and how good they are expected to be."""
+
+from compress.tradeoff.choice import Choice, TradeoffRow
+from compress.tradeoff.runs import OwnRun, record_run
+from compress.tradeoff.storage import write_csv
+from compress.tradeoff.table import TradeoffTable, load_table, table_for
+
+__all__ = [
+    "Choice",
+    "OwnRun",
+    "TradeoffRow",
+    "TradeoffTable",
+    "load_table",
+    "record_run",
+    "table_for",
+    "write_csv",
+]

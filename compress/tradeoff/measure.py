@@ -1,0 +1,193 @@
+"""Building, exporting and timing candidates on this machine; and remembering what they took."""
+
+from __future__ import annotations
+
+import hashlib
+import importlib.metadata
+import json
+import tempfile
+from collections.abc import Callable
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import nn
+
+from compress.errors import CompressError, UsageError
+from compress.export.to_onnx import onnx_for_timing
+from compress.files import read_json, write_json
+from compress.models.registry import Network, build
+from compress.profiling.machine import fingerprint
+from compress.profiling.timing import time_model
+from compress.results import Estimate
+from compress.spec import Budget, ModelSpec
+from compress.tradeoff.runs import cache_folder
+from compress.tradeoff.search import Limits, Measurement
+
+# No further round of timing begins after so many seconds; a percentile needs many calls.
+MAX_S = 20.0
+MAX_PERCENTILE_S = 60.0
+
+
+class LocalMeasurer:
+    """Times networks here, on the runtime that is to serve them.
+
+    Latency does not depend on what the weights are, so a network is timed untrained. What was
+    timed is kept in a JSON file of the cache folder, one for each machine, runtime, precision,
+    batch, threads, percentile and version of what exports.
+
+    Args:
+        cache: whether to use and to keep what is remembered.
+        progress: is told what is being timed.
+        folder: of the cache; None for the usual one.
+    """
+
+    def __init__(
+        self,
+        *,
+        cache: bool = True,
+        progress: Callable[[str], None] | None = None,
+        folder: Path | None = None,
+    ) -> None:
+        self._cache = cache
+        self._folder = (folder or cache_folder()) / "latency"
+        self._progress = progress
+        self._fresh: dict[str, Measurement] = {}
+        self.machine: dict[str, Any] = fingerprint().to_dict()
+
+    def measure(
+        self, spec: ModelSpec, budget: Budget, limit_s: float | None, *, fresh: bool = False
+    ) -> Measurement:
+        """Times one network, or remembers it.
+
+        Args:
+            spec: of the network.
+            budget: batch, percentile and target to time with.
+            limit_s: timed until it is clear of this, where possible.
+            fresh: only a figure of this process will do.
+
+        Raises:
+            ExportError, ModelFileError, UsageError: it cannot be exported or timed.
+            Inconclusive: too few calls for the percentile.
+        """
+        path = self._folder / f"{self._digest(budget)}.json"
+        key = json.dumps(spec.to_dict(), sort_keys=True)
+        found = self._fresh.get(f"{path.name} {key}")
+        if found is None and self._cache and not fresh:
+            found = _recall(path, key)
+        if found is not None and (found.straddles or not Limits(limit_s).straddled_by(found)):
+            return found
+        if self._progress is not None:
+            self._progress(f"timing {spec.name}")
+        found = time_untrained(spec, budget, limit_s)
+        self._fresh[f"{path.name} {key}"] = found
+        if self._cache:
+            _remember(path, key, found, self._conditions(budget))
+        return found
+
+    def _conditions(self, budget: Budget) -> dict[str, Any]:
+        """Everything that a latency belongs to."""
+        return {
+            "machine": self.machine,
+            "target": asdict(budget.target),
+            "batch": budget.batch,
+            "percentile": budget.percentile,
+            "exporter": {
+                name: importlib.metadata.version(name) for name in ("torch", "onnxscript")
+            },
+        }
+
+    def _digest(self, budget: Budget) -> str:
+        text = json.dumps(self._conditions(budget), sort_keys=True)
+        return hashlib.sha256(text.encode()).hexdigest()[:24]
+
+
+def time_untrained(spec: ModelSpec, budget: Budget, limit_s: float | None) -> Measurement:
+    """Builds a network, exports it and times the file.
+
+    Raises:
+        UsageError: a target that is not measured here.
+        ExportError, ModelFileError, Inconclusive: it cannot be exported or timed.
+    """
+    target = budget.target
+    if (target.device, target.precision) != ("cpu", "fp32"):
+        raise UsageError(
+            f"Candidates are timed in fp32 on the CPU; the budget is for {target.precision} on "
+            f"{target.device}."
+        )
+    with tempfile.TemporaryDirectory(prefix="compress-") as folder:
+        path = Path(folder) / f"{spec.name}.onnx"
+        size_bytes = onnx_for_timing(untrained(spec), path, spec=spec)
+        timing = time_model(
+            path,
+            batch=budget.batch,
+            threads=target.threads,
+            percentile=budget.percentile,
+            runtime=target.runtime,
+            budget_s=limit_s,
+            max_s=MAX_S if budget.percentile == 50 else MAX_PERCENTILE_S,
+        )
+    return Measurement(
+        timing.latency,
+        size_bytes,
+        rounds=timing.rounds,
+        straddles=timing.straddles,
+        warnings=timing.warnings,
+    )
+
+
+def untrained(spec: ModelSpec, *, seed: int = 0) -> Network:
+    """A network to be timed, not used: seeded weights, batch normalisation that does something.
+
+    Fresh statistics (mean 0, variance 1) would let the exporter and the runtime drop what a
+    trained network has to compute. torch's global generator is left as it was.
+    """
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(seed)
+        network = build(spec).eval()
+        with torch.no_grad():
+            for module in network.modules():
+                if isinstance(module, nn.BatchNorm2d):
+                    module.weight.uniform_(0.5, 1.0)
+                    module.bias.uniform_(-0.1, 0.1)
+                    for statistic, low, high in (
+                        (module.running_mean, -0.1, 0.1),
+                        (module.running_var, 0.8, 1.2),
+                    ):
+                        if statistic is not None:
+                            statistic.uniform_(low, high)
+    return network
+
+
+def _recall(path: Path, key: str) -> Measurement | None:
+    """What is remembered; a damaged file remembers nothing."""
+    try:
+        entry = read_json(path)["measured"][key]
+        latency = Estimate(*(float(entry["latency_s"][end]) for end in ("value", "low", "high")))
+        return Measurement(
+            latency,
+            int(entry["size_bytes"]),
+            rounds=int(entry["rounds"]),
+            straddles=bool(entry["straddles"]),
+            cached=True,
+            warnings=tuple(str(warning) for warning in entry["warnings"]),
+        )
+    except (CompressError, KeyError, TypeError, ValueError):
+        return None
+
+
+def _remember(path: Path, key: str, found: Measurement, conditions: dict[str, Any]) -> None:
+    try:
+        content = read_json(path)
+        measured = dict(content["measured"])
+    except (CompressError, KeyError, TypeError, ValueError):
+        measured = {}
+    entry = asdict(found) | {"latency_s": found.latency.to_dict()}
+    for name in ("latency", "cached"):
+        del entry[name]
+    # A folder that cannot be written to costs time at the next choice, nothing else.
+    try:
+        write_json(path, {"conditions": conditions, "measured": measured | {key: entry}})
+    except UsageError:
+        return

@@ -1,0 +1,210 @@
+"""How good a network will be, from what is known of others.
+
+The error of a network of n blocks a stage, width m and P parameters is taken to be
+
+    log error = a_g + b_1 m^(-1/4) + b_2 P^(-1/2) + b_3 n^(-3/2),    b_1, b_2, b_3 >= 0
+
+by least squares, P in millions. All three terms fall towards zero, so the error falls with depth
+at a fixed width and with width at a fixed depth, by less and less, and levels off. Every group g
+(a column of the paper's table; the user's runs with one recipe and so many epochs) has its own
+a_g, and all share b: the groups say how hard the data and the training are, b what an
+architecture is worth.
+
+The shipped rows are Table 5 of arXiv 1709.00513. It has no network of width 1, no ResNet, and one
+that is both deep and wide. The exponents were chosen so that what others have published for those
+comes out in order and near its figures: Tian et al., arXiv 1910.10699, CIFAR-100 (tests hold the
+predictions against them; they are not fitted).
+
+Own runs on the data set at hand weigh ten times as much as a shipped row. Beside them the shipped
+rows only keep b in shape where there are few.
+"""
+
+from __future__ import annotations
+
+import csv
+import itertools
+import math
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from importlib.resources import files
+
+import numpy as np
+from numpy.typing import NDArray
+
+from compress.spec import ModelSpec
+from compress.tradeoff.costs import costs_of
+from compress.tradeoff.runs import OwnRun
+
+SOURCE = "Table 5 of arXiv 1709.00513 (CIFAR-100)"
+SHIPPED_FOR = "cifar100"
+OWN_WEIGHT = 10.0
+
+# Errors below this are taken for this: a logarithm needs more than zero.
+LEAST_ERROR = 1e-4
+
+Array = NDArray[np.float64]
+
+
+@dataclass(frozen=True)
+class Row:
+    """One known error.
+
+    Attributes:
+        spec: of the network.
+        group: rows of a group differ in nothing but the network.
+        error: share of images it gets wrong.
+        own: it comes from the user's runs.
+    """
+
+    spec: ModelSpec
+    group: str
+    error: float
+    own: bool = False
+
+
+@dataclass(frozen=True)
+class Prediction:
+    """What a network's error is expected to be.
+
+    Attributes:
+        error: share of images.
+        basis: "own" (the user has trained it on this data), "table" (a row of Table 5),
+            "between" (between rows of one depth or one width), "extrapolated" (beyond them).
+    """
+
+    error: float
+    basis: str
+
+
+class Predictor:
+    """Predicts errors.
+
+    Args:
+        own: the user's runs on the data set at hand.
+        recipe: what the student is going to be trained with.
+        epochs: for how long; picks among own runs.
+    """
+
+    def __init__(
+        self, own: Iterable[OwnRun] = (), *, recipe: str = "supervised", epochs: int | None = None
+    ) -> None:
+        shipped = shipped_rows()
+        rows = own_rows(own)
+        self._own = {_architecture(row.spec) for row in rows}
+        self._shipped = {_architecture(row.spec) for row in shipped}
+        self._coefficients, self._levels = fit([*shipped, *rows])
+        self._group = _group_for(recipe, epochs, shipped, rows)
+        self.leave_one_out = leave_one_out(shipped)
+        self.own_rows = len(rows)
+
+    def predict(self, spec: ModelSpec) -> Prediction:
+        """The expected error of one network."""
+        level = self._levels[self._group]
+        error = min(1.0, math.exp(level + float(features(spec) @ self._coefficients)))
+        return Prediction(error, self._basis(spec))
+
+    def _basis(self, spec: ModelSpec) -> str:
+        if _architecture(spec) in self._own:
+            return "own"
+        if _architecture(spec) in self._shipped:
+            return "table"
+        # The table's networks lie on two lines, and one is far from both.
+        between = (spec.depth == 10 and 2 <= spec.width <= 10) or (
+            spec.width == 4 and 10 <= spec.depth <= 34
+        )
+        return "between" if spec.arch == "wrn" and between else "extrapolated"
+
+
+def shipped_rows() -> tuple[Row, ...]:
+    """Table 5, a row for every network and column."""
+    text = files("compress.tradeoff").joinpath("table5.csv").read_text(encoding="utf-8")
+    lines = [line for line in text.splitlines() if not line.startswith("#")]
+    rows = []
+    for entry in csv.DictReader(lines):
+        spec = ModelSpec.parse(entry["name"], num_classes=100)
+        for column in ("supervised", "kd", "logit-gan"):
+            if entry[column]:
+                rows.append(Row(spec, column, float(entry[column]) / 100))
+    return tuple(rows)
+
+
+def own_rows(runs: Iterable[OwnRun]) -> tuple[Row, ...]:
+    """The user's runs, those with one recipe and so many epochs in one group."""
+    return tuple(
+        Row(ModelSpec.parse(run.name), f"own {run.recipe} {run.epochs}", run.error, own=True)
+        for run in runs
+    )
+
+
+def features(spec: ModelSpec) -> Array:
+    """[m^(-1/4), P^(-1/2), n^(-3/2)]; P is that of 100 classes and colour images for all data."""
+    reference = spec.with_(num_classes=100, input_shape=(3, 32, 32))
+    params = costs_of(reference).params / 1e6
+    return np.array([spec.width**-0.25, params**-0.5, spec.blocks_per_stage**-1.5])
+
+
+def fit(rows: Sequence[Row]) -> tuple[Array, dict[str, float]]:
+    """Weighted least squares with coefficients that are not negative.
+
+    Returns:
+        b [3] and a_g by group.
+    """
+    x = np.array([features(row.spec) for row in rows])
+    y = np.log([max(row.error, LEAST_ERROR) for row in rows])
+    weight = np.sqrt([OWN_WEIGHT if row.own else 1.0 for row in rows])
+    groups = {name: np.array([row.group == name for row in rows]) for name in _names(rows)}
+    # With the group's mean taken out of both sides a_g drops out of the problem.
+    x0, y0 = x.copy(), y.copy()
+    for inside in groups.values():
+        x0[inside] -= x[inside].mean(axis=0)
+        y0[inside] -= y[inside].mean()
+    coefficients = _non_negative(x0 * weight[:, None], y0 * weight)
+    levels = {
+        name: float((y[inside] - x[inside] @ coefficients).mean())
+        for name, inside in groups.items()
+    }
+    return coefficients, levels
+
+
+def leave_one_out(rows: Sequence[Row]) -> float:
+    """Mean absolute error, as a share of images, when each network is predicted from the others."""
+    misses = []
+    for spec in dict.fromkeys(row.spec for row in rows):
+        coefficients, levels = fit([row for row in rows if row.spec != spec])
+        for row in rows:
+            if row.spec == spec:
+                expected = math.exp(levels[row.group] + float(features(spec) @ coefficients))
+                misses.append(abs(expected - row.error))
+    return float(np.mean(misses))
+
+
+def _non_negative(x: Array, y: Array) -> Array:
+    """min |x b - y| over b >= 0, by trying which of the three are zero."""
+    best, least = np.zeros(x.shape[1]), float(y @ y)
+    for count in range(1, x.shape[1] + 1):
+        for chosen in itertools.combinations(range(x.shape[1]), count):
+            trial = np.zeros(x.shape[1])
+            trial[list(chosen)] = np.linalg.lstsq(x[:, chosen], y, rcond=None)[0]
+            rest = float(np.sum((x @ trial - y) ** 2))
+            if (trial >= 0).all() and rest < least:
+                best, least = trial, rest
+    return best
+
+
+def _group_for(recipe: str, epochs: int | None, shipped: Sequence[Row], own: Sequence[Row]) -> str:
+    """Own runs like the coming one; else own runs with its recipe; else any; else the table."""
+    names = _names(own)
+    exact = f"own {recipe} {epochs}"
+    same = [name for name in names if name.startswith(f"own {recipe} ")]
+    for choice in ([exact] if exact in names else [], same, names):
+        if choice:
+            return max(choice, key=lambda name: sum(row.group == name for row in own))
+    return recipe if recipe in _names(shipped) else "supervised"
+
+
+def _names(rows: Sequence[Row]) -> list[str]:
+    return list(dict.fromkeys(row.group for row in rows))
+
+
+def _architecture(spec: ModelSpec) -> tuple[str, int, float]:
+    return spec.arch, spec.depth, spec.width

@@ -1,0 +1,91 @@
+"""What the user's own runs have shown, kept for the next choice on the same data.
+
+One JSON object a line in ``runs.jsonl`` of the cache folder: $COMPRESS_CACHE, or
+$XDG_CACHE_HOME/compress, or ~/.cache/compress.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+import os
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+from compress.errors import UsageError
+
+FILE = "runs.jsonl"
+
+
+@dataclass(frozen=True)
+class OwnRun:
+    """The outcome of one training.
+
+    Attributes:
+        dataset_sha256: of the data it was trained on.
+        name: the student's architecture, "wrn-10-4".
+        recipe, epochs: how it was trained; runs that differ in these are never set off against
+            each other.
+        error: share of validation images it gets wrong, 0 to 1.
+        images: how many validation images.
+        seed: of the run.
+    """
+
+    dataset_sha256: str
+    name: str
+    recipe: str
+    epochs: int
+    error: float
+    images: int
+    seed: int
+
+
+def cache_folder() -> Path:
+    """Where measurements and outcomes of runs are kept; it may not exist yet."""
+    own = os.environ.get("COMPRESS_CACHE")
+    if own:
+        return Path(own)
+    base = os.environ.get("XDG_CACHE_HOME")
+    return (Path(base) if base else Path.home() / ".cache") / "compress"
+
+
+def record_run(run: OwnRun, *, folder: Path | None = None) -> None:
+    """Adds a run to what is known; the same run again (after --resume) replaces nothing.
+
+    Raises:
+        UsageError: the error is no share, or the folder cannot be written to.
+    """
+    if not (math.isfinite(run.error) and 0 <= run.error <= 1):
+        raise UsageError(f"The error of a run is {run.error}, it must be a share between 0 and 1.")
+    folder = folder or cache_folder()
+    if run in load_runs(run.dataset_sha256, folder=folder):
+        return
+    line = json.dumps(asdict(run), sort_keys=True) + "\n"
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        # One short write to a file opened for appending: two runs that end together both get in.
+        with (folder / FILE).open("a", encoding="utf-8") as file:
+            file.write(line)
+    except OSError as error:
+        raise UsageError(
+            f"Cannot write {folder / FILE}: {error.strerror or error}. "
+            "Set COMPRESS_CACHE to a folder that can be written to."
+        ) from error
+
+
+def load_runs(dataset_sha256: str, *, folder: Path | None = None) -> tuple[OwnRun, ...]:
+    """The runs on one data set; lines that cannot be read are left out."""
+    try:
+        lines = ((folder or cache_folder()) / FILE).read_text(encoding="utf-8").splitlines()
+    except (OSError, UnicodeDecodeError):
+        return ()
+    runs = []
+    for line in lines:
+        try:
+            run = OwnRun(**json.loads(line))
+            usable = 0 <= run.error <= 1 and run.epochs > 0
+        except (ValueError, TypeError):
+            continue
+        if usable and run.dataset_sha256 == dataset_sha256:
+            runs.append(run)
+    return tuple(runs)

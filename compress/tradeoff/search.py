@@ -1,0 +1,234 @@
+"""Finding the best predicted candidate that keeps a budget without timing all of them.
+
+Latency grows with depth and width. So a candidate that was timed and is too slow rules out every
+one of its family that is no shallower and no narrower. What is left over that is predicted better
+than the best one that fits has to be timed, until nothing is left: then the answer is the one
+that timing them all would have given.
+
+Growth is a matter of the runtime's kernels, too, so a candidate rules others out only when it is
+too slow by a margin (``MARGIN``), and the immediate neighbours of the answer, one step deeper and
+one step wider, are timed even where they are ruled out.
+
+A model of the latency, linear in layers and MACs and fitted to what was timed so far, decides
+what is timed next. It never decides what fits.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+from compress.results import Estimate
+from compress.tradeoff.candidates import Candidate, dominates
+
+# benchmarks/latency_grid.py measures by how much a larger candidate is ever faster than a smaller
+# one; see benchmarks/results.
+MARGIN = 0.05
+
+# The size of a file is known within this before it is exported (compress/tradeoff/costs.py), and
+# the metadata of the one that ships may be longer than that of the one that is timed.
+SIZE_MARGIN = 0.01
+SIZE_SLACK_BYTES = 4096
+
+# Seconds for a layer and for a MAC, one image, two threads of a server CPU of 2023. Only the
+# first candidate to be timed is chosen by these.
+LAYER_S = 14e-6
+MAC_S = 7.2e-12
+
+
+@dataclass(frozen=True)
+class Measurement:
+    """What one candidate takes on the machine.
+
+    Attributes:
+        latency: seconds a call.
+        size_bytes: of its exported file.
+        rounds: that the latency rests on.
+        straddles: timed for as long as allowed, and the budget still lies in the interval.
+        cached: measured earlier, not by this process.
+        warnings: about the timing, a sentence each.
+    """
+
+    latency: Estimate
+    size_bytes: int
+    rounds: int = 0
+    straddles: bool = False
+    cached: bool = False
+    warnings: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True)
+class Limits:
+    """What a candidate may take; None is no limit."""
+
+    latency_s: float | None = None
+    size_bytes: float | None = None
+
+    def kept_by(self, found: Measurement) -> bool:
+        """Whether the upper end of the latency and the size are within the limits."""
+        return self.excess(found) <= 1
+
+    def excess(self, found: Measurement) -> float:
+        """The larger of latency and size, as a multiple of what it may be."""
+        time = 0.0 if self.latency_s is None else found.latency.high / self.latency_s
+        size = 0.0
+        if self.size_bytes is not None:
+            size = (found.size_bytes + SIZE_SLACK_BYTES) / self.size_bytes
+        return max(time, size)
+
+    def straddled_by(self, found: Measurement) -> bool:
+        """Whether the latency limit lies inside the interval."""
+        return (
+            self.latency_s is not None and found.latency.low <= self.latency_s < found.latency.high
+        )
+
+    def too_large(self, candidate: Candidate) -> bool:
+        """Whether the file is too large for certain, before it is exported."""
+        size = candidate.costs.file_bytes * (1 - SIZE_MARGIN)
+        return self.size_bytes is not None and size > self.size_bytes
+
+
+# Gives what a candidate takes, timed until it is clear of the limit where possible. ``fresh``
+# asks for a figure of this process. None: it cannot be measured (a stored table lacks it).
+Measure = Callable[[Candidate, float | None, bool], Measurement | None]
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """What a search found.
+
+    Attributes:
+        chosen: None where nothing fits.
+        measured: by candidate's name, in the order of timing.
+        unmeasured: candidates that would have had to be measured, and could not be.
+    """
+
+    chosen: Candidate | None
+    measured: dict[str, Measurement]
+    unmeasured: tuple[Candidate, ...]
+
+
+def search(ranked: Sequence[Candidate], limits: Limits, measure: Measure) -> Outcome:
+    """Finds the first of ``ranked`` that keeps the limits.
+
+    Args:
+        ranked: candidates, the best predicted first.
+        limits: what a candidate may take.
+        measure: times one.
+    """
+    measured: dict[str, Measurement] = {}
+    missing: list[Candidate] = []
+    optional: set[str] = set()  # asked for, and not to be had
+    confirmed: set[str] = set()  # chosen by a figure of another day, and timed again
+
+    def look(candidate: Candidate, *, fresh: bool = False, needed: bool = True) -> None:
+        found = measure(candidate, limits.latency_s, fresh)
+        if found is not None:
+            measured[candidate.name] = found
+        else:
+            optional.add(candidate.name)
+            if needed:
+                missing.append(candidate)
+
+    while True:
+        chosen = next(
+            (c for c in ranked if c.name in measured and limits.kept_by(measured[c.name])), None
+        )
+        better = ranked[: ranked.index(chosen)] if chosen else ranked
+        unknown = [c for c in better if c.name not in measured and c.name not in optional]
+        left = [c for c in unknown if not ruled_out(c, ranked, measured, limits)]
+        if left:
+            look(_next(left, ranked, measured, limits))
+        elif chosen is None:
+            break
+        elif steps := [c for c in unknown if _is_step(c, chosen) and not limits.too_large(c)]:
+            look(steps[0], needed=False)
+        elif measured[chosen.name].cached and chosen.name not in confirmed:
+            confirmed.add(chosen.name)
+            look(chosen, fresh=True)
+        else:
+            break
+    return Outcome(chosen, measured, tuple(missing))
+
+
+def ruled_out(
+    candidate: Candidate,
+    ranked: Sequence[Candidate],
+    measured: dict[str, Measurement],
+    limits: Limits,
+) -> Candidate | None:
+    """The measured candidate that shows that this one is too slow, or itself if it is too large."""
+    if limits.too_large(candidate):
+        return candidate
+    if limits.latency_s is None:
+        return None
+    for other in ranked:
+        found = measured.get(other.name)
+        if (
+            found is not None
+            and dominates(candidate.spec, other.spec)
+            and found.latency.low * (1 - MARGIN) > limits.latency_s
+        ):
+            return other
+    return None
+
+
+def _is_step(candidate: Candidate, chosen: Candidate) -> bool:
+    """Whether a candidate is one step deeper or one step wider."""
+    here, there = chosen.spec, candidate.spec
+    if here.arch != there.arch:
+        return False
+    return (there.depth - here.depth, there.width - here.width) in ((6, 0), (0, 1))
+
+
+def _next(
+    left: Sequence[Candidate],
+    ranked: Sequence[Candidate],
+    measured: dict[str, Measurement],
+    limits: Limits,
+) -> Candidate:
+    """What to time next: the best that should fit; else what rules out most at the least cost."""
+    if limits.latency_s is None:
+        return left[0]
+    latency = latency_model(ranked, measured)
+    for candidate in left:
+        if latency(candidate) <= limits.latency_s:
+            return candidate
+    # None should fit. Those that dominate no other one have to be timed in any case, for nothing
+    # else can rule them out; the fastest of them is the likeliest surprise.
+    smallest = [c for c in left if not any(dominates(c.spec, other.spec) for other in left)]
+    return min(smallest, key=latency)
+
+
+def latency_model(
+    ranked: Sequence[Candidate], measured: dict[str, Measurement]
+) -> Callable[[Candidate], float]:
+    """Seconds as a L + b M over layers L and MACs M, fitted to what was timed.
+
+    The sum of squares of relative errors, with a pull towards what is known of another machine,
+    scaled to this one, so that a single point is enough.
+    """
+    points = [
+        (c.costs.layers, c.costs.macs, measured[c.name].latency.value)
+        for c in ranked
+        if c.name in measured
+    ]
+    a, b = LAYER_S, MAC_S
+    if points:
+        ratios = sorted(time / (a * layers + b * macs) for layers, macs, time in points)
+        scale = ratios[len(ratios) // 2]
+        a, b = a * scale, b * scale
+        # Unknowns are u = a'/a and v = b'/b, both 1 before anything is known.
+        pull = 0.05
+        uu, uv, vv, u1, v1 = pull, 0.0, pull, pull, pull
+        for layers, macs, time in points:
+            x, y = a * layers / time, b * macs / time
+            uu, uv, vv, u1, v1 = uu + x * x, uv + x * y, vv + y * y, u1 + x, v1 + y
+        determinant = uu * vv - uv * uv
+        u, v = (u1 * vv - v1 * uv) / determinant, (v1 * uu - u1 * uv) / determinant
+        if u <= 0:
+            u, v = 0.0, v1 / vv
+        elif v <= 0:
+            u, v = u1 / uu, 0.0
+        a, b = a * u, b * v
+    return lambda candidate: a * candidate.costs.layers + b * candidate.costs.macs

@@ -1,0 +1,340 @@
+"""Budget in, student out."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import Any, Protocol
+
+from compress.errors import NoStudentFits, UsageError
+from compress.spec import Budget, ModelSpec
+from compress.tradeoff.candidates import Candidate, grid
+from compress.tradeoff.choice import Choice, make_rows
+from compress.tradeoff.predictor import SHIPPED_FOR, SOURCE, Prediction, Predictor
+from compress.tradeoff.runs import load_runs
+from compress.tradeoff.search import Limits, Measurement, Outcome, search
+from compress.tradeoff.storage import StoredTable, read_table
+from compress.units import format_bytes, format_percent, format_time
+
+WARNINGS_SHOWN = 3
+
+
+class Measurer(Protocol):
+    """Gives what networks take.
+
+    Attributes:
+        machine: where.
+    """
+
+    machine: dict[str, Any]
+
+    def measure(
+        self, spec: ModelSpec, budget: Budget, limit_s: float | None, *, fresh: bool = False
+    ) -> Measurement | None:
+        """One network's latency and size; None where it is not to be had."""
+        ...
+
+
+class StoredMeasurer:
+    """Gives what was measured elsewhere and saved."""
+
+    def __init__(self, table: StoredTable) -> None:
+        self.machine = table.machine
+        self._table = table
+
+    def measure(
+        self, spec: ModelSpec, budget: Budget, limit_s: float | None, *, fresh: bool = False
+    ) -> Measurement | None:
+        """What the table has.
+
+        Raises:
+            UsageError: the table was measured under other conditions than the budget is for.
+        """
+        asked = {
+            "runtime": budget.target.runtime,
+            "precision": budget.target.precision,
+            "threads": budget.target.threads,
+            "batch": budget.batch,
+            "percentile": budget.percentile,
+        }
+        stored = self._table.conditions
+        other = [
+            f"{key} {stored[key]}, not {value}"
+            for key, value in asked.items()
+            if stored[key] != value
+        ]
+        if other:
+            raise UsageError(
+                f"{self._table.path} was measured with {'; '.join(other)}. Measure it again with "
+                "these options, or choose with those."
+            )
+        if self._table.teacher_spec == spec:
+            return self._table.teacher
+        return self._table.measured.get(spec.name)
+
+
+class TradeoffTable:
+    """Candidates, what they take, and how good they are expected to be.
+
+    Args:
+        candidates: what may be chosen.
+        predictor: says how good they will be.
+        measurer: says what they take.
+        scale: what the predicted errors are errors of, a sentence.
+        teacher: no student takes more than it; needed for a budget in ``speedup``.
+    """
+
+    def __init__(
+        self,
+        candidates: Sequence[Candidate],
+        predictor: Predictor,
+        measurer: Measurer,
+        *,
+        scale: str,
+        teacher: ModelSpec | None = None,
+    ) -> None:
+        ranked = [(candidate, predictor.predict(candidate.spec)) for candidate in candidates]
+        # Of two that are expected to be as good the one that computes less comes first.
+        self._ranked: list[tuple[Candidate, Prediction]] = sorted(
+            ranked, key=lambda pair: (pair[1].error, pair[0].costs.macs, pair[0].name)
+        )
+        self._predictor = predictor
+        self._measurer = measurer
+        self._scale = scale
+        # Dropout is not in the file, so it makes no difference to what is measured.
+        self._teacher = None if teacher is None else replace(teacher, dropout=0.0)
+
+    def select(self, budget: Budget) -> Choice:
+        """Chooses the best predicted candidate that keeps the budget.
+
+        A candidate keeps a latency when the upper end of its 95% interval does. With a teacher,
+        a student also has to be faster than it where the budget is one of time, and smaller where
+        it is one of size.
+
+        Raises:
+            NoStudentFits: none does; names the nearest with its figures.
+            UsageError: the budget needs a teacher, or a stored table does not decide it.
+        """
+        start = time.monotonic()
+        teacher = self._measure_teacher(budget)
+        limits = limits_of(budget, teacher)
+        candidates = [candidate for candidate, _ in self._ranked]
+        outcome = search(
+            candidates,
+            limits,
+            lambda candidate, limit_s, fresh: self._measurer.measure(
+                candidate.spec, budget, limit_s, fresh=fresh
+            ),
+        )
+        if outcome.unmeasured:
+            names = ", ".join(candidate.name for candidate in outcome.unmeasured)
+            raise UsageError(
+                f"The stored table does not decide this budget: it has no {names}. Measure the "
+                "whole grid there: compress select --all --save TABLE."
+            )
+        if outcome.chosen is None:
+            raise NoStudentFits(self._nearest(budget, limits, outcome))
+        rows = make_rows(self._ranked, outcome.chosen, outcome.measured, limits)
+        return Choice(
+            spec=outcome.chosen.spec,
+            budget=budget,
+            limits=limits,
+            rows=rows,
+            leave_one_out=self._predictor.leave_one_out,
+            scale=self._scale,
+            seconds=time.monotonic() - start,
+            machine=self._measurer.machine,
+            teacher_spec=self._teacher if teacher else None,
+            teacher=teacher,
+            warnings=_warnings(outcome),
+        )
+
+    def measure_all(self, budget: Budget) -> Choice:
+        """Measures every candidate, then chooses.
+
+        Raises:
+            NoStudentFits, UsageError: as ``select``.
+        """
+        limits = limits_of(budget, self._measure_teacher(budget))
+        measured = {}
+        for candidate, _ in reversed(self._ranked):
+            found = self._measurer.measure(candidate.spec, budget, limits.latency_s)
+            if found is not None:
+                measured[candidate.name] = found
+        choice = self.select(budget)
+        chosen = next(c for c, _ in self._ranked if c.spec == choice.spec)
+        searched = {row.name: row.measured for row in choice.rows if row.measured is not None}
+        rows = make_rows(self._ranked, chosen, measured | searched, choice.limits)
+        return replace(choice, rows=rows)
+
+    def _measure_teacher(self, budget: Budget) -> Measurement | None:
+        if self._teacher is None:
+            if budget.speedup is not None:
+                raise UsageError("--speedup is relative to a teacher: give one with --teacher.")
+            return None
+        # A ratio of a figure of today and one of another day would be one of two machines.
+        fresh = budget.speedup is not None
+        teacher = self._measurer.measure(self._teacher, budget, None, fresh=fresh)
+        if teacher is None and fresh:
+            raise UsageError(
+                f"The stored table has no figures of the teacher {self._teacher.name}. Measure "
+                "there with --teacher."
+            )
+        return teacher
+
+    def _nearest(self, budget: Budget, limits: Limits, outcome: Outcome) -> str:
+        measured = dict(outcome.measured)
+        if not measured:
+            smallest = min((c for c, _ in self._ranked), key=lambda c: c.costs.file_bytes)
+            found = self._measurer.measure(smallest.spec, budget, limits.latency_s)
+            if found is None:
+                return f"No candidate keeps {_asked(limits)}, and none was measured."
+            measured[smallest.name] = found
+        name, found = min(measured.items(), key=lambda pair: limits.excess(pair[1]))
+        error = next(p.error for c, p in self._ranked if c.name == name)
+        latency = found.latency
+        return (
+            f"No candidate keeps {_asked(limits)} with batch {budget.batch} and "
+            f"{budget.target.threads} threads on this machine. The nearest is {name}: "
+            f"{format_time(latency.value)} (95% interval {format_time(latency.low)} to "
+            f"{format_time(latency.high)}), {format_bytes(found.size_bytes)}, predicted error "
+            f"{format_percent(error, 1)}. Allow more time or size, or serve fewer images a call."
+        )
+
+
+def table_for(
+    *,
+    num_classes: int,
+    input_shape: tuple[int, int, int],
+    dataset_name: str = "",
+    dataset_sha256: str = "",
+    recipe: str = "supervised",
+    epochs: int | None = None,
+    teacher: ModelSpec | None = None,
+    cache: bool = True,
+    progress: Callable[[str], None] | None = None,
+) -> TradeoffTable:
+    """The table of this machine: candidates are timed when they are needed.
+
+    Args:
+        num_classes: of the student's data.
+        input_shape: of the student's data: channels, height, width.
+        dataset_name: of that data.
+        dataset_sha256: of that data, for what own runs have shown on it.
+        recipe: what the student is going to be trained with.
+        epochs: for how long.
+        teacher: no student takes more than it.
+        cache: whether to use what was timed earlier.
+        progress: is told what is being timed.
+    """
+    from compress.tradeoff.measure import LocalMeasurer
+
+    predictor, scale = _predictor(dataset_name, dataset_sha256, recipe, epochs)
+    return TradeoffTable(
+        grid(num_classes=num_classes, input_shape=input_shape),
+        predictor,
+        LocalMeasurer(cache=cache, progress=progress),
+        scale=scale,
+        teacher=teacher,
+    )
+
+
+def load_table(
+    path: Path,
+    *,
+    num_classes: int | None = None,
+    input_shape: tuple[int, int, int] | None = None,
+    dataset_name: str = "",
+    dataset_sha256: str = "",
+    recipe: str = "supervised",
+    epochs: int | None = None,
+    teacher: ModelSpec | None = None,
+) -> TradeoffTable:
+    """A table that ``compress select --save`` measured, here or on another machine.
+
+    Nothing is timed. The predictions are those of here and now.
+
+    Args:
+        path: the file, CSV or JSON.
+        num_classes: of the student's data, to be compared with the table's; None: not compared.
+        input_shape: the same of its images.
+        dataset_name: as for ``table_for``.
+        dataset_sha256: as for ``table_for``.
+        recipe: as for ``table_for``.
+        epochs: as for ``table_for``.
+        teacher: as for ``table_for``.
+
+    Raises:
+        InputError: it is no such table.
+        UsageError: it was measured for other data.
+    """
+    stored = read_table(path)
+    for option, asked, there in (
+        ("--num-classes", num_classes, stored.num_classes),
+        ("--input-shape", input_shape, stored.input_shape),
+    ):
+        if asked is not None and asked != there:
+            shown = asked if isinstance(asked, int) else ",".join(map(str, asked))
+            raise UsageError(
+                f"{path} was measured for {there}, the data has {asked}. Measure it again with "
+                f"{option} {shown}."
+            )
+    predictor, scale = _predictor(dataset_name, dataset_sha256, recipe, epochs)
+    return TradeoffTable(
+        grid(num_classes=stored.num_classes, input_shape=stored.input_shape),
+        predictor,
+        StoredMeasurer(stored),
+        scale=scale,
+        teacher=teacher,
+    )
+
+
+def limits_of(budget: Budget, teacher: Measurement | None) -> Limits:
+    """What a student may take, with the teacher taken into account."""
+    times = [] if budget.latency_s is None else [budget.latency_s]
+    sizes = [] if budget.size_bytes is None else [budget.size_bytes]
+    if teacher is not None:
+        if budget.speedup is not None:
+            times.append(teacher.latency.low / budget.speedup)
+        if times:
+            times.append(teacher.latency.low)
+        if sizes:
+            sizes.append(teacher.size_bytes)
+    return Limits(min(times, default=None), min(sizes, default=None))
+
+
+def _predictor(
+    dataset_name: str, dataset_sha256: str, recipe: str, epochs: int | None
+) -> tuple[Predictor, str]:
+    own = load_runs(dataset_sha256) if dataset_sha256 else ()
+    predictor = Predictor(own, recipe=recipe, epochs=epochs)
+    if own:
+        return predictor, (
+            f"Predicted errors are fitted to {len(own)} own "
+            f"{'run' if len(own) == 1 else 'runs'} on this data, and {SOURCE}."
+        )
+    if dataset_name == SHIPPED_FOR:
+        return predictor, f"Predicted errors are fitted to {SOURCE}."
+    return predictor, (
+        f"Predicted errors are those of {SOURCE}: for other data only their order counts."
+    )
+
+
+def _asked(limits: Limits) -> str:
+    asked = []
+    if limits.latency_s is not None:
+        asked.append(format_time(limits.latency_s))
+    if limits.size_bytes is not None:
+        asked.append(format_bytes(limits.size_bytes))
+    return " and ".join(asked)
+
+
+def _warnings(outcome: Outcome) -> tuple[str, ...]:
+    """What the timings warn of, each once, the chosen one's first."""
+    chosen = outcome.chosen.name if outcome.chosen else ""
+    names = sorted(outcome.measured, key=lambda name: name != chosen)
+    texts = [f"{name}: {text}" for name in names for text in outcome.measured[name].warnings]
+    more = len(texts) - WARNINGS_SHOWN
+    return (*texts[:WARNINGS_SHOWN], *([f"{more} more such warnings."] if more > 0 else []))
