@@ -135,6 +135,8 @@ class RuntimeProfile:
         memory_bytes: the high-water mark's growth over loading and the first calls, in a fresh
             process; None where it was not measured.
         rounds, calls: what the latency rests on.
+        preempted: share of calls that lost a CPU to another process; None where unknown.
+        outliers: calls far out; they count.
         warnings: a sentence each.
     """
 
@@ -152,6 +154,8 @@ class RuntimeProfile:
     memory_bytes: int | None
     rounds: int
     calls: int
+    preempted: float | None
+    outliers: int
     warnings: tuple[str, ...] = ()
 
     def to_dict(self) -> dict[str, Any]:
@@ -171,6 +175,8 @@ class RuntimeProfile:
             "memory_bytes": self.memory_bytes,
             "rounds": self.rounds,
             "calls": self.calls,
+            "preempted": self.preempted,
+            "outliers": self.outliers,
             "warnings": list(self.warnings),
         }
 

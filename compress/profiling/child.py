@@ -7,6 +7,7 @@ unpickled here.
 from __future__ import annotations
 
 import contextlib
+import importlib
 import json
 import os
 import pickle
@@ -58,6 +59,8 @@ def measure(request: Request) -> FreshTiming:
     images = make_input(
         runtime, subject, batch=request.batch, shape=request.shape, seed=request.seed
     )
+    for name in subject.imports:
+        importlib.import_module(name)
     before = _reset_high_water()
     start = time.perf_counter()
     session = runtime.load(subject, threads=request.threads)

@@ -149,6 +149,8 @@ def _run(
             stop=stop,
             max_s=MAX_S,
             threads=threads,
+            # A model's other batch sizes come when it has run here for a while.
+            first=protocol.FIRST_WARM_UP if stop else protocol.NEXT_WARM_UP,
             seed=settings.seed,
         )
 
@@ -189,7 +191,8 @@ def _run(
         wide = measured(batch, None, THROUGHPUT_ROUNDS)
         for role in subjects:
             speeds[role].append(Throughput(batch, batch / wide.median(role)))
-            disturbed[role].extend(f"Batch {batch}: {each}" for each in wide.warnings(role))
+            if wide.disturbed_rounds(role):
+                disturbed[role].append(str(batch))
     figures = {}
     for role, subject in subjects.items():
         latency = timing.latency(role)
@@ -210,9 +213,17 @@ def _run(
             memory_bytes=fresh[role].memory_bytes,
             rounds=len(timing.rounds),
             calls=len(timing.calls_s(role)),
-            warnings=(*timing.warnings(role), *disturbed[role]),
+            preempted=timing.preempted_share(role),
+            outliers=timing.outliers(role),
+            warnings=(*timing.warnings(role), *_disturbed(disturbed[role])),
         )
     return timing, figures
+
+
+def _disturbed(batches: list[str]) -> list[str]:
+    if not batches:
+        return []
+    return [f"Most calls were preempted while throughput was measured at {', '.join(batches)}."]
 
 
 def _batches(runtime: Runtime, subjects: Iterable[Subject]) -> tuple[int, ...]:

@@ -248,29 +248,39 @@ class Timing:
         )
 
     def warnings(self, name: str) -> tuple[str, ...]:
-        """What a reader has to know about these figures, a sentence each."""
+        """What makes these figures less than they seem, a sentence each."""
         found = []
-        calls = len(self.calls_s(name))
         if not self.rounds[0][name].warm:
             found.append("The warm-up did not settle within 5 s: two medians still differed by 2%.")
-        share = self.preempted_share(name)
-        disturbed = sum(
-            not estimates.clean_median(one[name].wall_s, one[name].preempted)[1]
-            for one in self.rounds
-        )
+        disturbed = self.disturbed_rounds(name)
         if disturbed:
             found.append(
                 f"In {disturbed} of {len(self.rounds)} rounds most calls were preempted "
-                f"({share or 0:.0%} of all), so disturbed calls are in the figure."
+                f"({self.preempted_share(name) or 0:.0%} of all), so disturbed calls are in the "
+                "figure."
             )
-        elif share is not None and share > 0.05:
+        return tuple(found)
+
+    def remarks(self, name: str) -> tuple[str, ...]:
+        """What was set aside or lay far out, a sentence each."""
+        found = []
+        calls = len(self.calls_s(name))
+        share = self.preempted_share(name)
+        if share and not self.disturbed_rounds(name):
             found.append(
                 f"{share:.0%} of {calls} calls were preempted; the median is of the others."
             )
         far = self.outliers(name)
-        if far > 0.02 * calls:
+        if far:
             found.append(f"{far} of {calls} calls lie far out (they count).")
         return tuple(found)
+
+    def disturbed_rounds(self, name: str) -> int:
+        """Rounds in which most calls were preempted, so that all had to count."""
+        return sum(
+            not estimates.clean_median(one[name].wall_s, one[name].preempted)[1]
+            for one in self.rounds
+        )
 
 
 def measure(
@@ -285,6 +295,7 @@ def measure(
     max_s: float = math.inf,
     seed: int = 0,
     threads: int = 1,
+    first: WarmUp = FIRST_WARM_UP,
     clock: Clock | None = None,
 ) -> Timing:
     """Times models in interleaved rounds until ``stop`` says that it is decided.
@@ -302,6 +313,7 @@ def measure(
         max_s: no further round begins after so many seconds, once there are ``min_rounds``.
         seed: of the random orders, and of the bootstrap.
         threads: how many each session uses; decides whose preemptions count.
+        first: how sessions warm up in the first round.
         clock: the machine's unless given.
 
     Raises:
@@ -314,7 +326,7 @@ def measure(
     begun_ns = clock.wall_ns()
     wanted = math.ceil(calls_wanted / max(1, max_rounds // 2))
     while True:
-        rounds.append(_round(subjects, inputs, plans, wanted, order, clock))
+        rounds.append(_round(subjects, inputs, plans, wanted, order, first, clock))
         done = len(rounds)
         if done >= max_rounds or (stop is None and done >= min_rounds):
             break
@@ -351,6 +363,7 @@ def _round(
     plans: dict[str, Burst],
     wanted: int,
     order: random.Random,
+    first: WarmUp,
     clock: Clock,
 ) -> Mapping[str, Calls]:
     """One round; fills ``plans`` where a model has none yet, which is in the first."""
@@ -371,7 +384,7 @@ def _round(
             sessions[name] = session
         for name in names:
             first_s[name] = _first_call(name, sessions[name], inputs[name], clock)
-            rule = NEXT_WARM_UP if name in plans else FIRST_WARM_UP
+            rule = NEXT_WARM_UP if name in plans else first
             calls_s, warm[name] = warm_up(sessions[name], inputs[name], rule, clock, first_s[name])
             if name not in plans:
                 plans[name] = plan_bursts(float(np.median(calls_s[-10:])), wanted)

@@ -30,6 +30,7 @@ class Subject:
         path: an ONNX file.
         module: gives the network for torch, in evaluation mode or not. To be measured in a fresh
             process it has to be picklable, as a ``functools.partial`` of a function is.
+        imports: modules that calling ``module`` needs; imported before anything is measured.
         input_shape: channels, height, width, where ``module`` is given.
         params: parameters of the network as it was trained, where they are known.
         size_bytes: of the checkpoint that ``module`` comes from.
@@ -38,6 +39,7 @@ class Subject:
     name: str
     path: Path | None = None
     module: Callable[[], nn.Module] | None = None
+    imports: tuple[str, ...] = ()
     input_shape: tuple[int, ...] | None = None
     params: int | None = None
     size_bytes: int | None = None

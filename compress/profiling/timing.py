@@ -188,4 +188,5 @@ def summarise(timing: Timing, name: str, percentile: float, *, straddles: bool) 
             f"{name}: p{percentile:g} is not known from {calls} calls, it takes "
             f"{calls_needed(percentile)}. Allow more time, or judge the median."
         )
-    return ModelTiming(latency, len(timing.rounds), calls, straddles, timing.warnings(name))
+    warnings = (*timing.warnings(name), *timing.remarks(name))
+    return ModelTiming(latency, len(timing.rounds), calls, straddles, warnings)

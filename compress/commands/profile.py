@@ -1,0 +1,358 @@
+"""compress profile: what a model costs on this machine."""
+
+from __future__ import annotations
+
+import sys
+from functools import partial
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import click
+
+if TYPE_CHECKING:
+    from rich.table import Table
+
+    from compress.models.recognise import Hypothesis
+    from compress.models.registry import Network
+    from compress.profiling import Subject
+    from compress.results import Estimate, Profile, ProfileReport, RuntimeProfile
+
+DEFAULT_SIZE = (32, 32)
+
+
+@click.command("profile")
+@click.argument("model", type=click.Path(path_type=Path))
+@click.option(
+    "--against", type=click.Path(path_type=Path), help="Another model, timed in the same rounds."
+)
+@click.option(
+    "--runtime",
+    type=click.Choice(["onnxruntime", "torch", "all"]),
+    default="all",
+    show_default=True,
+    help="all: those that can run the model. torch eager takes checkpoints only.",
+)
+@click.option(
+    "--threads",
+    type=click.IntRange(min=1),
+    help="Of each session. [default: the cores that this process may use]",
+)
+@click.option(
+    "--batch",
+    "batches",
+    metavar="N,N,...",
+    help="Images a call; latency is of the first, throughput of all. [default: 1,8,32]",
+)
+@click.option("--shape", metavar="C,H,W", help="Of an image, where the model leaves it open.")
+@click.option("--seed", type=int, default=0, show_default=True, help="Of inputs and orders.")
+@click.option("--json", "as_json", is_flag=True, help="Print one JSON object on stdout.")
+def command(
+    model: Path,
+    against: Path | None,
+    runtime: str,
+    threads: int | None,
+    batches: str | None,
+    shape: str | None,
+    seed: int,
+    as_json: bool,
+) -> None:
+    """Measure what MODEL costs on this machine, with uncertainty.
+
+    MODEL and the file to compare with are ONNX files or checkpoints; a checkpoint is exported
+    first, so that both run in the same runtime. speedup is time(against) / time(MODEL).
+    """
+    import json
+    from tempfile import TemporaryDirectory
+
+    from compress.profiling import Settings, default_threads, profile
+
+    sizes = None if batches is None else _numbers(batches, "--batch")
+    image = None if shape is None else _shape(shape)
+    settings = Settings(
+        runtimes=("onnxruntime", "torch") if runtime == "all" else (runtime,),
+        threads=threads or default_threads(),
+        batches=sizes,
+        shape=image,
+        seed=seed,
+    )
+    with TemporaryDirectory(prefix="compress-profile-") as folder:
+        files = [model] if against is None else [model, against]
+        names = _names(files)
+        subjects = [
+            _subject(file, name, Path(folder) / f"{place}.onnx", image, runtime)
+            for place, (file, name) in enumerate(zip(files, names, strict=True))
+        ]
+        report = profile(
+            subjects[0],
+            against=subjects[1] if against is not None else None,
+            settings=settings,
+            progress=_say,
+        )
+    if as_json:
+        click.echo(json.dumps(report.to_dict(), indent=2, allow_nan=False))
+    else:
+        _print(report)
+
+
+def network_of(path: Path, size: tuple[int, int]) -> Network:
+    """The network of a checkpoint; a fresh process calls it by this name.
+
+    Raises:
+        CheckpointError: the file cannot be used.
+    """
+    from compress.models.recognise import instantiate
+
+    return instantiate(_hypothesis(path, size))
+
+
+def _hypothesis(path: Path, size: tuple[int, int]) -> Hypothesis:
+    """The likeliest reading; what the weights leave open does not change what they cost."""
+    from compress.models.checkpoint import read_tensors
+
+    return read_tensors(path).hypotheses(image_size=size)[0]
+
+
+def _subject(
+    path: Path, name: str, exported: Path, image: tuple[int, int, int] | None, runtime: str
+) -> Subject:
+    """A file as something to be measured; checkpoints are exported where that is needed."""
+    from compress.errors import CheckpointError, ModelFileError, UsageError
+    from compress.models.registry import count_parameters
+    from compress.profiling import Subject
+
+    if path.suffix.lower() == ".onnx":
+        if runtime == "torch":
+            raise UsageError(
+                f"torch eager cannot run {path.name}; it takes checkpoints. "
+                "Use --runtime onnxruntime."
+            )
+        if not path.is_file():
+            raise ModelFileError(f"There is no file {path}.")
+        return Subject(name, path=path.absolute(), params=_trained_parameters(path))
+    _say(f"{name}: reading the checkpoint")
+    path = path.absolute()
+    size = image[1:] if image is not None else DEFAULT_SIZE
+    hypothesis = _hypothesis(path, size)
+    spec = hypothesis.spec
+    if image is not None and spec.input_shape != image:
+        raise CheckpointError(
+            f"The weights in {path.name} take {spec.input_shape[0]} channels; --shape gives "
+            f"{image[0]}."
+        )
+    network = network_of(path, size)
+    if runtime != "torch":
+        from compress.export import onnx_from_torch
+
+        _say(f"{name}: exporting it to ONNX")
+        onnx_from_torch(network, exported, spec=spec, normalization=None, classes=(), source={})
+    return Subject(
+        name,
+        path=None if runtime == "torch" else exported,
+        module=partial(network_of, path, size),
+        imports=("compress.models.checkpoint", "compress.models.recognise"),
+        input_shape=spec.input_shape,
+        params=count_parameters(network),
+        size_bytes=path.stat().st_size,
+    )
+
+
+def _trained_parameters(path: Path) -> int | None:
+    """Parameters of the network that an ONNX file of ours was made from."""
+    import torch
+
+    from compress.export import read_artifact
+    from compress.models.registry import build, count_parameters
+
+    spec = read_artifact(path).spec
+    if spec is None:
+        return None
+    with torch.device("meta"):
+        return count_parameters(build(spec))
+
+
+def _numbers(text: str, option: str) -> tuple[int, ...]:
+    """'1,8,32' -> (1, 8, 32).
+
+    Raises:
+        UsageError: something else than positive whole numbers, or one of them twice.
+    """
+    from compress.errors import UsageError
+
+    try:
+        numbers = tuple(int(part) for part in text.split(","))
+    except ValueError:
+        numbers = ()
+    if not numbers or min(numbers) < 1 or len(set(numbers)) < len(numbers):
+        raise UsageError(
+            f"{option} is '{text}'; it takes different positive whole numbers, separated by "
+            "commas, such as 1,8,32."
+        )
+    return numbers
+
+
+def _shape(text: str) -> tuple[int, int, int]:
+    """'3,32,32' -> (3, 32, 32).
+
+    Raises:
+        UsageError: not three positive whole numbers.
+    """
+    from compress.errors import UsageError
+
+    parts = text.replace("x", ",").split(",")
+    if len(parts) != 3 or not all(part.strip().isdecimal() and int(part) > 0 for part in parts):
+        raise UsageError(
+            f"--shape is '{text}'; it takes channels, height and width, such as 3,32,32."
+        )
+    channels, height, width = (int(part) for part in parts)
+    return channels, height, width
+
+
+def _names(files: list[Path]) -> list[str]:
+    """File names; with their folders where two are alike."""
+    names = [file.name for file in files]
+    return names if len(set(names)) == len(names) else [str(file) for file in files]
+
+
+def _say(text: str) -> None:
+    print(text, file=sys.stderr, flush=True)
+
+
+# --- the table -----------------------------------------------------------------------------------
+
+LABEL_WIDTH = 15
+
+
+def _print(report: ProfileReport) -> None:
+    from rich.console import Console
+
+    console = Console(highlight=False, markup=False)
+    columns = [
+        (one, run) for one in (report.model, report.against) if one is not None for run in one.runs
+    ]
+    # Those that are compared stand side by side.
+    columns.sort(key=lambda column: column[1].runtime == "torch")
+    console.print(_table(columns, console.width))
+    for line in _lines(report, columns):
+        console.print(line)
+
+
+def _table(columns: list[tuple[Profile, RuntimeProfile]], width: int) -> Table:
+    """A row a figure, a column a model in a runtime."""
+    from rich import box
+    from rich.table import Table
+
+    from compress.units import format_bytes, format_count, format_time
+
+    room = max(12, (width - LABEL_WIDTH) // len(columns) - 2)
+    table = Table(box=box.SIMPLE_HEAD, pad_edge=False, padding=(0, 2, 0, 0))
+    table.add_column("", no_wrap=True, min_width=LABEL_WIDTH)
+    for one, _ in columns:
+        table.add_column(_shorten(one.name, room), justify="right", no_wrap=True)
+
+    def row(label: str, *values: str) -> None:
+        table.add_row(label, *values)
+
+    runs = [run for _, run in columns]
+    row("runtime", *("torch eager" if run.runtime == "torch" else run.runtime for run in runs))
+    row("precision", *(run.precision for run in runs))
+    row("latency, median", *(format_time(run.latency.value) for run in runs))
+    row("  95% interval", *(_interval(run.latency) for run in runs))
+    for label, found in (
+        ("p90 (bound)", [run.p90 for run in runs]),
+        ("p99 (bound)", [run.p99 for run in runs]),
+    ):
+        row(
+            label,
+            *("not known" if each is None else _bounded(each) for each in found),
+        )
+    row(
+        "calls, outliers",
+        *(f"{run.calls:,}, {run.outliers:,}" for run in runs),
+    )
+    row("preempted", *("?" if run.preempted is None else f"{run.preempted:.0%}" for run in runs))
+    row("load", *(format_time(run.load_s) for run in runs))
+    row("first call", *(format_time(run.first_s) for run in runs))
+    for place, speed in enumerate(runs[0].throughput):
+        row(
+            f"images/s at {speed.batch}",
+            *(f"{run.throughput[place].images_per_s:,.0f}" for run in runs),
+        )
+    row(
+        "memory",
+        *("?" if run.memory_bytes is None else format_bytes(run.memory_bytes) for run in runs),
+    )
+    row("size", *(format_bytes(one.size_bytes) for one, _ in columns))
+    row("parameters", *(f"{one.costs.params:,}" for one, _ in columns))
+    row("MACs an image", *(format_count(one.costs.macs) for one, _ in columns))
+    return table
+
+
+def _lines(report: ProfileReport, columns: list[tuple[Profile, RuntimeProfile]]) -> list[str]:
+    """What is said below the table."""
+    first = report.model.runs[0]
+    threads = f"{first.threads} thread{'s' if first.threads > 1 else ''}"
+    lines = []
+    if report.speedup is not None and report.against is not None:
+        found = report.speedup
+        lines.append(
+            f"speedup {found.value:.3g}x (95%: {found.low:.3g} to {found.high:.3g}): "
+            f"{report.model.name} against {report.against.name}, "
+            f"{first.runtime} {first.precision}, batch {first.batch}, {threads}"
+        )
+    spinning = first.options.get("spinning")
+    machine = report.machine
+    lines.append(
+        f"{machine.cpu}, {machine.cpus} of {machine.machine_cpus} CPUs "
+        f"({', '.join(machine.isa) or 'no vector extensions known'}); {threads}, "
+        f"batch {first.batch}" + (f", spinning {spinning}" if spinning else "")
+    )
+    if any(run.runtime == "torch" for _, run in columns):
+        lines.append("torch eager is shown for comparison; no speed-up is claimed against it.")
+    lines.append(
+        "MACs are of convolutions and matrix products; not counted: "
+        + (_counted(report.model.costs.not_counted) or "nothing")
+    )
+    for one in (report.model, report.against):
+        if one is None:
+            continue
+        lines.extend(f"note: {note}" for note in one.notes)
+        lines.extend(f"warning: {one.name}: {warning}" for warning in one.costs.warnings)
+        for run in one.runs:
+            where = f"{one.name}, {run.runtime}"
+            lines.extend(f"warning: {where}: {warning}" for warning in run.warnings)
+    lines.extend(f"warning: {warning}" for warning in report.warnings)
+    return lines
+
+
+def _interval(found: Estimate) -> str:
+    """'0.87 to 0.91 ms'."""
+    low, high, unit = _alike(found.value, found.low, found.high)
+    return f"{low} to {high} {unit}"
+
+
+def _bounded(found: Estimate) -> str:
+    """'0.87 (0.91) ms': the value, and the upper bound."""
+    value, high, unit = _alike(found.value, found.value, found.high)
+    return f"{value} ({high}) {unit}"
+
+
+def _alike(pattern_s: float, *values_s: float) -> tuple[str, ...]:
+    """Times in the unit and with the digits that the first one is printed with; then the unit."""
+    from compress.units import format_time
+
+    shown, unit = format_time(pattern_s).split(" ")
+    scale = {"s": 1.0, "ms": 1e-3, "us": 1e-6, "ns": 1e-9}[unit]
+    digits = len(shown.partition(".")[2])
+    return (*(f"{value / scale:.{digits}f}" for value in values_s), unit)
+
+
+def _counted(operations: dict[str, int]) -> str:
+    return ", ".join(f"{count} {name}" for name, count in operations.items())
+
+
+def _shorten(name: str, room: int) -> str:
+    """The beginning and the end of a long name."""
+    if len(name) <= room:
+        return name
+    tail = (room - 3) * 2 // 3
+    return f"{name[: room - 3 - tail]}...{name[-tail:]}"
