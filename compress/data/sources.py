@@ -200,9 +200,10 @@ def _torchvision_or_explain(
             return read(True), read(False)
     # urllib's URLError is an OSError; torchvision raises RuntimeError for a wrong checksum.
     except (OSError, RuntimeError, ValueError, EOFError) as error:
+        reason = getattr(error, "reason", error)
         done = "cannot be fetched" if download else "is not there whole"
         raise DataError(
-            f"The data set {name} {done} ({_first_line(error)}). Put torchvision's copy of it into "
+            f"The data set {name} {done} ({_first_line(reason)}). Put torchvision's copy of it into "
             f"{root}, name the folder that has it, or give the images as an .npz file."
         ) from error
 
@@ -299,6 +300,11 @@ def _load_npz(path: Path) -> dict[str, NDArray[Any]]:
     try:
         # Opened here: numpy leaves the file open where it finds the archive damaged.
         with path.open("rb") as file:
+            start = file.read(6)
+            if not start.startswith((b"PK", b"\x93NUMPY")):
+                found = f"begins with {start!r}" if start else "is empty"
+                raise DataError(f"{path} is not an .npz file: it {found}. {advice}")
+            file.seek(0)
             return _arrays_of(np.load(file, allow_pickle=False), path, advice)
     except FileNotFoundError as error:
         raise DataError(f"There is no data file {path}.") from error
@@ -667,7 +673,7 @@ def _listed(faults: Sequence[str]) -> str:
     return "; ".join(faults[:FAULTS_SHOWN]) + (f"; and {more} more" if more > 0 else "")
 
 
-def _first_line(error: BaseException) -> str:
+def _first_line(error: object) -> str:
     """An exception's message, short enough for the middle of a sentence."""
     lines = str(error).strip().splitlines()
     return lines[0].rstrip(".")[:200] if lines else type(error).__name__

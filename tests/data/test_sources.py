@@ -174,6 +174,12 @@ def test_damaged_npz_files_are_data_errors(tmp_path: Path) -> None:
     for path in damaged_files(tmp_path):
         with pytest.raises(DataError, match=path.name):
             sources.read_npz(path)
+    with pytest.raises(
+        DataError, match=r"text\.npz is not an \.npz file: it begins with b'x_trai'"
+    ):
+        sources.read_npz(tmp_path / "text.npz")
+    with pytest.raises(DataError, match=r"it is empty"):
+        sources.read_npz(tmp_path / "empty.npz")
     with pytest.raises(DataError, match=r"There is no data file .*none\.npz"):
         sources.read_npz(tmp_path / "none.npz")
     with pytest.raises(DataError):
