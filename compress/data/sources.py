@@ -203,8 +203,8 @@ def _torchvision_or_explain(
         reason = getattr(error, "reason", error)
         done = "cannot be fetched" if download else "is not there whole"
         raise DataError(
-            f"The data set {name} {done} ({_first_line(reason)}). Put torchvision's copy of it into "
-            f"{root}, name the folder that has it, or give the images as an .npz file."
+            f"The data set {name} {done} ({_first_line(reason)}). Put torchvision's copy of it "
+            f"into {root}, name the folder that has it, or give the images as an .npz file."
         ) from error
 
 

@@ -174,9 +174,7 @@ def test_damaged_npz_files_are_data_errors(tmp_path: Path) -> None:
     for path in damaged_files(tmp_path):
         with pytest.raises(DataError, match=path.name):
             sources.read_npz(path)
-    with pytest.raises(
-        DataError, match=r"text\.npz is not an \.npz file: it begins with b'x_trai'"
-    ):
+    with pytest.raises(DataError, match=r"text\.npz is not .*: it begins with b'x_trai'"):
         sources.read_npz(tmp_path / "text.npz")
     with pytest.raises(DataError, match=r"it is empty"):
         sources.read_npz(tmp_path / "empty.npz")
