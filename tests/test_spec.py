@@ -113,6 +113,7 @@ def test_a_budget_names_every_impossible_limit() -> None:
         assert option in message
 
 
-def test_a_budget_without_a_limit_is_none() -> None:
+def test_a_budget_without_a_limit_chooses_nothing() -> None:
+    assert not Budget(batch=8).limited
     with pytest.raises(UsageError, match="--speedup"):
-        Budget()
+        Budget().require_limit()

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
 
 import torch
 from torch import Tensor, nn
@@ -10,7 +12,8 @@ from torch import Tensor, nn
 from compress.data.dataset import Split
 from compress.data.normalization import normalize
 from compress.errors import DataError
-from compress.spec import Normalization
+from compress.profiling.runtimes import Subject, runtime_named
+from compress.spec import Normalization, Target
 
 # Large enough to keep the cores busy, small enough for any memory.
 EVALUATION_BATCH = 250
@@ -30,6 +33,22 @@ def predictor(network: nn.Module) -> Predict:
         return logits.float().cpu()
 
     return predict
+
+
+@contextmanager
+def file_predictor(path: Path, target: Target) -> Iterator[Predict]:
+    """The same for a file, as the target's runtime runs it.
+
+    Raises:
+        ModelFileError: the file cannot be loaded.
+    """
+    session = runtime_named(target.runtime).load(
+        Subject(path.name, path=path), threads=target.threads
+    )
+    try:
+        yield lambda images: torch.from_numpy(session.infer(images.cpu().numpy()))
+    finally:
+        session.close()
 
 
 def logits_of(predict: Predict, images: Tensor, normalization: Normalization) -> Tensor:

@@ -1,0 +1,82 @@
+"""How a run shows itself: a live display on a terminal, plain lines elsewhere. On stderr."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Mapping
+from types import TracebackType
+from typing import TYPE_CHECKING, Any, Self
+
+from compress.units import format_duration, format_percent
+
+if TYPE_CHECKING:
+    from rich.progress import Progress as RichProgress
+    from rich.progress import TaskID
+
+    from compress.training.engine import Progress
+
+
+class Display:
+    """The listener of a run; use it as a context manager."""
+
+    def __init__(self) -> None:
+        self._bar: RichProgress | None = None
+        self._task: TaskID | None = None
+        self._last = ""
+
+    def __enter__(self) -> Self:
+        if sys.stderr.isatty():
+            from rich.console import Console
+            from rich.progress import BarColumn, TextColumn
+            from rich.progress import Progress as RichProgress
+
+            self._bar = RichProgress(
+                TextColumn("{task.description}"),
+                BarColumn(bar_width=None),
+                TextColumn("{task.fields[numbers]}"),
+                console=Console(stderr=True),
+                transient=True,
+            )
+            self._bar.start()
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        value: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        if self._bar is not None:
+            self._bar.stop()
+
+    def message(self, text: str) -> None:
+        """See ``Listener.message``."""
+        if self._bar is not None:
+            self._bar.console.print(text, markup=False, highlight=False)
+        else:
+            print(text, file=sys.stderr, flush=True)
+
+    def progress(self, progress: Progress) -> None:
+        """See ``Listener.progress``; plain output shows epochs only."""
+        if self._bar is None:
+            return
+        if self._task is None:
+            self._task = self._bar.add_task("", total=1.0, numbers="")
+        left = format_duration(progress.left_s)
+        self._bar.update(
+            self._task,
+            completed=progress.fraction,
+            description=f"epoch {progress.epoch}/{progress.epochs}",
+            numbers=f"{self._last}{progress.images_per_s:.0f} images/s  {left} left",
+        )
+
+    def epoch(self, metrics: Mapping[str, Any]) -> None:
+        """See ``Listener.epoch``."""
+        parts = [f"loss {metrics['loss']:.4f}"]
+        if metrics["validation_accuracy"] is not None:
+            parts.append(f"validation {format_percent(metrics['validation_accuracy'])}")
+        self._last = "  ".join(parts) + "  "
+        if "discriminator_accuracy" in metrics:
+            parts.append(f"discriminator {format_percent(metrics['discriminator_accuracy'], 0)}")
+        parts.append(f"{metrics['images_per_s']:.0f} images/s")
+        self.message(f"epoch {metrics['epoch']:>3}  " + "  ".join(parts))

@@ -1,0 +1,86 @@
+"""Options that several subcommands share. Imports click alone, so that --help stays fast."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+
+if TYPE_CHECKING:
+    from compress.data.dataset import Dataset
+
+Decorator = Callable[[Callable[..., Any]], Callable[..., Any]]
+
+DATA_HELP = (
+    "default (embedded), cifar10, cifar100, fashion-mnist, an .npz file with x_train, y_train, "
+    "x_test, y_test, or a folder of class folders."
+)
+
+
+def chain(*decorators: Decorator) -> Decorator:
+    """One decorator that applies several, the first one shown first in the help."""
+
+    def decorate(function: Callable[..., Any]) -> Callable[..., Any]:
+        for decorator in reversed(decorators):
+            function = decorator(function)
+        return function
+
+    return decorate
+
+
+def data_options(default: str | None = "default") -> Decorator:
+    """--data and what goes with it; ``load_data`` reads them."""
+    return chain(
+        click.option("--data", default=default, show_default=default is not None, help=DATA_HELP),
+        click.option(
+            "--data-dir",
+            type=click.Path(path_type=Path),
+            help="Where cifar10, cifar100 and fashion-mnist lie or are downloaded to.",
+        ),
+        click.option("--limit-train", type=int, help="Use only so many training images."),
+        click.option(
+            "--validation",
+            type=int,
+            help="Images held out of the training data. [default: a tenth, at most 5000]",
+        ),
+        click.option("--flip/--no-flip", default=None, help="Whether images may be mirrored."),
+        click.option(
+            "--image-size",
+            type=click.IntRange(min=8),
+            help="Height and width that the images of a folder are brought to.",
+        ),
+    )
+
+
+def load_data(options: dict[str, Any], *, seed: int) -> Dataset:
+    """Reads the data set that ``data_options`` name."""
+    from compress.data.dataset import load_dataset
+
+    return load_dataset(
+        options["data"],
+        root=options["data_dir"],
+        seed=seed,
+        validation=options["validation"],
+        limit_train=options["limit_train"],
+        flip=options["flip"],
+        image_size=options["image_size"],
+    )
+
+
+def training_options() -> Decorator:
+    """Epochs, optimiser and seed; the paper's values are the defaults."""
+    return chain(
+        click.option("--epochs", type=int, default=200, show_default=True),
+        click.option("--batch-size", type=int, default=128, show_default=True),
+        click.option("--lr", type=float, default=0.1, show_default=True, help="Of SGD."),
+        click.option("--momentum", type=float, default=0.9, show_default=True),
+        click.option("--weight-decay", type=float, default=1e-4, show_default=True),
+        click.option(
+            "--dropout", type=float, default=0.3, show_default=True, help="In WRN blocks."
+        ),
+        click.option("--seed", type=int, default=0, show_default=True),
+        click.option("--device", default="auto", show_default=True, help="auto, cpu or cuda."),
+        click.option("--out", type=click.Path(path_type=Path), help="The run folder."),
+    )

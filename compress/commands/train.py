@@ -1,0 +1,46 @@
+"""compress train: a network from labels alone."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import click
+
+from compress.commands.options import data_options, load_data, training_options
+
+
+@click.command("train")
+@click.option("--arch", required=True, help="wrn-DEPTH-WIDTH, resnet-DEPTH or resnet-DEPTH-b.")
+@data_options()
+@training_options()
+@click.option("--json", "as_json", is_flag=True, help="Print result.json on stdout.")
+def command(arch: str, out: Path | None, device: str, as_json: bool, **options: Any) -> None:
+    """Train a network from labels alone: a teacher to start from.
+
+    Writes model.safetensors, metrics.jsonl and result.json into the run folder. Run the same
+    command again to go on after an interruption.
+    """
+    import json
+
+    from compress.commands.display import Display
+    from compress.spec import ModelSpec
+    from compress.train import MODEL, train
+    from compress.training.options import TrainingOptions
+    from compress.units import format_percent
+
+    spec = ModelSpec.parse(arch)
+    fields = ("epochs", "batch_size", "lr", "momentum", "weight_decay", "dropout", "seed")
+    training = TrainingOptions(**{field: options[field] for field in fields})
+    data = load_data(options, seed=training.seed)
+    out = out or Path("runs") / f"{spec.name}-{Path(data.name).stem}-seed{training.seed}"
+    with Display() as display:
+        result = train(spec, data, out, options=training, device=device, listener=display)
+    if as_json:
+        click.echo(json.dumps(result, indent=2))
+        return
+    test, n = result["accuracy"]["test"], result["n"]["test"]
+    click.echo(
+        f"{result['model']['name']}: {format_percent(test)} on {n:,} test images, "
+        f"last of {result['epochs']} epochs, seed {result['seed']}. {out / MODEL}"
+    )

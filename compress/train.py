@@ -1,0 +1,102 @@
+"""Training from labels alone: a teacher to start from."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from compress.data.dataset import Dataset, to_device
+from compress.data.seeds import derive_seed
+from compress.models.checkpoint import save_checkpoint
+from compress.models.registry import build, count_parameters
+from compress.recipes.supervised import Supervised
+from compress.spec import ModelSpec
+from compress.training.engine import Listener, choose_device, fit
+from compress.training.evaluation import evaluate, predictor
+from compress.training.options import TrainingOptions
+from compress.training.runfolder import RunFolder
+
+MODEL = "model.safetensors"
+
+
+def train(
+    spec: ModelSpec,
+    data: Dataset,
+    out: Path,
+    *,
+    options: TrainingOptions,
+    device: str = "auto",
+    listener: Listener,
+) -> dict[str, Any]:
+    """Trains a network on a data set's labels and writes model.safetensors and result.json.
+
+    The spec's classes, input shape and dropout are those of the data and the options. The model
+    is the last epoch's. A run that was stopped goes on; one that is finished is only reported.
+
+    Returns:
+        What result.json says.
+
+    Raises:
+        RunFolderError: ``out`` holds something else.
+    """
+    where = choose_device(device)
+    dropout = options.dropout if spec.arch == "wrn" else 0.0
+    spec = spec.with_(num_classes=data.num_classes, input_shape=data.input_shape, dropout=dropout)
+    config = {
+        "command": "train",
+        "model": spec.to_dict(),
+        "data": {
+            "name": data.name,
+            "sha256": data.sha256,
+            "train": len(data.train),
+            "validation": len(data.validation),
+            "flip": data.flip,
+        },
+        "training": options.to_dict(),
+        "device": where.type,
+        "threads": torch.get_num_threads(),
+    }
+    folder = RunFolder(out, config)
+    if folder.finished:
+        listener.message(f"{out} is finished already.")
+        return dict(folder.result())
+    folder.begin({"data_source": data.source, "normalization": data.normalization.to_dict()})
+    data = to_device(data, where)
+    with torch.random.fork_rng([]):
+        torch.manual_seed(derive_seed(options.seed, "weights"))
+        network = build(spec)
+    listener.message(
+        f"Training {spec.name} ({count_parameters(network):,} parameters) on "
+        f"{len(data.train):,} images of {data.name} for {options.epochs} epochs on {where.type}."
+    )
+    history = fit(
+        Supervised(),
+        network,
+        data,
+        options,
+        teacher_logits=None,
+        folder=folder,
+        listener=listener,
+    )
+    predict = predictor(network)
+    test = evaluate(predict, data.test, data.normalization)
+    spec = replace(spec, dropout=0.0)
+    result = {
+        "model": {"name": spec.name, "params": count_parameters(network), "file": MODEL},
+        "accuracy": {"validation": history[-1]["validation_accuracy"], "test": test},
+        "n": {"validation": len(data.validation), "test": len(data.test)},
+        "epochs": options.epochs,
+        "seed": options.seed,
+    }
+    save_checkpoint(
+        out / MODEL,
+        network.to("cpu"),
+        normalization=data.normalization,
+        classes=data.class_names,
+        extra={"training": config, "accuracy": result["accuracy"], "n": result["n"]},
+    )
+    folder.finish(result)
+    return dict(folder.result())

@@ -1,0 +1,209 @@
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from torch import Tensor
+
+from compress.data.dataset import Dataset, Split
+from compress.errors import CheckpointError, TrainingDiverged, UsageError
+from compress.models.registry import build
+from compress.recipes.registry import RECIPES, make_recipe
+from compress.spec import ModelSpec, Normalization
+from compress.training.engine import (
+    ExactLogits,
+    Progress,
+    StoredLogits,
+    TeacherLogits,
+    choose_device,
+    fit,
+)
+from compress.training.evaluation import accuracy, evaluate, logits_of, predictor
+from compress.training.options import TrainingOptions
+from compress.training.runfolder import RunFolder
+
+SPEC = ModelSpec("wrn", 10, 0.5, num_classes=3, input_shape=(1, 8, 8), dropout=0.3)
+GRAY = Normalization((0.5,), (0.25,))
+OPTIONS = TrainingOptions(epochs=4, batch_size=16, lr=0.05, seed=1)
+
+
+class Listener:
+    """Keeps what it is told; stops the run after some epochs, as a signal would."""
+
+    def __init__(self, stop_after: int | None = None) -> None:
+        self.messages: list[str] = []
+        self.epochs: list[Mapping[str, Any]] = []
+        self.stop_after = stop_after
+
+    def message(self, text: str) -> None:
+        self.messages.append(text)
+
+    def progress(self, progress: Progress) -> None:
+        assert 0 <= progress.fraction < 1
+
+    def epoch(self, metrics: Mapping[str, Any]) -> None:
+        self.epochs.append(metrics)
+        if metrics["epoch"] == self.stop_after:
+            raise KeyboardInterrupt
+
+
+@pytest.fixture(scope="module")
+def data() -> Dataset:
+    """Three classes told apart by their stripes: none, upright, lying."""
+    rng = torch.Generator().manual_seed(0)
+
+    def split(count: int) -> Split:
+        labels = torch.arange(count) % 3
+        images = torch.randint(0, 100, (count, 1, 8, 8), generator=rng, dtype=torch.uint8)
+        images[labels == 1, :, :, ::2] += 150
+        images[labels == 2, :, ::2, :] += 150
+        return Split(images, labels)
+
+    train, validation, test = split(97), split(30), split(30)
+    names = ("a", "b", "c")
+    return Dataset("toy", train, validation, test, 3, names, GRAY, False, "0" * 64, "made here")
+
+
+def train(
+    data: Dataset,
+    recipe: str = "supervised",
+    folder: RunFolder | None = None,
+    stop_after: int | None = None,
+    options: TrainingOptions = OPTIONS,
+) -> tuple[dict[str, Tensor], list[dict[str, Any]]]:
+    torch.manual_seed(5)
+    student, teacher = build(SPEC), build(SPEC).eval()
+    logits: TeacherLogits = StoredLogits(teacher, data.train.images, GRAY)
+    if options.teacher_logits == "exact":
+        logits = ExactLogits(teacher, GRAY)
+    history = fit(
+        make_recipe(recipe),
+        student,
+        data,
+        options,
+        teacher_logits=logits,
+        folder=folder,
+        listener=Listener(stop_after),
+    )
+    return student.state_dict(), history
+
+
+def same(a: Mapping[str, Tensor], b: Mapping[str, Tensor]) -> bool:
+    return a.keys() == b.keys() and all(torch.equal(a[key], b[key]) for key in a)
+
+
+def test_it_learns(data: Dataset) -> None:
+    options = TrainingOptions(epochs=15, batch_size=16, lr=0.05, dropout=0.0)
+    torch.manual_seed(0)
+    student, listener = build(SPEC), Listener()
+    history = fit(
+        make_recipe("supervised"),
+        student,
+        data,
+        options,
+        teacher_logits=None,
+        folder=None,
+        listener=listener,
+    )
+    assert [metrics["epoch"] for metrics in history] == list(range(1, 16))
+    assert history[-1]["loss"] < 0.5 * history[0]["loss"]
+    assert evaluate(predictor(student), data.test, GRAY) > 0.9
+    assert listener.epochs == history
+    assert not student.training
+
+
+@pytest.mark.parametrize("recipe", sorted(RECIPES))
+@pytest.mark.parametrize("teacher_logits", ["stored", "exact"])
+def test_the_same_seed_gives_the_same_student_bit_for_bit(
+    data: Dataset, recipe: str, teacher_logits: str
+) -> None:
+    options = TrainingOptions(epochs=2, batch_size=16, seed=1, teacher_logits=teacher_logits)
+    first, _ = train(data, recipe, options=options)
+    torch.rand(7)  # what others draw from torch's generator must not matter
+    again, _ = train(data, recipe, options=options)
+    assert same(first, again)
+
+
+def test_another_seed_gives_another_student(data: Dataset) -> None:
+    assert not same(train(data)[0], train(data, options=TrainingOptions(4, 16, 0.05, seed=2))[0])
+
+
+@pytest.mark.parametrize("recipe", sorted(RECIPES))
+def test_a_run_that_was_stopped_ends_with_the_same_student(
+    data: Dataset, tmp_path: Path, recipe: str
+) -> None:
+    whole, history = train(data, recipe)
+    for epoch in (1, 3):
+        folder = RunFolder(tmp_path / str(epoch), {})
+        with pytest.raises(KeyboardInterrupt):
+            train(data, recipe, folder, stop_after=epoch)
+        resumed, resumed_history = train(data, recipe, folder)
+        assert same(whole, resumed)
+        without_speed = [
+            [{k: v for k, v in line.items() if k != "images_per_s"} for line in lines]
+            for lines in (history, resumed_history)
+        ]
+        assert without_speed[0] == without_speed[1]
+        assert len((folder.path / "metrics.jsonl").read_text().splitlines()) == 4
+
+
+def test_training_leaves_torch_s_generator_alone(data: Dataset) -> None:
+    torch.manual_seed(5)
+    build(SPEC), build(SPEC)
+    expected = torch.rand(3)
+    train(data)
+    assert torch.equal(torch.rand(3), expected)
+
+
+def test_a_damaged_checkpoint_is_refused(data: Dataset, tmp_path: Path) -> None:
+    folder = RunFolder(tmp_path, {})
+    folder.checkpoint.write_bytes(b"PK\x03\x04 nothing")
+    with pytest.raises(CheckpointError, match=r"last.ckpt is damaged .* Remove it"):
+        train(data, folder=folder)
+
+
+def test_a_diverging_loss_stops_the_run(data: Dataset, tmp_path: Path) -> None:
+    folder = RunFolder(tmp_path, {})
+    with pytest.raises(TrainingDiverged, match="Try a lower --lr"):
+        train(data, folder=folder, options=TrainingOptions(epochs=3, batch_size=16, lr=1e30))
+    assert not folder.checkpoint.exists()
+
+
+def test_stored_logits_are_of_the_image_and_exact_ones_of_the_crop(data: Dataset) -> None:
+    torch.manual_seed(0)
+    teacher = build(SPEC).eval()
+    images = data.train.images
+    expected = logits_of(predictor(teacher), images, GRAY)
+    index = torch.tensor([3, 0, 90])
+    shifted = images[index].roll(2, dims=3)
+    assert torch.equal(StoredLogits(teacher, images, GRAY)(index, shifted), expected[index])
+    exact = ExactLogits(teacher, GRAY)
+    assert torch.allclose(exact(index, images[index]), expected[index], atol=1e-5)
+    assert not torch.allclose(exact(index, shifted), expected[index], atol=1e-3)
+
+
+def test_the_schedule_is_the_paper_s_rescaled() -> None:
+    options = TrainingOptions()
+    rates = [options.learning_rate(epoch / 200) for epoch in (0, 79, 80, 159, 160, 199)]
+    assert rates == pytest.approx([0.1, 0.1, 0.01, 0.01, 0.001, 0.001])
+
+
+def test_impossible_options_are_told_at_once() -> None:
+    with pytest.raises(UsageError) as caught:
+        TrainingOptions(epochs=0, batch_size=1, lr=-1.0, dropout=1.0, teacher_logits="some")
+    for fault in ("epochs is 0", "batch size is 1", "rate is -1.0", "dropout is 1.0", "'some'"):
+        assert fault in str(caught.value)
+
+
+def test_a_missing_gpu_is_named() -> None:
+    assert choose_device("cpu") == torch.device("cpu")
+    with pytest.raises(UsageError, match="must be auto, cpu or cuda"):
+        choose_device("tpu")
+
+
+def test_accuracy_counts_best_classes() -> None:
+    logits = torch.tensor([[1.0, 2.0], [3.0, 0.0], [0.0, 1.0], [5.0, 4.0]])
+    assert accuracy(logits, torch.tensor([1, 0, 0, 1])) == 0.5
