@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import sys
 from functools import partial
 from pathlib import Path
@@ -12,10 +13,10 @@ import click
 if TYPE_CHECKING:
     from rich.table import Table
 
-    from compress.models.recognise import Hypothesis
     from compress.models.registry import Network
     from compress.profiling import Subject
     from compress.results import Estimate, Profile, ProfileReport, RuntimeProfile
+    from compress.spec import ModelSpec
 
 DEFAULT_SIZE = (32, 32)
 
@@ -79,7 +80,7 @@ def command(
         files = [model] if against is None else [model, against]
         names = _names(files)
         subjects = [
-            _subject(file, name, Path(folder) / f"{place}.onnx", image, runtime)
+            _subject(file, name, Path(folder), place, image, runtime)
             for place, (file, name) in enumerate(zip(files, names, strict=True))
         ]
         report = profile(
@@ -94,30 +95,43 @@ def command(
         _print(report)
 
 
-def network_of(path: Path, size: tuple[int, int]) -> Network:
-    """The network of a checkpoint; a fresh process calls it by this name.
+def load_network(spec: ModelSpec, weights: Path) -> Network:
+    """A network from a file of its state dict, as a server would load it.
 
-    Raises:
-        CheckpointError: the file cannot be used.
+    A fresh process finds this function by its name.
+
+    Args:
+        spec: the network.
+        weights: a safetensors file that this command has written.
     """
-    from compress.models.recognise import instantiate
+    from safetensors.torch import load_file
 
-    return instantiate(_hypothesis(path, size))
+    from compress.models.registry import build
 
-
-def _hypothesis(path: Path, size: tuple[int, int]) -> Hypothesis:
-    """The likeliest reading; what the weights leave open does not change what they cost."""
-    from compress.models.checkpoint import read_tensors
-
-    return read_tensors(path).hypotheses(image_size=size)[0]
+    network = build(spec)
+    network.load_state_dict(load_file(weights))
+    return network.eval()
 
 
 def _subject(
-    path: Path, name: str, exported: Path, image: tuple[int, int, int] | None, runtime: str
+    path: Path,
+    name: str,
+    folder: Path,
+    place: int,
+    image: tuple[int, int, int] | None,
+    runtime: str,
 ) -> Subject:
-    """A file as something to be measured; checkpoints are exported where that is needed."""
-    from compress.errors import CheckpointError, ModelFileError, UsageError
-    from compress.models.registry import count_parameters
+    """A file as something to be measured; checkpoints are exported where that is needed.
+
+    Args:
+        path: an ONNX file or a checkpoint.
+        name: what it is called in messages and tables.
+        folder: where files that are needed in between may lie.
+        place: which of the models it is, for the names of those files.
+        image: channels, height and width, where they were given.
+        runtime: of the command line.
+    """
+    from compress.errors import ModelFileError, UsageError
     from compress.profiling import Subject
 
     if path.suffix.lower() == ".onnx":
@@ -129,17 +143,26 @@ def _subject(
         if not path.is_file():
             raise ModelFileError(f"There is no file {path}.")
         return Subject(name, path=path.absolute(), params=_trained_parameters(path))
+    from safetensors.torch import save_file
+
+    from compress.models.checkpoint import read_tensors
+    from compress.models.recognise import instantiate
+    from compress.models.registry import count_parameters
+
     _say(f"{name}: reading the checkpoint")
-    path = path.absolute()
+    # The likeliest reading will do: what the weights leave open does not change what they cost.
     size = image[1:] if image is not None else DEFAULT_SIZE
-    hypothesis = _hypothesis(path, size)
+    hypothesis = read_tensors(path).hypotheses(image_size=size)[0]
     spec = hypothesis.spec
     if image is not None and spec.input_shape != image:
-        raise CheckpointError(
-            f"The weights in {path.name} take {spec.input_shape[0]} channels; --shape gives "
-            f"{image[0]}."
+        raise UsageError(
+            f"The weights in {path.name} take images of "
+            f"{','.join(map(str, spec.input_shape))}; --shape gives {','.join(map(str, image))}."
         )
-    network = network_of(path, size)
+    network = instantiate(hypothesis)
+    weights = folder / f"{place}.safetensors"
+    save_file({key: value.contiguous() for key, value in network.state_dict().items()}, weights)
+    exported = folder / f"{place}.onnx"
     if runtime != "torch":
         from compress.export import onnx_from_torch
 
@@ -148,8 +171,9 @@ def _subject(
     return Subject(
         name,
         path=None if runtime == "torch" else exported,
-        module=partial(network_of, path, size),
-        imports=("compress.models.checkpoint", "compress.models.recognise"),
+        module=partial(copy.deepcopy, network),
+        loader=partial(load_network, spec, weights),
+        imports=("compress.models.registry", "safetensors.torch"),
         input_shape=spec.input_shape,
         params=count_parameters(network),
         size_bytes=path.stat().st_size,

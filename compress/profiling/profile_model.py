@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 
 from compress.errors import UsageError
@@ -33,8 +33,9 @@ THROUGHPUT_ROUNDS = 3
 # Enough calls for p99 are made where that takes no longer than this.
 P99_S = 2.0
 
-# No further round of the main comparison begins after this.
-MAX_S = 20.0
+# No further round of the main comparison begins after this; torch eager is only shown beside it.
+MAX_S = {"torch": 8.0}
+DEFAULT_MAX_S = 20.0
 
 
 @dataclass(frozen=True)
@@ -147,7 +148,7 @@ def _run(
             min_rounds=min(rounds, protocol.LOOKS[0]),
             max_rounds=rounds,
             stop=stop,
-            max_s=MAX_S,
+            max_s=MAX_S.get(runtime.name, DEFAULT_MAX_S),
             threads=threads,
             # A model's other batch sizes come when it has run here for a while.
             first=protocol.FIRST_WARM_UP if stop else protocol.NEXT_WARM_UP,
@@ -170,10 +171,12 @@ def _run(
     where = f"{runtime.name}, {threads} thread{'s' if threads > 1 else ''}"
     fresh = {}
     for role, subject in subjects.items():
+        if runtime.name == "torch" and subject.loader is None:
+            continue
         progress(f"{subject.name}: loading and memory in a fresh process ({where})")
         fresh[role] = in_fresh_process(
             Request(
-                subject,
+                replace(subject, module=subject.loader),
                 timed=False,
                 runtime=runtime.name,
                 batch=batches[0],
@@ -204,13 +207,13 @@ def _run(
             threads=threads,
             batch=batches[0],
             options=runtime.options(threads),
-            load_s=fresh[role].load_s,
-            first_s=fresh[role].first_s,
+            load_s=fresh[role].load_s if role in fresh else timing.load_s(role),
+            first_s=fresh[role].first_s if role in fresh else timing.first_s(role),
             latency=latency,
             p90=timing.latency(role, 90),
             p99=timing.latency(role, 99),
             throughput=tuple(speeds[role]),
-            memory_bytes=fresh[role].memory_bytes,
+            memory_bytes=fresh[role].memory_bytes if role in fresh else None,
             rounds=len(timing.rounds),
             calls=len(timing.calls_s(role)),
             preempted=timing.preempted_share(role),

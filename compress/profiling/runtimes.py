@@ -28,9 +28,10 @@ class Subject:
     Attributes:
         name: in messages and tables.
         path: an ONNX file.
-        module: gives the network for torch, in evaluation mode or not. To be measured in a fresh
-            process it has to be picklable, as a ``functools.partial`` of a function is.
-        imports: modules that calling ``module`` needs; imported before anything is measured.
+        module: gives the network for torch, a new one at each call.
+        loader: gives it from its file, in a fresh process; has to be picklable, as a
+            ``functools.partial`` of a function is. None: nothing is measured there.
+        imports: modules that ``loader`` needs; imported before anything is measured.
         input_shape: channels, height, width, where ``module`` is given.
         params: parameters of the network as it was trained, where they are known.
         size_bytes: of the checkpoint that ``module`` comes from.
@@ -39,6 +40,7 @@ class Subject:
     name: str
     path: Path | None = None
     module: Callable[[], nn.Module] | None = None
+    loader: Callable[[], nn.Module] | None = None
     imports: tuple[str, ...] = ()
     input_shape: tuple[int, ...] | None = None
     params: int | None = None

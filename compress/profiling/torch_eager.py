@@ -52,10 +52,8 @@ class TorchSession:
 
     def __init__(self, name: str, module: torch.nn.Module, *, threads: int) -> None:
         self._name = name
-        self._module = module
-        self._modes = {part: part.training for part in module.modules()}
+        self._module = module.eval()
         self._threads_before = torch.get_num_threads()
-        module.eval()
         torch.set_num_threads(threads)
 
     def infer(self, images: Input) -> Output:
@@ -83,7 +81,5 @@ class TorchSession:
         """Nothing: a call on the CPU returns when it is done."""
 
     def close(self) -> None:
-        """Puts torch's number of threads and the network's mode back."""
+        """Puts torch's number of threads back."""
         torch.set_num_threads(self._threads_before)
-        for part, training in self._modes.items():
-            part.training = training
