@@ -177,9 +177,6 @@ def test_the_installed_command_answers(environment: Path, tmp_path: Path) -> Non
         assert "distill" in done.stdout
 
 
-@pytest.mark.skipif(
-    not (ROOT / "compress" / "commands" / "distill.py").exists(), reason="no distill yet"
-)
 def test_a_tiny_distillation_with_the_runtime_alone(environment: Path, tmp_path: Path) -> None:
     options = ["--student", "wrn-10-1", "--epochs", "1", "--limit-train", "400", "--device", "cpu"]
     done = run(environment / "compress", "distill", *options, "--out", "run", cwd=tmp_path)
