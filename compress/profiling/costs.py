@@ -193,7 +193,9 @@ def costs_of_onnx(path: Path, *, shape: Shape | None = None) -> Costs:
     params = sum(math.prod(tensor.dims) for tensor in _weights(model))
     fixed = _fixed(model, path, shape)
     try:
-        inferred = shape_inference.infer_shapes(_without_weights(model), data_prop=True)
+        inferred = shape_inference.infer_shapes(
+            _without_weights(model), strict_mode=True, data_prop=True
+        )
     except (shape_inference.InferenceError, RuntimeError, ValueError) as error:
         line = (str(error).strip().splitlines() or ["unknown"])[0]
         raise ModelFileError(f"The shapes in {path.name} contradict each other: {line}") from error

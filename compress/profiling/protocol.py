@@ -15,7 +15,7 @@ import random
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Protocol
+from typing import Any, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
@@ -35,8 +35,8 @@ LOOKS = (6, 12, 24, 48)
 # What one model's bursts may take in a round, in seconds, where its calls allow it.
 ROUND_S = 0.1
 
-Input = NDArray[np.generic]
-Output = NDArray[np.generic]
+Input = NDArray[Any]
+Output = NDArray[Any]
 
 
 class Session(Protocol):

@@ -3,6 +3,7 @@ from __future__ import annotations
 import gc
 import itertools
 from collections.abc import Callable, Iterator
+from functools import partial
 
 import numpy as np
 import pytest
@@ -75,15 +76,12 @@ def scripted(
     durations_s: dict[str, float], *, rounds: int = 6, log: list[str] | None = None
 ) -> Timing:
     clock = ScriptedClock()
+
+    def session(name: str) -> ScriptedSession:
+        return ScriptedSession(clock, always(durations_s[name]), log=log, name=name)
+
     return protocol.measure(
-        {
-            name: (
-                lambda name=name, each=each: ScriptedSession(
-                    clock, always(each), log=log, name=name
-                )
-            )
-            for name, each in durations_s.items()
-        },
+        {name: partial(session, name) for name in durations_s},
         dict.fromkeys(durations_s, IMAGES),
         min_rounds=rounds,
         clock=clock,

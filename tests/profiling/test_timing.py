@@ -1,0 +1,119 @@
+from __future__ import annotations
+
+import itertools
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from compress.errors import Inconclusive, ModelFileError
+from compress.profiling.timing import (
+    is_clear,
+    summarise,
+    time_against_budget,
+    time_model,
+    time_models,
+)
+from compress.results import Estimate
+from tests.profiling import tiny
+from tests.profiling.tiny import ScriptedClock, ScriptedSession
+
+IMAGES = np.zeros((1, 2), dtype=np.float32)
+
+
+def against(budget_s: float, low_s: float, high_s: float, **options: float) -> tuple[int, bool]:
+    """Rounds and straddling, for sessions that are fast and slow in turn."""
+    clock = ScriptedClock()
+    speeds = itertools.cycle([low_s, high_s])
+    timing, straddles = time_against_budget(
+        lambda: ScriptedSession(clock, itertools.repeat(next(speeds))),
+        IMAGES,
+        budget_s=budget_s,
+        clock=clock,
+        **options,  # type: ignore[arg-type]
+    )
+    return len(timing.rounds), straddles
+
+
+def test_looking_ends_when_the_interval_is_clear_of_the_budget() -> None:
+    assert against(0.002, 0.0009, 0.0011) == (6, False)
+    assert against(0.0005, 0.0009, 0.0011) == (6, False)
+
+
+def test_a_budget_within_the_interval_is_looked_at_48_times_and_straddles() -> None:
+    assert against(0.001, 0.0009, 0.0011) == (48, True)
+    assert against(0.001, 0.0009, 0.0011, max_s=0.5)[1]
+
+
+def test_a_budget_that_is_met_exactly_is_kept() -> None:
+    assert against(0.001, 0.001, 0.001) == (6, False)
+
+
+def test_a_percentile_is_looked_at_until_it_is_known() -> None:
+    assert against(0.002, 0.001, 0.001, percentile=90) == (6, False)
+    assert against(0.002, 0.001, 0.001, percentile=99) == (24, False)
+
+
+def test_clear_means_on_one_side() -> None:
+    interval = Estimate(1.0, 0.9, 1.1)
+    assert [is_clear(interval, limit) for limit in (0.89, 0.9, 1.0, 1.1)] == [
+        True,
+        False,
+        False,
+        True,
+    ]
+    assert not is_clear(interval, None)
+    assert is_clear(Estimate(1.0, 0.99, 1.01), None)
+
+
+def test_a_real_file_is_timed(tmp_path: Path) -> None:
+    path = tiny.convolution(tmp_path / "m.onnx")
+    found = time_model(path, budget_s=10.0)
+    assert found.rounds == 6
+    assert found.calls == 150
+    assert not found.straddles
+    assert 0 < found.latency.low <= found.latency.value <= found.latency.high < 10.0
+    p90 = time_model(path, percentile=90, budget_s=10.0)
+    assert p90.latency.high > 0
+
+
+def test_a_model_against_itself_is_about_as_fast(tmp_path: Path) -> None:
+    path = tiny.products(tmp_path / "m.onnx", layers=4)
+    timing = time_models({"a": path, "b": path}, max_s=5)
+    ratio = timing.ratio("a", "b")
+    # Far wider than what is expected, for a machine that does many other things.
+    assert ratio.low < 1.3
+    assert ratio.high > 1 / 1.3
+
+
+def test_twice_the_work_is_seen(tmp_path: Path) -> None:
+    once = tiny.products(tmp_path / "once.onnx", layers=20, size=192)
+    twice = tiny.products(tmp_path / "twice.onnx", layers=40, size=192)
+    timing = time_models({"twice": twice, "once": once}, batch=8, max_s=5)
+    ratio = timing.ratio("twice", "once")
+    assert 1.3 < ratio.value < 3.0
+    assert ratio.low > 1.0
+
+
+def test_one_model_can_be_timed_alone_by_time_models(tmp_path: Path) -> None:
+    path = tiny.convolution(tmp_path / "m.onnx")
+    timing = time_models({"only": path}, max_s=1)
+    assert timing.latency("only") is not None
+
+
+def test_a_broken_file_is_not_timed(tmp_path: Path) -> None:
+    broken = tiny.convolution(tmp_path / "nan.onnx", scale=float("nan"))
+    with pytest.raises(ModelFileError, match=r"nan\.onnx.*not finite"):
+        time_model(broken)
+
+
+def test_too_few_calls_for_a_percentile_are_inconclusive() -> None:
+    clock = ScriptedClock()
+    timing, _ = time_against_budget(
+        lambda: ScriptedSession(clock, itertools.repeat(0.001)),
+        IMAGES,
+        budget_s=1.0,
+        clock=clock,
+    )
+    with pytest.raises(Inconclusive, match="it takes 473"):
+        summarise(timing, "model", 99, straddles=False)
