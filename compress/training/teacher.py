@@ -1,0 +1,427 @@
+"""A pretrained network of anybody's, made ready to teach: read, identified, probed, judged.
+
+Weights do not show which normalisation they were trained with, nor some structural choices (see
+compress.models.recognise). Two things do. Batch norms remember the mean and the variance of what
+they saw in training: run the right way, images of the same kind give them again, and that needs
+no labels and few images. Accuracy on validation images then confirms the choice or overrules it;
+alone it often cannot decide, since a slightly wrong normalisation costs no accuracy.
+"""
+
+from __future__ import annotations
+
+import copy
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+from torch import Tensor, nn
+
+from compress.data.augment import Augmenter
+from compress.data.normalization import describe, known_for, name_of, normalize
+from compress.errors import TeacherError, UsageError
+from compress.files import sha256_of
+from compress.models.checkpoint import read_tensors
+from compress.models.recognise import Hypothesis, instantiate
+from compress.models.registry import Network
+from compress.spec import ModelSpec, Normalization
+from compress.training.evaluation import Predict, accuracy, logits_of, predictor
+from compress.units import format_percent
+
+# A reading is dropped as soon as it is worse than the best by this many standard deviations of
+# the paired difference; what is left after the last round is tied.
+PROBE_ROUNDS = (32, 128, 500)
+STATISTICS_IMAGES = 128
+# Statistics decide where the next best differs from them by more than twice as much.
+DECIDING_RATIO = 2.0
+REJECTING_DEVIATIONS = 3.0
+# The chance that a network that only guesses passes for a teacher.
+SIGNIFICANCE = 1e-3
+# Keeps the divergence of filters that never vary finite.
+EPSILON = 1e-5
+
+
+@dataclass(frozen=True)
+class Teacher:
+    """A network that a student can learn from.
+
+    Attributes:
+        network: in evaluation mode, frozen, on its device.
+        spec: what it is.
+        normalization: what its images go through.
+        accuracy: on the validation images, as a fraction of 1.
+        notes: what was found and assumed, in sentences.
+        sha256: of the file.
+    """
+
+    network: Network
+    spec: ModelSpec
+    normalization: Normalization
+    accuracy: float
+    notes: tuple[str, ...]
+    sha256: str
+
+
+@dataclass(frozen=True)
+class _Candidate:
+    """One way to run the file: a reading of its weights with a normalisation."""
+
+    hypothesis: Hypothesis
+    normalization: Normalization
+
+
+def load_teacher(
+    path: Path,
+    *,
+    num_classes: int,
+    input_shape: tuple[int, int, int],
+    images: Tensor,
+    labels: Tensor,
+    normalization: Normalization | None,
+    dataset_normalization: Normalization,
+    arch: str | None,
+    device: torch.device,
+) -> Teacher:
+    """Reads a checkpoint, finds out how to run it, and checks that it is better than chance.
+
+    Args:
+        path: a .pt, .pth, .th or .safetensors file.
+        num_classes: of the data.
+        input_shape: channels, height, width of the data.
+        images: validation images, uint8 [n, c, h, w].
+        labels: their classes, int64 [n].
+        normalization: what the user says; else the file's own, else it is probed.
+        dataset_normalization: the data's own, the first that is probed.
+        arch: a network's name that the weights must be, or None.
+        device: where it is to run.
+
+    Raises:
+        CheckpointError: the file cannot be used.
+        TeacherError: other classes or channels than the data, or no better than chance.
+    """
+    checkpoint = read_tensors(path)
+    said = ModelSpec.parse(arch) if arch else None
+    hypotheses = checkpoint.hypotheses(arch=said, image_size=input_shape[1:])
+    spec = hypotheses[0].spec
+    _check_fits(path, spec, num_classes, input_shape)
+    notes = list(checkpoint.notes)
+    stated = checkpoint.normalization or hypotheses[0].normalization
+    if stated is not None and len(stated.mean) != input_shape[0]:
+        notes.append("The file's normalisation is of another number of channels; it was not used.")
+        stated = None
+    if normalization is not None:
+        if len(normalization.mean) != input_shape[0]:
+            raise UsageError(
+                f"--normalize has {len(normalization.mean)} channel(s), the images have "
+                f"{input_shape[0]}; give one mean and one deviation a channel."
+            )
+        if stated is not None and stated != normalization:
+            notes.append(f"--normalize was taken; the file itself says {describe(stated)}.")
+        tried = [normalization]
+    elif stated is not None:
+        tried = [stated]
+        notes.append(f"The normalisation is the file's own: {describe(stated)}.")
+    else:
+        tried = list(dict.fromkeys([dataset_normalization, *known_for(input_shape[0]).values()]))
+    candidates = [_Candidate(h, n) for n in tried for h in hypotheses]
+    if len(candidates) > 1:
+        chosen, found = _probe(candidates, images, labels, device)
+        notes += found
+    else:
+        chosen = candidates[0]
+    notes += chosen.hypothesis.notes
+    network = instantiate(chosen.hypothesis).to(device).requires_grad_(False)
+    logits = logits_of(_on(network, device), images, chosen.normalization)
+    _check_better_than_chance(logits, labels, chosen, num_classes, tried)
+    return Teacher(
+        network,
+        chosen.hypothesis.spec,
+        chosen.normalization,
+        accuracy(logits, labels),
+        tuple(dict.fromkeys(notes)),
+        sha256_of(path),
+    )
+
+
+def _check_fits(
+    path: Path, spec: ModelSpec, num_classes: int, input_shape: tuple[int, int, int]
+) -> None:
+    """Raises where the network cannot be scored on the data at all."""
+    faults = []
+    if spec.num_classes != num_classes:
+        faults.append(f"it has {spec.num_classes} classes and the data has {num_classes}")
+    if spec.input_shape[0] != input_shape[0]:
+        faults.append(
+            f"it reads images of {spec.input_shape[0]} channel(s) and the data has {input_shape[0]}"
+        )
+    if faults:
+        raise TeacherError(
+            f"The teacher {path} ({spec.name}) does not fit the data: {'; '.join(faults)}. "
+            "Give the data that it was trained on."
+        )
+
+
+def _on(network: Network, device: torch.device) -> Predict:
+    """The network's logits of images that may lie elsewhere."""
+    predict = predictor(network)
+    return lambda images: predict(images.to(device))
+
+
+# ---------------------------------------------------------------------------------------------
+# Probing
+
+
+def _probe(
+    candidates: Sequence[_Candidate], images: Tensor, labels: Tensor, device: torch.device
+) -> tuple[_Candidate, list[str]]:
+    """The best of several ways to run a file, and what was found, in sentences.
+
+    The favourite is the one that the batch norms' statistics point to: the normalisation by the
+    first of them alone, then the structure by all. Then every other normalisation, and every
+    other structure, is scored against it on the same images.
+    """
+    sample = _spread(labels, PROBE_ROUNDS[-1])
+    images, labels = images[sample], labels[sample]
+    few = images[:STATISTICS_IMAGES]
+    hypotheses = list({id(c.hypothesis): c.hypothesis for c in candidates}.values())
+    normalizations = list(dict.fromkeys(c.normalization for c in candidates))
+    first = instantiate(hypotheses[0]).to(device)
+    by_normalization = {n: mismatch(first, few, n, device)[0] for n in normalizations}
+    normalization = min(normalizations, key=by_normalization.__getitem__)
+    by_structure = []
+    for hypothesis in hypotheses:
+        network = instantiate(hypothesis).to(device)
+        by_structure.append(mismatch(network, few, normalization, device)[1])
+    best = by_structure.index(min(by_structure))
+    contest = [_Candidate(hypotheses[best], n) for n in normalizations]
+    contest += [_Candidate(h, normalization) for h in hypotheses if h is not hypotheses[best]]
+    distances = [by_normalization[n] for n in normalizations]
+    distances += [value for index, value in enumerate(by_structure) if index != best]
+    favourite = normalizations.index(normalization)
+    right, alive = _score(contest, images, labels, device)
+    chosen = favourite
+    if favourite not in alive:
+        chosen = max(alive, key=lambda index: int(right[index].sum()))
+    outcome = _Outcome(contest, right, alive, favourite, chosen, distances, by_structure[best])
+    return contest[chosen], outcome.notes()
+
+
+def _score(
+    candidates: Sequence[_Candidate], images: Tensor, labels: Tensor, device: torch.device
+) -> tuple[list[Tensor], list[int]]:
+    """Which images each candidate has right, bool [k], and who is within noise of the best.
+
+    The clearly worse are dropped after each round; the rest see more images.
+    """
+    right = [torch.zeros(0, dtype=torch.bool) for _ in candidates]
+    alive = list(range(len(candidates)))
+    for end in PROBE_ROUNDS:
+        start = len(right[alive[0]])
+        for index in alive:
+            candidate = candidates[index]
+            network = instantiate(candidate.hypothesis).to(device)
+            logits = logits_of(_on(network, device), images[start:end], candidate.normalization)
+            hits = logits.argmax(dim=1) == labels[start:end].cpu()
+            right[index] = torch.cat([right[index], hits])
+        best = max(alive, key=lambda index: int(right[index].sum()))
+        alive = [index for index in alive if not _is_worse(right[index], right[best])]
+        if len(alive) == 1 or end >= len(labels):
+            break
+    return right, alive
+
+
+def _spread(labels: Tensor, count: int) -> Tensor:
+    """Positions of at most ``count`` images of all classes alike, mixed; always the same ones."""
+    by_class = torch.argsort(labels.cpu(), stable=True)
+    count = min(count, len(labels))
+    places = torch.linspace(0, len(labels) - 1, count, dtype=torch.float64).round().long()
+    mixed = torch.randperm(count, generator=torch.Generator().manual_seed(0))
+    return by_class[places][mixed]
+
+
+def _is_worse(right: Tensor, best: Tensor) -> bool:
+    """Whether one is worse than another on the same images, by more than noise (McNemar)."""
+    lost = int((best & ~right).sum())
+    won = int((right & ~best).sum())
+    return bool(lost - won > REJECTING_DEVIATIONS * math.sqrt(lost + won))
+
+
+def mismatch(
+    network: Network, images: Tensor, normalization: Normalization, device: torch.device
+) -> tuple[float, float]:
+    """How far the batch norms' running statistics are from those of some images.
+
+    The Kullback-Leibler divergence between the normal distributions of a filter, averaged over
+    filters: for the first batch norm that images meet, and averaged over all. The smaller of two:
+    images as they are, and padded by 4 and cropped, as most networks are trained.
+    """
+    remembered = {name: value.double() for name, value in network.state_dict().items()}
+    first = "stages.0.0.bn1" if network.spec.arch == "wrn" else "bn"
+    crops = Augmenter(images, seed=0, flip=False)(torch.arange(len(images)), 0)
+    found = []
+    for batch in (images, crops):
+        probe = copy.deepcopy(network).train()
+        for module in probe.modules():
+            if isinstance(module, nn.BatchNorm2d):
+                module.momentum = 1.0  # the statistics become those of the batch
+        with torch.inference_mode():
+            probe(normalize(batch.to(device), normalization))
+        divergences = {}
+        for name, value in probe.state_dict().items():
+            layer, _, leaf = name.rpartition(".")
+            if leaf == "running_mean":
+                variance = remembered[f"{layer}.running_var"] + EPSILON
+                ratio = (probe.state_dict()[f"{layer}.running_var"].double() + EPSILON) / variance
+                shift = (value.double() - remembered[name]).square() / variance
+                divergences[layer] = float((0.5 * (ratio + shift - 1 - ratio.log())).mean())
+        found.append((divergences[first], sum(divergences.values()) / len(divergences)))
+    return min(value[0] for value in found), min(value[1] for value in found)
+
+
+@dataclass(frozen=True)
+class _Outcome:
+    """What a probe measured, to be told.
+
+    Attributes:
+        candidates: all that were tried.
+        right: for each, which images it had right.
+        alive: those within noise of the best.
+        favourite: the one that the batch norms' statistics point to.
+        chosen: the one that is taken.
+        distances: for each, its mismatch, of the first batch norm where the normalisation is
+            another than the favourite's, else of all.
+        structure_distance: the favourite's mismatch of all batch norms.
+    """
+
+    candidates: Sequence[_Candidate]
+    right: Sequence[Tensor]
+    alive: Sequence[int]
+    favourite: int
+    chosen: int
+    distances: Sequence[float]
+    structure_distance: float
+
+    def notes(self) -> list[str]:
+        """Sentences for the user."""
+        winner = self.candidates[self.chosen]
+        best = self.candidates[self.favourite]
+        others = range(len(self.candidates))
+        same_structure = [i for i in others if self.candidates[i].hypothesis is best.hypothesis]
+        same_images = [i for i in others if i not in same_structure]
+        notes = []
+        if len(same_structure) > 1:
+            notes.append(
+                "The normalisation was found by trying: "
+                f"{describe(winner.normalization)}, {self._score(self.chosen)} of "
+                f"{len(self.right[self.chosen])} validation images."
+            )
+            notes += self._tied(same_structure, self.distances[self.favourite], "first batch norm")
+        if same_images:
+            notes.append(
+                "What the weights do not show of the structure was found by trying: "
+                f"{structure(winner.hypothesis.spec)}."
+            )
+            notes += self._tied(same_images, self.structure_distance, "batch norms")
+        if self.chosen != self.favourite:
+            notes.append(
+                f"The batch norms' statistics point to {self._label(self.favourite)}, which is "
+                f"worse by more than noise ({self._score(self.favourite)})."
+            )
+        return notes
+
+    def _tied(self, indices: Sequence[int], nearest: float, what: str) -> list[str]:
+        """What accuracy cannot tell from the chosen one, and whether statistics can."""
+        tied = [i for i in indices if i in self.alive and i != self.chosen]
+        if not tied:
+            return []
+        listed = ", ".join(f"{self._label(i)} {self._score(i)}" for i in tied)
+        text = f"By accuracy alone {listed} would do as well. "
+        if self.chosen != self.favourite:
+            return [text.strip()]
+        open_ = [i for i in tied if self.distances[i] <= DECIDING_RATIO * nearest]
+        if open_:
+            names = " and ".join(self._label(i) for i in open_)
+            return [f"{text}The statistics of its {what} do not rule out {names} either."]
+        closest = min(self.distances[i] for i in tied)
+        return [
+            f"{text}The statistics of its {what} decide: they are off by {nearest:.2g}, with the "
+            f"next by {closest:.2g}."
+        ]
+
+    def _score(self, index: int) -> str:
+        return format_percent(float(self.right[index].double().mean()), 1)
+
+    def _label(self, index: int) -> str:
+        candidate, best = self.candidates[index], self.candidates[self.favourite]
+        if candidate.hypothesis is not best.hypothesis:
+            return structure(candidate.hypothesis.spec)
+        return name_of(candidate.normalization) or describe(candidate.normalization)
+
+
+def structure(spec: ModelSpec) -> str:
+    """The fields of a network that weights do not show, in words."""
+    words = {
+        "pad": "shortcuts padded at the end",
+        "pad-both": "shortcuts padded at both ends",
+        "conv": "1x1 shortcuts",
+        "preactivation": "shortcuts of the activated input",
+        "input": "shortcuts of the raw input",
+    }[spec.shortcut]
+    return f"{words} with the stride in the {('first', 'second')[spec.stride_conv - 1]} convolution"
+
+
+# ---------------------------------------------------------------------------------------------
+# Judging
+
+
+def _check_better_than_chance(
+    logits: Tensor,
+    labels: Tensor,
+    candidate: _Candidate,
+    num_classes: int,
+    tried: Sequence[Normalization],
+) -> None:
+    """Raises unless the network beats a uniform guess and the commonest class significantly."""
+    labels = labels.cpu()
+    predicted = logits.argmax(dim=1)
+    right = predicted == labels
+    counts = torch.bincount(labels, minlength=num_classes)
+    majority = labels == int(counts.argmax())
+    won, lost = int((right & ~majority).sum()), int((majority & ~right).sum())
+    by_guess = binomial_tail(int(right.sum()), len(labels), 1 / num_classes)
+    by_majority = binomial_tail(won, won + lost, 0.5)
+    if max(by_guess, by_majority) <= SIGNIFICANCE:
+        return
+    spec = candidate.hypothesis.spec
+    # The best that renumbering the classes could do.
+    table = torch.zeros(num_classes, num_classes, dtype=torch.long)
+    table.index_put_((predicted, labels), torch.ones_like(labels), accumulate=True)
+    renumbered = float(table.max(dim=1).values.sum()) / len(labels)
+    share = float(right.double().mean())
+    hint = ""
+    if renumbered > 2 * share and renumbered > 0.5:
+        hint = f" (renumbered, it would be right on {format_percent(renumbered, 1)}: likely)"
+    names = ", ".join(name_of(value) or describe(value) for value in tried)
+    raise TeacherError(
+        f"The teacher is no better than chance: it is right on {format_percent(share, 1)} of "
+        f"{len(labels)} validation images, where a guess is on {format_percent(1 / num_classes, 1)}"
+        f" and the commonest class on {format_percent(float(majority.double().mean()), 1)}. "
+        f"Likely causes: its classes are others or in another order{hint}; its images were "
+        f"normalised otherwise (tried: {names}; say it with --normalize); it is another network "
+        f"than {spec.name} ({structure(spec)}; say it with --teacher-arch)."
+    )
+
+
+def binomial_tail(successes: int, trials: int, chance: float) -> float:
+    """P(X >= successes) of X ~ Binomial(trials, chance), exactly."""
+    if successes <= 0:
+        return 1.0
+    total = 0.0
+    for count in range(successes, trials + 1):
+        log_ways = math.lgamma(trials + 1) - math.lgamma(count + 1)
+        log_ways -= math.lgamma(trials - count + 1)
+        total += math.exp(
+            log_ways + count * math.log(chance) + (trials - count) * math.log1p(-chance)
+        )
+    return min(total, 1.0)
