@@ -6,7 +6,7 @@ import hashlib
 import importlib.metadata
 import json
 import tempfile
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -41,6 +41,7 @@ class LocalMeasurer:
         cache: whether to use and to keep what is remembered.
         progress: is told what is being timed.
         folder: of the cache; None for the usual one.
+        files: networks of which there is an ONNX file already.
     """
 
     def __init__(
@@ -49,8 +50,10 @@ class LocalMeasurer:
         cache: bool = True,
         progress: Callable[[str], None] | None = None,
         folder: Path | None = None,
+        files: Mapping[ModelSpec, Path] | None = None,
     ) -> None:
         self._cache = cache
+        self._files = dict(files or {})
         self._folder = (folder or cache_folder()) / "latency"
         self._progress = progress
         self._fresh: dict[str, Measurement] = {}
@@ -80,7 +83,10 @@ class LocalMeasurer:
             return found
         if self._progress is not None:
             self._progress(f"timing {spec.name}")
-        found = time_untrained(spec, budget, limit_s)
+        if spec in self._files:
+            found = time_file(self._files[spec], budget, limit_s)
+        else:
+            found = time_untrained(spec, budget, limit_s)
         self._fresh[f"{path.name} {key}"] = found
         if self._cache:
             _remember(path, key, found, self._conditions(budget))
@@ -110,27 +116,33 @@ def time_untrained(spec: ModelSpec, budget: Budget, limit_s: float | None) -> Me
         UsageError: a target that is not measured here.
         ExportError, ModelFileError, Inconclusive: it cannot be exported or timed.
     """
-    target = budget.target
-    if (target.device, target.precision) != ("cpu", "fp32"):
-        raise UsageError(
-            f"Candidates are timed in fp32 on the CPU; the budget is for {target.precision} on "
-            f"{target.device}."
-        )
+    _check_target(budget)
     with tempfile.TemporaryDirectory(prefix="compress-") as folder:
         path = Path(folder) / f"{spec.name}.onnx"
-        size_bytes = onnx_for_timing(untrained(spec), path, spec=spec)
-        timing = time_model(
-            path,
-            batch=budget.batch,
-            threads=target.threads,
-            percentile=budget.percentile,
-            runtime=target.runtime,
-            budget_s=limit_s,
-            max_s=MAX_S if budget.percentile == 50 else MAX_PERCENTILE_S,
-        )
+        onnx_for_timing(untrained(spec), path, spec=spec)
+        return time_file(path, budget, limit_s)
+
+
+def time_file(path: Path, budget: Budget, limit_s: float | None) -> Measurement:
+    """Times an ONNX file until it is clear of the limit, or for as long as allowed.
+
+    Raises:
+        UsageError: a target that is not measured here.
+        ModelFileError, Inconclusive: it cannot be timed.
+    """
+    _check_target(budget)
+    timing = time_model(
+        path,
+        batch=budget.batch,
+        threads=budget.target.threads,
+        percentile=budget.percentile,
+        runtime=budget.target.runtime,
+        budget_s=limit_s,
+        max_s=MAX_S if budget.percentile == 50 else MAX_PERCENTILE_S,
+    )
     return Measurement(
         timing.latency,
-        size_bytes,
+        path.stat().st_size,
         rounds=timing.rounds,
         straddles=timing.straddles,
         warnings=timing.warnings,
@@ -158,6 +170,15 @@ def untrained(spec: ModelSpec, *, seed: int = 0) -> Network:
                         if statistic is not None:
                             statistic.uniform_(low, high)
     return network
+
+
+def _check_target(budget: Budget) -> None:
+    target = budget.target
+    if (target.device, target.precision) != ("cpu", "fp32"):
+        raise UsageError(
+            f"Candidates are timed in fp32 on the CPU; the budget is for {target.precision} on "
+            f"{target.device}."
+        )
 
 
 def _recall(path: Path, key: str) -> Measurement | None:

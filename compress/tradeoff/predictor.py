@@ -22,6 +22,7 @@ rows only keep b in shape where there are few.
 from __future__ import annotations
 
 import csv
+import functools
 import itertools
 import math
 from collections.abc import Iterable, Sequence
@@ -94,7 +95,7 @@ class Predictor:
         self._shipped = {_architecture(row.spec) for row in shipped}
         self._coefficients, self._levels = fit([*shipped, *rows])
         self._group = _group_for(recipe, epochs, shipped, rows)
-        self.leave_one_out = leave_one_out(shipped)
+        self.leave_one_out = leave_one_out()
         self.own_rows = len(rows)
 
     def predict(self, spec: ModelSpec) -> Prediction:
@@ -115,6 +116,7 @@ class Predictor:
         return "between" if spec.arch == "wrn" and between else "extrapolated"
 
 
+@functools.cache
 def shipped_rows() -> tuple[Row, ...]:
     """Table 5, a row for every network and column."""
     text = files("compress.tradeoff").joinpath("table5.csv").read_text(encoding="utf-8")
@@ -166,8 +168,14 @@ def fit(rows: Sequence[Row]) -> tuple[Array, dict[str, float]]:
     return coefficients, levels
 
 
-def leave_one_out(rows: Sequence[Row]) -> float:
-    """Mean absolute error, as a share of images, when each network is predicted from the others."""
+@functools.cache
+def leave_one_out() -> float:
+    """Mean absolute error of the table's rows, each network predicted from the others.
+
+    Returns:
+        a share of images.
+    """
+    rows = shipped_rows()
     misses = []
     for spec in dict.fromkeys(row.spec for row in rows):
         coefficients, levels = fit([row for row in rows if row.spec != spec])

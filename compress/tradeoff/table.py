@@ -213,6 +213,7 @@ def table_for(
     recipe: str = "supervised",
     epochs: int | None = None,
     teacher: ModelSpec | None = None,
+    teacher_onnx: Path | None = None,
     cache: bool = True,
     progress: Callable[[str], None] | None = None,
 ) -> TradeoffTable:
@@ -226,16 +227,20 @@ def table_for(
         recipe: what the student is going to be trained with.
         epochs: for how long.
         teacher: no student takes more than it.
+        teacher_onnx: the teacher's file, where there is one already; else one is made to be timed.
         cache: whether to use what was timed earlier.
         progress: is told what is being timed.
     """
     from compress.tradeoff.measure import LocalMeasurer
 
     predictor, scale = _predictor(dataset_name, dataset_sha256, recipe, epochs)
+    exported = {}
+    if teacher is not None and teacher_onnx is not None:
+        exported[replace(teacher, dropout=0.0)] = teacher_onnx
     return TradeoffTable(
         grid(num_classes=num_classes, input_shape=input_shape),
         predictor,
-        LocalMeasurer(cache=cache, progress=progress),
+        LocalMeasurer(cache=cache, progress=progress, files=exported),
         scale=scale,
         teacher=teacher,
     )

@@ -1,0 +1,54 @@
+"""The options that say what a student may cost. Imports click alone, so that --help stays fast."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from compress.commands.options import Decorator, chain
+
+if TYPE_CHECKING:
+    from compress.spec import Budget
+
+
+def budget_options() -> Decorator:
+    """What a student may cost and how that is measured; ``read_budget`` reads them."""
+    return chain(
+        click.option("--budget-ms", type=float, help="Milliseconds that a call may take."),
+        click.option("--budget-mb", type=float, help="Megabytes (10^6 bytes) of the file."),
+        click.option("--speedup", type=float, help="Times faster than the teacher, measured here."),
+        click.option("--batch", type=int, default=1, show_default=True, help="Images in a call."),
+        click.option(
+            "--percentile",
+            type=float,
+            default=50.0,
+            show_default=True,
+            help="Of the calls' times, that the budget is for.",
+        ),
+        click.option(
+            "--threads",
+            type=int,
+            help="That serve the model. [default: the cores that this process may use]",
+        ),
+    )
+
+
+def read_budget(options: dict[str, Any]) -> Budget:
+    """The budget that ``budget_options`` describe; it may be without a limit.
+
+    Raises:
+        UsageError: a limit, the batch, the percentile or the threads are impossible.
+    """
+    from compress.profiling.machine import default_threads
+    from compress.spec import Budget, Target
+
+    time_ms, size_mb, threads = (options[key] for key in ("budget_ms", "budget_mb", "threads"))
+    return Budget(
+        latency_s=None if time_ms is None else time_ms / 1e3,
+        size_bytes=None if size_mb is None else size_mb * 1e6,
+        speedup=options["speedup"],
+        batch=options["batch"],
+        percentile=options["percentile"],
+        target=Target(threads=default_threads() if threads is None else threads),
+    )

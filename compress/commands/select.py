@@ -1,0 +1,286 @@
+"""compress select: which student keeps a budget on this machine."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from compress.commands.budget import budget_options, read_budget
+from compress.commands.options import data_options, load_data
+
+if TYPE_CHECKING:
+    from compress.data.dataset import Dataset
+    from compress.spec import Budget, ModelSpec
+    from compress.tradeoff import Choice, TradeoffRow
+
+MARKS = {"table": "", "between": "", "own": " o", "extrapolated": " *"}
+
+
+@click.command("select")
+@budget_options()
+@click.option("--teacher", type=click.Path(path_type=Path), help="A checkpoint, for --speedup.")
+@click.option("--teacher-arch", help="What the teacher is, where its weights do not show it.")
+@data_options(default=None)
+@click.option("--num-classes", type=int, help="Of the student, in place of --data.")
+@click.option("--input-shape", metavar="C,H,W", help="Of an image, in place of --data.")
+@click.option("--recipe", default="supervised", help="That the student will be trained with.")
+@click.option("--epochs", type=int, help="That it will be trained for.")
+@click.option(
+    "--tradeoff",
+    type=click.Path(path_type=Path),
+    help="Choose from a table that --save wrote, and time nothing.",
+)
+@click.option(
+    "--save", type=click.Path(path_type=Path), help="Write the table there, .csv or .json."
+)
+@click.option("--all", "everything", is_flag=True, help="Time every candidate.")
+@click.option("--no-cache", is_flag=True, help="Time again what was timed earlier.")
+@click.option("--json", "as_json", is_flag=True, help="Print one JSON object on stdout.")
+def command(
+    teacher: Path | None,
+    teacher_arch: str | None,
+    num_classes: int | None,
+    input_shape: str | None,
+    recipe: str,
+    epochs: int | None,
+    tradeoff: Path | None,
+    save: Path | None,
+    everything: bool,
+    no_cache: bool,
+    as_json: bool,
+    **options: Any,
+) -> None:
+    """Choose the best student that keeps a budget, by timing candidates on this machine.
+
+    Candidates are WRNs of depth 10 to 40 and width 1 to 10, and CIFAR ResNets. Without --data and
+    --teacher they are made for the embedded data set.
+    """
+    import json
+
+    from compress.errors import UsageError
+    from compress.tradeoff import load_table, table_for, write_csv
+
+    budget = read_budget(options)
+    if not everything:
+        budget.require_limit()
+    if tradeoff is not None and (everything or save is not None):
+        raise UsageError("--tradeoff times nothing, so it goes with neither --all nor --save.")
+    shape = None if input_shape is None else _shape(input_shape)
+    data = None if options["data"] is None else load_data(options, seed=0)
+    teacher_spec = _teacher(teacher, teacher_arch, budget, data, num_classes, shape)
+    classes, shape = _task(data, teacher_spec, num_classes, shape)
+    known: dict[str, Any] = {
+        "num_classes": classes,
+        "input_shape": shape,
+        "dataset_name": data.name if data else "",
+        "dataset_sha256": data.sha256 if data else "",
+        "recipe": recipe,
+        "epochs": epochs,
+        "teacher": teacher_spec,
+    }
+    if tradeoff is not None:
+        table = load_table(tradeoff, **known)
+    else:
+        table = table_for(**known, cache=not no_cache, progress=_say)
+    choice = table.measure_all(budget) if everything else table.select(budget)
+    if save is not None:
+        write_csv(save, choice)
+        _say(f"The table is in {save}.")
+    if as_json:
+        click.echo(json.dumps(choice.to_dict(), indent=2, allow_nan=False))
+    else:
+        print_choice(choice)
+
+
+def print_choice(choice: Choice, *, stderr: bool = False) -> None:
+    """Prints the table and what it says, for people, on stdout or beside a run's progress."""
+    import shutil
+
+    from rich.console import Console
+    from rich.table import Table
+
+    from compress.units import format_bytes, format_count, format_percent, format_time
+
+    console = Console(highlight=False, stderr=stderr)
+    if not console.is_terminal:
+        # Piped output is wrapped by nobody.
+        console.width = max(100, shutil.get_terminal_size().columns)
+    table = Table(box=None, pad_edge=False, padding=(0, 1))
+    for header in ("", "candidate", "params", "MACs", "latency (95%)", "size", "error", ""):
+        numeric = header in ("params", "MACs", "size", "error")
+        table.add_column(
+            header,
+            justify="right" if numeric else "left",
+            no_wrap=header not in ("", "latency (95%)"),
+        )
+    if choice.teacher is not None and choice.teacher_spec is not None:
+        from compress.tradeoff.costs import costs_of
+
+        costs, taken = costs_of(choice.teacher_spec), choice.teacher
+        table.add_row(
+            "",
+            choice.teacher_spec.name,
+            format_count(costs.params),
+            format_count(costs.macs),
+            _latency(taken.latency),
+            format_bytes(taken.size_bytes),
+            "",
+            "the teacher",
+        )
+    shown = [row for row in choice.rows if row.measured is not None]
+    for row in shown:
+        found = row.measured
+        table.add_row(
+            ">" if row is choice.row else "",
+            row.name,
+            format_count(row.candidate.costs.params),
+            format_count(row.candidate.costs.macs),
+            _latency(found.latency) if found else "",
+            format_bytes(found.size_bytes) if found else "",
+            format_percent(row.prediction.error, 1) + MARKS[row.prediction.basis],
+            row.status,
+            style="bold" if row is choice.row else "",
+        )
+    console.print(table)
+    lines = [_asked(choice), _not_timed(choice.rows)]
+    if any(row.prediction.basis == "extrapolated" for row in shown):
+        lines.append("* beyond the rows of the table that the prediction is fitted to.")
+    if any(row.prediction.basis == "own" for row in shown):
+        lines.append("o trained by you on this data.")
+    lines.append(
+        f"{choice.scale} Leaving each of the table's networks out and predicting it misses by "
+        f"{100 * choice.leave_one_out:.2f} points."
+    )
+    lines += choice.warnings
+    for line in filter(None, lines):
+        console.print(line, markup=False, soft_wrap=not console.is_terminal)
+    latency = choice.row.measured.latency if choice.row.measured else None
+    end = f", {format_time(latency.value)}" if latency else ""
+    console.print(f"Chosen: {choice.spec.name}{end}.", style="bold")
+
+
+def _latency(latency: Any) -> str:
+    """'1.21 (1.19-1.24) ms', all in the unit of the value."""
+    for scale, unit in ((1.0, "s"), (1e-3, "ms"), (1e-6, "us")):
+        if latency.value >= scale or unit == "us":
+            value, low, high = (end / scale for end in (latency.value, latency.low, latency.high))
+            digits = 0 if value >= 100 else 1 if value >= 10 else 2
+            return f"{value:.{digits}f} ({low:.{digits}f}-{high:.{digits}f}) {unit}"
+    return ""
+
+
+def _asked(choice: Choice) -> str:
+    from compress.units import format_bytes, format_time
+
+    limits, budget = choice.limits, choice.budget
+    parts = []
+    if limits.latency_s is not None:
+        of = "median" if budget.percentile == 50 else f"p{budget.percentile:g}"
+        parts.append(f"{of} of a call at most {format_time(limits.latency_s)}")
+    if limits.size_bytes is not None:
+        parts.append(f"file at most {format_bytes(limits.size_bytes)}")
+    asked = " and ".join(parts) or "no limit"
+    return (
+        f"Asked: {asked}; {budget.target.runtime}, {budget.target.precision}, batch "
+        f"{budget.batch}, {budget.target.threads} thread{'s' * (budget.target.threads > 1)}."
+    )
+
+
+def _not_timed(rows: tuple[TradeoffRow, ...]) -> str:
+    counts: dict[str, int] = {}
+    for row in rows:
+        if row.measured is None:
+            counts[row.status] = counts.get(row.status, 0) + 1
+    words = {
+        "ruled out": "a smaller one is too slow",
+        "too large": "the file is too large",
+        "worse": "predicted worse than the chosen one",
+    }
+    parts = [f"{count} ({words[status]})" for status, count in counts.items()]
+    return f"Not timed: {', '.join(parts)}." if parts else ""
+
+
+def _teacher(
+    path: Path | None,
+    arch: str | None,
+    budget: Budget,
+    data: Dataset | None,
+    num_classes: int | None,
+    shape: tuple[int, int, int] | None,
+) -> ModelSpec | None:
+    """The teacher's architecture, where a teacher is given or the budget needs one."""
+    from compress.errors import UsageError
+    from compress.models.checkpoint import read_tensors
+    from compress.spec import ModelSpec
+
+    if path is None:
+        if budget.speedup is None:
+            return None
+        if data is not None or num_classes is not None or shape is not None:
+            raise UsageError(
+                "--speedup is relative to a teacher: give the one of this data with --teacher."
+            )
+        from compress.data.sources import embedded_teacher_path
+
+        path = embedded_teacher_path()
+    size = (32, 32)
+    if data is not None:
+        size = data.input_shape[1:]
+    elif shape is not None:
+        size = shape[1:]
+    said = None if arch is None else ModelSpec.parse(arch)
+    return read_tensors(path).hypotheses(arch=said, image_size=size)[0].spec
+
+
+def _task(
+    data: Dataset | None,
+    teacher: ModelSpec | None,
+    num_classes: int | None,
+    shape: tuple[int, int, int] | None,
+) -> tuple[int, tuple[int, int, int]]:
+    """Classes and shape of what the student is for; contradictions are told at once."""
+    from compress.data.dataset import load_dataset
+    from compress.errors import UsageError
+
+    said: dict[str, tuple[int | None, tuple[int, int, int] | None]] = {
+        "the options": (num_classes, shape)
+    }
+    if data is not None:
+        said["the data"] = (data.num_classes, data.input_shape)
+    if teacher is not None:
+        said["the teacher"] = (teacher.num_classes, teacher.input_shape)
+    classes = {who: value for who, (value, _) in said.items() if value is not None}
+    shapes = {who: value for who, (_, value) in said.items() if value is not None}
+    faults = [
+        "; ".join(f"{who} {value}" for who, value in found.items())
+        for found in (classes, shapes)
+        if len(set(found.values())) > 1
+    ]
+    if faults:
+        raise UsageError(
+            f"Classes and image shapes (channels, height, width) do not agree: "
+            f"{' and '.join(faults)}."
+        )
+    if not classes or not shapes:
+        default = load_dataset("default")
+        classes.setdefault("", default.num_classes)
+        shapes.setdefault("", default.input_shape)
+    return next(iter(classes.values())), next(iter(shapes.values()))
+
+
+def _shape(text: str) -> tuple[int, int, int]:
+    from compress.errors import UsageError
+
+    try:
+        channels, height, width = (int(part) for part in text.split(","))
+    except ValueError as error:
+        raise UsageError(
+            f"--input-shape is '{text}', it must be CHANNELS,HEIGHT,WIDTH, as in 3,32,32."
+        ) from error
+    return channels, height, width
+
+
+def _say(text: str) -> None:
+    click.echo(text, err=True)

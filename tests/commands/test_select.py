@@ -1,0 +1,111 @@
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+
+from compress.cli import main
+from compress.spec import Budget, ModelSpec
+from compress.tradeoff import write_csv
+from tests.tradeoff.test_table import table
+
+HERE = ["--threads", "1", "--num-classes", "10", "--input-shape", "3,32,32"]
+
+
+@pytest.fixture(autouse=True)
+def _own_cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("COMPRESS_CACHE", str(tmp_path / "cache"))
+
+
+@pytest.fixture
+def saved(tmp_path: Path) -> str:
+    path = tmp_path / "grid.csv"
+    write_csv(path, table(ModelSpec.parse("wrn-40-4")).measure_all(Budget()))
+    return str(path)
+
+
+def test_the_table_fits_eighty_columns_and_marks_the_chosen(
+    saved: str, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("COLUMNS", "80")
+    assert main(["select", "--budget-ms", "3", "--tradeoff", saved, *HERE]) == 0
+    out = capsys.readouterr().out
+    lines = out.splitlines()
+    head = next(line for line in lines if "candidate" in line)
+    assert all(word in head for word in ("params", "MACs", "latency (95%)", "size", "error"))
+    (chosen,) = [line for line in lines if line.startswith(">")]
+    name = chosen.split()[1]
+    assert chosen.rstrip().endswith("chosen")
+    assert lines[-1].startswith(f"Chosen: {name}, ")
+    rows = lines[lines.index(head) : lines.index(chosen) + 1]
+    assert max(map(len, rows)) <= 80
+    assert "too slow" in out
+    assert "Asked: median of a call at most 3.00 ms; onnxruntime, fp32, batch 1, 1 thread." in out
+    assert "Leaving each of the table's networks out" in out
+    assert "\x1b[" not in out
+
+
+def test_json(saved: str, capsys: pytest.CaptureFixture[str]) -> None:
+    arguments = ["select", "--budget-ms", "3", "--budget-mb", "4", "--tradeoff", saved, "--json"]
+    assert main([*arguments, *HERE]) == 0
+    result = json.loads(capsys.readouterr().out)
+    assert result["limits"] == {"latency_ms": 3.0, "size_bytes": 4e6}
+    (chosen,) = [row for row in result["candidates"] if row["status"] == "chosen"]
+    assert chosen["name"] == result["student"]
+    assert chosen["latency_ms"]["high"] <= 3
+    assert chosen["size_bytes"] <= 4e6
+
+
+def test_an_impossible_budget_ends_with_1_and_the_nearest(
+    saved: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main(["select", "--budget-ms", "0.001", "--tradeoff", saved, *HERE]) == 1
+    captured = capsys.readouterr()
+    assert captured.out == ""
+    assert "The nearest is wrn-10-1: " in captured.err
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        ([], "No budget was given"),
+        (["--budget-ms", "-1", "--batch", "0"], "--budget-ms is -1"),
+        (["--budget-ms", "nan"], "--budget-ms is nan"),
+        (["--budget-ms", "2", "--percentile", "100"], "--percentile is 100"),
+        (["--budget-ms", "2", "--threads", "0"], "--threads is 0"),
+        (["--budget-ms", "2", "--input-shape", "3,32"], "must be CHANNELS,HEIGHT,WIDTH"),
+        (["--budget-ms", "2", "--input-shape", "3,4,4"], "images must be 8x8 or larger"),
+        (["--budget-ms", "2", "--num-classes", "1", "--input-shape", "3,8,8"], "num_classes is 1"),
+        (["--budget-ms", "2", "--tradeoff", "no.csv"], "Cannot read the table no.csv"),
+        (["--budget-ms", "2", "--tradeoff", "no.csv", "--all"], "neither --all nor --save"),
+        (["--speedup", "2", "--num-classes", "10"], "with --teacher"),
+        (["--speedup", "2", "--teacher", "no.pt"], "no.pt"),
+        (["--budget-ms", "2", "--data", "no-such-data"], "no-such-data"),
+    ],
+)
+def test_what_cannot_be_is_refused(
+    arguments: list[str], message: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main(["select", *arguments]) == 2
+    captured = capsys.readouterr()
+    assert message in captured.err
+    assert "Traceback" not in captured.err
+    assert captured.out == ""
+
+
+def test_a_real_choice_by_size_is_saved_and_chosen_from(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Only wrn-10-1 is smaller than 0.4 MB, so one network is built, exported and timed."""
+    where = ["--num-classes", "3", "--input-shape", "1,8,8", "--threads", "1"]
+    saved = str(tmp_path / "table.json")
+    assert main(["select", "--budget-mb", "0.4", *where, "--save", saved, "--json"]) == 0
+    captured = capsys.readouterr()
+    result = json.loads(captured.out)
+    assert result["student"] == "wrn-10-1"
+    assert "timing wrn-10-1" in captured.err
+    (row,) = [row for row in result["candidates"] if row["latency_ms"] is not None]
+    assert 0 < row["latency_ms"]["low"] <= row["latency_ms"]["high"] < 1000
+    assert main(["select", "--budget-mb", "0.4", *where, "--tradeoff", saved, "--json"]) == 0
+    assert json.loads(capsys.readouterr().out)["student"] == "wrn-10-1"

@@ -1,0 +1,123 @@
+from __future__ import annotations
+
+import json
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+import torch
+
+from compress.errors import UsageError
+from compress.spec import Budget, ModelSpec, Target
+from compress.tradeoff.measure import LocalMeasurer, time_untrained, untrained
+
+SPEC = ModelSpec.parse("wrn-10-1", num_classes=3, input_shape=(1, 8, 8))
+BUDGET = Budget(latency_s=1.0)
+
+
+def test_a_candidate_is_measured_for_real_and_remembered(tmp_path: Path) -> None:
+    said: list[str] = []
+    measurer = LocalMeasurer(progress=said.append, folder=tmp_path)
+    found = measurer.measure(SPEC, BUDGET, 1.0)
+    assert 0 < found.latency.low <= found.latency.value <= found.latency.high < 1
+    assert found.size_bytes > 4 * 70_000
+    assert (found.rounds, found.straddles, found.cached) == (6, False, False)
+    assert measurer.measure(SPEC, BUDGET, 1.0) is found
+    assert said == ["timing wrn-10-1"]
+
+    # Another process: the cache has it.
+    later = LocalMeasurer(progress=said.append, folder=tmp_path)
+    assert later.measure(SPEC, BUDGET, 1.0) == replace(found, cached=True)
+    assert later.machine == measurer.machine
+    assert len(said) == 1
+    # A limit inside the interval: it is timed longer, in spite of the cache.
+    inside = (found.latency.value + found.latency.high) / 2
+    again = later.measure(SPEC, BUDGET, inside)
+    assert not again.cached
+    assert len(said) == 2
+
+
+@pytest.fixture
+def remembered(tmp_path: Path) -> Path:
+    """A cache that has one figure, as if it had been timed."""
+    measurer = LocalMeasurer(folder=tmp_path)
+    path = tmp_path / "latency" / f"{measurer._digest(BUDGET)}.json"
+    path.parent.mkdir()
+    entry = {
+        "latency_s": {"value": 2.0, "low": 1.9, "high": 2.1},
+        "size_bytes": 7,
+        "rounds": 12,
+        "straddles": False,
+        "warnings": ["w"],
+    }
+    key = json.dumps(SPEC.to_dict(), sort_keys=True)
+    path.write_text(json.dumps({"conditions": {}, "measured": {key: entry}}))
+    return tmp_path
+
+
+class Untimed(Exception):
+    """Raised where something would have been timed."""
+
+
+def refuse(text: str) -> None:
+    raise Untimed(text)
+
+
+def test_a_hit_times_nothing(remembered: Path) -> None:
+    found = LocalMeasurer(progress=refuse, folder=remembered).measure(SPEC, BUDGET, 1.0)
+    assert found.cached
+    assert (found.latency.value, found.latency.high, found.size_bytes) == (2.0, 2.1, 7)
+    assert found.warnings == ("w",)
+
+
+@pytest.mark.parametrize(
+    "budget",
+    [
+        replace(BUDGET, batch=2),
+        replace(BUDGET, percentile=90),
+        replace(BUDGET, target=Target(threads=2)),
+        replace(BUDGET, target=Target(runtime="other")),
+        replace(BUDGET, target=Target(precision="int8")),
+    ],
+    ids=["batch", "percentile", "threads", "runtime", "precision"],
+)
+def test_other_conditions_miss(remembered: Path, budget: Budget) -> None:
+    with pytest.raises(Untimed):
+        LocalMeasurer(progress=refuse, folder=remembered).measure(SPEC, budget, 1.0)
+
+
+def test_another_machine_network_or_wish_misses(remembered: Path) -> None:
+    measurer = LocalMeasurer(progress=refuse, folder=remembered)
+    with pytest.raises(Untimed):
+        measurer.measure(SPEC.with_(num_classes=4), BUDGET, 1.0)
+    with pytest.raises(Untimed):
+        measurer.measure(SPEC, BUDGET, 1.0, fresh=True)
+    with pytest.raises(Untimed):
+        measurer.measure(SPEC, BUDGET, 2.05)  # inside the remembered interval
+    with pytest.raises(Untimed):
+        LocalMeasurer(cache=False, progress=refuse, folder=remembered).measure(SPEC, BUDGET, 1.0)
+    measurer.machine = measurer.machine | {"cpu": "another"}
+    with pytest.raises(Untimed):
+        measurer.measure(SPEC, BUDGET, 1.0)
+
+
+def test_a_damaged_cache_is_no_cache(remembered: Path) -> None:
+    (path,) = (remembered / "latency").iterdir()
+    for content in ("", "[]", '{"measured": 3}', path.read_text().replace("latency_s", "l")):
+        path.write_text(content)
+        with pytest.raises(Untimed):
+            LocalMeasurer(progress=refuse, folder=remembered).measure(SPEC, BUDGET, 1.0)
+
+
+def test_timing_leaves_the_random_numbers_alone() -> None:
+    state = torch.random.get_rng_state()
+    network = untrained(SPEC)
+    assert torch.equal(torch.random.get_rng_state(), state)
+    again = untrained(SPEC)
+    for name, value in network.state_dict().items():
+        assert torch.equal(value, again.state_dict()[name])
+
+
+def test_only_what_can_be_timed_is_timed() -> None:
+    with pytest.raises(UsageError, match="int8 on cpu"):
+        time_untrained(SPEC, Budget(latency_s=1.0, target=Target(precision="int8")), None)

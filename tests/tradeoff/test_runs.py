@@ -1,0 +1,52 @@
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+from compress.errors import UsageError
+from compress.tradeoff.runs import FILE, OwnRun, cache_folder, load_runs, record_run
+
+RUN = OwnRun("a" * 64, "wrn-10-2", "kd", 30, 0.125, 5000, 0)
+
+
+def test_runs_come_back_by_data_set(tmp_path: Path) -> None:
+    other = replace(RUN, dataset_sha256="b" * 64)
+    record_run(RUN, folder=tmp_path / "deep")
+    record_run(other, folder=tmp_path / "deep")
+    record_run(RUN, folder=tmp_path / "deep")
+    assert load_runs("a" * 64, folder=tmp_path / "deep") == (RUN,)
+    assert load_runs("b" * 64, folder=tmp_path / "deep") == (other,)
+    assert load_runs("c" * 64, folder=tmp_path / "deep") == ()
+
+
+def test_lines_that_cannot_be_read_are_left_out(tmp_path: Path) -> None:
+    record_run(RUN, folder=tmp_path)
+    with (tmp_path / FILE).open("a") as file:
+        file.write('{"dataset_sha256": "aaaa"}\n{not json\n[1]\n')
+    record_run(replace(RUN, seed=1), folder=tmp_path)
+    assert [run.seed for run in load_runs(RUN.dataset_sha256, folder=tmp_path)] == [0, 1]
+
+
+@pytest.mark.parametrize("error", [-0.1, 1.5, float("nan")])
+def test_an_error_that_is_no_share_is_refused(error: float, tmp_path: Path) -> None:
+    with pytest.raises(UsageError, match="between 0 and 1"):
+        record_run(replace(RUN, error=error), folder=tmp_path)
+    assert not list(tmp_path.iterdir())
+
+
+def test_a_folder_that_cannot_be_written_to_is_told(tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("")
+    with pytest.raises(UsageError, match="COMPRESS_CACHE"):
+        record_run(RUN, folder=tmp_path / "file")
+
+
+def test_where_the_cache_is(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("COMPRESS_CACHE", raising=False)
+    monkeypatch.delenv("XDG_CACHE_HOME", raising=False)
+    assert cache_folder() == Path.home() / ".cache" / "compress"
+    monkeypatch.setenv("XDG_CACHE_HOME", "/x")
+    assert cache_folder() == Path("/x/compress")
+    monkeypatch.setenv("COMPRESS_CACHE", "/y")
+    assert cache_folder() == Path("/y")

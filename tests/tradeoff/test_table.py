@@ -1,0 +1,279 @@
+from __future__ import annotations
+
+import csv
+import json
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from compress.errors import InputError, NoStudentFits, UsageError
+from compress.results import Estimate
+from compress.spec import Budget, ModelSpec, Target
+from compress.tradeoff import OwnRun, load_table, record_run, write_csv
+from compress.tradeoff.candidates import grid
+from compress.tradeoff.choice import Choice
+from compress.tradeoff.costs import costs_of
+from compress.tradeoff.predictor import Predictor
+from compress.tradeoff.search import Measurement
+from compress.tradeoff.table import TradeoffTable, limits_of
+
+TEACHER = ModelSpec.parse("wrn-40-4", dropout=0.3)
+
+
+class Laboratory:
+    """A machine that takes 10 ns a kMAC and 10 us a layer, with intervals of 2%."""
+
+    def __init__(self) -> None:
+        self.machine: dict[str, Any] = {"cpu": "made for tests"}
+        self.asked: list[tuple[str, bool]] = []
+
+    def measure(
+        self, spec: ModelSpec, budget: Budget, limit_s: float | None, *, fresh: bool = False
+    ) -> Measurement:
+        self.asked.append((spec.name, fresh))
+        costs = costs_of(spec)
+        value = budget.batch * (1e-5 * costs.layers + 1e-11 * costs.macs) / budget.target.threads
+        return Measurement(
+            Estimate(value, value * 0.99, value * 1.01),
+            costs.file_bytes,
+            rounds=6,
+            warnings=("it was noisy.",),
+        )
+
+
+def table(teacher: ModelSpec | None = None) -> TradeoffTable:
+    return TradeoffTable(
+        grid(num_classes=10, input_shape=(3, 32, 32)),
+        Predictor(),
+        Laboratory(),
+        scale="Of a test.",
+        teacher=teacher,
+    )
+
+
+@pytest.fixture(scope="module")
+def choice() -> Choice:
+    return table().select(Budget(latency_s=3e-3))
+
+
+def test_every_candidate_is_there_with_its_reason(choice: Choice) -> None:
+    assert len(choice.rows) == 65
+    assert [row.name for row in choice.rows if row.status == "chosen"] == [choice.spec.name]
+    errors = [row.prediction.error for row in choice.rows]
+    assert errors == sorted(errors)
+    place = choice.rows.index(choice.row)
+    for index, row in enumerate(choice.rows):
+        if row.status == "ruled out":
+            assert index < place
+            assert row.measured is None
+            assert "is too slow already" in row.why
+        elif row.status == "worse":
+            assert index > place
+        elif row.status == "too slow":
+            assert row.measured is not None
+            assert row.measured.latency.low > 3e-3
+        else:
+            assert row.status in ("chosen", "fits")
+    assert {"chosen", "too slow", "ruled out", "worse"} <= {row.status for row in choice.rows}
+    assert choice.row.measured is not None
+    assert choice.row.measured.latency.high <= 3e-3
+    assert choice.warnings[0] == f"{choice.spec.name}: it was noisy."
+    assert len(choice.warnings) == 4
+
+
+def test_the_choice_as_json(choice: Choice) -> None:
+    values = json.loads(json.dumps(choice.to_dict(), allow_nan=False))
+    assert values["student"] == choice.spec.name
+    assert values["limits"] == {"latency_ms": 3.0, "size_bytes": None}
+    assert len(values["candidates"]) == 65
+    assert values["leave_one_out_error"] == choice.leave_one_out
+    assert ModelSpec.from_dict(values["spec"]) == choice.spec
+
+
+def test_a_percentage_of_the_teacher() -> None:
+    chosen = table(TEACHER).select(Budget(speedup=4))
+    assert chosen.teacher is not None
+    assert chosen.teacher_spec == replace(TEACHER, dropout=0.0)
+    assert chosen.limits.latency_s == pytest.approx(chosen.teacher.latency.low / 4)
+    assert chosen.row.measured is not None
+    assert chosen.teacher.latency.low / chosen.row.measured.latency.high >= 4
+
+
+def test_the_teacher_is_measured_by_this_process_where_a_ratio_is_asked_for() -> None:
+    laboratory = Laboratory()
+    candidates = grid(num_classes=10, input_shape=(3, 32, 32))
+    asked = TradeoffTable(candidates, Predictor(), laboratory, scale="", teacher=TEACHER)
+    asked.select(Budget(speedup=4))
+    assert laboratory.asked[0] == ("wrn-40-4", True)
+
+
+@pytest.mark.parametrize(
+    "budget", [Budget(latency_s=10.0), Budget(size_bytes=1e12), Budget(speedup=0.1)]
+)
+def test_a_student_never_takes_more_than_its_teacher(budget: Budget) -> None:
+    chosen = table(TEACHER).select(budget)
+    found, teacher = chosen.row.measured, chosen.teacher
+    assert found is not None
+    assert teacher is not None
+    if budget.size_bytes is None:
+        assert found.latency.high <= teacher.latency.low
+    else:
+        assert found.size_bytes < teacher.size_bytes
+    assert chosen.spec.name != TEACHER.name
+
+
+def test_all_limits_hold_together() -> None:
+    chosen = table(TEACHER).select(Budget(latency_s=5e-3, size_bytes=4e6, speedup=2))
+    found = chosen.row.measured
+    assert found is not None
+    assert found.latency.high <= 5e-3
+    assert found.size_bytes <= 4e6
+    too_large = [row for row in chosen.rows if row.status == "too large"]
+    assert too_large
+    assert all("its file would take" in row.why for row in too_large)
+
+
+def test_limits() -> None:
+    teacher = Measurement(Estimate(0.010, 0.009, 0.011), 1000)
+    assert limits_of(Budget(latency_s=1e-3), None).latency_s == 1e-3
+    assert limits_of(Budget(latency_s=1.0), teacher).latency_s == 0.009
+    assert limits_of(Budget(speedup=3), teacher).latency_s == pytest.approx(0.003)
+    both = limits_of(Budget(speedup=3, latency_s=1e-3, size_bytes=50), teacher)
+    assert (both.latency_s, both.size_bytes) == (1e-3, 50)
+    assert limits_of(Budget(size_bytes=5e3), teacher).size_bytes == 1000
+    assert limits_of(Budget(size_bytes=5e3), teacher).latency_s is None
+
+
+def test_an_impossible_time_names_the_nearest_with_its_figures() -> None:
+    expected = (
+        r"No candidate keeps 10\.0 us with batch 1 and 1 threads .* The nearest is wrn-10-1: "
+        r"2\d\d us \(95% interval 2\d\d us to 2\d\d us\), 318 kB, predicted error 4\d\.\d%"
+    )
+    with pytest.raises(NoStudentFits, match=expected):
+        table().select(Budget(latency_s=1e-5))
+
+
+def test_an_impossible_size_names_the_nearest_with_its_figures() -> None:
+    with pytest.raises(NoStudentFits, match=r"No candidate keeps 50\.0 kB .* wrn-10-1: .*318 kB"):
+        table().select(Budget(size_bytes=5e4))
+
+
+def test_a_speedup_needs_a_teacher() -> None:
+    with pytest.raises(UsageError, match="--teacher"):
+        table().select(Budget(speedup=4))
+
+
+def test_all_are_measured_on_request() -> None:
+    everything = table().measure_all(Budget(latency_s=3e-3))
+    assert all(row.measured is not None for row in everything.rows)
+    assert everything.spec == table().select(Budget(latency_s=3e-3)).spec
+    assert {row.status for row in everything.rows} == {"chosen", "fits", "too slow"}
+    assert table().measure_all(Budget()).spec.name == "wrn-40-10"
+
+
+@pytest.mark.parametrize("name", ["table.csv", "table.json"])
+def test_a_saved_table_chooses_the_same_elsewhere(name: str, tmp_path: Path) -> None:
+    budget = Budget(speedup=4, target=Target(threads=2))
+    here = table(TEACHER).select(budget)
+    write_csv(tmp_path / name, here)
+    stored = load_table(tmp_path / name, num_classes=10, input_shape=(3, 32, 32), teacher=TEACHER)
+    there = stored.select(budget)
+    assert there.spec == here.spec
+    assert there.machine == {"cpu": "made for tests"}
+    assert [row.status for row in there.rows] == [row.status for row in here.rows]
+    for one, other in zip(there.rows, here.rows, strict=True):
+        assert (one.measured is None) == (other.measured is None)
+        if one.measured is not None and other.measured is not None:
+            assert one.measured.latency.value == pytest.approx(other.measured.latency.value)
+            assert one.measured.size_bytes == other.measured.size_bytes
+
+
+def test_the_csv_has_every_candidate(choice: Choice, tmp_path: Path) -> None:
+    write_csv(tmp_path / "tradeoff.csv", choice)
+    lines = (tmp_path / "tradeoff.csv").read_text().splitlines()
+    rows = list(csv.DictReader(line for line in lines if not line.startswith("#")))
+    assert [row["candidate"] for row in rows] == [row.name for row in choice.rows]
+    assert {row["status"] for row in rows} == {row.status for row in choice.rows}
+    assert all(row["why"] for row in rows)
+
+
+def test_a_table_of_the_whole_grid_answers_any_budget(tmp_path: Path) -> None:
+    write_csv(tmp_path / "t.csv", table().measure_all(Budget()))
+    stored = load_table(tmp_path / "t.csv")
+    for limit_s in (0.3e-3, 1e-3, 2e-3, 5e-3, 2e-2, 1.0):
+        assert stored.select(Budget(latency_s=limit_s)).spec == (
+            table().select(Budget(latency_s=limit_s)).spec
+        )
+
+
+def test_a_table_that_does_not_decide_says_what_it_lacks(choice: Choice, tmp_path: Path) -> None:
+    write_csv(tmp_path / "t.csv", choice)
+    with pytest.raises(UsageError, match=r"it has no wrn-.*select --all --save"):
+        load_table(tmp_path / "t.csv").select(Budget(latency_s=20e-3))
+
+
+def test_a_table_of_other_conditions_is_refused(choice: Choice, tmp_path: Path) -> None:
+    write_csv(tmp_path / "t.csv", choice)
+    with pytest.raises(UsageError, match="with threads 1, not 2; batch 1, not 8"):
+        load_table(tmp_path / "t.csv").select(
+            Budget(latency_s=3e-3, batch=8, target=Target(threads=2))
+        )
+    with pytest.raises(UsageError, match="was measured for 10, the data has 100"):
+        load_table(tmp_path / "t.csv", num_classes=100)
+    with pytest.raises(UsageError, match="--input-shape 1,28,28"):
+        load_table(tmp_path / "t.csv", input_shape=(1, 28, 28))
+    with pytest.raises(UsageError, match="no figures of the teacher wrn-40-4"):
+        load_table(tmp_path / "t.csv", teacher=TEACHER).select(Budget(speedup=2))
+
+
+@pytest.mark.parametrize(
+    ("name", "content"),
+    [
+        ("t.csv", ""),
+        ("t.csv", "candidate,latency_ms\nwrn-10-1,3\n"),
+        ("t.csv", "# schema_version: {\n"),
+        ("t.json", "{}"),
+        ("t.json", "[1]"),
+        ("t.json", '{"schema_version": 99, "candidates": []}'),
+        ("t.csv", "\x00\x01"),
+    ],
+)
+def test_what_is_no_table_is_refused(name: str, content: str, tmp_path: Path) -> None:
+    (tmp_path / name).write_text(content)
+    with pytest.raises(InputError, match="is not a table of"):
+        load_table(tmp_path / name)
+
+
+def test_a_missing_or_damaged_table_is_refused(choice: Choice, tmp_path: Path) -> None:
+    with pytest.raises(InputError, match="Cannot read the table"):
+        load_table(tmp_path / "t.csv")
+    (tmp_path / "t.csv").write_bytes(b"\xff\xfe\x00")
+    with pytest.raises(InputError, match="it is not text"):
+        load_table(tmp_path / "t.csv")
+    write_csv(tmp_path / "t.csv", choice)
+    text = (tmp_path / "t.csv").read_text()
+    found = choice.row.measured
+    assert found is not None
+    damaged = text.replace(f"{found.latency.low * 1e3:.6f}".rstrip("0"), "-1")
+    assert damaged != text
+    (tmp_path / "t.csv").write_text(damaged)
+    with pytest.raises(InputError, match="does not hold"):
+        load_table(tmp_path / "t.csv")
+
+
+def test_own_runs_on_the_data_are_looked_up(
+    choice: Choice, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("COMPRESS_CACHE", str(tmp_path))
+    record_run(OwnRun("d" * 64, "wrn-10-2", "kd", 30, 0.07, 500, 0))
+    write_csv(tmp_path / "t.csv", choice)
+    budget = Budget(latency_s=3e-3)
+    known = load_table(tmp_path / "t.csv", dataset_sha256="d" * 64, recipe="kd", epochs=30)
+    row = next(row for row in known.select(budget).rows if row.name == "wrn-10-2")
+    assert row.prediction.error == pytest.approx(0.07)
+    assert "1 own run on this data" in known.select(budget).scale
+    other = load_table(tmp_path / "t.csv", dataset_sha256="e" * 64, dataset_name="cifar100")
+    assert other.select(budget).scale.endswith("Table 5 of arXiv 1709.00513 (CIFAR-100).")
+    assert "only their order counts" in load_table(tmp_path / "t.csv").select(budget).scale
