@@ -13,6 +13,7 @@ if TYPE_CHECKING:
     from rich.progress import Progress as RichProgress
     from rich.progress import TaskID
 
+    from compress.tradeoff import Choice
     from compress.training.engine import Progress
 
 
@@ -69,6 +70,12 @@ class Display:
             description=f"epoch {progress.epoch}/{progress.epochs}",
             numbers=f"{self._last}{progress.images_per_s:.0f} images/s  {left} left",
         )
+
+    def choice(self, choice: Choice) -> None:
+        """See ``DistillListener.choice``; the table is shown beside the progress."""
+        from compress.commands.select import print_choice
+
+        print_choice(choice, stderr=True)
 
     def epoch(self, metrics: Mapping[str, Any]) -> None:
         """See ``Listener.epoch``."""

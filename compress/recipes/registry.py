@@ -15,6 +15,9 @@ RECIPES: dict[str, Callable[..., Recipe]] = {
     recipe.name: recipe for recipe in (Supervised, KnowledgeDistillation, LogitGan)
 }
 
+# What `distill` takes when no recipe is named.
+DEFAULT_RECIPE = "kd"
+
 
 def make_recipe(name: str, **options: Any) -> Recipe:
     """A recipe with its options; the paper's values where none are given.

@@ -20,7 +20,7 @@ def test_run_json_comes_first_and_result_json_ends_the_run(tmp_path: Path) -> No
     assert {"torch", "python"} <= written["versions"].keys()
     assert not folder.finished
     folder.finish({"epochs": 3})
-    assert folder.finished
+    assert RunFolder(tmp_path / "run", CONFIG).finished
     assert folder.result() == {"schema_version": 1, "epochs": 3}
 
 
@@ -46,5 +46,5 @@ def test_a_folder_with_other_files_is_refused(tmp_path: Path) -> None:
 
 def test_a_file_is_no_folder(tmp_path: Path) -> None:
     (tmp_path / "file").write_text("x")
-    with pytest.raises(UsageError, match="Cannot use .*file as a run folder"):
+    with pytest.raises(UsageError, match=r"Cannot use .*file as a run folder"):
         RunFolder(tmp_path / "file", CONFIG)

@@ -1,0 +1,215 @@
+"""compress distill: teacher and budget in, a student that keeps the budget out."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import click
+
+from compress.commands.budget import budget_options, read_budget
+from compress.commands.options import data_options, load_data, training_options
+
+
+@click.command("distill")
+@click.option(
+    "--teacher",
+    type=click.Path(path_type=Path),
+    help="A trained checkpoint: .pt, .pth, .th or .safetensors. [default: the embedded one]",
+)
+@click.option("--teacher-arch", help="What the teacher is, where its weights do not show it.")
+@click.option(
+    "--normalize",
+    help="Of the teacher's input: a known name, or MEAN,MEAN,MEAN/STD,STD,STD. "
+    "[default: the checkpoint's, or found on validation images]",
+)
+@data_options()
+@budget_options()
+@click.option("--student", help="Names the student (wrn-10-2) instead of choosing by a budget.")
+@click.option(
+    "--tradeoff",
+    type=click.Path(path_type=Path),
+    help="Choose from a table that `compress select --save` measured where the model will serve.",
+)
+@click.option("--no-cache", is_flag=True, help="Time candidates again that were timed earlier.")
+@click.option("--recipe", default=None, help="supervised, kd or logit-gan. [default: kd]")
+@click.option("--temperature", type=float, help="T of kd. [default: 5]")
+@click.option("--l1", help="sum or mean over classes, of logit-gan's L1 term. [default: sum]")
+@click.option(
+    "--teacher-logits",
+    default="stored",
+    show_default=True,
+    help="stored: once, of each image as it is. exact: of each crop that the student sees.",
+)
+@training_options()
+@click.option("--json", "as_json", is_flag=True, help="Print result.json on stdout.")
+def command(
+    teacher: Path | None,
+    teacher_arch: str | None,
+    normalize: str | None,
+    student: str | None,
+    tradeoff: Path | None,
+    no_cache: bool,
+    recipe: str | None,
+    device: str,
+    out: Path | None,
+    as_json: bool,
+    **options: Any,
+) -> None:
+    """Turn a trained network into a small one that keeps a budget, in a file that can ship.
+
+    Chooses a student by timing candidates on this machine, trains it with the teacher's help,
+    exports it to ONNX, proves that the file is the model, and times it beside the teacher.
+    Without --teacher and --data it runs on the embedded example. Run the same command again to go
+    on after an interruption.
+    """
+    import json
+
+    from compress.commands.display import Display
+    from compress.data.normalization import resolve
+    from compress.distill import Request, distill
+    from compress.errors import BudgetMissed, UsageError
+    from compress.recipes.registry import DEFAULT_RECIPE, make_recipe
+    from compress.training.options import TrainingOptions
+
+    if teacher is None and options["data"] != "default":
+        raise UsageError(
+            f"The embedded teacher is for the embedded data; for --data {options['data']} give "
+            "its own with --teacher (`compress train` makes one)."
+        )
+    chosen = {name: options[name] for name in ("temperature", "l1") if options[name] is not None}
+    fields = ("epochs", "batch_size", "lr", "momentum", "weight_decay", "dropout", "seed")
+    training = TrainingOptions(
+        **{field: options[field] for field in fields}, teacher_logits=options["teacher_logits"]
+    )
+    method = make_recipe(recipe or DEFAULT_RECIPE, **chosen)
+    budget = read_budget(options)
+    if student is None:
+        budget.require_limit()
+    stated = resolve(normalize) if normalize else None
+    with Display() as display:
+        request = Request(
+            data=load_data(options, seed=training.seed),
+            out=out or _default_folder(teacher, budget, student, method.name, training.seed),
+            recipe=method,
+            options=training,
+            budget=budget,
+            student=student,
+            teacher=teacher,
+            teacher_arch=teacher_arch,
+            normalization=stated,
+            tradeoff=tradeoff,
+            device=device,
+            use_cache=not no_cache,
+        )
+        result = distill(request, display)
+    if as_json:
+        click.echo(json.dumps(result, indent=2))
+    else:
+        print_result(result, request.out)
+    if result["budget"]["kept"] is False:
+        raise BudgetMissed(
+            f"{request.out / result['student']['file']} does not keep the budget "
+            "(the interval's unfavourable end counts). Ask for a smaller student or allow more."
+        )
+
+
+def _default_folder(
+    teacher: Path | None, budget: Any, student: str | None, recipe: str, seed: int
+) -> Path:
+    """runs/TEACHER-BUDGET-RECIPE-seedN, the same for the same request."""
+    parts = [teacher.stem if teacher else "default"]
+    if student is not None:
+        parts.append(student)
+    if budget.latency_s is not None:
+        parts.append(f"{budget.latency_s * 1e3:g}ms")
+    if budget.size_bytes is not None:
+        parts.append(f"{budget.size_bytes / 1e6:g}mb")
+    if budget.speedup is not None:
+        parts.append(f"{budget.speedup:g}x")
+    return Path("runs") / "-".join([*parts, recipe, f"seed{seed}"])
+
+
+def print_result(result: dict[str, Any], out: Path) -> None:
+    """Teacher and student side by side, and where the files lie, on stdout."""
+    from rich.console import Console
+    from rich.table import Table
+
+    from compress.units import format_bytes, format_count, format_percent
+
+    console = Console(highlight=False)
+    teacher, student, n = result["teacher"], result["student"], result["data"]["n"]
+    target, budget, speedup = result["target"], result["budget"], result["speedup"]
+
+    def accuracy(of: str) -> tuple[str, str, str]:
+        drop = 100 * (student["accuracy"][of] - teacher["accuracy"][of])
+        there, here = (format_percent(model["accuracy"][of]) for model in (teacher, student))
+        return there, here, f"{drop:+.2f} points"
+
+    def latency(key: str) -> tuple[str, str]:
+        slow, fast = (f"{model['latency_ms'][key]:.3g}" for model in (teacher, student))
+        return slow, fast
+
+    def ratio(of: str, show: Callable[[float], str]) -> tuple[str, str, str]:
+        share = teacher[of] / student[of]
+        return show(teacher[of]), show(student[of]), f"{share:.1f} times smaller"
+
+    low, high = latency("low"), latency("high")
+    table = Table(box=None, pad_edge=False, padding=(0, 1))
+    table.add_column("", no_wrap=True)
+    for model, header in ((teacher, "teacher"), (student, "student")):
+        table.add_column(f"{header}\n{model['name']}", justify="right", no_wrap=True)
+    table.add_column("", no_wrap=True)
+    table.add_row("test accuracy", *accuracy("test"))
+    table.add_row("validation accuracy", *accuracy("validation"))
+    table.add_row("latency, ms", *latency("median"), f"{speedup['value']:.2f} times faster")
+    table.add_row(
+        "  95% interval",
+        f"{low[0]} to {high[0]}",
+        f"{low[1]} to {high[1]}",
+        f"{speedup['low']:.2f} to {speedup['high']:.2f}",
+    )
+    table.add_row("file", *ratio("size_bytes", format_bytes))
+    table.add_row("parameters", *ratio("params", format_count))
+    table.add_row("MACs an image", *ratio("macs", format_count))
+    console.print(table)
+    console.print()
+    parity = student["parity"]
+    which = "median" if budget["percentile"] == 50 else f"p{budget['percentile']:g}"
+    lines = [
+        f"Latency: {which} of a call of batch {budget['batch']}, {target['runtime']}, "
+        f"{target['device']}, {target['precision']}, {target['threads']} threads, timed in turns "
+        "in a fresh process.",
+        f"Accuracy: of the files, on {n['test']:,} test and {n['validation']:,} validation "
+        f"images; {result['recipe']}, last of {result['epochs']} epochs, seed {result['seed']}.",
+        f"Proof: student.onnx and the trained model agree on "
+        f"{format_percent(parity['top1_agreement'])} of {parity['images']:,} images, logits "
+        f"within {parity['max_abs_diff']:.1e}.",
+        *result["warnings"],
+    ]
+    if budget["kept"] is not None:
+        lines.append(f"Budget: {_budget_text(budget)}: {'kept' if budget['kept'] else 'MISSED'}.")
+    for line in lines:
+        console.print(line, markup=False, soft_wrap=not console.is_terminal)
+    console.print()
+    for name, what in (
+        (student["file"], "the student, to ship"),
+        ("student.safetensors", "its weights"),
+        (teacher["file"], "the teacher, in the same runtime"),
+        ("tradeoff.csv", "every candidate and why it was not taken"),
+        ("result.json", "all of this, for machines"),
+    ):
+        if (out / name).exists():
+            console.print(f"{out / name}  {what}", markup=False, soft_wrap=True)
+
+
+def _budget_text(budget: dict[str, Any]) -> str:
+    parts = []
+    if budget["latency_ms"] is not None:
+        parts.append(f"at most {budget['latency_ms']:g} ms")
+    if budget["size_mb"] is not None:
+        parts.append(f"at most {budget['size_mb']:g} MB")
+    if budget["speedup"] is not None:
+        parts.append(f"{budget['speedup']:g} times faster than the teacher")
+    return ", ".join(parts)

@@ -1,0 +1,52 @@
+"""compress evaluate: the accuracy of a checkpoint or an ONNX file."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import click
+
+from compress.commands.options import data_options, load_data
+
+
+@click.command("evaluate")
+@click.argument("model", type=click.Path(path_type=Path))
+@data_options()
+@click.option("--normalize", help="A known name, or MEAN,MEAN,MEAN/STD,STD,STD.")
+@click.option("--arch", help="What a checkpoint is, where its weights do not show it.")
+@click.option("--threads", type=int, help="Of an ONNX file's session.")
+@click.option("--seed", type=int, default=0, show_default=True, help="Of the validation split.")
+@click.option("--device", default="auto", show_default=True, help="auto, cpu or cuda.")
+@click.option("--json", "as_json", is_flag=True, help="Print one JSON object on stdout.")
+def command(
+    model: Path,
+    normalize: str | None,
+    arch: str | None,
+    threads: int | None,
+    seed: int,
+    device: str,
+    as_json: bool,
+    **options: Any,
+) -> None:
+    """Score a checkpoint or an ONNX file on a data set's test images.
+
+    The normalisation is the file's own; where it has none and --normalize does not say it, the
+    known ones are tried on validation images.
+    """
+    import json
+
+    from compress.data.normalization import describe, resolve
+    from compress.evaluate import evaluate
+    from compress.units import format_percent
+
+    stated = resolve(normalize) if normalize else None
+    data = load_data(options, seed=seed)
+    found = evaluate(model, data, normalization=stated, arch=arch, threads=threads, device=device)
+    for note in found.notes:
+        click.echo(note, err=True)
+    if as_json:
+        click.echo(json.dumps(found.to_dict(), indent=2))
+        return
+    click.echo(f"{found.name} on {data.name}, normalisation {describe(found.normalization)}:")
+    click.echo(f"{format_percent(found.test)} ({found.correct:,} of {found.n:,} test images)")

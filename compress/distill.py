@@ -1,0 +1,455 @@
+"""The pipeline of a run: select, train, export, verify, profile, result.
+
+Choices look at the validation images. The test images are looked at once, at the end.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, replace
+from pathlib import Path
+from typing import Any, Protocol
+
+import torch
+
+from compress.data.dataset import Dataset, to_device
+from compress.data.normalization import normalize
+from compress.data.seeds import derive_seed
+from compress.data.sources import embedded_teacher_path
+from compress.errors import UsageError
+from compress.export import onnx_from_torch
+from compress.files import read_json, sha256_of, write_json
+from compress.models.checkpoint import save_checkpoint
+from compress.models.registry import Network, build, count_parameters
+from compress.profiling.costs import costs_of_module
+from compress.profiling.fresh import FreshTiming, time_in_fresh_process
+from compress.profiling.machine import fingerprint
+from compress.profiling.timing import ModelTiming
+from compress.recipes.recipe import Recipe
+from compress.results import Estimate, Parity
+from compress.spec import Budget, ModelSpec, Normalization
+from compress.tradeoff import Choice, OwnRun, load_table, record_run, table_for, write_csv
+from compress.training.engine import (
+    ExactLogits,
+    Listener,
+    StoredLogits,
+    TeacherLogits,
+    choose_device,
+    fit,
+)
+from compress.training.evaluation import Predict, accuracy, file_predictor, logits_of
+from compress.training.options import TrainingOptions
+from compress.training.runfolder import RunFolder
+from compress.training.teacher import Teacher, load_teacher
+
+STUDENT, STUDENT_ONNX, TEACHER_ONNX = "student.safetensors", "student.onnx", "teacher.onnx"
+TRADEOFF, CHOICE = "tradeoff.csv", "choice.json"
+
+
+class DistillListener(Listener, Protocol):
+    """Is told how the run goes."""
+
+    def choice(self, choice: Choice) -> None:
+        """Called when the student was chosen from the trade-off table."""
+        ...
+
+
+@dataclass(frozen=True)
+class Request:
+    """What a run is asked for.
+
+    Attributes:
+        data: what to learn and to judge from.
+        out: the run folder.
+        recipe: the method.
+        options: how to train.
+        budget: what the student may cost and how that is measured. Where ``student`` is named it
+            may be without limits.
+        student: the student's name; None when the budget chooses it.
+        teacher: a checkpoint; None for the embedded one.
+        teacher_arch: what the teacher is, where its weights do not show it.
+        normalization: of the teacher's input, where its checkpoint does not say it.
+        tradeoff: a table saved by ``compress select --save`` on the machine that will serve.
+        device: what trains: auto, cpu or cuda.
+        use_cache: whether earlier measurements of this machine may be reused.
+    """
+
+    data: Dataset
+    out: Path
+    recipe: Recipe
+    options: TrainingOptions
+    budget: Budget
+    student: str | None = None
+    teacher: Path | None = None
+    teacher_arch: str | None = None
+    normalization: Normalization | None = None
+    tradeoff: Path | None = None
+    device: str = "auto"
+    use_cache: bool = True
+
+    def __post_init__(self) -> None:
+        if self.student is None:
+            self.budget.require_limit()
+        elif self.tradeoff is not None:
+            raise UsageError("--student names the student, so --tradeoff has nothing to choose.")
+        if len(self.data.validation) == 0:
+            raise UsageError(
+                "A distillation needs validation images to prove the exported file on; "
+                "--validation is 0."
+            )
+
+
+def distill(request: Request, listener: DistillListener) -> dict[str, Any]:
+    """Teacher and budget in, student.onnx and result.json out.
+
+    A run that was stopped goes on where it was; one that is finished is only reported. The
+    student's accuracies are those of the exported file, run by the target's runtime.
+
+    Returns:
+        what result.json says; "budget.kept" is None where no budget was given.
+
+    Raises:
+        NoStudentFits: no candidate keeps the budget.
+        TeacherError: the teacher is no better than chance.
+        ParityError: the exported file is not the same function as the student.
+        RunFolderError: ``request.out`` holds another run.
+    """
+    return _Run(request, listener).run()
+
+
+class _Run:
+    """One run; an object because its stages share the request, the folder and the teacher."""
+
+    def __init__(self, request: Request, listener: DistillListener) -> None:
+        self.request = request
+        self.listener = listener
+        self.device = choose_device(request.device)
+        self.teacher_path = request.teacher or embedded_teacher_path()
+
+    def run(self) -> dict[str, Any]:
+        request, say = self.request, self.listener.message
+        folder = RunFolder(request.out, self._config())
+        if folder.finished:
+            say(f"{request.out} is finished already; this is what it found.")
+            return dict(folder.result())
+        teacher = self._teacher()
+        folder.begin(self._facts(teacher))
+        teacher_onnx = self._export_teacher(teacher)
+        student_spec = self._choose(teacher, teacher_onnx)
+        student = self._train(folder, teacher, student_spec)
+        parity = self._export_student(student, student_spec)
+        say("Timing the file that ships and the teacher, in a fresh process.")
+        timing = self._time(teacher_onnx)
+        folder.finish(self._result(teacher, teacher_onnx, student, parity, timing))
+        return dict(folder.result())
+
+    def _config(self) -> dict[str, Any]:
+        """Everything that the result depends on; a run with another one is another run."""
+        request = self.request
+        data = request.data
+        return {
+            "command": "distill",
+            "teacher": {
+                "sha256": sha256_of(self.teacher_path),
+                "arch": request.teacher_arch,
+                "normalization": _plain(request.normalization),
+            },
+            "data": {
+                "name": data.name,
+                "sha256": data.sha256,
+                "train": len(data.train),
+                "validation": len(data.validation),
+                "flip": data.flip,
+            },
+            "budget": asdict(request.budget),
+            "student": request.student,
+            "tradeoff": sha256_of(request.tradeoff) if request.tradeoff else None,
+            "recipe": {"name": request.recipe.name, **request.recipe.to_dict()},
+            "training": request.options.to_dict(),
+            "device": self.device.type,
+            "threads": torch.get_num_threads(),
+        }
+
+    def _facts(self, teacher: Teacher) -> dict[str, Any]:
+        """What explains the result without deciding it."""
+        return {
+            "machine": fingerprint().to_dict(),
+            "data_source": self.request.data.source,
+            "normalization": self.request.data.normalization.to_dict(),
+            "teacher": {
+                "file": self.teacher_path.name,
+                "spec": teacher.spec.to_dict(),
+                "normalization": teacher.normalization.to_dict(),
+                "notes": list(teacher.notes),
+            },
+        }
+
+    def _teacher(self) -> Teacher:
+        request, data = self.request, self.request.data
+        teacher = load_teacher(
+            self.teacher_path,
+            num_classes=data.num_classes,
+            input_shape=data.input_shape,
+            images=data.validation.images,
+            labels=data.validation.labels,
+            normalization=request.normalization,
+            dataset_normalization=data.normalization,
+            arch=request.teacher_arch,
+            device=self.device,
+        )
+        for note in teacher.notes:
+            self.listener.message(note)
+        return teacher
+
+    def _export_teacher(self, teacher: Teacher) -> Path:
+        """The teacher in the student's runtime: the only fair denominator of a speed-up."""
+        path = self.request.out / TEACHER_ONNX
+        if not path.exists():
+            self.listener.message(f"Exporting the teacher, {teacher.spec.name}, to {path}.")
+            self._export(teacher.network, teacher.spec, teacher.normalization, path, {})
+        return path
+
+    def _export(
+        self,
+        network: torch.nn.Module,
+        spec: ModelSpec,
+        normalization: Normalization,
+        path: Path,
+        source: Mapping[str, str],
+    ) -> Parity:
+        data = self.request.data
+        _, parity = onnx_from_torch(
+            network,
+            path,
+            spec=replace(spec, dropout=0.0),
+            normalization=normalization,
+            classes=data.class_names,
+            images=normalize(data.validation.images, normalization),
+            source={"data": data.name, "data_sha256": data.sha256, **source},
+        )
+        return parity
+
+    def _choose(self, teacher: Teacher, teacher_onnx: Path) -> ModelSpec:
+        """The student: named, or chosen before this run was interrupted, or chosen now."""
+        request, data = self.request, self.request.data
+        dropout = request.options.dropout
+        if request.student is not None:
+            spec = ModelSpec.parse(
+                request.student, num_classes=data.num_classes, input_shape=data.input_shape
+            )
+            return _with_dropout(spec, dropout)
+        stored = request.out / CHOICE
+        if stored.exists():
+            return _with_dropout(ModelSpec.from_dict(read_json(stored)["spec"]), dropout)
+        known: dict[str, Any] = {
+            "num_classes": data.num_classes,
+            "input_shape": data.input_shape,
+            "dataset_name": data.name,
+            "dataset_sha256": data.sha256,
+            "recipe": request.recipe.name,
+            "epochs": request.options.epochs,
+            "teacher": teacher.spec,
+        }
+        if request.tradeoff is not None:
+            table = load_table(request.tradeoff, **known)
+        else:
+            table = table_for(
+                **known,
+                teacher_onnx=teacher_onnx,
+                cache=request.use_cache,
+                progress=self.listener.message,
+            )
+        choice = table.select(request.budget)
+        write_csv(request.out / TRADEOFF, choice)
+        write_json(stored, choice.to_dict())
+        self.listener.choice(choice)
+        return _with_dropout(choice.spec, dropout)
+
+    def _train(self, folder: RunFolder, teacher: Teacher, spec: ModelSpec) -> Network:
+        request = self.request
+        data = to_device(request.data, self.device)
+        with torch.random.fork_rng([]):
+            torch.manual_seed(derive_seed(request.options.seed, "weights"))
+            student = build(spec)
+        self.listener.message(
+            f"Training {spec.name} ({count_parameters(student):,} parameters) with "
+            f"{request.recipe.name} for {request.options.epochs} epochs on {len(data.train):,} "
+            f"images of {data.name}, on {self.device.type}."
+        )
+        fit(
+            request.recipe,
+            student,
+            data,
+            request.options,
+            teacher_logits=self._teacher_logits(teacher, data),
+            folder=folder,
+            listener=self.listener,
+        )
+        return student.to("cpu")
+
+    def _teacher_logits(self, teacher: Teacher, data: Dataset) -> TeacherLogits | None:
+        if not self.request.recipe.needs_teacher:
+            return None
+        if self.request.options.teacher_logits == "exact":
+            return ExactLogits(teacher.network, teacher.normalization)
+        self.listener.message(f"Computing the teacher's logits of {len(data.train):,} images.")
+        return StoredLogits(teacher.network, data.train.images, teacher.normalization)
+
+    def _export_student(self, student: Network, spec: ModelSpec) -> Parity:
+        request, data = self.request, self.request.data
+        path = request.out / STUDENT
+        save_checkpoint(
+            path,
+            student,
+            normalization=data.normalization,
+            classes=data.class_names,
+            extra={"run": self._config()},
+        )
+        source = {
+            "run": request.out.name,
+            "checkpoint_sha256": sha256_of(path),
+            "recipe": request.recipe.name,
+            "teacher_sha256": sha256_of(self.teacher_path),
+        }
+        self.listener.message(f"Exporting the student to {request.out / STUDENT_ONNX}.")
+        return self._export(student, spec, data.normalization, request.out / STUDENT_ONNX, source)
+
+    def _time(self, teacher_onnx: Path) -> FreshTiming:
+        budget = self.request.budget
+        return time_in_fresh_process(
+            self.request.out / STUDENT_ONNX,
+            batch=budget.batch,
+            threads=budget.target.threads,
+            percentile=budget.percentile,
+            runtime=budget.target.runtime,
+            budget_s=budget.latency_s,
+            speedup=budget.speedup,
+            against=teacher_onnx,
+            seed=self.request.options.seed,
+        )
+
+    def _result(
+        self,
+        teacher: Teacher,
+        teacher_onnx: Path,
+        student: Network,
+        parity: Parity,
+        timing: FreshTiming,
+    ) -> dict[str, Any]:
+        """result.json. The one place that looks at the test images."""
+        request, data, budget = self.request, self.request.data, self.request.budget
+        student_onnx = request.out / STUDENT_ONNX
+        self.listener.message(f"Scoring both on the {len(data.test):,} test images.")
+        with file_predictor(student_onnx, budget.target) as predict:
+            student_accuracy = _accuracies(predict, data, data.normalization)
+        with file_predictor(teacher_onnx, budget.target) as predict:
+            teacher_accuracy = _accuracies(predict, data, teacher.normalization)
+        validation_error = 1 - student_accuracy["validation"]
+        record_run(
+            OwnRun(
+                dataset_sha256=data.sha256,
+                name=student.spec.name,
+                recipe=request.recipe.name,
+                epochs=request.options.epochs,
+                error=validation_error,
+                images=len(data.validation),
+                seed=request.options.seed,
+            )
+        )
+        size_bytes = student_onnx.stat().st_size
+        return {
+            "budget": {
+                "latency_ms": _scaled(budget.latency_s, 1e3),
+                "size_mb": _scaled(budget.size_bytes, 1e-6),
+                "speedup": budget.speedup,
+                "batch": budget.batch,
+                "percentile": budget.percentile,
+                "kept": _kept(budget, size_bytes, timing),
+            },
+            "target": asdict(budget.target),
+            "teacher": {
+                **_costs(teacher.network, teacher.spec, data.input_shape),
+                "size_bytes": teacher_onnx.stat().st_size,
+                "accuracy": teacher_accuracy,
+                "latency_ms": _latency(timing.against),
+                "file": TEACHER_ONNX,
+                "sha256": sha256_of(teacher_onnx),
+            },
+            "student": {
+                **_costs(student, student.spec, data.input_shape),
+                "size_bytes": size_bytes,
+                "accuracy": student_accuracy,
+                "latency_ms": _latency(timing.model),
+                "parity": {
+                    "top1_agreement": parity.top1_agreement,
+                    "max_abs_diff": parity.max_abs_diff,
+                    "images": parity.images,
+                },
+                "file": STUDENT_ONNX,
+                "sha256": sha256_of(student_onnx),
+            },
+            "speedup": _estimate(timing.speedup),
+            "load_ms": timing.load_s * 1e3,
+            "first_ms": timing.first_s * 1e3,
+            "memory_bytes": timing.memory_bytes,
+            "recipe": request.recipe.name,
+            "recipe_options": request.recipe.to_dict(),
+            "epochs": request.options.epochs,
+            "seed": request.options.seed,
+            "data": {
+                "name": data.name,
+                "sha256": data.sha256,
+                "n": {
+                    "train": len(data.train),
+                    "validation": len(data.validation),
+                    "test": len(data.test),
+                },
+            },
+            "machine": fingerprint().to_dict(),
+            "warnings": list(timing.warnings),
+        }
+
+
+def _accuracies(predict: Predict, data: Dataset, normalization: Normalization) -> dict[str, float]:
+    return {
+        name: accuracy(logits_of(predict, split.images, normalization), split.labels)
+        for name, split in (("validation", data.validation), ("test", data.test))
+    }
+
+
+def _kept(budget: Budget, size_bytes: int, timing: FreshTiming) -> bool | None:
+    """Whether the file keeps every limit, judged by the unfavourable end of each interval."""
+    held = []
+    if budget.latency_s is not None and timing.model is not None:
+        held.append(timing.model.latency.high <= budget.latency_s)
+    if budget.size_bytes is not None:
+        held.append(size_bytes <= budget.size_bytes)
+    if budget.speedup is not None and timing.speedup is not None:
+        held.append(timing.speedup.low >= budget.speedup)
+    return all(held) if held else None
+
+
+def _with_dropout(spec: ModelSpec, dropout: float) -> ModelSpec:
+    """The spec to train: only WRN blocks have a place for dropout."""
+    return spec.with_(dropout=dropout if spec.arch == "wrn" else 0.0)
+
+
+def _costs(network: Network, spec: ModelSpec, input_shape: tuple[int, int, int]) -> dict[str, Any]:
+    costs = costs_of_module(network, input_shape)
+    return {"name": spec.name, "params": costs.params, "macs": costs.macs}
+
+
+def _latency(timing: ModelTiming | None) -> dict[str, float] | None:
+    return None if timing is None else timing.latency.to_dict(1e3, "median")
+
+
+def _estimate(estimate: Estimate | None) -> dict[str, float] | None:
+    return None if estimate is None else estimate.to_dict()
+
+
+def _scaled(value: float | None, scale: float) -> float | None:
+    return None if value is None else value * scale
+
+
+def _plain(normalization: Normalization | None) -> dict[str, list[float]] | None:
+    return None if normalization is None else normalization.to_dict()

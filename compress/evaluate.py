@@ -1,0 +1,159 @@
+"""Scoring a file, whatever it is, on a data set's test images."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from compress.data.dataset import Dataset
+from compress.data.normalization import describe, known_for
+from compress.errors import DataError, ModelFileError
+from compress.export import read_artifact
+from compress.files import sha256_of
+from compress.profiling.machine import default_threads
+from compress.results import SCHEMA_VERSION
+from compress.spec import Normalization, Target
+from compress.training.engine import choose_device
+from compress.training.evaluation import (
+    Predict,
+    accuracy,
+    file_predictor,
+    logits_of,
+    predictor,
+)
+from compress.training.teacher import load_teacher
+from compress.units import format_percent
+
+# Enough to tell a wrong normalisation from a right one; the rest of the split would only be slow.
+PROBE_IMAGES = 1000
+
+
+@dataclass(frozen=True)
+class Evaluation:
+    """How a file scores.
+
+    Attributes:
+        name: of its architecture, or of the file.
+        sha256: of the file.
+        normalization: that it was scored with.
+        correct, n: of the test images.
+        data: the data set's name and hash.
+        notes: what was found and assumed, in sentences.
+    """
+
+    name: str
+    sha256: str
+    normalization: Normalization
+    correct: int
+    n: int
+    data: tuple[str, str]
+    notes: tuple[str, ...]
+
+    @property
+    def test(self) -> float:
+        """Accuracy on the test images, as a fraction of 1."""
+        return self.correct / self.n
+
+    def to_dict(self) -> dict[str, Any]:
+        """Plain values for JSON."""
+        return {
+            "schema_version": SCHEMA_VERSION,
+            "name": self.name,
+            "sha256": self.sha256,
+            "normalization": self.normalization.to_dict(),
+            "accuracy": {"test": self.test, "n": self.n},
+            "data": {"name": self.data[0], "sha256": self.data[1]},
+            "notes": list(self.notes),
+        }
+
+
+def evaluate(
+    model: Path,
+    data: Dataset,
+    *,
+    normalization: Normalization | None = None,
+    arch: str | None = None,
+    threads: int | None = None,
+    device: str = "auto",
+) -> Evaluation:
+    """Scores a checkpoint (with torch) or an ONNX file (with ONNX Runtime).
+
+    The normalisation is the one given, else the file's own, else the best of the known ones on
+    validation images.
+
+    Raises:
+        CheckpointError, ModelFileError: the file cannot be used.
+        TeacherError: a checkpoint of other classes or channels, or no better than chance.
+        DataError: the data set has no test images.
+    """
+    if len(data.test) == 0:
+        raise DataError(f"{data.name} has no test images to score {model} on.")
+    if model.suffix == ".onnx":
+        target = Target(threads=threads or default_threads())
+        with file_predictor(model, target) as predict:
+            name, normalization, notes = _onnx(model, data, normalization, predict)
+            logits = logits_of(predict, data.test.images, normalization)
+    else:
+        where = choose_device(device)
+        teacher = load_teacher(
+            model,
+            num_classes=data.num_classes,
+            input_shape=data.input_shape,
+            images=data.validation.images,
+            labels=data.validation.labels,
+            normalization=normalization,
+            dataset_normalization=data.normalization,
+            arch=arch,
+            device=where,
+        )
+        name, normalization, notes = teacher.spec.name, teacher.normalization, teacher.notes
+        logits = logits_of(predictor(teacher.network), data.test.images, normalization)
+    share = accuracy(logits, data.test.labels)
+    return Evaluation(
+        name=name,
+        sha256=sha256_of(model),
+        normalization=normalization,
+        correct=round(share * len(data.test)),
+        n=len(data.test),
+        data=(data.name, data.sha256),
+        notes=notes,
+    )
+
+
+def _onnx(
+    path: Path, data: Dataset, stated: Normalization | None, predict: Predict
+) -> tuple[str, Normalization, tuple[str, ...]]:
+    """Name, normalisation and notes of an ONNX file, after checking that it fits the data."""
+    artifact = read_artifact(path)
+    name = artifact.spec.name if artifact.spec else path.name
+    images = data.validation.images[:PROBE_IMAGES]
+    labels = data.validation.labels[:PROBE_IMAGES]
+    try:
+        outputs = logits_of(predict, data.test.images[:1], data.normalization).shape[1]
+    except ModelFileError as error:
+        shape = "x".join(map(str, data.input_shape))
+        raise ModelFileError(
+            f"{path} does not take the {shape} images of {data.name}: {error}"
+        ) from error
+    if outputs != data.num_classes:
+        raise ModelFileError(
+            f"{path} gives {outputs} classes, {data.name} has {data.num_classes}. "
+            "Give the data that the model was made for."
+        )
+    normalization = stated or artifact.normalization
+    if normalization is not None:
+        return name, normalization, ()
+    if len(labels) == 0:
+        raise DataError(
+            f"{path} does not say its normalisation, and there are no validation images to find "
+            "it on. Give --normalize."
+        )
+    tried = dict.fromkeys([data.normalization, *known_for(data.input_shape[0]).values()])
+    scores = {each: accuracy(logits_of(predict, images, each), labels) for each in tried}
+    best = max(scores, key=lambda each: scores[each])
+    note = (
+        f"{path.name} does not say its normalisation. Best of {len(scores)} known ones on "
+        f"{len(labels)} validation images: {describe(best)}, {format_percent(scores[best])}."
+    )
+    return name, best, (note,)

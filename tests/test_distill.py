@@ -1,0 +1,233 @@
+"""The main job end to end, on a task small enough to be learned in seconds."""
+
+from __future__ import annotations
+
+import csv
+import json
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+
+from compress.data.dataset import Dataset, load_dataset
+from compress.distill import Request, distill
+from compress.errors import NoStudentFits, RunFolderError, TeacherError, UsageError
+from compress.models.checkpoint import read_tensors, save_checkpoint
+from compress.models.recognise import instantiate
+from compress.models.registry import build
+from compress.recipes.registry import make_recipe
+from compress.spec import Budget, ModelSpec, Target
+from compress.tradeoff import Choice
+from compress.train import train
+from compress.training.engine import Progress
+from compress.training.options import TrainingOptions
+
+STRIPES = ("none", "upright", "lying")
+OPTIONS = TrainingOptions(epochs=3, batch_size=32, dropout=0.0, lr=0.05)
+ONE_THREAD = Target(threads=1)
+
+
+class Listener:
+    """Keeps what it is told; stops the run after some epochs, as a signal would."""
+
+    def __init__(self, stop_after: int | None = None) -> None:
+        self.messages: list[str] = []
+        self.choices: list[Choice] = []
+        self.stop_after = stop_after
+
+    def message(self, text: str) -> None:
+        self.messages.append(text)
+
+    def progress(self, progress: Progress) -> None:
+        pass
+
+    def choice(self, choice: Choice) -> None:
+        self.choices.append(choice)
+
+    def epoch(self, metrics: Mapping[str, Any]) -> None:
+        if metrics["epoch"] == self.stop_after:
+            raise KeyboardInterrupt
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return tmp_path_factory.mktemp("distill")
+
+
+@pytest.fixture(scope="module")
+def data(folder: Path) -> Dataset:
+    rng = np.random.default_rng(0)
+
+    def images(count: int) -> tuple[Any, Any]:
+        labels = np.arange(count) % 3
+        pixels = rng.integers(0, 100, (count, 8, 8), dtype=np.uint8)
+        pixels[labels == 1, :, ::2] += 150
+        pixels[labels == 2, ::2, :] += 150
+        return pixels, labels
+
+    x_train, y_train = images(400)
+    x_test, y_test = images(90)
+    path = folder / "stripes.npz"
+    np.savez(path, x_train=x_train, y_train=y_train, x_test=x_test, y_test=y_test)
+    return load_dataset(str(path))
+
+
+@pytest.fixture(scope="module")
+def teacher(folder: Path, data: Dataset) -> Path:
+    options = TrainingOptions(epochs=6, batch_size=32, dropout=0.0, lr=0.05)
+    spec = ModelSpec("wrn", 16, 1)
+    result = train(spec, data, folder / "teacher", options=options, listener=Listener())
+    assert result["accuracy"]["test"] > 0.9
+    return folder / "teacher/model.safetensors"
+
+
+def request(data: Dataset, teacher: Path, out: Path, **changes: Any) -> Request:
+    fields: dict[str, Any] = {
+        "data": data,
+        "out": out,
+        "recipe": make_recipe("kd"),
+        "options": OPTIONS,
+        "budget": Budget(target=ONE_THREAD),
+        "student": "wrn-10-0.5",
+        "teacher": teacher,
+        "device": "cpu",
+    }
+    return Request(**(fields | changes))
+
+
+@pytest.fixture(scope="module")
+def finished(folder: Path, data: Dataset, teacher: Path) -> dict[str, Any]:
+    return distill(request(data, teacher, folder / "run"), Listener())
+
+
+def test_the_run_folder_is_whole(finished: dict[str, Any], folder: Path) -> None:
+    held = {path.name for path in (folder / "run").iterdir()}
+    assert held == {
+        "run.json",
+        "metrics.jsonl",
+        "last.ckpt",
+        "student.safetensors",
+        "student.onnx",
+        "teacher.onnx",
+        "result.json",
+    }
+    lines = (folder / "run/metrics.jsonl").read_text().splitlines()
+    assert [json.loads(line)["epoch"] for line in lines] == [1, 2, 3]
+    run = json.loads((folder / "run/run.json").read_text())
+    assert run["config"]["recipe"] == {"name": "kd", "temperature": 5.0}
+    assert run["machine"]["cpu"]
+
+
+def test_result_json_has_what_it_promises(finished: dict[str, Any], folder: Path) -> None:
+    assert finished == json.loads((folder / "run/result.json").read_text())
+    assert finished["schema_version"] == 1
+    assert finished["budget"] == {
+        "latency_ms": None,
+        "size_mb": None,
+        "speedup": None,
+        "batch": 1,
+        "percentile": 50.0,
+        "kept": None,
+    }
+    assert {"runtime", "precision", "threads"} <= finished["target"].keys()
+    for role, name in (("teacher", "wrn-16-1"), ("student", "wrn-10-0.5")):
+        model = finished[role]
+        assert model["name"] == name
+        assert model["params"] > 0
+        assert model["macs"] > 0
+        assert model["size_bytes"] == (folder / "run" / model["file"]).stat().st_size
+        assert model["latency_ms"]["low"] <= model["latency_ms"]["median"]
+        assert model["latency_ms"]["median"] <= model["latency_ms"]["high"]
+        assert 0.5 < model["accuracy"]["test"] <= 1
+        assert 0.5 < model["accuracy"]["validation"] <= 1
+    assert finished["student"]["parity"]["top1_agreement"] == 1.0
+    assert finished["student"]["parity"]["max_abs_diff"] < 1e-4
+    speedup = finished["speedup"]
+    assert speedup["low"] <= speedup["value"] <= speedup["high"]
+    assert (finished["recipe"], finished["epochs"], finished["seed"]) == ("kd", 3, 0)
+
+
+def test_a_finished_run_is_reported_and_not_touched(
+    finished: dict[str, Any], folder: Path, data: Dataset, teacher: Path
+) -> None:
+    before = {path: path.stat().st_mtime_ns for path in (folder / "run").iterdir()}
+    listener = Listener()
+    assert distill(request(data, teacher, folder / "run"), listener) == finished
+    assert "finished already" in listener.messages[0]
+    assert {path: path.stat().st_mtime_ns for path in (folder / "run").iterdir()} == before
+
+
+def test_another_seed_into_the_same_folder_is_refused(
+    finished: dict[str, Any], folder: Path, data: Dataset, teacher: Path
+) -> None:
+    other = TrainingOptions(epochs=3, batch_size=32, dropout=0.0, lr=0.05, seed=9)
+    with pytest.raises(RunFolderError, match=r"holds a run with another configuration"):
+        distill(request(data, teacher, folder / "run", options=other), Listener())
+
+
+def test_an_interrupted_run_ends_with_the_same_student(
+    finished: dict[str, Any], folder: Path, data: Dataset, teacher: Path
+) -> None:
+    stopped = request(data, teacher, folder / "stopped")
+    with pytest.raises(KeyboardInterrupt):
+        distill(stopped, Listener(stop_after=2))
+    assert not (folder / "stopped/result.json").exists()
+    again = distill(stopped, Listener())
+    for name in ("student.safetensors", "teacher.onnx"):
+        first, second = (folder / run / name for run in ("run", "stopped"))
+        weights = [read_tensors(path).tensors for path in (first, second) if "safe" in name]
+        if weights:
+            assert all(torch.equal(weights[0][key], weights[1][key]) for key in weights[0])
+    assert again["student"]["accuracy"] == finished["student"]["accuracy"]
+
+
+def test_a_budget_chooses_the_student_and_says_why(
+    folder: Path, data: Dataset, teacher: Path
+) -> None:
+    out, listener = folder / "chosen", Listener()
+    budget = Budget(size_bytes=400_000, target=ONE_THREAD)
+    result = distill(request(data, teacher, out, student=None, budget=budget), listener)
+    assert result["student"]["size_bytes"] <= 400_000
+    assert result["budget"]["kept"] is True
+    with (out / "tradeoff.csv").open() as file:
+        rows = list(csv.DictReader(line for line in file if not line.startswith("#")))
+    chosen = [row for row in rows if row["status"] == "chosen"]
+    assert [row["candidate"] for row in chosen] == [result["student"]["name"]]
+    assert len(rows) > 50
+    assert all(row["why"] for row in rows)
+    assert [choice.spec.name for choice in listener.choices] == [result["student"]["name"]]
+
+
+def test_an_impossible_budget_names_the_nearest(folder: Path, data: Dataset, teacher: Path) -> None:
+    budget = Budget(size_bytes=1000, target=ONE_THREAD)
+    with pytest.raises(NoStudentFits, match="nearest is wrn-10-1"):
+        distill(request(data, teacher, folder / "none", student=None, budget=budget), Listener())
+    assert not (folder / "none/student.onnx").exists()
+
+
+def test_a_teacher_that_knows_nothing_stops_the_run(folder: Path, data: Dataset) -> None:
+    torch.manual_seed(0)
+    spec = ModelSpec("wrn", 16, 1, num_classes=3, input_shape=(1, 8, 8))
+    save_checkpoint(folder / "untrained.safetensors", build(spec), normalization=None)
+    with pytest.raises(TeacherError, match="chance"):
+        distill(request(data, folder / "untrained.safetensors", folder / "no"), Listener())
+    assert not (folder / "no/teacher.onnx").exists()
+
+
+def test_a_student_or_a_budget_has_to_be_given(data: Dataset, teacher: Path, folder: Path) -> None:
+    with pytest.raises(UsageError, match="No budget was given"):
+        request(data, teacher, folder / "x", student=None)
+    with pytest.raises(UsageError, match="nothing to choose"):
+        request(data, teacher, folder / "x", tradeoff=folder / "table.csv")
+
+
+def test_the_student_s_checkpoint_is_the_file_s_network(
+    finished: dict[str, Any], folder: Path, data: Dataset
+) -> None:
+    checkpoint = read_tensors(folder / "run/student.safetensors")
+    network = instantiate(checkpoint.hypotheses()[0])
+    assert network.spec.name == "wrn-10-0.5"
+    assert checkpoint.normalization == data.normalization
