@@ -244,6 +244,7 @@ def _say(text: str) -> None:
 # --- the table -----------------------------------------------------------------------------------
 
 LABEL_WIDTH = 15
+NAME_WIDTH = 32
 
 
 def _print(report: ProfileReport) -> None:
@@ -267,11 +268,14 @@ def _table(columns: list[tuple[Profile, RuntimeProfile]], width: int) -> Table:
 
     from compress.units import format_bytes, format_count, format_time
 
-    room = max(12, (width - LABEL_WIDTH) // len(columns) - 2)
+    # The frame and the space behind the labels take four columns, that behind a figure two.
+    room = (width - LABEL_WIDTH - 4) // len(columns) - 2
     table = Table(box=box.SIMPLE_HEAD, pad_edge=False, padding=(0, 2, 0, 0))
     table.add_column("", no_wrap=True, min_width=LABEL_WIDTH)
     for one, _ in columns:
-        table.add_column(_shorten(one.name, room), justify="right", no_wrap=True)
+        table.add_column(
+            _shorten(one.name, max(12, min(room, NAME_WIDTH))), justify="right", no_wrap=True
+        )
 
     def row(label: str, *values: str) -> None:
         table.add_row(label, *values)
@@ -319,8 +323,8 @@ def _lines(report: ProfileReport, columns: list[tuple[Profile, RuntimeProfile]])
     if report.speedup is not None and report.against is not None:
         found = report.speedup
         lines.append(
-            f"speedup {found.value:.3g}x (95%: {found.low:.3g} to {found.high:.3g}): "
-            f"{report.model.name} against {report.against.name}, "
+            f"speedup {_times(found.value)}x (95%: {_times(found.low)} to {_times(found.high)}): "
+            f"{_short(report.model)} against {_short(report.against)}, "
             f"{first.runtime} {first.precision}, batch {first.batch}, {threads}"
         )
     spinning = first.options.get("spinning")
@@ -340,9 +344,9 @@ def _lines(report: ProfileReport, columns: list[tuple[Profile, RuntimeProfile]])
         if one is None:
             continue
         lines.extend(f"note: {note}" for note in one.notes)
-        lines.extend(f"warning: {one.name}: {warning}" for warning in one.costs.warnings)
+        lines.extend(f"warning: {_short(one)}: {warning}" for warning in one.costs.warnings)
         for run in one.runs:
-            where = f"{one.name}, {run.runtime}"
+            where = f"{_short(one)}, {run.runtime}"
             lines.extend(f"warning: {where}: {warning}" for warning in run.warnings)
     lines.extend(f"warning: {warning}" for warning in report.warnings)
     return lines
@@ -368,6 +372,15 @@ def _alike(pattern_s: float, *values_s: float) -> tuple[str, ...]:
     scale = {"s": 1.0, "ms": 1e-3, "us": 1e-6, "ns": 1e-9}[unit]
     digits = len(shown.partition(".")[2])
     return (*(f"{value / scale:.{digits}f}" for value in values_s), unit)
+
+
+def _times(ratio: float) -> str:
+    """Three digits: '0.97', '7.84', '12.9', '130'."""
+    return f"{ratio:.{0 if ratio >= 100 else 1 if ratio >= 10 else 2}f}"
+
+
+def _short(one: Profile) -> str:
+    return _shorten(one.name, NAME_WIDTH)
 
 
 def _counted(operations: dict[str, int]) -> str:

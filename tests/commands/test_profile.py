@@ -1,0 +1,212 @@
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+import torch
+
+from compress.cli import main
+from compress.commands.profile import _alike, _shorten, _times, command
+from compress.models.checkpoint import save_checkpoint
+from compress.models.registry import build
+from compress.spec import ModelSpec
+from tests.profiling import tiny
+
+
+@pytest.fixture
+def onnx_file(tmp_path: Path) -> Path:
+    return tiny.convolution(tmp_path / "student.onnx")
+
+
+@pytest.fixture(scope="module")
+def checkpoint(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    path = tmp_path_factory.mktemp("checkpoint") / "teacher.safetensors"
+    torch.manual_seed(0)
+    network = build(ModelSpec.parse("resnet-8"))
+    save_checkpoint(path, network, normalization=None)
+    return path
+
+
+def test_a_table_on_stdout_and_progress_on_stderr(
+    onnx_file: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main(["profile", str(onnx_file), "--threads", "1", "--batch", "1,2"]) == 0
+    out, err = capsys.readouterr()
+    for label in ("latency, median", "p99 (bound)", "images/s at 2", "memory", "MACs an image"):
+        assert label in out
+    assert "student.onnx" in out
+    assert "spinning off" in out
+    assert "fresh process" in err
+    assert "fresh process" not in out
+
+
+def test_json_is_one_object_with_the_figures(
+    onnx_file: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    other = tiny.products(tmp_path / "other.onnx", layers=30, size=192)
+    arguments = ["profile", str(onnx_file), "--against", str(other), "--threads", "1"]
+    assert main([*arguments, "--batch", "1", "--json"]) == 0
+    values = json.loads(capsys.readouterr().out)
+    assert values["schema_version"] == 1
+    assert set(values["speedup"]) == {"value", "low", "high"}
+    assert values["speedup"]["low"] <= values["speedup"]["value"] <= values["speedup"]["high"]
+    assert {"median", "low", "high", "p90", "p99"} <= set(values["latency_ms"])
+    assert values["throughput"][0]["batch"] == 1
+    assert values["throughput"][0]["images_per_s"] > 0
+    assert (values["runtime"], values["precision"]) == ("onnxruntime", "fp32")
+    assert (values["threads"], values["batch"]) == (1, 1)
+    assert values["macs"] == 4 * 64 * 27 + 40
+    assert values["params"] == 4 * 27 + 4 + 40
+    assert values["size_bytes"] == onnx_file.stat().st_size
+    assert values["against"]["name"] == "other.onnx"
+    assert values["machine"]["cpu"]
+
+
+def test_a_checkpoint_is_exported_and_shown_in_torch_too(
+    checkpoint: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    arguments = ["profile", str(checkpoint), "--threads", "1", "--batch", "1"]
+    assert main([*arguments, "--json"]) == 0
+    values = json.loads(capsys.readouterr().out)
+    assert values["params"] == 75_290
+    assert values["macs"] == 12_239_488
+    assert values["runtime"] == "onnxruntime"
+    assert [each["runtime"] for each in values["also"]] == ["torch"]
+    assert values["also"][0]["memory_bytes"] is None or values["also"][0]["memory_bytes"] > 0
+    assert values["speedup"] is None
+
+
+def test_torch_alone_measures_the_checkpoint_itself(
+    checkpoint: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    arguments = ["profile", str(checkpoint), "--runtime", "torch", "--threads", "1"]
+    assert main([*arguments, "--batch", "1"]) == 0
+    out, _ = capsys.readouterr()
+    assert "torch eager" in out
+    assert "onnxruntime" not in out
+
+
+@pytest.mark.parametrize(("columns", "files"), [(80, 2), (120, 2), (60, 1)])
+def test_the_table_fits_its_terminal(
+    columns: int,
+    files: int,
+    onnx_file: Path,
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setenv("COLUMNS", str(columns))
+    long = tmp_path / ("a-rather-long-name-for-a-network-" * 3 + "v2.onnx")
+    long.write_bytes(onnx_file.read_bytes())
+    against = ["--against", str(long)] if files == 2 else []
+    model = onnx_file if files == 2 else long
+    assert main(["profile", str(model), *against, "--threads", "1", "--batch", "1"]) == 0
+    lines = capsys.readouterr().out.splitlines()
+    table = lines[: next(n for n, line in enumerate(lines) if "MACs an image" in line) + 1]
+    assert max(map(len, table)) <= columns
+    assert any("a-ra" in line and "v2.onnx" in line for line in table)
+    labels = [line.split("  ")[0].strip() for line in table]
+    assert "latency, median" in labels  # one line each, nothing wrapped
+    assert len(table) == 18
+    rows = {line[1:16].strip(): line for line in table}
+    assert rows["precision"].split()[1:] == ["fp32"] * files  # nothing cut off
+    assert rows["size"].split()[-1] == "B"
+
+
+def broken_files(folder: Path, good: Path) -> dict[str, Path]:
+    contents = {
+        "empty.onnx": b"",
+        "text.onnx": b"no model\n",
+        "cut.onnx": good.read_bytes()[:200],
+        "empty.pt": b"",
+        "text.pt": b"no weights\n",
+        "cut.safetensors": b"\x40\x00\x00\x00\x00\x00\x00\x00{",
+    }
+    for name, content in contents.items():
+        (folder / name).write_bytes(content)
+    return {name: folder / name for name in contents}
+
+
+def test_files_that_cannot_be_used_end_with_2(
+    onnx_file: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    files = broken_files(tmp_path, onnx_file)
+    absent = {"absent.onnx": tmp_path / "absent.onnx", "absent.pt": tmp_path / "absent.pt"}
+    for name, path in {**files, **absent}.items():
+        assert main(["profile", str(path), "--threads", "1"]) == 2, name
+        out, err = capsys.readouterr()
+        assert out == ""
+        assert "error:" in err
+        assert "Traceback" not in err
+        assert "bug" not in err
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        (["--batch", "0"], "different positive whole numbers"),
+        (["--batch", "1,1"], "different positive whole numbers"),
+        (["--batch", "many"], "different positive whole numbers"),
+        (["--batch", ""], "different positive whole numbers"),
+        (["--shape", "3,8"], "channels, height and width"),
+        (["--shape", "3,0,8"], "channels, height and width"),
+        (["--shape", "1,8,8"], "does not fit"),
+        (["--threads", "0"], "--threads"),
+        (["--runtime", "fast"], "fast"),
+        (["--runtime", "torch"], "takes checkpoints"),
+    ],
+)
+def test_options_that_cannot_be_used_end_with_2(
+    options: list[str], message: str, onnx_file: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main(["profile", str(onnx_file), *options]) == 2
+    out, err = capsys.readouterr()
+    assert out == ""
+    assert message in err
+    assert "Traceback" not in err
+
+
+def test_open_image_sizes_are_asked_for(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    path = tiny.convolution(tmp_path / "m.onnx", input_shape=("n", 3, "h", "w"))
+    assert main(["profile", str(path), "--threads", "1"]) == 2
+    assert "'h' is open" in capsys.readouterr().err
+    arguments = ["profile", str(path), "--threads", "1", "--batch", "1", "--shape", "3,8,8"]
+    assert main([*arguments, "--json"]) == 0
+    assert json.loads(capsys.readouterr().out)["macs"] == 4 * 64 * 27 + 40
+
+
+def test_a_checkpoint_of_other_channels_than_the_shape_is_told(
+    checkpoint: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main(["profile", str(checkpoint), "--shape", "1,32,32"]) == 2
+    assert "take images of 3,32,32" in capsys.readouterr().err
+
+
+def test_every_option_is_explained() -> None:
+    for parameter in command.params:
+        if parameter.param_type_name == "option":
+            assert getattr(parameter, "help", None), parameter.name
+
+
+def test_times_are_shown_in_one_unit() -> None:
+    assert _alike(0.000975, 0.00093, 0.00104) == ("930", "1040", "us")
+    assert _alike(0.00123, 0.00123, 0.0114) == ("1.23", "11.40", "ms")
+
+
+def test_ratios_have_three_digits() -> None:
+    assert [_times(ratio) for ratio in (0.966, 1.0, 7.844, 12.94, 130.2)] == [
+        "0.97",
+        "1.00",
+        "7.84",
+        "12.9",
+        "130",
+    ]
+
+
+def test_long_names_keep_both_ends() -> None:
+    assert _shorten("short.onnx", 12) == "short.onnx"
+    shown = _shorten("a-very-long-name-of-a-model.onnx", 16)
+    assert len(shown) == 16
+    assert shown.startswith("a-ve")
+    assert shown.endswith("del.onnx")
