@@ -133,9 +133,9 @@ class WarmUp:
 # The first session of a model: everything is cold, the CPU's frequency and the process included.
 FIRST_WARM_UP = WarmUp()
 # A session of a model that ran in this process a moment ago: only its own memory is new (packed
-# weights, the arena), and one call touches all of that. The median of calls 6 to 30 of such a session
-# was within about 1% of that of calls 31 to 60 (WRN-10-2, WRN-16-4, ResNet-20; 22 sessions each).
-# Slow calls warm up in fewer.
+# weights, the arena), and one call touches all of that. The median of calls 6 to 30 of such a
+# session was within about 1% of that of calls 31 to 60 (WRN-10-2, WRN-16-4, ResNet-20; 22 sessions
+# each). Slow calls warm up in fewer.
 NEXT_WARM_UP = WarmUp(min_calls=5, min_s=0.0, block=0, max_s=0.25)
 
 
