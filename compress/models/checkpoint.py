@@ -12,6 +12,7 @@ import pickletools
 import re
 import warnings
 import zipfile
+import zlib
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -34,6 +35,16 @@ METADATA_KEY = "compress"
 LEGACY_MAGIC = b"\x80\x02\x8a\x0al\xfc\x9cF\xf9 j\xa8P\x19."
 """The pickled number that every torch file before the zip format starts with."""
 
+# What the zipfile module raises over damaged archives.
+ZIP_ERRORS = (
+    zipfile.BadZipFile,
+    zlib.error,
+    OSError,
+    EOFError,
+    RuntimeError,
+    NotImplementedError,
+    ValueError,
+)
 LARGEST_SAFETENSORS_HEADER_BYTES = 100_000_000
 LARGEST_DEPTH_OF_NESTING = 8
 
@@ -173,7 +184,7 @@ def _check_zip(path: Path) -> None:
     try:
         with zipfile.ZipFile(path) as archive:
             names = archive.namelist()
-    except (zipfile.BadZipFile, OSError, ValueError, NotImplementedError) as error:
+    except ZIP_ERRORS as error:
         raise CheckpointError(
             f"{path} is damaged or cut short: the end of its zip archive is missing ({error}). "
             "Copy or download it again."
@@ -296,7 +307,7 @@ def _globals_of_torch(path: Path) -> list[str]:
         with zipfile.ZipFile(path) as archive:
             entry = next(name for name in archive.namelist() if name.endswith("data.pkl"))
             return _not_plain(_globals_in(io.BytesIO(archive.read(entry))))
-    except (zipfile.BadZipFile, OSError, RuntimeError, NotImplementedError):
+    except (*ZIP_ERRORS, StopIteration):
         return []
 
 
@@ -312,6 +323,13 @@ def _globals_of_pickles(path: Path) -> list[str]:
 
 def _globals_in(file: BinaryIO) -> list[str]:
     """Names that one pickle imports, without unpickling it. A damaged one gives what it has."""
+    with warnings.catch_warnings():
+        # About escapes in what are no texts at all, in a damaged file.
+        warnings.simplefilter("ignore")
+        return _listed_globals(file)
+
+
+def _listed_globals(file: BinaryIO) -> list[str]:
     found = []
     strings: list[str] = []
     memo: dict[int, str] = {}
@@ -427,7 +445,8 @@ def _choose_group(
             if _is_network(groups[prefix], ordered):
                 found.append(prefix)
         if found:
-            return _prefer(found, groups)
+            chosen, notes = _prefer(found, groups)
+            return _strip(chosen), notes
         level = list(
             dict.fromkeys(
                 keys[: len(prefix) + 1]
@@ -444,6 +463,13 @@ def _choose_group(
     # Of nested prefixes with the same tensors the innermost is the plainest name.
     best = max(groups, key=lambda prefix: (_likeness(groups[prefix]), len(prefix)))
     return groups[best], []
+
+
+def _strip(tensors: dict[str, Tensor]) -> dict[str, Tensor]:
+    """Without the leading parts that all names share ('module.', 'net.module.')."""
+    while len({name.split(".", 1)[0] for name in tensors}) == 1 and all("." in n for n in tensors):
+        tensors = {name.split(".", 1)[1]: value for name, value in tensors.items()}
+    return tensors
 
 
 def _under(split: Mapping[Keys, Tensor], prefix: Keys) -> dict[str, Tensor]:

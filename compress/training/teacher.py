@@ -193,17 +193,21 @@ def _probe(
     for hypothesis in hypotheses:
         network = instantiate(hypothesis).to(device)
         by_structure.append(mismatch(network, few, normalization, device)[1])
-    best = by_structure.index(min(by_structure))
-    contest = [_Candidate(hypotheses[best], n) for n in normalizations]
-    contest += [_Candidate(h, normalization) for h in hypotheses if h is not hypotheses[best]]
+    likely = by_structure.index(min(by_structure))
+    contest = [_Candidate(hypotheses[likely], n) for n in normalizations]
+    contest += [_Candidate(h, normalization) for h in hypotheses if h is not hypotheses[likely]]
     distances = [by_normalization[n] for n in normalizations]
-    distances += [value for index, value in enumerate(by_structure) if index != best]
+    distances += [value for index, value in enumerate(by_structure) if index != likely]
     favourite = normalizations.index(normalization)
     right, alive = _score(contest, images, labels, device)
     chosen = favourite
     if favourite not in alive:
-        chosen = max(alive, key=lambda index: int(right[index].sum()))
-    outcome = _Outcome(contest, right, alive, favourite, chosen, distances, by_structure[best])
+        best = max(alive, key=lambda index: int(right[index].sum()))
+        # Among networks that all guess, the luckiest guess overrules nothing.
+        chance = 1 / hypotheses[0].spec.num_classes
+        if binomial_tail(int(right[best].sum()), len(right[best]), chance) <= SIGNIFICANCE:
+            chosen = best
+    outcome = _Outcome(contest, right, alive, favourite, chosen, distances, by_structure[likely])
     return contest[chosen], outcome.notes()
 
 
@@ -400,7 +404,7 @@ def _check_better_than_chance(
     renumbered = float(table.max(dim=1).values.sum()) / len(labels)
     share = float(right.double().mean())
     hint = ""
-    if renumbered > 2 * share and renumbered > 0.5:
+    if renumbered > 2 * max(share, float(majority.double().mean())) and renumbered > 0.5:
         hint = f" (renumbered, it would be right on {format_percent(renumbered, 1)}: likely)"
     names = ", ".join(name_of(value) or describe(value) for value in tried)
     raise TeacherError(

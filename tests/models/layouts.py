@@ -1,0 +1,305 @@
+"""Small networks named and wired as published code does, written for these tests.
+
+Each is a plain module whose forward is the publication's, so that an import is tested by equal
+outputs, not by equal shapes.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional
+
+
+def randomise(network: nn.Module, seed: int = 0) -> nn.Module:
+    """Weights and running statistics that make every layer matter."""
+    rng = torch.Generator().manual_seed(seed)
+    for name, value in network.state_dict().items():
+        if not value.is_floating_point():
+            continue
+        if name.endswith("running_var"):
+            value.copy_(torch.rand(value.shape, generator=rng) + 0.5)
+        elif value.dim() == 4:
+            fan_in = value[0].numel()
+            value.copy_(torch.randn(value.shape, generator=rng) * (2 / fan_in) ** 0.5)
+        else:
+            value.copy_(torch.randn(value.shape, generator=rng) * 0.3 + 0.5)
+    return network.eval()
+
+
+def conv3(inputs: int, outputs: int, stride: int = 1, *, bias: bool = False) -> nn.Conv2d:
+    return nn.Conv2d(inputs, outputs, 3, stride, 1, bias=bias)
+
+
+class Lambda(nn.Module):
+    def __init__(self, function: Callable[[Tensor], Tensor]) -> None:
+        super().__init__()
+        self.function = function
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.function(x)
+
+
+class PostBlock(nn.Module):
+    """conv1, bn1, conv2, bn2 and a shortcut called ``shortcut`` or ``downsample``."""
+
+    def __init__(self, inputs: int, outputs: int, stride: int, shortcut: str, name: str) -> None:
+        super().__init__()
+        self.conv1 = conv3(inputs, outputs, stride)
+        self.bn1 = nn.BatchNorm2d(outputs)
+        self.conv2 = conv3(outputs, outputs)
+        self.bn2 = nn.BatchNorm2d(outputs)
+        bypass: nn.Module = nn.Sequential()
+        if stride != 1 or inputs != outputs:
+            extra = outputs - inputs
+            if shortcut == "both":
+                pad = (0, 0, 0, 0, extra // 2, extra // 2)
+                bypass = Lambda(lambda x: functional.pad(x[:, :, ::stride, ::stride], pad))
+            elif shortcut == "end":
+                pad = (0, 0, 0, 0, 0, extra)
+                bypass = Lambda(lambda x: functional.pad(x[:, :, ::stride, ::stride], pad))
+            else:
+                bypass = nn.Sequential(
+                    nn.Conv2d(inputs, outputs, 1, stride, bias=False), nn.BatchNorm2d(outputs)
+                )
+        self.name = name
+        self.add_module(name, bypass)
+
+    def forward(self, x: Tensor) -> Tensor:
+        y = self.bn2(self.conv2(functional.relu(self.bn1(self.conv1(x)))))
+        return functional.relu(y + getattr(self, self.name)(x))
+
+
+class CifarResNet(nn.Module):
+    """akamaster's (shortcut both, linear), chenyaofo's (conv, downsample, fc), RepDistiller's."""
+
+    def __init__(
+        self,
+        blocks: int = 2,
+        widths: Sequence[int] = (4, 8, 16),
+        stem: int = 4,
+        shortcut: str = "both",
+        name: str = "shortcut",
+        head: str = "linear",
+        classes: int = 10,
+    ) -> None:
+        super().__init__()
+        self.conv1 = conv3(3, stem)
+        self.bn1 = nn.BatchNorm2d(stem)
+        inputs = stem
+        for stage, (width, stride) in enumerate(zip(widths, (1, 2, 2), strict=True), 1):
+            layers = []
+            for index in range(blocks):
+                layers.append(PostBlock(inputs, width, stride if index == 0 else 1, shortcut, name))
+                inputs = width
+            self.add_module(f"layer{stage}", nn.Sequential(*layers))
+        self.head = head
+        self.add_module(head, nn.Linear(inputs, classes))
+
+    def forward(self, x: Tensor) -> Tensor:
+        x = functional.relu(self.bn1(self.conv1(x)))
+        for stage in (1, 2, 3):
+            x = getattr(self, f"layer{stage}")(x)
+        return getattr(self, self.head)(x.mean((2, 3)))
+
+
+class NestedBlock(nn.Module):
+    """weiaicunzai's nesting: residual_function.0 .1 .3 .4 and shortcut.0 .1."""
+
+    def __init__(self, inputs: int, outputs: int, stride: int) -> None:
+        super().__init__()
+        self.residual_function = nn.Sequential(
+            conv3(inputs, outputs, stride),
+            nn.BatchNorm2d(outputs),
+            nn.ReLU(),
+            conv3(outputs, outputs),
+            nn.BatchNorm2d(outputs),
+        )
+        self.shortcut = nn.Sequential()
+        if stride != 1 or inputs != outputs:
+            self.shortcut = nn.Sequential(
+                nn.Conv2d(inputs, outputs, 1, stride, bias=False), nn.BatchNorm2d(outputs)
+            )
+
+    def forward(self, x: Tensor) -> Tensor:
+        return functional.relu(self.residual_function(x) + self.shortcut(x))
+
+
+class NestedResNet(nn.Module):
+    def __init__(self, blocks: int = 2) -> None:
+        super().__init__()
+        self.conv1 = nn.Sequential(conv3(3, 4), nn.BatchNorm2d(4), nn.ReLU())
+        inputs = 4
+        for stage, (width, stride) in enumerate(((4, 1), (8, 2), (16, 2)), 2):
+            layers = [NestedBlock(inputs, width, stride)]
+            layers += [NestedBlock(width, width, 1) for _ in range(blocks - 1)]
+            self.add_module(f"conv{stage}_x", nn.Sequential(*layers))
+            inputs = width
+        self.fc = nn.Linear(16, 7)
+
+    def forward(self, x: Tensor) -> Tensor:
+        x = self.conv1(x)
+        for stage in (2, 3, 4):
+            x = getattr(self, f"conv{stage}_x")(x)
+        return self.fc(x.mean((2, 3)))
+
+
+class XternalzBlock(nn.Module):
+    def __init__(self, inputs: int, outputs: int, stride: int) -> None:
+        super().__init__()
+        self.bn1 = nn.BatchNorm2d(inputs)
+        self.conv1 = conv3(inputs, outputs, stride)
+        self.bn2 = nn.BatchNorm2d(outputs)
+        self.conv2 = conv3(outputs, outputs)
+        self.equal = inputs == outputs
+        self.convShortcut = (
+            None if self.equal else nn.Conv2d(inputs, outputs, 1, stride, bias=False)
+        )
+
+    def forward(self, x: Tensor) -> Tensor:
+        activated = functional.relu(self.bn1(x))
+        y = self.conv2(functional.relu(self.bn2(self.conv1(activated))))
+        return x + y if self.convShortcut is None else self.convShortcut(activated) + y
+
+
+class XternalzStage(nn.Module):
+    def __init__(self, blocks: int, inputs: int, outputs: int, stride: int) -> None:
+        super().__init__()
+        self.layer = nn.Sequential(
+            *(
+                XternalzBlock(inputs if i == 0 else outputs, outputs, stride if i == 0 else 1)
+                for i in range(blocks)
+            )
+        )
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.layer(x)
+
+
+class XternalzWRN(nn.Module):
+    """conv1, block1.layer.0.bn1 ..., convShortcut, bn1, fc; and the unused sub_block1."""
+
+    def __init__(
+        self, blocks: int = 2, width: int = 1, classes: int = 10, *, copy: bool = False
+    ) -> None:
+        super().__init__()
+        widths = (16, 16 * width, 32 * width, 64 * width)
+        self.conv1 = conv3(3, 16)
+        self.block1 = XternalzStage(blocks, widths[0], widths[1], 1)
+        if copy:
+            self.sub_block1 = XternalzStage(blocks, widths[0], widths[1], 1)
+        self.block2 = XternalzStage(blocks, widths[1], widths[2], 2)
+        self.block3 = XternalzStage(blocks, widths[2], widths[3], 2)
+        self.bn1 = nn.BatchNorm2d(widths[3])
+        self.fc = nn.Linear(widths[3], classes)
+
+    def forward(self, x: Tensor) -> Tensor:
+        x = self.block3(self.block2(self.block1(self.conv1(x))))
+        return self.fc(functional.relu(self.bn1(x)).mean((2, 3)))
+
+
+class MeliketoyBlock(nn.Module):
+    def __init__(self, inputs: int, outputs: int, stride: int) -> None:
+        super().__init__()
+        self.bn1 = nn.BatchNorm2d(inputs)
+        self.conv1 = conv3(inputs, outputs, bias=True)
+        self.bn2 = nn.BatchNorm2d(outputs)
+        self.conv2 = conv3(outputs, outputs, stride, bias=True)
+        self.shortcut = nn.Sequential()
+        if stride != 1 or inputs != outputs:
+            self.shortcut = nn.Sequential(nn.Conv2d(inputs, outputs, 1, stride, bias=True))
+
+    def forward(self, x: Tensor) -> Tensor:
+        y = self.conv1(functional.relu(self.bn1(x)))
+        y = self.conv2(functional.relu(self.bn2(y)))
+        return y + self.shortcut(x)
+
+
+class MeliketoyWRN(nn.Module):
+    """layer1.0.shortcut.0, biases, stride in the second convolution, raw-input shortcut."""
+
+    def __init__(self, blocks: int = 1, width: int = 2) -> None:
+        super().__init__()
+        self.conv1 = conv3(3, 16, bias=True)
+        inputs = 16
+        for stage, (outputs, stride) in enumerate(
+            ((16 * width, 1), (32 * width, 2), (64 * width, 2)), 1
+        ):
+            layers = []
+            for index in range(blocks):
+                layers.append(MeliketoyBlock(inputs, outputs, stride if index == 0 else 1))
+                inputs = outputs
+            self.add_module(f"layer{stage}", nn.Sequential(*layers))
+        self.bn1 = nn.BatchNorm2d(inputs)
+        self.linear = nn.Linear(inputs, 10)
+
+    def forward(self, x: Tensor) -> Tensor:
+        x = self.conv1(x)
+        for stage in (1, 2, 3):
+            x = getattr(self, f"layer{stage}")(x)
+        return self.linear(functional.relu(self.bn1(x)).mean((2, 3)))
+
+
+def szagoruyko(blocks: int = 2, width: int = 2) -> dict[str, Tensor]:
+    """The functional WRN: convolutions without a '.weight', statistics beside parameters."""
+    rng = torch.Generator().manual_seed(3)
+    weights: dict[str, Tensor] = {}
+
+    def conv(name: str, inputs: int, outputs: int, kernel: int) -> None:
+        scale = (2 / (inputs * kernel * kernel)) ** 0.5
+        shape = (outputs, inputs, kernel, kernel)
+        weights[name] = torch.randn(shape, generator=rng) * scale
+
+    def norm(name: str, size: int) -> None:
+        weights[f"{name}.weight"] = torch.rand(size, generator=rng) + 0.5
+        weights[f"{name}.bias"] = torch.randn(size, generator=rng) * 0.2
+        weights[f"{name}.running_mean"] = torch.randn(size, generator=rng) * 0.2
+        weights[f"{name}.running_var"] = torch.rand(size, generator=rng) + 0.5
+
+    conv("conv0", 3, 16, 3)
+    inputs = 16
+    for group, outputs in enumerate((16 * width, 32 * width, 64 * width)):
+        for block in range(blocks):
+            name = f"group{group}.block{block}"
+            conv(f"{name}.conv0", inputs, outputs, 3)
+            conv(f"{name}.conv1", outputs, outputs, 3)
+            norm(f"{name}.bn0", inputs)
+            norm(f"{name}.bn1", outputs)
+            if inputs != outputs:
+                conv(f"{name}.convdim", inputs, outputs, 1)
+            inputs = outputs
+    norm("bn", inputs)
+    weights["fc.weight"] = torch.randn(10, inputs, generator=rng)
+    weights["fc.bias"] = torch.randn(10, generator=rng)
+    return weights
+
+
+def run_szagoruyko(weights: dict[str, Tensor], x: Tensor) -> Tensor:
+    """The forward of that functional network."""
+
+    def activate(name: str, value: Tensor) -> Tensor:
+        w = weights
+        return functional.relu(
+            functional.batch_norm(
+                value,
+                w[f"{name}.running_mean"],
+                w[f"{name}.running_var"],
+                w[f"{name}.weight"],
+                w[f"{name}.bias"],
+            )
+        )
+
+    x = functional.conv2d(x, weights["conv0"], padding=1)
+    for group in range(3):
+        for block in range(2):
+            name, stride = f"group{group}.block{block}", 2 if group and not block else 1
+            first = activate(f"{name}.bn0", x)
+            y = functional.conv2d(first, weights[f"{name}.conv0"], stride=stride, padding=1)
+            y = functional.conv2d(activate(f"{name}.bn1", y), weights[f"{name}.conv1"], padding=1)
+            dim = weights.get(f"{name}.convdim")
+            x = y + (x if dim is None else functional.conv2d(first, dim, stride=stride))
+    return functional.linear(
+        activate("bn", x).mean((2, 3)), weights["fc.weight"], weights["fc.bias"]
+    )

@@ -1,0 +1,281 @@
+"""Other people's networks, under other people's names, give the same outputs after import."""
+
+from __future__ import annotations
+
+import random
+import re
+from collections.abc import Callable, Mapping
+
+import pytest
+import torch
+import torchvision
+from torch import Tensor, nn
+
+from compress.errors import CheckpointError
+from compress.models.recognise import Hypothesis, instantiate, recognise
+from compress.models.registry import build
+from compress.spec import ModelSpec, Normalization
+from tests.models.layouts import (
+    CifarResNet,
+    MeliketoyWRN,
+    NestedResNet,
+    XternalzWRN,
+    conv3,
+    randomise,
+    run_szagoruyko,
+    szagoruyko,
+)
+
+IMAGES = torch.randn(3, 3, 16, 16, generator=torch.Generator().manual_seed(9))
+Weights = Mapping[str, Tensor]
+
+
+def matching(weights: Weights, expected: Tensor, *, ordered: bool = True) -> list[int]:
+    """Which hypotheses give these logits."""
+    found = recognise(weights, ordered=ordered, image_size=(16, 16))
+    return [i for i, h in enumerate(found) if torch.allclose(run(h), expected, atol=1e-3)]
+
+
+def run(hypothesis: Hypothesis) -> Tensor:
+    with torch.inference_mode():
+        return instantiate(hypothesis)(IMAGES)
+
+
+def logits(network: nn.Module) -> Tensor:
+    with torch.inference_mode():
+        return network(IMAGES)
+
+
+def sorted_names(weights: Weights) -> dict[str, Tensor]:
+    """As a safetensors file gives them back."""
+    return dict(sorted(weights.items()))
+
+
+NETWORKS: dict[str, tuple[Callable[[], nn.Module], str, int]] = {
+    # name -> builder, recognised as, position of the right hypothesis
+    "akamaster": (lambda: CifarResNet(), "resnet-14x0.25", 0),
+    "akamaster, n=1": (lambda: CifarResNet(1), "resnet-8x0.25", 0),
+    "akamaster, 12 blocks": (lambda: CifarResNet(12), "resnet-74x0.25", 0),
+    "padded at the end": (lambda: CifarResNet(shortcut="end"), "resnet-14x0.25", 1),
+    "chenyaofo": (
+        lambda: CifarResNet(3, shortcut="conv", name="downsample", head="fc"),
+        "resnet-20x0.25-b",
+        0,
+    ),
+    "RepDistiller resnet8x4": (
+        lambda: CifarResNet(1, (64, 128, 256), 32, "conv", "downsample", "fc", 100),
+        "resnet-8x4-b",
+        0,
+    ),
+    "weiaicunzai": (lambda: NestedResNet(), "resnet-14x0.25-b", 0),
+    "xternalz, m=1": (lambda: XternalzWRN(), "wrn-16-1", 0),
+    "xternalz, m=2, n=1": (lambda: XternalzWRN(1, 2), "wrn-10-2", 0),
+    "meliketoy": (lambda: MeliketoyWRN(2), "wrn-16-2", 0),
+    "robust, with a copy of block1": (lambda: XternalzWRN(2, 2, copy=True), "wrn-16-2", 0),
+}
+
+
+@pytest.mark.parametrize("layout", NETWORKS)
+@pytest.mark.parametrize("ordered", [True, False])
+def test_published_layouts_give_equal_outputs(layout: str, ordered: bool) -> None:
+    builder, name, position = NETWORKS[layout]
+    network = randomise(builder())
+    weights = network.state_dict()
+    if not ordered:
+        weights = sorted_names(weights)
+    found = recognise(weights, ordered=ordered, image_size=(16, 16))
+    assert found[0].spec.name == name
+    assert matching(weights, logits(network), ordered=ordered)[:1] == [position]
+
+
+def test_functional_wrn() -> None:
+    weights = szagoruyko()
+    expected = run_szagoruyko(weights, IMAGES)
+    assert matching(weights, expected) == [0]
+    assert recognise(weights, ordered=True)[0].spec.name == "wrn-16-2"
+    flat = {name.replace(".", "_"): value for name, value in weights.items()}
+    assert matching(flat, expected) == [0]
+    assert matching(sorted_names(flat), expected, ordered=False) == [0]
+    leaves = {"weight": "gamma", "bias": "beta", "running_mean": "moving_mean"}
+    leaves["running_var"] = "moving_variance"
+    tensorflow = {
+        name if name.startswith("fc") else ".".join([*p[:-1], leaves.get(p[-1], p[-1])]): value
+        for name, value in weights.items()
+        for p in [name.split(".")]
+    }
+    assert matching(sorted_names(tensorflow), expected, ordered=False) == [0]
+
+
+def renamed(weights: Weights, seed: int) -> dict[str, Tensor]:
+    """Every word of every name replaced by a random one, alike everywhere; numbers stay."""
+    rng = random.Random(seed)
+    words: dict[str, str] = {}
+
+    def replace(match: re.Match[str]) -> str:
+        word = match[0]
+        if word in ("weight", "bias", "running", "mean", "var", "num", "batches", "tracked"):
+            return word
+        if word not in words:
+            words[word] = "".join(rng.choices("abcdefghijklmnopqrstuvwxyz", k=5))
+        return words[word]
+
+    return {re.sub(r"[A-Za-z]+", replace, name): value for name, value in weights.items()}
+
+
+@pytest.mark.parametrize("layout", NETWORKS)
+@pytest.mark.parametrize("seed", range(3))
+def test_random_words_do_not_matter(layout: str, seed: int) -> None:
+    builder, _, position = NETWORKS[layout]
+    network = randomise(builder())
+    weights = renamed(network.state_dict(), seed)
+    expected = logits(network)
+    assert matching(weights, expected)[:1] == [position]
+    assert matching(sorted_names(weights), expected, ordered=False)
+
+
+@pytest.mark.parametrize("layout", NETWORKS)
+def test_every_part_renamed_against_the_alphabet(layout: str) -> None:
+    """No number is left, and names sort in the opposite of the forward order."""
+    builder, _, position = NETWORKS[layout]
+    if "copy" in layout:
+        pytest.skip("without numbers nothing tells which copy is in use; both are offered")
+    network = randomise(builder())
+    parts: dict[str, str] = {}
+    leaves = ("weight", "bias", "running_mean", "running_var", "num_batches_tracked")
+
+    def word(part: str) -> str:
+        if part not in leaves and part not in parts:
+            count = 26 * 26 - 1 - len(parts)
+            parts[part] = "q" + chr(97 + count // 26) + chr(97 + count % 26)
+        return parts.get(part, part)
+
+    weights = {
+        ".".join(word(part) for part in name.split(".")): value
+        for name, value in network.state_dict().items()
+    }
+    assert matching(weights, logits(network))[:1] == [position]
+
+
+def test_an_unused_copy_is_offered_second_and_told() -> None:
+    network = randomise(XternalzWRN(2, 2, copy=True))
+    found = recognise(network.state_dict(), ordered=True, image_size=(16, 16))
+    assert "unused copy" in found[0].notes[0]
+    assert "sub_block1" in found[0].notes[0]
+    assert matching(network.state_dict(), logits(network)) == [0]
+
+
+def test_names_that_group_nothing_go_by_order() -> None:
+    network = randomise(CifarResNet())
+    convs = [v for v in network.state_dict().values() if v.dim() == 4]
+    flat = {f"convs.{i}.weight": value for i, value in enumerate(convs)}
+    norms = [m for m in network.modules() if isinstance(m, nn.BatchNorm2d)]
+    for index, norm in enumerate(norms):
+        flat |= {f"norms.{index}.{leaf}": value for leaf, value in norm.state_dict().items()}
+    flat |= {"head.weight": network.linear.weight, "head.bias": network.linear.bias}
+    assert matching(flat, logits(network)) == [0]
+    assert matching(sorted_names(flat), logits(network), ordered=False) == [0]
+
+
+def test_embedded_normalisation_is_found() -> None:
+    weights = dict(randomise(XternalzWRN()).state_dict())
+    weights["norm.mean"] = torch.tensor([0.49, 0.48, 0.44]).view(1, 3, 1, 1)
+    weights["norm.std"] = torch.tensor([0.24, 0.25, 0.26]).view(1, 3, 1, 1)
+    found = recognise(weights, ordered=True)[0]
+    assert found.normalization == Normalization((0.49, 0.48, 0.44), (0.24, 0.25, 0.26))
+
+
+def test_classifier_as_a_convolution_and_half_precision() -> None:
+    network = randomise(XternalzWRN(1, 1)).half()
+    weights = dict(network.state_dict())
+    weights["fc.weight"] = weights["fc.weight"][:, :, None, None]
+    found = recognise(weights, ordered=True, image_size=(16, 16))[0]
+    assert any("float16" in note for note in found.notes)
+    assert torch.allclose(run(found), logits(network.float()), atol=1e-3)
+
+
+def test_shortcut_in_a_first_block_that_needs_none() -> None:
+    spec = ModelSpec("wrn", 16, input_shape=(3, 16, 16), first_shortcut=True)
+    network = randomise(build(spec))
+    found = recognise(network.state_dict(), ordered=True, image_size=(16, 16))[0]
+    assert found.spec == spec
+    assert torch.equal(run(found), logits(network))
+
+
+@pytest.mark.parametrize("name", ["wrn-10-1", "wrn-16-2", "wrn-10-0.5", "resnet-8", "resnet-20-b"])
+@pytest.mark.parametrize("channels", [1, 3])
+def test_our_own_names_are_recognised_too(name: str, channels: int) -> None:
+    spec = ModelSpec.parse(name, num_classes=7, input_shape=(channels, 32, 32))
+    found = recognise(randomise(build(spec)).state_dict(), ordered=True)
+    assert spec in [hypothesis.spec for hypothesis in found]
+
+
+def test_arch_must_agree() -> None:
+    weights = randomise(XternalzWRN(1, 2)).state_dict()
+    assert recognise(weights, ordered=True, arch=ModelSpec.parse("wrn-10-2"))
+    with pytest.raises(CheckpointError, match=r"are a wrn-10-2, not the wrn-40-2"):
+        recognise(weights, ordered=True, arch=ModelSpec.parse("wrn-40-2"))
+
+
+class CifarBottleneck(nn.Module):
+    def __init__(self) -> None:
+        super().__init__()
+        self.conv1 = conv3(3, 16)
+        self.bn1 = nn.BatchNorm2d(16)
+        blocks = []
+        inputs = 16
+        for width in (16, 32, 64):
+            for _ in range(2):
+                blocks.append(
+                    nn.Sequential(
+                        nn.Conv2d(inputs, width, 1),
+                        nn.BatchNorm2d(width),
+                        conv3(width, width),
+                        nn.BatchNorm2d(width),
+                        nn.Conv2d(width, 4 * width, 1),
+                        nn.BatchNorm2d(4 * width),
+                    )
+                )
+                inputs = 4 * width
+        self.blocks = nn.Sequential(*blocks)
+        self.fc = nn.Linear(inputs, 10)
+
+
+@pytest.mark.parametrize(
+    ("builder", "seen"),
+    [
+        (lambda: torchvision.models.resnet18(), "7x7 stem"),
+        (lambda: torchvision.models.resnet50(), "bottleneck blocks"),
+        (CifarBottleneck, "bottleneck blocks"),
+        (lambda: torchvision.models.vgg11_bn(), "3 linear layers"),
+        (lambda: torchvision.models.mobilenet_v2(), "depthwise"),
+        (
+            lambda: torchvision.models.VisionTransformer(32, 8, 1, 2, 16, 32, num_classes=10),
+            "8x8 stem",
+        ),
+        (lambda: CifarResNet(1, (4, 8, 32)), "not 1:2:4"),
+        (lambda: nn.Linear(3, 4), "no convolution"),
+        (lambda: nn.Sequential(CifarResNet(1), CifarResNet(1)), "2 of its 14"),
+    ],
+)
+def test_other_networks_are_refused_and_described(
+    builder: Callable[[], nn.Module], seen: str
+) -> None:
+    with torch.device("meta"):
+        network = builder()
+    weights = {name: torch.empty_like(v, device="cpu") for name, v in network.state_dict().items()}
+    for value in weights.values():
+        value.zero_()
+    with pytest.raises(CheckpointError, match="Known are wide residual") as error:
+        recognise(weights, ordered=True)
+    assert seen in str(error.value)
+
+
+def test_what_has_no_place_is_named() -> None:
+    weights = dict(randomise(XternalzWRN()).state_dict())
+    weights["rotation_head.scale"] = torch.zeros(5)
+    with pytest.raises(CheckpointError, match=r"'rotation_head.scale' \(5\) has no place"):
+        recognise(weights, ordered=True)
+    del weights["rotation_head.scale"]
+    del weights["block2.layer.1.conv2.weight"]
+    with pytest.raises(CheckpointError):
+        recognise(weights, ordered=True)
