@@ -13,7 +13,7 @@ if TYPE_CHECKING:
     from torch import Tensor
 
     from compress.models.registry import Network
-    from compress.spec import Normalization
+    from compress.spec import ModelSpec, Normalization
 
 DEFAULT_SIZE = 32
 
@@ -121,13 +121,11 @@ def _read(
     likeliest = hypotheses[0]
     notes = [*found.notes, *likeliest.notes]
     if len(hypotheses) > 1:
-        variants = ", ".join(
-            f"{other.spec.name} with shortcut '{other.spec.shortcut}'" for other in hypotheses[1:]
-        )
+        variants = dict.fromkeys(_variant(other.spec) for other in hypotheses[1:])
         notes.append(
-            f"The weights do not show everything: {likeliest.spec.name} with shortcut "
-            f"'{likeliest.spec.shortcut}' was taken, it may also be {variants}. Give --data to "
-            "find out."
+            f"The weights do not show everything: {likeliest.spec.name} with "
+            f"{_variant(likeliest.spec)} was taken; it may also have {' or '.join(variants)}. Give "
+            "--data to find out."
         )
     network = instantiate(likeliest)
     channels = network.spec.input_shape[0]
@@ -140,6 +138,12 @@ def _read(
     if normalization is None:
         notes.append("The normalisation is not known, and is written so; --normalize says it.")
     return network, normalization, found.classes, notes
+
+
+def _variant(spec: ModelSpec) -> str:
+    """What the shapes of the weights do not show."""
+    place = "first" if spec.stride_conv == 1 else "second"
+    return f"shortcut '{spec.shortcut}' and the stride in a block's {place} convolution"
 
 
 def _read_for_data(

@@ -40,7 +40,7 @@ def test_our_own_checkpoint_says_everything(
     assert main(["export", str(folder / "own.safetensors"), "--output", str(output)]) == 0
     captured = capsys.readouterr()
     assert "wrn-10-1" in captured.out
-    assert "The same class as the checkpoint on all 256 seeded inputs" in captured.out
+    assert "The same class as the checkpoint on all 132 seeded inputs" in captured.out
     artifact = read_artifact(output)
     assert artifact.classes == ("a", "b", "c")
     assert artifact.normalization == Normalization((0.5, 0.5, 0.5), (0.25, 0.25, 0.25))
