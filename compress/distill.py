@@ -90,8 +90,12 @@ class Request:
     def __post_init__(self) -> None:
         if self.student is None:
             self.budget.require_limit()
-        elif self.tradeoff is not None:
-            raise UsageError("--student names the student, so --tradeoff has nothing to choose.")
+        else:
+            ModelSpec.parse(self.student)  # so that a wrong name is told before anything is done
+            if self.tradeoff is not None:
+                raise UsageError(
+                    "--student names the student, so --tradeoff has nothing to choose."
+                )
         if len(self.data.validation) == 0:
             raise UsageError(
                 "A distillation needs validation images to prove the exported file on; "

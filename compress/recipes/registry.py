@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from dataclasses import fields
 from typing import Any
 
 from compress.errors import UnknownName, UsageError
@@ -11,7 +11,7 @@ from compress.recipes.logit_gan import LogitGan
 from compress.recipes.recipe import Recipe
 from compress.recipes.supervised import Supervised
 
-RECIPES: dict[str, Callable[..., Recipe]] = {
+RECIPES: dict[str, type[Any]] = {
     recipe.name: recipe for recipe in (Supervised, KnowledgeDistillation, LogitGan)
 }
 
@@ -27,7 +27,10 @@ def make_recipe(name: str, **options: Any) -> Recipe:
     """
     if name not in RECIPES:
         raise UnknownName("recipe", name, RECIPES)
-    try:
-        return RECIPES[name](**options)
-    except TypeError as error:
-        raise UsageError(f"Recipe '{name}' does not take these options: {error}.") from error
+    known = [field.name for field in fields(RECIPES[name])]
+    unknown = [option for option in options if option not in known]
+    if unknown:
+        has = f"its options are {', '.join(known)}" if known else "it has none"
+        raise UsageError(f"Recipe '{name}' has no option {', '.join(unknown)}; {has}.")
+    recipe: Recipe = RECIPES[name](**options)
+    return recipe
