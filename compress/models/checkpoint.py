@@ -35,6 +35,7 @@ METADATA_KEY = "compress"
 LEGACY_MAGIC = b"\x80\x02\x8a\x0al\xfc\x9cF\xf9 j\xa8P\x19."
 """The pickled number that every torch file before the zip format starts with."""
 
+LARGEST_PICKLE_BYTES = 64 << 20
 # What the zipfile module raises over damaged archives.
 ZIP_ERRORS = (
     zipfile.BadZipFile,
@@ -152,7 +153,9 @@ def save_checkpoint(
         name: value.detach().cpu().contiguous() for name, value in network.state_dict().items()
     }
     with atomic_path(path) as temporary:
-        save_file(weights, temporary, metadata={"format": "pt", METADATA_KEY: text})
+        # One entry alone: safetensors writes several in a random order, and the same weights are
+        # to give the same bytes.
+        save_file(weights, temporary, metadata={METADATA_KEY: text})
 
 
 # ---------------------------------------------------------------------------------------------
@@ -315,9 +318,10 @@ def _globals_of_pickles(path: Path) -> list[str]:
     """What the pickles at the start of a file would import beyond plain containers."""
     found: list[str] = []
     with path.open("rb") as file:
-        # A legacy torch file: magic number, protocol version, system, object, storage keys.
-        for _ in range(5):
-            found += _globals_in(file)
+        start = io.BytesIO(file.read(LARGEST_PICKLE_BYTES))
+    # A legacy torch file: magic number, protocol version, system, object, storage keys.
+    for _ in range(5):
+        found += _globals_in(start)
     return _not_plain(found)
 
 
@@ -346,7 +350,7 @@ def _listed_globals(file: BinaryIO) -> list[str]:
                 memo[len(memo)] = strings[-1]
             elif name in ("BINGET", "LONG_BINGET", "GET") and argument in memo:
                 strings.append(memo[argument])
-    except (ValueError, UnicodeDecodeError, EOFError, IndexError):
+    except (ValueError, EOFError, IndexError, OverflowError, MemoryError):
         return found
     return found
 

@@ -1,0 +1,219 @@
+"""A teacher's normalisation and structure are found, and one that knows nothing is refused."""
+
+from __future__ import annotations
+
+import math
+import subprocess
+import sys
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from torch import Tensor, nn
+
+from compress.data.normalization import KNOWN, normalize
+from compress.errors import CheckpointError, TeacherError, UsageError
+from compress.models.checkpoint import save_checkpoint
+from compress.models.registry import Network, build
+from compress.spec import ModelSpec, Normalization
+from compress.training.teacher import Teacher, binomial_tail, load_teacher, mismatch
+
+SHARED = Path(__file__).resolve().parents[2] / ".." / "shared"
+CPU = torch.device("cpu")
+CLASSES = 4
+SIZE = 16
+
+
+def toy_images(count: int, seed: int) -> tuple[Tensor, Tensor]:
+    """Noisy images whose class is the quarter that is brighter, uint8 [n, 3, 16, 16]."""
+    rng = torch.Generator().manual_seed(seed)
+    labels = torch.randint(0, CLASSES, (count,), generator=rng)
+    images = torch.randint(40, 140, (count, 3, SIZE, SIZE), generator=rng)
+    half = SIZE // 2
+    for index, label in enumerate(labels.tolist()):
+        top, left = half * (label // 2), half * (label % 2)
+        images[index, label % 3, top : top + half, left : left + half] += 60
+    return images.to(torch.uint8), labels
+
+
+def train(spec: ModelSpec, normalization: Normalization) -> Network:
+    """A network that knows the toy images, in a second or two."""
+    torch.manual_seed(0)
+    network = build(spec).train()
+    images, labels = toy_images(512, 1)
+    inputs = normalize(images, normalization)
+    optimizer = torch.optim.SGD(network.parameters(), lr=0.05, momentum=0.9)
+    for _ in range(12):
+        for start in range(0, 512, 64):
+            loss = nn.functional.cross_entropy(
+                network(inputs[start : start + 64]), labels[start : start + 64]
+            )
+            optimizer.zero_grad()
+            loss.backward()
+            optimizer.step()
+    return network.eval()
+
+
+SPEC = ModelSpec(
+    "resnet", 8, width=0.5, num_classes=CLASSES, input_shape=(3, SIZE, SIZE), shortcut="pad"
+)
+
+
+@pytest.fixture(scope="module")
+def network() -> Network:
+    return train(SPEC, KNOWN["half"])
+
+
+@pytest.fixture
+def path(network: Network, tmp_path: Path) -> Path:
+    """As others would save it: weights and nothing said."""
+    path = tmp_path / "teacher.pth"
+    torch.save({"state_dict": network.state_dict()}, path)
+    return path
+
+
+def load(path: Path, images: Tensor, labels: Tensor, **changes: object) -> Teacher:
+    arguments: dict[str, object] = {
+        "num_classes": CLASSES,
+        "input_shape": (3, SIZE, SIZE),
+        "images": images,
+        "labels": labels,
+        "normalization": None,
+        "dataset_normalization": KNOWN["cifar10"],
+        "arch": None,
+        "device": CPU,
+    }
+    return load_teacher(path, **(arguments | changes))  # type: ignore[arg-type]
+
+
+def test_normalisation_and_structure_are_found(path: Path, network: Network) -> None:
+    images, labels = toy_images(300, 2)
+    teacher = load(path, images, labels)
+    assert teacher.normalization == KNOWN["half"]
+    assert teacher.spec == SPEC
+    with torch.inference_mode():
+        expected = network(normalize(images, KNOWN["half"])).argmax(1)
+    assert teacher.accuracy == pytest.approx(float((expected == labels).double().mean()))
+    assert teacher.accuracy > 0.9
+    assert not teacher.network.training
+    assert not any(p.requires_grad for p in teacher.network.parameters())
+    assert len(teacher.sha256) == 64
+    assert any("found by trying: half" in note for note in teacher.notes)
+    assert any("padded at the end" in note for note in teacher.notes)
+
+
+def test_what_the_user_says_wins_over_the_file(network: Network, tmp_path: Path) -> None:
+    images, labels = toy_images(200, 2)
+    path = tmp_path / "own.safetensors"
+    save_checkpoint(path, network, normalization=KNOWN["half"], classes=())
+    teacher = load(path, images, labels)
+    assert teacher.normalization == KNOWN["half"]
+    assert any("the file's own" in note for note in teacher.notes)
+    near = Normalization((0.45, 0.5, 0.5), (0.5, 0.5, 0.5))
+    teacher = load(path, images, labels, normalization=near)
+    assert teacher.normalization == near
+    assert any("--normalize was taken" in note for note in teacher.notes)
+
+
+def test_what_does_not_fit_the_data_is_told_with_both_figures(path: Path) -> None:
+    images, labels = toy_images(50, 2)
+    with pytest.raises(TeacherError, match="it has 4 classes and the data has 7"):
+        load(path, images, labels, num_classes=7)
+    with pytest.raises(TeacherError, match=r"3 channel\(s\) and the data has 1"):
+        load(path, images[:, :1], labels, input_shape=(1, SIZE, SIZE))
+    with pytest.raises(UsageError, match=r"--normalize has 1 channel\(s\)"):
+        load(path, images, labels, normalization=KNOWN["half-gray"])
+    with pytest.raises(CheckpointError, match="not the wrn-10-1"):
+        load(path, images, labels, arch="wrn-10-1")
+    with pytest.raises(UsageError, match="names no network"):
+        load(path, images, labels, arch="alexnet")
+
+
+def test_a_teacher_that_guesses_is_refused_with_the_causes(path: Path, tmp_path: Path) -> None:
+    images, labels = toy_images(300, 2)
+    with pytest.raises(TeacherError, match="no better than chance") as error:
+        load(path, images, (labels + 1) % CLASSES)
+    for cause in ("another order (renumbered", "--normalize", "--teacher-arch", "resnet-8"):
+        assert cause in str(error.value)
+    torch.manual_seed(0)
+    untrained = tmp_path / "untrained.pt"
+    torch.save(build(SPEC).state_dict(), untrained)
+    with pytest.raises(TeacherError, match="no better than chance"):
+        load(untrained, images, labels)
+    with pytest.raises(TeacherError, match=r"commonest class on 100\.0%"):
+        load(path, images, torch.full_like(labels, 2))
+
+
+def test_mismatch_is_least_where_the_network_was_trained(network: Network) -> None:
+    images, _ = toy_images(128, 3)
+    right = mismatch(network, images, KNOWN["half"], CPU)
+    for name in ("cifar10", "imagenet", "none"):
+        assert mismatch(network, images, KNOWN[name], CPU)[0] > 2 * right[0]
+    other = build(replace(SPEC, shortcut="pad-both"))
+    other.load_state_dict(network.state_dict())
+    assert mismatch(other.eval(), images, KNOWN["half"], CPU)[1] > 2 * right[1]
+
+
+def test_binomial_tail_against_sums_by_hand() -> None:
+    assert binomial_tail(0, 5, 0.5) == 1.0
+    assert binomial_tail(5, 5, 0.5) == pytest.approx(1 / 32)
+    assert binomial_tail(4, 5, 0.5) == pytest.approx(6 / 32)
+    assert binomial_tail(1, 3, 0.1) == pytest.approx(1 - 0.9**3)
+    assert binomial_tail(2000, 10_000, 0.1) == pytest.approx(0.0, abs=1e-100)
+    assert math.isclose(binomial_tail(1000, 10_000, 0.1), 0.5, abs_tol=0.02)
+
+
+# ---------------------------------------------------------------------------------------------
+# Checkpoints that nobody here trained
+
+
+@pytest.fixture(scope="module")
+def cifar10(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Tensor]:
+    if not (SHARED / "data" / "unpack.py").exists():
+        pytest.skip("the shared research data is not beside this repository")
+    path = tmp_path_factory.mktemp("cifar") / "cifar10.npz"
+    subprocess.run(
+        [sys.executable, str(SHARED / "data" / "unpack.py"), "cifar10", str(path)], check=True
+    )
+    with np.load(path) as arrays:
+        found = {name: torch.from_numpy(arrays[name]) for name in arrays.files}
+    return {
+        name: value.permute(0, 3, 1, 2).contiguous() if value.dim() == 4 else value.long()
+        for name, value in found.items()
+    }
+
+
+def load_shared(name: str, images: Tensor, labels: Tensor, said: str | None) -> Teacher:
+    return load_teacher(
+        SHARED / "data" / "checkpoints" / name,
+        num_classes=10,
+        input_shape=(3, 32, 32),
+        images=images,
+        labels=labels,
+        normalization=KNOWN[said] if said else None,
+        dataset_normalization=KNOWN["cifar10"],
+        arch=None,
+        device=CPU,
+    )
+
+
+def test_resnet20_is_found_and_scores_91_73_percent(cifar10: dict[str, Tensor]) -> None:
+    name = "resnet20-12fca82f.th"
+    teacher = load_shared(name, cifar10["x_train"][:300], cifar10["y_train"][:300], None)
+    assert teacher.normalization == KNOWN["imagenet"]
+    assert (teacher.spec.name, teacher.spec.shortcut) == ("resnet-20", "pad-both")
+    assert any("By accuracy alone cifar10" in note for note in teacher.notes)
+    teacher = load_shared(name, cifar10["x_test"], cifar10["y_test"], "imagenet")
+    assert teacher.accuracy == 0.9173
+
+
+@pytest.mark.slow
+def test_resnet56_is_found_and_scores_93_39_percent(cifar10: dict[str, Tensor]) -> None:
+    name = "resnet56-4bfd9763.th"
+    teacher = load_shared(name, cifar10["x_train"][:300], cifar10["y_train"][:300], None)
+    assert teacher.normalization == KNOWN["imagenet"]
+    assert (teacher.spec.name, teacher.spec.shortcut) == ("resnet-56", "pad-both")
+    teacher = load_shared(name, cifar10["x_test"], cifar10["y_test"], "imagenet")
+    assert teacher.accuracy == 0.9339
