@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any, Protocol
 
 import torch
+from torch import Tensor
 
 from compress.data.dataset import Dataset, to_device
 from compress.data.normalization import normalize
@@ -37,12 +38,13 @@ from compress.training.engine import (
     choose_device,
     fit,
 )
-from compress.training.evaluation import Predict, accuracy, file_predictor, logits_of
+from compress.training.evaluation import evaluate, file_predictor, spread
 from compress.training.options import TrainingOptions
 from compress.training.runfolder import RunFolder
 from compress.training.teacher import Teacher, load_teacher
 
 STUDENT, STUDENT_ONNX, TEACHER_ONNX = "student.safetensors", "student.onnx", "teacher.onnx"
+TEACHER_PROOF_IMAGES = 500
 TRADEOFF, CHOICE = "tradeoff.csv", "choice.json"
 
 
@@ -210,7 +212,11 @@ class _Run:
         path = self.request.out / TEACHER_ONNX
         if not path.exists():
             self.listener.message(f"Exporting the teacher, {teacher.spec.name}, to {path}.")
-            self._export(teacher.network, teacher.spec, teacher.normalization, path, {})
+            # The teacher's file is what the student is compared with, not what ships: a part of
+            # the validation images is proof enough, and a large teacher is slow.
+            sample = spread(self.request.data.validation.labels, TEACHER_PROOF_IMAGES)
+            images = self.request.data.validation.images[sample]
+            self._export(teacher.network, teacher.spec, teacher.normalization, images, path, {})
         return path
 
     def _export(
@@ -218,6 +224,7 @@ class _Run:
         network: torch.nn.Module,
         spec: ModelSpec,
         normalization: Normalization,
+        images: Tensor,
         path: Path,
         source: Mapping[str, str],
     ) -> Parity:
@@ -228,7 +235,7 @@ class _Run:
             spec=replace(spec, dropout=0.0),
             normalization=normalization,
             classes=data.class_names,
-            images=normalize(data.validation.images, normalization),
+            images=normalize(images, normalization),
             source={"data": data.name, "data_sha256": data.sha256, **source},
         )
         return parity
@@ -316,7 +323,10 @@ class _Run:
             "teacher_sha256": sha256_of(self.teacher_path),
         }
         self.listener.message(f"Exporting the student to {request.out / STUDENT_ONNX}.")
-        return self._export(student, spec, data.normalization, request.out / STUDENT_ONNX, source)
+        images = data.validation.images
+        return self._export(
+            student, spec, data.normalization, images, request.out / STUDENT_ONNX, source
+        )
 
     def _time(self, teacher_onnx: Path) -> FreshTiming:
         budget = self.request.budget
@@ -345,9 +355,15 @@ class _Run:
         student_onnx = request.out / STUDENT_ONNX
         self.listener.message(f"Scoring both on the {len(data.test):,} test images.")
         with file_predictor(student_onnx, budget.target) as predict:
-            student_accuracy = _accuracies(predict, data, data.normalization)
+            student_accuracy = {
+                "validation": evaluate(predict, data.validation, data.normalization),
+                "test": evaluate(predict, data.test, data.normalization),
+            }
         with file_predictor(teacher_onnx, budget.target) as predict:
-            teacher_accuracy = _accuracies(predict, data, teacher.normalization)
+            teacher_accuracy = {
+                "validation": teacher.accuracy,
+                "test": evaluate(predict, data.test, teacher.normalization),
+            }
         validation_error = 1 - student_accuracy["validation"]
         record_run(
             OwnRun(
@@ -412,13 +428,6 @@ class _Run:
             "machine": fingerprint().to_dict(),
             "warnings": list(timing.warnings),
         }
-
-
-def _accuracies(predict: Predict, data: Dataset, normalization: Normalization) -> dict[str, float]:
-    return {
-        name: accuracy(logits_of(predict, split.images, normalization), split.labels)
-        for name, split in (("validation", data.validation), ("test", data.test))
-    }
 
 
 def _kept(budget: Budget, size_bytes: int, timing: FreshTiming) -> bool | None:

@@ -21,6 +21,7 @@ from compress.training.evaluation import (
     file_predictor,
     logits_of,
     predictor,
+    spread,
 )
 from compress.training.teacher import load_teacher
 from compress.units import format_percent
@@ -127,8 +128,8 @@ def _onnx(
     """Name, normalisation and notes of an ONNX file, after checking that it fits the data."""
     artifact = read_artifact(path)
     name = artifact.spec.name if artifact.spec else path.name
-    images = data.validation.images[:PROBE_IMAGES]
-    labels = data.validation.labels[:PROBE_IMAGES]
+    sample = spread(data.validation.labels, PROBE_IMAGES)
+    images, labels = data.validation.images[sample], data.validation.labels[sample]
     try:
         outputs = logits_of(predict, data.test.images[:1], data.normalization).shape[1]
     except ModelFileError as error:

@@ -57,6 +57,15 @@ def logits_of(predict: Predict, images: Tensor, normalization: Normalization) ->
     return torch.cat(parts)
 
 
+def spread(labels: Tensor, count: int) -> Tensor:
+    """Positions of at most ``count`` images of all classes alike, mixed; always the same ones."""
+    by_class = torch.argsort(labels.cpu(), stable=True)
+    count = min(count, len(labels))
+    places = torch.linspace(0, len(labels) - 1, count, dtype=torch.float64).round().long()
+    mixed = torch.randperm(count, generator=torch.Generator().manual_seed(0))
+    return by_class[places][mixed]
+
+
 def accuracy(logits: Tensor, labels: Tensor) -> float:
     """Share of logits [n, C] whose largest is the label [n].
 

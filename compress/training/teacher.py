@@ -26,7 +26,7 @@ from compress.models.checkpoint import read_tensors
 from compress.models.recognise import Hypothesis, instantiate
 from compress.models.registry import Network
 from compress.spec import ModelSpec, Normalization
-from compress.training.evaluation import Predict, accuracy, logits_of, predictor
+from compress.training.evaluation import Predict, accuracy, logits_of, predictor, spread
 from compress.units import format_percent
 
 # A reading is dropped as soon as it is worse than the best by this many standard deviations of
@@ -181,7 +181,7 @@ def _probe(
     first of them alone, then the structure by all. Then every other normalisation, and every
     other structure, is scored against it on the same images.
     """
-    sample = _spread(labels, PROBE_ROUNDS[-1])
+    sample = spread(labels, PROBE_ROUNDS[-1])
     images, labels = images[sample], labels[sample]
     few = images[:STATISTICS_IMAGES]
     hypotheses = list({id(c.hypothesis): c.hypothesis for c in candidates}.values())
@@ -233,15 +233,6 @@ def _score(
         if len(alive) == 1 or end >= len(labels):
             break
     return right, alive
-
-
-def _spread(labels: Tensor, count: int) -> Tensor:
-    """Positions of at most ``count`` images of all classes alike, mixed; always the same ones."""
-    by_class = torch.argsort(labels.cpu(), stable=True)
-    count = min(count, len(labels))
-    places = torch.linspace(0, len(labels) - 1, count, dtype=torch.float64).round().long()
-    mixed = torch.randperm(count, generator=torch.Generator().manual_seed(0))
-    return by_class[places][mixed]
 
 
 def _is_worse(right: Tensor, best: Tensor) -> bool:
