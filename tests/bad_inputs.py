@@ -14,6 +14,7 @@ import sys
 import tempfile
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -116,7 +117,12 @@ def make_files(folder: Path) -> None:
     # The classes are told apart by their brightness.
     noise = rng.integers(0, 40, (200, SIZE, SIZE))
     images = (60 * labels[:, None, None] + noise).astype(np.uint8)
-    good = {"x_train": images, "y_train": labels, "x_test": images[:40], "y_test": labels[:40]}
+    good: dict[str, Any] = {
+        "x_train": images,
+        "y_train": labels,
+        "x_test": images[:40],
+        "y_test": labels[:40],
+    }
     np.savez(folder / "data.npz", **good)
     np.savez(folder / "part.npz", **{key: good[key] for key in ("x_train", "y_train", "x_test")})
     np.savez(folder / "float.npz", **(good | {"x_train": images / 255}))
