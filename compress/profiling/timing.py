@@ -127,16 +127,18 @@ def time_models(
     threads: int = 1,
     runtime: str = "onnxruntime",
     shape: tuple[int, ...] | None = None,
+    ratio: float | None = None,
     max_s: float = 60.0,
     seed: int = 0,
 ) -> Timing:
     """Times files in the same rounds, for their ratios: ``timing.ratio("teacher", "student")``.
 
-    Ends when the ratio of every file to the first is known within 2%, after 48 rounds, or when
-    ``max_s`` is over.
+    Ends when the ratio of the first file to every other is clear of ``ratio`` (without one: is
+    known within 2%), after 48 rounds, or when ``max_s`` is over.
 
     Args:
         paths: name -> ONNX file, two or more.
+        ratio: that the ratios are to be judged against.
         batch: images a call, for a dynamic first dimension.
         threads: of each session.
         runtime: one of ``runtimes.RUNTIMES`` that reads ONNX files.
@@ -163,7 +165,7 @@ def time_models(
         if len(names) == 1:
             latency = timing.latency(first)
             return latency is not None and is_clear(latency, None)
-        return all(is_clear(timing.ratio(first, other), None) for other in others)
+        return all(is_clear(timing.ratio(first, other), ratio) for other in others)
 
     return protocol.measure(loads, inputs, stop=narrow, max_s=max_s, threads=threads, seed=seed)
 

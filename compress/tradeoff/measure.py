@@ -5,9 +5,11 @@ from __future__ import annotations
 import hashlib
 import importlib.metadata
 import json
+import shutil
 import tempfile
+import weakref
 from collections.abc import Callable, Mapping
-from dataclasses import asdict
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
@@ -19,7 +21,7 @@ from compress.export.to_onnx import onnx_for_timing
 from compress.files import read_json, write_json
 from compress.models.registry import Network, build
 from compress.profiling.machine import fingerprint
-from compress.profiling.timing import time_model
+from compress.profiling.timing import is_clear, time_model, time_models
 from compress.results import Estimate
 from compress.spec import Budget, ModelSpec
 from compress.tradeoff.runs import cache_folder
@@ -28,6 +30,14 @@ from compress.tradeoff.search import Limits, Measurement
 # No further round of timing begins after so many seconds; a percentile needs many calls.
 MAX_S = 20.0
 MAX_PERCENTILE_S = 60.0
+
+
+@dataclass(frozen=True)
+class Reference:
+    """A file that others are timed beside, and its latency in seconds."""
+
+    path: Path
+    latency_s: float
 
 
 class LocalMeasurer:
@@ -42,7 +52,10 @@ class LocalMeasurer:
         progress: is told what is being timed.
         folder: of the cache; None for the usual one.
         files: networks of which there is an ONNX file already.
+        teacher: what a budget in ``speedup`` is relative to.
     """
+
+    paired = True
 
     def __init__(
         self,
@@ -51,18 +64,25 @@ class LocalMeasurer:
         progress: Callable[[str], None] | None = None,
         folder: Path | None = None,
         files: Mapping[ModelSpec, Path] | None = None,
+        teacher: ModelSpec | None = None,
     ) -> None:
         self._cache = cache
         self._files = dict(files or {})
         self._folder = (folder or cache_folder()) / "latency"
         self._progress = progress
         self._fresh: dict[str, Measurement] = {}
+        self._teacher = teacher
+        self._reference: Reference | None = None
         self.machine: dict[str, Any] = fingerprint().to_dict()
 
     def measure(
         self, spec: ModelSpec, budget: Budget, limit_s: float | None, *, fresh: bool = False
     ) -> Measurement:
         """Times one network, or remembers it.
+
+        For a budget in ``speedup`` a candidate and the teacher run in the same rounds, so that a
+        machine whose speed drifts changes nothing: the latency is the teacher's, as it was timed
+        first, divided by the ratio of the two.
 
         Args:
             spec: of the network.
@@ -82,15 +102,32 @@ class LocalMeasurer:
         if found is not None and (found.straddles or not Limits(limit_s).straddled_by(found)):
             return found
         if self._progress is not None:
-            self._progress(f"timing {spec.name}")
-        if spec in self._files:
-            found = time_file(self._files[spec], budget, limit_s)
-        else:
-            found = time_untrained(spec, budget, limit_s)
+            role = "the teacher, " if spec == self._teacher else ""
+            self._progress(f"Timing {role}{spec.name}.")
+        found = self._time(spec, budget, limit_s)
         self._fresh[f"{path.name} {key}"] = found
         if self._cache:
             _remember(path, key, found, self._conditions(budget))
         return found
+
+    def _time(self, spec: ModelSpec, budget: Budget, limit_s: float | None) -> Measurement:
+        if spec == self._teacher and budget.speedup is not None:
+            file = self._files.get(spec) or self._export_teacher(spec)
+            found = time_file(file, budget, limit_s)
+            self._reference = Reference(file, found.latency.value)
+            return found
+        beside = self._reference if budget.percentile == 50 and limit_s is not None else None
+        if spec in self._files:
+            return time_file(self._files[spec], budget, limit_s, beside)
+        return time_untrained(spec, budget, limit_s, beside)
+
+    def _export_teacher(self, spec: ModelSpec) -> Path:
+        """The teacher's file, kept for as long as candidates are timed beside it."""
+        folder = tempfile.mkdtemp(prefix="compress-")
+        weakref.finalize(self, shutil.rmtree, folder, ignore_errors=True)
+        path = Path(folder) / f"{spec.name}.onnx"
+        onnx_for_timing(untrained(spec), path, spec=spec)
+        return path
 
     def _conditions(self, budget: Budget) -> dict[str, Any]:
         """Everything that a latency belongs to."""
@@ -109,7 +146,9 @@ class LocalMeasurer:
         return hashlib.sha256(text.encode()).hexdigest()[:24]
 
 
-def time_untrained(spec: ModelSpec, budget: Budget, limit_s: float | None) -> Measurement:
+def time_untrained(
+    spec: ModelSpec, budget: Budget, limit_s: float | None, beside: Reference | None = None
+) -> Measurement:
     """Builds a network, exports it and times the file.
 
     Raises:
@@ -120,17 +159,24 @@ def time_untrained(spec: ModelSpec, budget: Budget, limit_s: float | None) -> Me
     with tempfile.TemporaryDirectory(prefix="compress-") as folder:
         path = Path(folder) / f"{spec.name}.onnx"
         onnx_for_timing(untrained(spec), path, spec=spec)
-        return time_file(path, budget, limit_s)
+        return time_file(path, budget, limit_s, beside)
 
 
-def time_file(path: Path, budget: Budget, limit_s: float | None) -> Measurement:
+def time_file(
+    path: Path, budget: Budget, limit_s: float | None, beside: Reference | None = None
+) -> Measurement:
     """Times an ONNX file until it is clear of the limit, or for as long as allowed.
+
+    With ``beside`` both files run in the same rounds, and the latency is what the other's is
+    divided by their ratio.
 
     Raises:
         UsageError: a target that is not measured here.
         ModelFileError, Inconclusive: it cannot be timed.
     """
     _check_target(budget)
+    if beside is not None and limit_s is not None:
+        return _time_beside(path, budget, limit_s, beside)
     timing = time_model(
         path,
         batch=budget.batch,
@@ -146,6 +192,26 @@ def time_file(path: Path, budget: Budget, limit_s: float | None) -> Measurement:
         rounds=timing.rounds,
         straddles=timing.straddles,
         warnings=timing.warnings,
+    )
+
+
+def _time_beside(path: Path, budget: Budget, limit_s: float, beside: Reference) -> Measurement:
+    allowed = beside.latency_s / limit_s
+    timing = time_models(
+        {"teacher": beside.path, path.stem: path},
+        batch=budget.batch,
+        threads=budget.target.threads,
+        runtime=budget.target.runtime,
+        ratio=allowed,
+        max_s=MAX_S,
+    )
+    ratio = timing.ratio("teacher", path.stem)
+    return Measurement(
+        Estimate(*(beside.latency_s / end for end in (ratio.value, ratio.high, ratio.low))),
+        path.stat().st_size,
+        rounds=len(timing.rounds),
+        straddles=not is_clear(ratio, allowed),
+        warnings=timing.warnings(path.stem),
     )
 
 

@@ -26,9 +26,12 @@ class Measurer(Protocol):
 
     Attributes:
         machine: where.
+        paired: whether candidates are timed in the same rounds as the teacher where the budget is
+            relative to it.
     """
 
     machine: dict[str, Any]
+    paired: bool
 
     def measure(
         self, spec: ModelSpec, budget: Budget, limit_s: float | None, *, fresh: bool = False
@@ -39,6 +42,8 @@ class Measurer(Protocol):
 
 class StoredMeasurer:
     """Gives what was measured elsewhere and saved."""
+
+    paired = False
 
     def __init__(self, table: StoredTable) -> None:
         self.machine = table.machine
@@ -119,7 +124,7 @@ class TradeoffTable:
         """
         start = time.monotonic()
         teacher = self._measure_teacher(budget)
-        limits = limits_of(budget, teacher)
+        limits = limits_of(budget, teacher, paired=self._measurer.paired)
         candidates = [candidate for candidate, _ in self._ranked]
         outcome = search(
             candidates,
@@ -157,7 +162,7 @@ class TradeoffTable:
         Raises:
             NoStudentFits, UsageError: as ``select``.
         """
-        limits = limits_of(budget, self._measure_teacher(budget))
+        limits = limits_of(budget, self._measure_teacher(budget), paired=self._measurer.paired)
         measured = {}
         for candidate, _ in reversed(self._ranked):
             found = self._measurer.measure(candidate.spec, budget, limits.latency_s)
@@ -240,7 +245,12 @@ def table_for(
     return TradeoffTable(
         grid(num_classes=num_classes, input_shape=input_shape),
         predictor,
-        LocalMeasurer(cache=cache, progress=progress, files=exported),
+        LocalMeasurer(
+            cache=cache,
+            progress=progress,
+            files=exported,
+            teacher=None if teacher is None else replace(teacher, dropout=0.0),
+        ),
         scale=scale,
         teacher=teacher,
     )
@@ -296,13 +306,21 @@ def load_table(
     )
 
 
-def limits_of(budget: Budget, teacher: Measurement | None) -> Limits:
-    """What a student may take, with the teacher taken into account."""
+def limits_of(budget: Budget, teacher: Measurement | None, *, paired: bool = False) -> Limits:
+    """What a student may take, with the teacher taken into account.
+
+    Args:
+        budget: what was asked for.
+        teacher: what the teacher takes.
+        paired: whether latencies were taken relative to the teacher's, in the same rounds. Then
+            their intervals hold all the uncertainty of a ratio; else its lower end counts.
+    """
     times = [] if budget.latency_s is None else [budget.latency_s]
     sizes = [] if budget.size_bytes is None else [budget.size_bytes]
     if teacher is not None:
         if budget.speedup is not None:
-            times.append(teacher.latency.low / budget.speedup)
+            latency = teacher.latency
+            times.append((latency.value if paired else latency.low) / budget.speedup)
         if times:
             times.append(teacher.latency.low)
         if sizes:

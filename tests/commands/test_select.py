@@ -104,7 +104,7 @@ def test_a_real_choice_by_size_is_saved_and_chosen_from(
     captured = capsys.readouterr()
     result = json.loads(captured.out)
     assert result["student"] == "wrn-10-1"
-    assert "timing wrn-10-1" in captured.err
+    assert "Timing wrn-10-1" in captured.err
     (row,) = [row for row in result["candidates"] if row["latency_ms"] is not None]
     assert 0 < row["latency_ms"]["low"] <= row["latency_ms"]["high"] < 1000
     assert main(["select", "--budget-mb", "0.4", *where, "--tradeoff", saved, "--json"]) == 0

@@ -102,7 +102,8 @@ class CifarResNet(nn.Module):
         x = functional.relu(self.bn1(self.conv1(x)))
         for stage in (1, 2, 3):
             x = getattr(self, f"layer{stage}")(x)
-        return getattr(self, self.head)(x.mean((2, 3)))
+        out: Tensor = getattr(self, self.head)(x.mean((2, 3)))
+        return out
 
 
 class NestedBlock(nn.Module):
@@ -143,7 +144,8 @@ class NestedResNet(nn.Module):
         x = self.conv1(x)
         for stage in (2, 3, 4):
             x = getattr(self, f"conv{stage}_x")(x)
-        return self.fc(x.mean((2, 3)))
+        out: Tensor = self.fc(x.mean((2, 3)))
+        return out
 
 
 class XternalzBlock(nn.Module):
@@ -161,7 +163,8 @@ class XternalzBlock(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         activated = functional.relu(self.bn1(x))
         y = self.conv2(functional.relu(self.bn2(self.conv1(activated))))
-        return x + y if self.convShortcut is None else self.convShortcut(activated) + y
+        out: Tensor = x + y if self.convShortcut is None else self.convShortcut(activated) + y
+        return out
 
 
 class XternalzStage(nn.Module):
@@ -175,7 +178,8 @@ class XternalzStage(nn.Module):
         )
 
     def forward(self, x: Tensor) -> Tensor:
-        return self.layer(x)
+        out: Tensor = self.layer(x)
+        return out
 
 
 class XternalzWRN(nn.Module):
@@ -197,7 +201,8 @@ class XternalzWRN(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         x = self.block3(self.block2(self.block1(self.conv1(x))))
-        return self.fc(functional.relu(self.bn1(x)).mean((2, 3)))
+        out: Tensor = self.fc(functional.relu(self.bn1(x)).mean((2, 3)))
+        return out
 
 
 class MeliketoyBlock(nn.Module):
@@ -214,7 +219,8 @@ class MeliketoyBlock(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         y = self.conv1(functional.relu(self.bn1(x)))
         y = self.conv2(functional.relu(self.bn2(y)))
-        return y + self.shortcut(x)
+        out: Tensor = y + self.shortcut(x)
+        return out
 
 
 class MeliketoyWRN(nn.Module):
@@ -239,7 +245,8 @@ class MeliketoyWRN(nn.Module):
         x = self.conv1(x)
         for stage in (1, 2, 3):
             x = getattr(self, f"layer{stage}")(x)
-        return self.linear(functional.relu(self.bn1(x)).mean((2, 3)))
+        out: Tensor = self.linear(functional.relu(self.bn1(x)).mean((2, 3)))
+        return out
 
 
 def szagoruyko(blocks: int = 2, width: int = 2) -> dict[str, Tensor]:

@@ -23,7 +23,7 @@ def test_a_candidate_is_measured_for_real_and_remembered(tmp_path: Path) -> None
     assert found.size_bytes > 4 * 70_000
     assert (found.rounds, found.straddles, found.cached) == (6, False, False)
     assert measurer.measure(SPEC, BUDGET, 1.0) is found
-    assert said == ["timing wrn-10-1"]
+    assert said == ["Timing wrn-10-1."]
 
     # Another process: the cache has it.
     later = LocalMeasurer(progress=said.append, folder=tmp_path)
@@ -121,3 +121,20 @@ def test_timing_leaves_the_random_numbers_alone() -> None:
 def test_only_what_can_be_timed_is_timed() -> None:
     with pytest.raises(UsageError, match="int8 on cpu"):
         time_untrained(SPEC, Budget(latency_s=1.0, target=Target(precision="int8")), None)
+
+
+def test_a_ratio_is_measured_in_the_same_rounds_as_the_teacher(tmp_path: Path) -> None:
+    teacher = SPEC.with_(depth=22, width=2)
+    budget = Budget(speedup=2.0)
+    said: list[str] = []
+    measurer = LocalMeasurer(folder=tmp_path, teacher=teacher, progress=said.append)
+    whole = measurer.measure(teacher, budget, None, fresh=True)
+    small = measurer.measure(SPEC, budget, whole.latency.value / 2)
+    # What the small one takes is the teacher's time divided by their ratio, which is far above 2.
+    assert small.latency.high < whole.latency.value / 2
+    assert not small.straddles
+    assert said == ["Timing the teacher, wrn-22-2.", "Timing wrn-10-1."]
+    # The teacher against itself: the ratio is 1, whatever the machine does meanwhile.
+    double = teacher.with_(stem_channels=17)
+    same = measurer.measure(double, budget, whole.latency.value / 2)
+    assert 0.7 < same.latency.value / whole.latency.value < 1.4

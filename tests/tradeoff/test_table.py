@@ -25,6 +25,8 @@ TEACHER = ModelSpec.parse("wrn-40-4", dropout=0.3)
 class Laboratory:
     """A machine that takes 10 ns a kMAC and 10 us a layer, with intervals of 2%."""
 
+    paired = False
+
     def __init__(self) -> None:
         self.machine: dict[str, Any] = {"cpu": "made for tests"}
         self.asked: list[tuple[str, bool]] = []
@@ -140,6 +142,8 @@ def test_limits() -> None:
     assert limits_of(Budget(latency_s=1e-3), None).latency_s == 1e-3
     assert limits_of(Budget(latency_s=1.0), teacher).latency_s == 0.009
     assert limits_of(Budget(speedup=3), teacher).latency_s == pytest.approx(0.003)
+    paired = limits_of(Budget(speedup=3), teacher, paired=True)
+    assert paired.latency_s == pytest.approx(0.01 / 3)
     both = limits_of(Budget(speedup=3, latency_s=1e-3, size_bytes=50), teacher)
     assert (both.latency_s, both.size_bytes) == (1e-3, 50)
     assert limits_of(Budget(size_bytes=5e3), teacher).size_bytes == 1000
