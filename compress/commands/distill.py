@@ -4,12 +4,15 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import click
 
 from compress.commands.budget import budget_options, read_budget
 from compress.commands.options import data_options, load_data, training_options
+
+if TYPE_CHECKING:
+    from rich.console import Console
 
 
 @click.command("distill")
@@ -131,14 +134,14 @@ def _default_folder(
     return Path("runs") / "-".join([*parts, recipe, f"seed{seed}"])
 
 
-def print_result(result: dict[str, Any], out: Path) -> None:
+def print_result(result: dict[str, Any], out: Path, console: Console | None = None) -> None:
     """Teacher and student side by side, and where the files lie, on stdout."""
     from rich.console import Console
     from rich.table import Table
 
     from compress.units import format_bytes, format_count, format_percent
 
-    console = Console(highlight=False)
+    console = console or Console(highlight=False)
     teacher, student, n = result["teacher"], result["student"], result["data"]["n"]
     target, budget, speedup = result["target"], result["budget"], result["speedup"]
 
@@ -181,8 +184,9 @@ def print_result(result: dict[str, Any], out: Path) -> None:
         f"Latency: {which} of a call of batch {budget['batch']}, {target['runtime']}, "
         f"{target['device']}, {target['precision']}, {target['threads']} threads, timed in turns "
         "in a fresh process.",
-        f"Accuracy: of the files, on {n['test']:,} test and {n['validation']:,} validation "
-        f"images; {result['recipe']}, last of {result['epochs']} epochs, seed {result['seed']}.",
+        f"Accuracy: of the files, on {n['test']:,} test and {n['validation']:,} validation images "
+        "(taken from the training data, so the teacher may know them); "
+        f"{result['recipe']}, last of {result['epochs']} epochs, seed {result['seed']}.",
         f"Proof: student.onnx and the trained model agree on "
         f"{format_percent(parity['top1_agreement'])} of {parity['images']:,} images, logits "
         f"within {parity['max_abs_diff']:.1e}.",
