@@ -42,6 +42,7 @@ from compress.training.evaluation import evaluate, file_predictor, spread
 from compress.training.options import TrainingOptions
 from compress.training.runfolder import RunFolder
 from compress.training.teacher import Teacher, load_teacher
+from compress.units import format_percent
 
 STUDENT, STUDENT_ONNX, TEACHER_ONNX = "student.safetensors", "student.onnx", "teacher.onnx"
 TEACHER_PROOF_IMAGES = 500
@@ -205,6 +206,10 @@ class _Run:
         )
         for note in teacher.notes:
             self.listener.message(note)
+        self.listener.message(
+            f"The teacher, {teacher.spec.name}: {format_percent(teacher.accuracy)} of "
+            f"{len(data.validation):,} validation images."
+        )
         return teacher
 
     def _export_teacher(self, teacher: Teacher) -> Path:

@@ -84,7 +84,7 @@ def test_a_checkpoint_and_its_onnx_file_score_alike(
 
 
 def test_a_missing_normalisation_is_found_or_given(
-    network: Network, data: Dataset, tmp_path: Path
+    network: Network, data: Dataset, npz: Path, tmp_path: Path
 ) -> None:
     file = exported(network, tmp_path / "model.onnx", None)
     found = evaluate(file, data)
@@ -92,7 +92,7 @@ def test_a_missing_normalisation_is_found_or_given(
     assert found.test >= evaluate(file, data, normalization=DARK).test - 0.1
     assert evaluate(file, data, normalization=DARK).normalization == DARK
     with pytest.raises(DataError, match="Give --normalize"):
-        evaluate(file, load_dataset(data.name, validation=0))
+        evaluate(file, load_dataset(str(npz), validation=0))
 
 
 def test_other_classes_and_shapes_are_refused(data: Dataset, tmp_path: Path) -> None:

@@ -33,7 +33,7 @@ def command(arch: str, out: Path | None, device: str, as_json: bool, **options: 
     fields = ("epochs", "batch_size", "lr", "momentum", "weight_decay", "dropout", "seed")
     training = TrainingOptions(**{field: options[field] for field in fields})
     data = load_data(options, seed=training.seed)
-    out = out or Path("runs") / f"{spec.name}-{Path(data.name).stem}-seed{training.seed}"
+    out = out or Path("runs") / f"{spec.name}-{data.name}-seed{training.seed}"
     with Display() as display:
         result = train(spec, data, out, options=training, device=device, listener=display)
     if as_json:

@@ -47,7 +47,7 @@ class Dataset:
     """One data set, split.
 
     Attributes:
-        name: what the user called it.
+        name: "cifar10", or what the file or folder is called; never a path.
         train: what a student learns from.
         validation: taken from the training data; every choice looks at this and at nothing else.
         test: looked at once, at the end.
@@ -127,7 +127,7 @@ def load_dataset(
         _, chosen = _stratified(everything.labels[kept], limit_train, seed, "limit")
         kept = kept[chosen]
     return Dataset(
-        name=name,
+        name=raw.name,
         train=everything.take(kept),
         validation=everything.take(held_out),
         test=Split(raw.test_images, raw.test_labels),

@@ -37,6 +37,7 @@ def test_the_validation_split_is_stratified_and_disjoint(npz: Path) -> None:
     assert not held_out & kept
     assert data.input_shape == (3, 8, 8)
     assert data.num_classes == 3
+    assert data.name == "data"
 
 
 def test_the_split_follows_the_seed(npz: Path) -> None:
