@@ -22,13 +22,17 @@ Predict = Callable[[Tensor], Tensor]
 
 
 def predictor(network: nn.Module) -> Predict:
-    """Normalised images [b, c, h, w] -> logits [b, C] on the CPU, in evaluation mode."""
+    """Normalised images [b, c, h, w] -> logits [b, C] on the CPU, in evaluation mode.
+
+    The images may lie on another device than the network.
+    """
 
     def predict(images: Tensor) -> Tensor:
         was_training = network.training
         network.eval()
+        there = images.to(next(network.parameters()).device)
         with torch.inference_mode():
-            logits: Tensor = network(images.contiguous(memory_format=torch.channels_last))
+            logits: Tensor = network(there.contiguous(memory_format=torch.channels_last))
         network.train(was_training)
         return logits.float().cpu()
 

@@ -26,7 +26,7 @@ from compress.models.checkpoint import read_tensors
 from compress.models.recognise import Hypothesis, instantiate
 from compress.models.registry import Network
 from compress.spec import ModelSpec, Normalization
-from compress.training.evaluation import Predict, accuracy, logits_of, predictor, spread
+from compress.training.evaluation import accuracy, logits_of, predictor, spread
 from compress.units import format_percent
 
 # A reading is dropped as soon as it is worse than the best by this many standard deviations of
@@ -132,7 +132,7 @@ def load_teacher(
         chosen = candidates[0]
     notes += chosen.hypothesis.notes
     network = instantiate(chosen.hypothesis).to(device).requires_grad_(False)
-    logits = logits_of(_on(network, device), images, chosen.normalization)
+    logits = logits_of(predictor(network), images, chosen.normalization)
     _check_better_than_chance(logits, labels, chosen, num_classes, tried)
     return Teacher(
         network,
@@ -160,12 +160,6 @@ def _check_fits(
             f"The teacher {path} ({spec.name}) does not fit the data: {'; '.join(faults)}. "
             "Give the data that it was trained on."
         )
-
-
-def _on(network: Network, device: torch.device) -> Predict:
-    """The network's logits of images that may lie elsewhere."""
-    predict = predictor(network)
-    return lambda images: predict(images.to(device))
 
 
 # ---------------------------------------------------------------------------------------------
@@ -225,7 +219,7 @@ def _score(
         for index in alive:
             candidate = candidates[index]
             network = instantiate(candidate.hypothesis).to(device)
-            logits = logits_of(_on(network, device), images[start:end], candidate.normalization)
+            logits = logits_of(predictor(network), images[start:end], candidate.normalization)
             hits = logits.argmax(dim=1) == labels[start:end].cpu()
             right[index] = torch.cat([right[index], hits])
         best = max(alive, key=lambda index: int(right[index].sum()))
