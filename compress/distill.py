@@ -376,6 +376,7 @@ class _Run:
                 name=student.spec.name,
                 recipe=request.recipe.name,
                 epochs=request.options.epochs,
+                train_images=len(data.train),
                 error=validation_error,
                 images=len(data.validation),
                 seed=request.options.seed,

@@ -6,9 +6,9 @@ The error of a network of n blocks a stage, width m and P parameters is taken to
 
 by least squares, P in millions. All three terms fall towards zero, so the error falls with depth
 at a fixed width and with width at a fixed depth, by less and less, and levels off. Every group g
-(a column of the paper's table; the user's runs with one recipe and so many epochs) has its own
-a_g, and all share b: the groups say how hard the data and the training are, b what an
-architecture is worth.
+(a column of the paper's table; the user's runs with one recipe and equally many epochs and training
+images) has its own a_g, and all share b: the groups say how hard the data and the training are, b
+what an architecture is worth.
 
 The shipped rows are Table 5 of arXiv 1709.00513. It has no network of width 1, no ResNet, and one
 that is both deep and wide. The exponents were chosen so that what others have published for those
@@ -90,11 +90,12 @@ class Predictor:
         self, own: Iterable[OwnRun] = (), *, recipe: str = "supervised", epochs: int | None = None
     ) -> None:
         shipped = shipped_rows()
-        rows = own_rows(own)
+        runs = tuple(own)
+        rows = own_rows(runs)
         self._own = {_architecture(row.spec) for row in rows}
         self._shipped = {_architecture(row.spec) for row in shipped}
         self._coefficients, self._levels = fit([*shipped, *rows])
-        self._group = _group_for(recipe, epochs, shipped, rows)
+        self._group = _group_for(recipe, epochs, runs)
         self.leave_one_out = leave_one_out()
         self.own_rows = len(rows)
 
@@ -131,10 +132,9 @@ def shipped_rows() -> tuple[Row, ...]:
 
 
 def own_rows(runs: Iterable[OwnRun]) -> tuple[Row, ...]:
-    """The user's runs, those with one recipe and so many epochs in one group."""
+    """The user's runs, those that were trained alike in one group."""
     return tuple(
-        Row(ModelSpec.parse(run.name), f"own {run.recipe} {run.epochs}", run.error, own=True)
-        for run in runs
+        Row(ModelSpec.parse(run.name), _own_group(run), run.error, own=True) for run in runs
     )
 
 
@@ -199,15 +199,22 @@ def _non_negative(x: Array, y: Array) -> Array:
     return best
 
 
-def _group_for(recipe: str, epochs: int | None, shipped: Sequence[Row], own: Sequence[Row]) -> str:
-    """Own runs like the coming one; else own runs with its recipe; else any; else the table."""
-    names = _names(own)
-    exact = f"own {recipe} {epochs}"
-    same = [name for name in names if name.startswith(f"own {recipe} ")]
-    for choice in ([exact] if exact in names else [], same, names):
-        if choice:
-            return max(choice, key=lambda name: sum(row.group == name for row in own))
-    return recipe if recipe in _names(shipped) else "supervised"
+def _group_for(recipe: str, epochs: int | None, own: Sequence[OwnRun]) -> str:
+    """Own runs like the coming one; else own runs with its recipe; else any; else the table.
+
+    Among those alike it is the ones with the most training images: the others were trials.
+    """
+    same = [run for run in own if run.recipe == recipe]
+    for alike in ([run for run in same if run.epochs == epochs], same, own):
+        if alike:
+            most = max(run.train_images for run in alike)
+            groups = [_own_group(run) for run in alike if run.train_images == most]
+            return max(groups, key=groups.count)
+    return recipe if recipe in _names(shipped_rows()) else "supervised"
+
+
+def _own_group(run: OwnRun) -> str:
+    return f"own {run.recipe} {run.epochs} {run.train_images}"
 
 
 def _names(rows: Sequence[Row]) -> list[str]:

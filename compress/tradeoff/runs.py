@@ -9,12 +9,16 @@ from __future__ import annotations
 import json
 import math
 import os
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, fields
 from pathlib import Path
 
 from compress.errors import UsageError
+from compress.spec import ModelSpec
 
 FILE = "runs.jsonl"
+
+# What JSON may hold for a field's annotation.
+TYPES: dict[str, type | tuple[type, ...]] = {"str": str, "int": int, "float": (int, float)}
 
 
 @dataclass(frozen=True)
@@ -24,10 +28,10 @@ class OwnRun:
     Attributes:
         dataset_sha256: of the data it was trained on.
         name: the student's architecture, "wrn-10-4".
-        recipe, epochs: how it was trained; runs that differ in these are never set off against
-            each other.
+        recipe, epochs, train_images: how it was trained; runs that differ in these are never set
+            off against each other.
         error: share of validation images it gets wrong, 0 to 1.
-        images: how many validation images.
+        images: how many validation images that share is of.
         seed: of the run.
     """
 
@@ -35,6 +39,7 @@ class OwnRun:
     name: str
     recipe: str
     epochs: int
+    train_images: int
     error: float
     images: int
     seed: int
@@ -50,7 +55,7 @@ def cache_folder() -> Path:
 
 
 def record_run(run: OwnRun, *, folder: Path | None = None) -> None:
-    """Adds a run to what is known; the same run again (after --resume) replaces nothing.
+    """Adds a run to what is known; the same run again adds nothing.
 
     Raises:
         UsageError: the error is no share, or the folder cannot be written to.
@@ -74,18 +79,25 @@ def record_run(run: OwnRun, *, folder: Path | None = None) -> None:
 
 
 def load_runs(dataset_sha256: str, *, folder: Path | None = None) -> tuple[OwnRun, ...]:
-    """The runs on one data set; lines that cannot be read are left out."""
+    """The runs on one data set; lines that say nothing of a known network are left out."""
     try:
-        lines = ((folder or cache_folder()) / FILE).read_text(encoding="utf-8").splitlines()
-    except (OSError, UnicodeDecodeError):
+        content = ((folder or cache_folder()) / FILE).read_bytes()
+    except OSError:
         return ()
-    runs = []
-    for line in lines:
-        try:
-            run = OwnRun(**json.loads(line))
-            usable = 0 <= run.error <= 1 and run.epochs > 0
-        except (ValueError, TypeError):
-            continue
-        if usable and run.dataset_sha256 == dataset_sha256:
-            runs.append(run)
-    return tuple(runs)
+    found = map(_read_line, content.splitlines())
+    return tuple(run for run in found if run and run.dataset_sha256 == dataset_sha256)
+
+
+def _read_line(line: bytes) -> OwnRun | None:
+    """The run of one line; None where another program or version, or an accident, wrote it."""
+    try:
+        run = OwnRun(**json.loads(line))
+        for field in fields(run):
+            value = getattr(run, field.name)
+            if isinstance(value, bool) or not isinstance(value, TYPES[str(field.type)]):
+                return None
+        ModelSpec.parse(run.name)
+    except (ValueError, TypeError, RecursionError, UsageError):
+        return None
+    usable = 0 <= run.error <= 1 and run.epochs > 0 and run.train_images > 0
+    return run if usable else None

@@ -30,8 +30,10 @@ def error(name: str, predictor: Predictor = SHIPPED) -> float:
     return predictor.predict(ModelSpec.parse(name)).error
 
 
-def own(name: str, value: float, recipe: str = "kd", epochs: int = 30, seed: int = 0) -> OwnRun:
-    return OwnRun("data", name, recipe, epochs, value, 1000, seed)
+def own(
+    name: str, value: float, recipe: str = "kd", epochs: int = 30, train_images: int = 45_000
+) -> OwnRun:
+    return OwnRun("data", name, recipe, epochs, train_images, value, 1000, 0)
 
 
 def test_the_table_is_the_papers() -> None:
@@ -134,6 +136,14 @@ def test_own_runs_of_other_lengths_are_not_set_off_against_each_other() -> None:
     runs = [own("wrn-40-4", 0.5, epochs=1), own("wrn-10-1", 0.1, epochs=50)]
     predictor = Predictor(runs, recipe="kd", epochs=50)
     assert error("wrn-40-4", predictor) < error("wrn-10-1", predictor) == pytest.approx(0.1)
+
+
+def test_a_trial_on_few_images_is_not_set_off_against_a_whole_run() -> None:
+    whole = [own("wrn-10-1", 0.1)]
+    trials = [own(name, 0.7, train_images=500) for name in ("wrn-16-4", "wrn-40-4")]
+    predictor = Predictor(trials + whole, recipe="kd", epochs=30)
+    assert error("wrn-10-1", predictor) == pytest.approx(0.1)
+    assert error("wrn-40-4", predictor) < 0.1
 
 
 def test_the_group_of_own_runs_is_the_nearest_there_is() -> None:

@@ -1,14 +1,35 @@
 from __future__ import annotations
 
-from dataclasses import replace
+import json
+import math
+from dataclasses import asdict, replace
 from pathlib import Path
 
 import pytest
 
 from compress.errors import UsageError
+from compress.tradeoff.predictor import Predictor
 from compress.tradeoff.runs import FILE, OwnRun, cache_folder, load_runs, record_run
 
-RUN = OwnRun("a" * 64, "wrn-10-2", "kd", 30, 0.125, 5000, 0)
+RUN = OwnRun("a" * 64, "wrn-10-2", "kd", 30, 45_000, 0.125, 5000, 0)
+
+
+# Each is no run of a network that is known here.
+STRANGE: tuple[dict[str, object], ...] = (
+    {"name": "small"},
+    {"name": "wrn-11-4"},
+    {"name": 10},
+    {"error": 1.5},
+    {"error": "0.1"},
+    {"error": math.nan},
+    {"epochs": 0},
+    {"epochs": "30"},
+    {"epochs": True},
+    {"train_images": None},
+    {"train_images": 0},
+    {"recipe": ["kd"]},
+    {"more": 1},
+)
 
 
 def test_runs_come_back_by_data_set(tmp_path: Path) -> None:
@@ -24,9 +45,17 @@ def test_runs_come_back_by_data_set(tmp_path: Path) -> None:
 def test_lines_that_cannot_be_read_are_left_out(tmp_path: Path) -> None:
     record_run(RUN, folder=tmp_path)
     with (tmp_path / FILE).open("a") as file:
-        file.write('{"dataset_sha256": "aaaa"}\n{not json\n[1]\n')
+        file.write('{"dataset_sha256": "aaaa"}\n{not json\n[1]\n' + "[" * 100_000 + "\n")
+        for changes in STRANGE:
+            file.write(json.dumps(asdict(RUN) | {"seed": 7} | changes) + "\n")
+        older = {key: value for key, value in asdict(RUN).items() if key != "train_images"}
+        file.write(json.dumps(older) + "\n")
+    with (tmp_path / FILE).open("ab") as file:
+        file.write(b"\xff\xfe\n")
     record_run(replace(RUN, seed=1), folder=tmp_path)
-    assert [run.seed for run in load_runs(RUN.dataset_sha256, folder=tmp_path)] == [0, 1]
+    runs = load_runs(RUN.dataset_sha256, folder=tmp_path)
+    assert [run.seed for run in runs] == [0, 1]
+    assert Predictor(runs, recipe="kd", epochs=30).own_rows == 2
 
 
 @pytest.mark.parametrize("error", [-0.1, 1.5, float("nan")])

@@ -271,7 +271,7 @@ def test_own_runs_on_the_data_are_looked_up(
     choice: Choice, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("COMPRESS_CACHE", str(tmp_path))
-    record_run(OwnRun("d" * 64, "wrn-10-2", "kd", 30, 0.07, 500, 0))
+    record_run(OwnRun("d" * 64, "wrn-10-2", "kd", 30, 4500, 0.07, 500, 0))
     write_csv(tmp_path / "t.csv", choice)
     budget = Budget(latency_s=3e-3)
     known = load_table(tmp_path / "t.csv", dataset_sha256="d" * 64, recipe="kd", epochs=30)
