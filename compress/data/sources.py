@@ -7,6 +7,7 @@ before anything is made of it, and all its faults are told at once.
 from __future__ import annotations
 
 import gzip
+import hashlib
 import math
 import os
 import struct
@@ -46,6 +47,9 @@ FASHION_CLASSES = (
     "Ankle boot",
 )
 
+# Of the pixels of its 60,000 training images: MNIST's files have the same names and sizes.
+FASHION_SHA256 = "2e487a6c89124f78f2d7521542223cafe96f7123c3ca13d447772ac6ecbb3012"
+
 TORCHVISION_NAMES = ("cifar10", "cifar100", "fashion-mnist")
 
 # Debian's package dataset-fashion-mnist puts the four files here.
@@ -76,8 +80,9 @@ class RawData:
         test_labels: int64 [m].
         class_names: one a class.
         normalization: the data set's own, or that of the training images.
-        flip: whether a mirrored image is still one of its class.
-        source: where the images were read from, for people.
+        flip: whether a mirrored image is still one of its class. Known data sets say it; of others
+            colour images are taken to be, and grey ones, which may show letters, not to be.
+        source: what the images were read from, for people: a file's or folder's name, no path.
     """
 
     name: str
@@ -158,27 +163,29 @@ def _read_cifar(name: str, root: Path, download: bool) -> RawData:
         class_names=tuple(train.classes),
         normalization=KNOWN[name],
         flip=True,
-        source=str(root / kind.base_folder),
+        source=kind.base_folder,
     )
 
 
 def _read_fashion(root: Path, download: bool) -> RawData:
     for folder in (root, root / "FashionMNIST" / "raw", root / "fashion-mnist", DEBIAN_FASHION):
         if _find_idx_files(folder):
-            return _as_fashion(read_idx(folder))
+            return _as_fashion(read_idx(folder), folder)
     from torchvision import datasets
 
     def fetch(train: bool) -> Any:
         return datasets.FashionMNIST(root, train=train, download=download)
 
     _torchvision_or_explain("fashion-mnist", root, download, fetch)
-    return _as_fashion(read_idx(root / "FashionMNIST" / "raw"))
+    fetched = root / "FashionMNIST" / "raw"
+    return _as_fashion(read_idx(fetched), fetched)
 
 
-def _as_fashion(raw: RawData) -> RawData:
+def _as_fashion(raw: RawData, folder: Path) -> RawData:
+    """What is known of Fashion-MNIST, added to the images of ``folder``."""
     if len(raw.class_names) != len(FASHION_CLASSES) or raw.train_images.shape[1:] != (1, 32, 32):
         raise DataError(
-            f"The idx files in {raw.source} are not Fashion-MNIST: {len(raw.class_names)} classes "
+            f"The idx files in {folder} are not Fashion-MNIST: {len(raw.class_names)} classes "
             f"of images of shape {tuple(raw.train_images.shape[1:])}."
         )
     return replace(
@@ -186,6 +193,7 @@ def _as_fashion(raw: RawData) -> RawData:
         name="fashion-mnist",
         class_names=FASHION_CLASSES,
         normalization=KNOWN["fashion-mnist"],
+        flip=True,
     )
 
 
@@ -221,6 +229,8 @@ _IDX_FILES = (
 def read_idx(folder: Path) -> RawData:
     """The four idx files of the MNIST family, plain or gzipped; 28x28 is padded to 32x32.
 
+    Fashion-MNIST is recognised by its images.
+
     Raises:
         DataError: a file is missing, damaged, or does not fit the others.
     """
@@ -229,13 +239,15 @@ def read_idx(folder: Path) -> RawData:
         raise DataError(f"{folder} does not hold the four files {', '.join(_IDX_FILES)}(.gz).")
     arrays = [_read_idx_file(path, 3 if "idx3" in path.name else 1) for path in found]
     checked = _check_arrays(dict(zip(_KEYS, arrays, strict=True)), str(folder), layouts=("NHW",))
-    raw = _from_arrays(folder.name, checked, str(folder), class_names=None)
+    raw = _from_arrays(folder, checked, class_names=None)
     if raw.train_images.shape[2:] == (28, 28):
         raw = replace(
             raw,
             train_images=functional.pad(raw.train_images, (2, 2, 2, 2)),
             test_images=functional.pad(raw.test_images, (2, 2, 2, 2)),
         )
+    if hashlib.sha256(arrays[0].data).hexdigest() == FASHION_SHA256:
+        return _as_fashion(raw, folder)
     return raw
 
 
@@ -291,7 +303,7 @@ def read_npz(path: Path) -> RawData:
     arrays = _load_npz(path)
     checked = _check_arrays(arrays, str(path), layouts=("NHW", "NHWC"))
     names = arrays.get("class_names")
-    return _from_arrays(path.stem, checked, str(path), class_names=names)
+    return _from_arrays(path, checked, class_names=names)
 
 
 def _load_npz(path: Path) -> dict[str, NDArray[Any]]:
@@ -419,34 +431,36 @@ def _class_faults(train: NDArray[np.int64], test: NDArray[np.int64] | None) -> I
 
 
 def _from_arrays(
-    name: str,
-    arrays: dict[str, NDArray[Any]],
-    source: str,
-    *,
-    class_names: NDArray[Any] | None,
+    path: Path, arrays: dict[str, NDArray[Any]], *, class_names: NDArray[Any] | None
 ) -> RawData:
-    """``RawData`` of checked arrays."""
+    """``RawData`` of checked arrays from the file or folder ``path``."""
     count = int(arrays["y_train"].max()) + 1
     names = tuple(map(str, range(count)))
     if class_names is not None:
         if class_names.dtype.kind != "U" or class_names.shape != (count,):
             raise DataError(
-                f"{source} is no data set: class_names is {class_names.dtype} of shape "
+                f"{path} is no data set: class_names is {class_names.dtype} of shape "
                 f"{class_names.shape}, not {count} strings."
             )
         names = tuple(map(str, class_names))
     train_images = _nchw(arrays["x_train"])
+    folder = path.resolve().name if path.is_dir() else ""
     return RawData(
-        name=name,
+        name=folder or path.stem,
         train_images=train_images,
         train_labels=torch.from_numpy(arrays["y_train"].copy()),
         test_images=_nchw(arrays["x_test"]),
         test_labels=torch.from_numpy(arrays["y_test"].copy()),
         class_names=names,
         normalization=measure_normalization(train_images),
-        flip=True,
-        source=source,
+        flip=_mirrors(train_images),
+        source=folder or path.name,
     )
+
+
+def _mirrors(images: Tensor) -> bool:
+    """Whether images [n, c, h, w] that nobody has said anything of are mirrored in training."""
+    return images.shape[1] > 1
 
 
 def _nchw(images: NDArray[np.uint8]) -> Tensor:
@@ -514,8 +528,8 @@ def read_folder(path: Path, *, image_size: int | None = None) -> RawData:
         test_labels=labels[len(train) :],
         class_names=tuple(classes),
         normalization=measure_normalization(images[: len(train)]),
-        flip=True,
-        source=str(path),
+        flip=_mirrors(images),
+        source=path.resolve().name,
     )
 
 
@@ -648,6 +662,7 @@ def read_embedded() -> RawData:
         test_images=functional.pad(raw.test_images, (2, 2, 2, 2)),
         class_names=FASHION_CLASSES,
         normalization=KNOWN["fashion-mnist"],
+        flip=True,
         source="embedded in the package (Fashion-MNIST, MIT licence)",
     )
 

@@ -48,6 +48,7 @@ def test_npz_nhwc_becomes_nchw(tmp_path: Path) -> None:
     arrays = small((9, 8, 3))
     raw = sources.read_npz(save(tmp_path / "blobs.npz", arrays))
     assert raw.name == "blobs"
+    assert raw.source == "blobs.npz"
     assert raw.train_images.dtype == torch.uint8
     assert raw.train_images.shape == (12, 3, 9, 8)
     assert raw.train_images.is_contiguous()
@@ -66,6 +67,7 @@ def test_npz_grey_and_column_labels_and_names(tmp_path: Path) -> None:
     assert raw.test_images.shape == (6, 1, 8, 8)
     assert raw.train_labels.tolist() == [0, 1, 2] * 4
     assert raw.class_names == ("a", "b", "ç")
+    assert not raw.flip  # digits and letters are grey, and a mirrored one is another or none
 
 
 def test_npz_normalisation_is_that_of_the_training_images(tmp_path: Path) -> None:
@@ -246,9 +248,30 @@ def test_a_folder_with_idx_files_needs_no_name(tmp_path: Path) -> None:
     write_idx(tmp_path)
     raw = sources.read_folder(tmp_path)
     assert raw.test_images.shape == (10, 1, 32, 32)
-    assert len(raw.class_names) == 10
+    assert raw.class_names == tuple("0123456789")
+    assert raw.name == raw.source == tmp_path.name
+    assert not raw.flip
     with pytest.raises(UsageError, match="--image-size is for folders of images"):
         sources.read_folder(tmp_path, image_size=32)
+
+
+def test_fashion_mnist_is_recognised_by_its_images(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    pixels = write_idx(tmp_path)["train-images-idx3-ubyte"]
+    monkeypatch.setattr(sources, "FASHION_SHA256", hashlib.sha256(pixels.tobytes()).hexdigest())
+    raw = sources.read_folder(tmp_path)
+    assert raw.name == "fashion-mnist"
+    assert raw.class_names == sources.FASHION_CLASSES
+    assert raw.normalization.mean == (0.286,)
+    assert raw.flip
+    assert raw.source == tmp_path.name
+
+
+def test_the_real_fashion_mnist_is_recognised() -> None:
+    if not sources.DEBIAN_FASHION.is_dir():
+        pytest.skip("dataset-fashion-mnist is not installed")
+    assert sources.read_folder(sources.DEBIAN_FASHION).class_names == sources.FASHION_CLASSES
 
 
 @pytest.mark.parametrize(
@@ -321,6 +344,7 @@ def test_cifar_is_used_where_it_lies(small_cifar: Path) -> None:
     assert by_name.test_labels.tolist() == list(range(10))
     assert by_name.class_names == tuple("abcdefghij")
     assert by_name.flip
+    assert by_name.source == "cifar-10-batches-py"
     for folder in (small_cifar, small_cifar / "cifar-10-batches-py"):
         by_folder = sources.read_folder(folder)
         assert torch.equal(by_folder.train_images, by_name.train_images)
@@ -383,7 +407,8 @@ def test_a_folder_with_two_splits(tmp_path: Path, held_out: str) -> None:
     assert raw.train_labels.tolist() == [0, 0, 0, 1, 1]
     assert raw.train_images[:, 0, 0, 0].tolist() == [0, 1, 2, 20, 21]
     assert raw.test_labels.tolist() == [0, 1]
-    assert raw.name == tmp_path.name
+    assert raw.name == raw.source == tmp_path.name
+    assert raw.flip
 
 
 def test_with_three_splits_val_joins_the_training_images(tmp_path: Path) -> None:
@@ -406,7 +431,9 @@ def test_a_folder_without_splits_keeps_a_fifth_back(tmp_path: Path) -> None:
 
 def test_grey_images_stay_grey_only_if_all_are(tmp_path: Path) -> None:
     write_images(tmp_path, {"cat": 2, "dog": 2}, mode="L")
-    assert sources.read_folder(tmp_path).train_images.shape[1] == 1
+    grey = sources.read_folder(tmp_path)
+    assert grey.train_images.shape[1] == 1
+    assert not grey.flip
     Image.new("RGBA", (10, 8), (9, 8, 7, 6)).save(tmp_path / "cat" / "00.png")
     raw = sources.read_folder(tmp_path)
     pixels = torch.cat([raw.train_images, raw.test_images])[:, :, 0, 0].tolist()
@@ -474,6 +501,7 @@ def test_the_embedded_subset() -> None:
     assert raw.test_labels.bincount().tolist() == [200] * 10
     assert raw.train_images[:, :, :2].max() == 0
     assert raw.class_names == sources.FASHION_CLASSES
+    assert raw.flip
     # As the README beside the file says it.
     digest = hashlib.sha256()
     for images, labels in (
