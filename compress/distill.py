@@ -17,7 +17,7 @@ from compress.data.dataset import Dataset, to_device
 from compress.data.normalization import normalize
 from compress.data.seeds import derive_seed
 from compress.data.sources import embedded_teacher_path
-from compress.errors import UsageError
+from compress.errors import InputError, UsageError
 from compress.export import onnx_from_torch
 from compress.files import read_json, sha256_of, write_json
 from compress.models.checkpoint import save_checkpoint
@@ -27,7 +27,7 @@ from compress.profiling.fresh import FreshTiming, time_in_fresh_process
 from compress.profiling.machine import fingerprint
 from compress.profiling.timing import ModelTiming
 from compress.recipes.recipe import Recipe
-from compress.results import Estimate, Parity
+from compress.results import Parity
 from compress.spec import Budget, ModelSpec, Normalization
 from compress.tradeoff import Choice, OwnRun, load_table, record_run, table_for, write_csv
 from compress.training.engine import (
@@ -46,6 +46,8 @@ from compress.units import format_percent
 
 STUDENT, STUDENT_ONNX, TEACHER_ONNX = "student.safetensors", "student.onnx", "teacher.onnx"
 TEACHER_PROOF_IMAGES = 500
+# The last timing takes no longer; a percentile needs hundreds of calls.
+MEDIAN_S, PERCENTILE_S = 30.0, 120.0
 TRADEOFF, CHOICE = "tradeoff.csv", "choice.json"
 
 
@@ -147,7 +149,9 @@ class _Run:
         parity = self._export_student(student, student_spec)
         say("Timing the file that ships and the teacher, in a fresh process.")
         timing = self._time(teacher_onnx)
-        folder.finish(self._result(teacher, teacher_onnx, student, parity, timing))
+        result = self._result(teacher, teacher_onnx, student, parity, timing)
+        folder.finish(result)
+        self._remember(result)
         return dict(folder.result())
 
     def _config(self) -> dict[str, Any]:
@@ -254,9 +258,8 @@ class _Run:
                 request.student, num_classes=data.num_classes, input_shape=data.input_shape
             )
             return _with_dropout(spec, dropout)
-        stored = request.out / CHOICE
-        if stored.exists():
-            return _with_dropout(ModelSpec.from_dict(read_json(stored)["spec"]), dropout)
+        if (request.out / CHOICE).exists():
+            return _with_dropout(ModelSpec.from_dict(self._stored_choice()["spec"]), dropout)
         known: dict[str, Any] = {
             "num_classes": data.num_classes,
             "input_shape": data.input_shape,
@@ -277,7 +280,7 @@ class _Run:
             )
         choice = table.select(request.budget)
         write_csv(request.out / TRADEOFF, choice)
-        write_json(stored, choice.to_dict())
+        write_json(request.out / CHOICE, choice.to_dict())
         self.listener.choice(choice)
         return _with_dropout(choice.spec, dropout)
 
@@ -344,8 +347,43 @@ class _Run:
             budget_s=budget.latency_s,
             speedup=budget.speedup,
             against=teacher_onnx,
+            max_s=MEDIAN_S if budget.percentile == 50 else PERCENTILE_S,
             seed=self.request.options.seed,
         )
+
+    def _remember(self, result: dict[str, Any]) -> None:
+        """Keeps the outcome for the next choice on this data; a run is not lost by failing to."""
+        request, student = self.request, result["student"]
+        run = OwnRun(
+            dataset_sha256=request.data.sha256,
+            name=student["name"],
+            recipe=request.recipe.name,
+            epochs=request.options.epochs,
+            error=1 - student["accuracy"]["validation"],
+            images=len(request.data.validation),
+            seed=request.options.seed,
+            train_images=len(request.data.train),
+        )
+        try:
+            record_run(run)
+        except UsageError as error:
+            self.listener.message(f"The outcome is not kept for the next choice: {error}")
+
+    def _measured_elsewhere(self) -> bool:
+        """Whether the student was chosen by the figures of another machine than this one."""
+        if self.request.tradeoff is None:
+            return False
+        there, here = self._stored_choice()["machine"], fingerprint().to_dict()
+        return any(there.get(key) != here[key] for key in ("cpu", "isa", "cpus", "gpu"))
+
+    def _stored_choice(self) -> dict[str, Any]:
+        stored = read_json(self.request.out / CHOICE)
+        if not isinstance(stored, dict) or not {"spec", "machine"} <= stored.keys():
+            raise InputError(
+                f"{self.request.out / CHOICE} does not describe a choice. Remove it to choose "
+                "again."
+            )
+        return stored
 
     def _result(
         self,
@@ -369,20 +407,16 @@ class _Run:
                 "validation": teacher.accuracy,
                 "test": evaluate(predict, data.test, teacher.normalization),
             }
-        validation_error = 1 - student_accuracy["validation"]
-        record_run(
-            OwnRun(
-                dataset_sha256=data.sha256,
-                name=student.spec.name,
-                recipe=request.recipe.name,
-                epochs=request.options.epochs,
-                train_images=len(data.train),
-                error=validation_error,
-                images=len(data.validation),
-                seed=request.options.seed,
-            )
-        )
         size_bytes = student_onnx.stat().st_size
+        elsewhere = self._measured_elsewhere()
+        kept = _kept(budget, size_bytes, None if elsewhere else timing)
+        warnings = _warnings(budget, timing)
+        if elsewhere:
+            warnings.insert(
+                0,
+                "The student was chosen by the figures of another machine, so this one cannot "
+                "tell whether it keeps a time there: run `compress profile student.onnx` there.",
+            )
         return {
             "budget": {
                 "latency_ms": _scaled(budget.latency_s, 1e3),
@@ -390,7 +424,8 @@ class _Run:
                 "speedup": budget.speedup,
                 "batch": budget.batch,
                 "percentile": budget.percentile,
-                "kept": _kept(budget, size_bytes, timing),
+                "measured_ms": _estimate(timing.model, 1e3),
+                "kept": kept,
             },
             "target": asdict(budget.target),
             "teacher": {
@@ -414,7 +449,7 @@ class _Run:
                 "file": STUDENT_ONNX,
                 "sha256": sha256_of(student_onnx),
             },
-            "speedup": _estimate(timing.speedup),
+            "speedup": timing.speedup.to_dict() if timing.speedup else None,
             "load_ms": timing.load_s * 1e3,
             "first_ms": timing.first_s * 1e3,
             "memory_bytes": timing.memory_bytes,
@@ -432,20 +467,40 @@ class _Run:
                 },
             },
             "machine": fingerprint().to_dict(),
-            "warnings": list(timing.warnings),
+            "warnings": warnings,
         }
 
 
-def _kept(budget: Budget, size_bytes: int, timing: FreshTiming) -> bool | None:
-    """Whether the file keeps every limit, judged by the unfavourable end of each interval."""
-    held = []
-    if budget.latency_s is not None and timing.model is not None:
-        held.append(timing.model.latency.high <= budget.latency_s)
+def _kept(budget: Budget, size_bytes: int, timing: FreshTiming | None) -> bool | None:
+    """Whether the file keeps every limit, judged by the unfavourable end of each interval.
+
+    None: there is no limit, or none that is missed and one that could not be judged.
+    """
+    held: list[bool | None] = []
+    model = timing.model if timing else None
+    ratio = timing.speedup if timing else None
+    if budget.latency_s is not None:
+        held.append(None if model is None else model.latency.high <= budget.latency_s)
+    if budget.speedup is not None:
+        held.append(None if ratio is None else ratio.low >= budget.speedup)
     if budget.size_bytes is not None:
         held.append(size_bytes <= budget.size_bytes)
-    if budget.speedup is not None and timing.speedup is not None:
-        held.append(timing.speedup.low >= budget.speedup)
-    return all(held) if held else None
+    if False in held:
+        return False
+    return None if None in held or not held else True
+
+
+def _warnings(budget: Budget, timing: FreshTiming) -> list[str]:
+    """What is to be known about the last timing, a sentence each."""
+    warnings = []
+    if timing.model is not None and timing.model.straddles:
+        warnings.append("The budget lies inside the interval of the latency, timed for long.")
+    ratio = timing.speedup
+    if ratio is not None and budget.speedup is not None and ratio.low < budget.speedup < ratio.high:
+        warnings.append("The speed-up asked for lies inside the interval, timed for long.")
+    for each in (timing.model, timing.against):
+        warnings += [] if each is None else each.warnings
+    return warnings
 
 
 def _with_dropout(spec: ModelSpec, dropout: float) -> ModelSpec:
@@ -459,11 +514,11 @@ def _costs(network: Network, spec: ModelSpec, input_shape: tuple[int, int, int])
 
 
 def _latency(timing: ModelTiming | None) -> dict[str, float] | None:
-    return None if timing is None else timing.latency.to_dict(1e3, "median")
+    return None if timing is None else timing.median.to_dict(1e3, "median")
 
 
-def _estimate(estimate: Estimate | None) -> dict[str, float] | None:
-    return None if estimate is None else estimate.to_dict()
+def _estimate(timing: ModelTiming | None, scale: float) -> dict[str, float] | None:
+    return None if timing is None else timing.latency.to_dict(scale)
 
 
 def _scaled(value: float | None, scale: float) -> float | None:

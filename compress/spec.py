@@ -206,9 +206,10 @@ class Budget:
     Attributes:
         latency_s: at ``percentile`` of calls with ``batch`` images.
         size_bytes: of the file that ships.
-        speedup: at least so many times faster than the teacher, measured on the same target.
+        speedup: at least so many times faster than the teacher, measured on the same target; a
+            ratio of medians.
         batch: images in one call.
-        percentile: 50 judges the median, 90 the 90th percentile.
+        percentile: of the calls' times that latency_s is for: 50 is the median.
     """
 
     latency_s: float | None = None
@@ -231,8 +232,13 @@ class Budget:
                 faults.append(f"{option} is {shown:g}, it must be a positive number")
         if self.batch < 1:
             faults.append(f"--batch is {self.batch}, it must be 1 or more")
-        if not 0 < self.percentile < 100:
-            faults.append(f"--percentile is {self.percentile:g}, it must be between 0 and 100")
+        if not 50 <= self.percentile <= 99.9:
+            faults.append(f"--percentile is {self.percentile:g}, it must be from 50 to 99.9")
+        elif self.speedup is not None and self.percentile != 50:
+            faults.append(
+                f"--percentile is {self.percentile:g} and --speedup is a ratio of medians; give "
+                "one of them, or --budget-ms with --percentile"
+            )
         if self.target.threads < 1:
             faults.append(f"--threads is {self.target.threads}, it must be 1 or more")
         if faults:

@@ -20,7 +20,7 @@ from compress.models.recognise import instantiate
 from compress.models.registry import build
 from compress.recipes.registry import make_recipe
 from compress.spec import Budget, ModelSpec, Target
-from compress.tradeoff import Choice
+from compress.tradeoff import Choice, table_for, write_csv
 from compress.train import train
 from compress.training.engine import Progress
 from compress.training.options import TrainingOptions
@@ -122,8 +122,10 @@ def test_the_run_folder_is_whole(finished: dict[str, Any], folder: Path) -> None
 
 
 def test_result_json_has_what_it_promises(finished: dict[str, Any], folder: Path) -> None:
-    assert finished == json.loads((folder / "run/result.json").read_text())
+    finished = json.loads((folder / "run/result.json").read_text())
     assert finished["schema_version"] == 1
+    measured = finished["budget"].pop("measured_ms")
+    assert measured["low"] <= measured["value"] <= measured["high"]
     assert finished["budget"] == {
         "latency_ms": None,
         "size_mb": None,
@@ -201,11 +203,51 @@ def test_a_budget_chooses_the_student_and_says_why(
     assert [choice.spec.name for choice in listener.choices] == [result["student"]["name"]]
 
 
-def test_an_impossible_budget_names_the_nearest(folder: Path, data: Dataset, teacher: Path) -> None:
-    budget = Budget(size_bytes=1000, target=ONE_THREAD)
+def test_an_impossible_budget_names_the_nearest_and_another_may_be_tried(
+    folder: Path, data: Dataset, teacher: Path
+) -> None:
+    out, budget = folder / "none", Budget(size_bytes=1000, target=ONE_THREAD)
     with pytest.raises(NoStudentFits, match="nearest is wrn-10-1"):
-        distill(request(data, teacher, folder / "none", student=None, budget=budget), Listener())
-    assert not (folder / "none/student.onnx").exists()
+        distill(request(data, teacher, out, student=None, budget=budget), Listener())
+    assert not (out / "student.onnx").exists()
+    result = distill(request(data, teacher, out), Listener())
+    assert result["student"]["name"] == "wrn-10-0.5"
+
+
+def test_a_cache_that_cannot_be_written_loses_no_run(
+    folder: Path, data: Dataset, teacher: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (folder / "a-file").touch()
+    monkeypatch.setenv("COMPRESS_CACHE", str(folder / "a-file"))
+    listener = Listener()
+    options = TrainingOptions(epochs=1, batch_size=32, dropout=0.0, lr=0.05)
+    distill(request(data, teacher, folder / "uncached", options=options), listener)
+    assert (folder / "uncached/result.json").exists()
+    assert "not kept for the next choice" in listener.messages[-1]
+
+
+def test_figures_of_another_machine_cannot_be_confirmed_here(
+    folder: Path, data: Dataset, teacher: Path
+) -> None:
+    saved = folder / "server.csv"
+    budget = Budget(latency_s=1.0, size_bytes=400_000, target=ONE_THREAD)
+    write_csv(saved, table_for(num_classes=3, input_shape=(1, 8, 8)).select(budget))
+    text = saved.read_text().replace('"cpus": ', '"cpus": 9')
+    assert text != saved.read_text()
+    saved.write_text(text)
+    options = TrainingOptions(epochs=1, batch_size=32, dropout=0.0, lr=0.05)
+    asked = request(
+        data,
+        teacher,
+        folder / "there",
+        student=None,
+        budget=budget,
+        tradeoff=saved,
+        options=options,
+    )
+    result = distill(asked, Listener())
+    assert result["budget"]["kept"] is None
+    assert "figures of another machine" in result["warnings"][0]
 
 
 def test_a_teacher_that_knows_nothing_stops_the_run(folder: Path, data: Dataset) -> None:

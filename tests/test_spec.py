@@ -113,6 +113,12 @@ def test_a_budget_names_every_impossible_limit() -> None:
         assert option in message
 
 
+def test_a_speedup_is_a_ratio_of_medians() -> None:
+    with pytest.raises(UsageError, match="--speedup is a ratio of medians"):
+        Budget(speedup=2, percentile=90)
+    assert Budget(latency_s=1e-3, percentile=99).percentile == 99
+
+
 def test_a_budget_without_a_limit_chooses_nothing() -> None:
     assert not Budget(batch=8).limited
     with pytest.raises(UsageError, match="--speedup"):

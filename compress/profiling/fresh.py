@@ -13,7 +13,7 @@ import pickle
 import site
 import subprocess
 import sys
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -69,7 +69,6 @@ class FreshTiming:
     model: ModelTiming | None = None
     against: ModelTiming | None = None
     speedup: Estimate | None = None
-    warnings: tuple[str, ...] = field(default=())
 
 
 def time_in_fresh_process(
@@ -163,6 +162,7 @@ def encode(found: FreshTiming) -> dict[str, Any]:
             return None
         return {
             "latency": one.latency.to_dict(),
+            "median": one.median.to_dict(),
             "rounds": one.rounds,
             "calls": one.calls,
             "straddles": one.straddles,
@@ -176,7 +176,6 @@ def encode(found: FreshTiming) -> dict[str, Any]:
         "model": timing(found.model),
         "against": timing(found.against),
         "speedup": None if found.speedup is None else found.speedup.to_dict(),
-        "warnings": found.warnings,
     }
 
 
@@ -188,6 +187,7 @@ def decode(answer: dict[str, Any]) -> FreshTiming:
             return None
         return ModelTiming(
             latency=Estimate(**one["latency"]),
+            median=Estimate(**one["median"]),
             rounds=one["rounds"],
             calls=one["calls"],
             straddles=one["straddles"],
@@ -202,7 +202,6 @@ def decode(answer: dict[str, Any]) -> FreshTiming:
         model=timing(answer["model"]),
         against=timing(answer["against"]),
         speedup=None if speedup is None else Estimate(**speedup),
-        warnings=tuple(answer["warnings"]),
     )
 
 

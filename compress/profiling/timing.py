@@ -24,12 +24,14 @@ class ModelTiming:
 
     Attributes:
         latency: seconds a call, at the percentile asked for.
+        median: the same at the median.
         rounds, calls: what it rests on.
         straddles: there was a budget, and it still lies inside the interval.
         warnings: a sentence each.
     """
 
     latency: Estimate
+    median: Estimate
     rounds: int
     calls: int
     straddles: bool
@@ -183,12 +185,12 @@ def summarise(timing: Timing, name: str, percentile: float, *, straddles: bool) 
     Raises:
         Inconclusive: too few calls for the percentile.
     """
-    latency = timing.latency(name, percentile)
+    latency, median = timing.latency(name, percentile), timing.latency(name)
     calls = len(timing.calls_s(name))
-    if latency is None:
+    if latency is None or median is None:
         raise Inconclusive(
             f"{name}: p{percentile:g} is not known from {calls} calls, it takes "
             f"{calls_needed(percentile)}. Allow more time, or judge the median."
         )
     warnings = (*timing.warnings(name), *timing.remarks(name))
-    return ModelTiming(latency, len(timing.rounds), calls, straddles, warnings)
+    return ModelTiming(latency, median, len(timing.rounds), calls, straddles, warnings)

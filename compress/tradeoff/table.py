@@ -45,9 +45,10 @@ class StoredMeasurer:
 
     paired = False
 
-    def __init__(self, table: StoredTable) -> None:
+    def __init__(self, table: StoredTable, teacher: ModelSpec | None = None) -> None:
         self.machine = table.machine
         self._table = table
+        self._teacher = None if teacher is None else replace(teacher, dropout=0.0)
 
     def measure(
         self, spec: ModelSpec, budget: Budget, limit_s: float | None, *, fresh: bool = False
@@ -75,9 +76,10 @@ class StoredMeasurer:
                 f"{self._table.path} was measured with {'; '.join(other)}. Measure it again with "
                 "these options, or choose with those."
             )
-        if self._table.teacher_spec == spec:
-            return self._table.teacher
-        return self._table.measured.get(spec.name)
+        measured = self._table.measured.get(spec.name)
+        if spec == self._teacher and _alike(spec, self._table.teacher_spec):
+            return self._table.teacher or measured
+        return measured
 
 
 class TradeoffTable:
@@ -300,9 +302,18 @@ def load_table(
     return TradeoffTable(
         grid(num_classes=stored.num_classes, input_shape=stored.input_shape),
         predictor,
-        StoredMeasurer(stored),
+        StoredMeasurer(stored, teacher),
         scale=scale,
         teacher=teacher,
+    )
+
+
+def _alike(spec: ModelSpec, stored: ModelSpec | None) -> bool:
+    """Whether two networks take the same, though weights may not show how shortcuts are padded."""
+    return stored is not None and (spec.name, spec.num_classes, spec.input_shape) == (
+        stored.name,
+        stored.num_classes,
+        stored.input_shape,
     )
 
 

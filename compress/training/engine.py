@@ -153,6 +153,7 @@ def fit(
         history: list[dict[str, Any]] = []
         if folder is not None and folder.checkpoint.exists():
             history = _restore(folder.checkpoint, method)
+            folder.write_metrics(history)  # the last line may have been lost with the process
             listener.message(f"Going on after epoch {len(history)} of {options.epochs}.")
         loop = _Loop(method, student, data, options, teacher_logits, listener)
         for epoch in range(len(history) + 1, options.epochs + 1):
@@ -270,6 +271,8 @@ def _restore(path: Path, method: Method) -> list[dict[str, Any]]:
     """Puts a checkpoint back into the method and the generators; returns the metrics so far."""
     try:
         saved = torch.load(path, map_location="cpu", weights_only=True)
+        if saved["version"] != CHECKPOINT_VERSION:
+            raise ValueError(f"its version is {saved['version']}, not {CHECKPOINT_VERSION}")
         for name, module in method.modules.items():
             module.load_state_dict(saved["modules"][name])
         for name, optimizer in method.optimizers.items():

@@ -21,6 +21,8 @@ from compress.files import read_json, write_json, write_text
 from compress.results import SCHEMA_VERSION
 
 RUN, METRICS, CHECKPOINT, RESULT = "run.json", "metrics.jsonl", "last.ckpt", "result.json"
+# What a run writes before its training has saved anything.
+BEFORE_TRAINING = (RUN, "choice.json", "tradeoff.csv", "teacher.onnx")
 RECORDED_PACKAGES = (
     "compress-distill",
     "torch",
@@ -34,29 +36,31 @@ RECORDED_PACKAGES = (
 class RunFolder:
     """One run's folder, opened for one configuration.
 
+    Nothing is written before ``begin``.
+
     Args:
         path: the folder itself.
         config: everything that the result depends on, JSON values only. An existing run with
-            another configuration is not touched.
+            another configuration is not touched, unless it never came to save any training.
 
     Raises:
         RunFolderError: the folder holds another run, or files that are no run's.
-        UsageError: the folder cannot be made or written to.
+        UsageError: the folder cannot be read.
     """
 
     def __init__(self, path: Path, config: Mapping[str, Any]) -> None:
         self.path = path
         self.config = json.loads(json.dumps(config))
         try:
-            path.mkdir(parents=True, exist_ok=True)
-            held = {entry.name for entry in path.iterdir() if not entry.name.startswith(".")}
+            held = {entry.name for entry in path.iterdir()} if path.exists() else set()
         except OSError as error:
             raise UsageError(
                 f"Cannot use {path} as a run folder: {error.strerror or error}."
             ) from error
+        held = {name for name in held if not name.startswith(".")}
         self.existed = RUN in held
         if self.existed:
-            self._compare()
+            self._compare(held)
         elif held:
             some = ", ".join(sorted(held)[:3])
             raise RunFolderError(
@@ -103,18 +107,30 @@ class RunFolder:
         """What result.json says."""
         return read_json(self.path / RESULT)
 
-    def _compare(self) -> None:
-        was = read_json(self.path / RUN).get("config", {})
+    def _compare(self, held: set[str]) -> None:
+        run = read_json(self.path / RUN)
+        was = run.get("config") if isinstance(run, dict) else None
+        if not isinstance(was, dict):
+            raise RunFolderError(
+                f"{self.path / RUN} does not describe a run. Give --out another folder."
+            )
         changed = [
             f"{key}: {was.get(key)!r} there, {self.config.get(key)!r} asked for"
             for key in sorted(was.keys() | self.config.keys())
             if was.get(key) != self.config.get(key)
         ]
-        if changed:
-            raise RunFolderError(
-                f"{self.path} holds a run with another configuration: {'; '.join(changed)}. "
-                "Give --out another folder, or the same options to go on."
-            )
+        if not changed:
+            return
+        if held <= set(BEFORE_TRAINING):
+            # It was refused or stopped before there was anything to lose.
+            for name in held:
+                (self.path / name).unlink()
+            self.existed = False
+            return
+        raise RunFolderError(
+            f"{self.path} holds a run with another configuration: {'; '.join(changed)}. "
+            "Give --out another folder, or the same options to go on."
+        )
 
 
 def installed_versions() -> dict[str, str]:

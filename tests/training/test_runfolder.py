@@ -31,8 +31,29 @@ def test_what_was_written_stays_when_a_run_goes_on(tmp_path: Path) -> None:
     assert json.loads((tmp_path / "run.json").read_text())["machine"] == "first"
 
 
+def test_nothing_is_written_before_the_run_begins(tmp_path: Path) -> None:
+    RunFolder(tmp_path / "run", CONFIG)
+    assert not (tmp_path / "run").exists()
+
+
+def test_a_run_that_saved_no_training_makes_room_for_another(tmp_path: Path) -> None:
+    RunFolder(tmp_path, CONFIG).begin({})
+    (tmp_path / "teacher.onnx").write_text("of another teacher, perhaps")
+    other = RunFolder(tmp_path, {"command": "train"})
+    assert not list(tmp_path.iterdir())
+    other.begin({})
+    assert RunFolder(tmp_path, {"command": "train"}).existed
+
+
+def test_a_run_json_that_is_none_is_refused(tmp_path: Path) -> None:
+    (tmp_path / "run.json").write_text("[1, 2]")
+    with pytest.raises(RunFolderError, match="does not describe a run"):
+        RunFolder(tmp_path, CONFIG)
+
+
 def test_another_configuration_is_refused_with_the_difference(tmp_path: Path) -> None:
     RunFolder(tmp_path, CONFIG).begin({})
+    (tmp_path / "last.ckpt").write_text("hours of work")
     with pytest.raises(RunFolderError, match=r"training: \{'epochs': 3\} there, \{'epochs': 9\}"):
         RunFolder(tmp_path, {"command": "distill", "training": {"epochs": 9}})
 
