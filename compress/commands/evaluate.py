@@ -12,7 +12,7 @@ from compress.commands.options import data_options, load_data
 
 @click.command("evaluate")
 @click.argument("model", type=click.Path(path_type=Path))
-@data_options()
+@data_options(training=False)
 @click.option("--normalize", help="A known name, or MEAN,MEAN,MEAN/STD,STD,STD.")
 @click.option("--arch", help="What a checkpoint is, where its weights do not show it.")
 @click.option("--threads", type=int, help="Of an ONNX file's session.")

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from compress.commands.options import data_options, load_data
+from compress.commands.options import data_options, load_data, refuse_without_data
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -27,7 +27,7 @@ DEFAULT_SIZE = 32
     required=True,
     help="The ONNX file.",
 )
-@data_options(default=None)
+@data_options(default=None, training=False)
 @click.option("--normalize", help="A known name, or MEAN,MEAN,MEAN/STD,STD,STD.")
 @click.option(
     "--teacher-arch", "--arch", "arch", help="What the weights are, where they do not show it."
@@ -59,6 +59,9 @@ def command(
 
     stated = resolve(normalize) if normalize else None
     if options["data"] is None:
+        refuse_without_data(
+            images=images, validation=options["validation"], data_dir=options["data_dir"]
+        )
         network, normalization, classes, notes = _read(
             checkpoint, arch, stated, options["image_size"] or DEFAULT_SIZE
         )

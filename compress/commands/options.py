@@ -30,43 +30,98 @@ def chain(*decorators: Decorator) -> Decorator:
     return decorate
 
 
-def data_options(default: str | None = "default") -> Decorator:
-    """--data and what goes with it; ``load_data`` reads them."""
-    return chain(
+def data_options(
+    default: str | None = "default", *, validation: bool = True, training: bool = True
+) -> Decorator:
+    """--data and what goes with it; ``load_data`` reads them.
+
+    Args:
+        default: of --data.
+        validation: whether the command looks at validation images.
+        training: whether it trains.
+    """
+    options = [
         click.option("--data", default=default, show_default=default is not None, help=DATA_HELP),
         click.option(
             "--data-dir",
             type=click.Path(path_type=Path),
             help="Where cifar10, cifar100 and fashion-mnist lie or are downloaded to.",
         ),
-        click.option("--limit-train", type=int, help="Use only so many training images."),
-        click.option(
-            "--validation",
-            type=int,
-            help="Images held out of the training data. [default: a tenth, at most 5000]",
-        ),
-        click.option("--flip/--no-flip", default=None, help="Whether images may be mirrored."),
         click.option(
             "--image-size",
             type=click.IntRange(min=8),
             help="Height and width that the images of a folder are brought to.",
         ),
-    )
+    ]
+    if validation:
+        options.append(
+            click.option(
+                "--validation",
+                type=int,
+                help="Images held out of the training data. [default: a tenth, at most 5000]",
+            )
+        )
+    if training:
+        options += [
+            click.option("--limit-train", type=int, help="Use only so many training images."),
+            click.option(
+                "--flip/--no-flip",
+                default=None,
+                help="Whether images may be mirrored. [default: the named data sets and colour "
+                "images may, other grey ones not]",
+            ),
+        ]
+    return chain(*options)
 
 
 def load_data(options: dict[str, Any], *, seed: int) -> Dataset:
-    """Reads the data set that ``data_options`` name."""
+    """Reads the data set that ``data_options`` name; those that a command lacks may be missing."""
     from compress.data.dataset import load_dataset
 
     return load_dataset(
         options["data"],
         root=options["data_dir"],
         seed=seed,
-        validation=options["validation"],
-        limit_train=options["limit_train"],
-        flip=options["flip"],
+        validation=options.get("validation"),
+        limit_train=options.get("limit_train"),
+        flip=options.get("flip"),
         image_size=options["image_size"],
     )
+
+
+def refuse_without_data(**values: object) -> None:
+    """Refuses options that say something of --data where there is none.
+
+    Args:
+        values: of those options, by name; None where they are not given.
+
+    Raises:
+        UsageError: one is given.
+    """
+    from compress.errors import UsageError
+
+    given = [f"--{name.replace('_', '-')}" for name, value in values.items() if value is not None]
+    if given:
+        raise UsageError(f"Without --data there is nothing that {' and '.join(given)} could mean.")
+
+
+def parse_shape(text: str, option: str) -> tuple[int, int, int]:
+    """'3,32,32' or '3x32x32' -> (3, 32, 32): channels, height and width.
+
+    Raises:
+        UsageError: not three positive whole numbers.
+    """
+    from compress.errors import UsageError
+
+    try:
+        channels, height, width = map(int, text.lower().replace("x", ",").split(","))
+    except ValueError:
+        channels = height = width = 0
+    if min(channels, height, width) < 1:
+        raise UsageError(
+            f"{option} is '{text}'; it takes channels, height and width, such as 3,32,32."
+        )
+    return channels, height, width
 
 
 def training_options() -> Decorator:

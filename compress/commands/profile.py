@@ -10,6 +10,8 @@ from typing import TYPE_CHECKING
 
 import click
 
+from compress.commands.options import parse_shape
+
 if TYPE_CHECKING:
     from rich.table import Table
 
@@ -68,7 +70,7 @@ def command(
     from compress.profiling import Settings, default_threads, profile
 
     sizes = None if batches is None else _numbers(batches, "--batch")
-    image = None if shape is None else _shape(shape)
+    image = None if shape is None else parse_shape(shape, "--shape")
     settings = Settings(
         runtimes=("onnxruntime", "torch") if runtime == "all" else (runtime,),
         threads=threads or default_threads(),
@@ -212,23 +214,6 @@ def _numbers(text: str, option: str) -> tuple[int, ...]:
             "commas, such as 1,8,32."
         )
     return numbers
-
-
-def _shape(text: str) -> tuple[int, int, int]:
-    """'3,32,32' -> (3, 32, 32).
-
-    Raises:
-        UsageError: not three positive whole numbers.
-    """
-    from compress.errors import UsageError
-
-    parts = text.replace("x", ",").split(",")
-    if len(parts) != 3 or not all(part.strip().isdecimal() and int(part) > 0 for part in parts):
-        raise UsageError(
-            f"--shape is '{text}'; it takes channels, height and width, such as 3,32,32."
-        )
-    channels, height, width = (int(part) for part in parts)
-    return channels, height, width
 
 
 def _names(files: list[Path]) -> list[str]:

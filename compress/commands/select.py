@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from compress.commands.budget import budget_options, read_budget
-from compress.commands.options import data_options, load_data
+from compress.commands.options import data_options, load_data, parse_shape, refuse_without_data
 
 if TYPE_CHECKING:
     from compress.data.dataset import Dataset
@@ -22,11 +22,11 @@ MARKS = {"table": "", "between": "", "own": " o", "extrapolated": " *"}
 @budget_options()
 @click.option("--teacher", type=click.Path(path_type=Path), help="A checkpoint, for --speedup.")
 @click.option("--teacher-arch", help="What the teacher is, where its weights do not show it.")
-@data_options(default=None)
+@data_options(default=None, validation=False, training=False)
 @click.option("--num-classes", type=int, help="Of the student, in place of --data.")
 @click.option("--input-shape", metavar="C,H,W", help="Of an image, in place of --data.")
-@click.option("--recipe", default="supervised", help="That the student will be trained with.")
-@click.option("--epochs", type=int, help="That it will be trained for.")
+@click.option("--recipe", help="That the student will be trained with. [default: kd]")
+@click.option("--epochs", type=click.IntRange(min=1), help="That it will be trained for.")
 @click.option(
     "--tradeoff",
     type=click.Path(path_type=Path),
@@ -43,7 +43,7 @@ def command(
     teacher_arch: str | None,
     num_classes: int | None,
     input_shape: str | None,
-    recipe: str,
+    recipe: str | None,
     epochs: int | None,
     tradeoff: Path | None,
     save: Path | None,
@@ -60,6 +60,7 @@ def command(
     import json
 
     from compress.errors import UsageError
+    from compress.recipes.registry import DEFAULT_RECIPE, make_recipe
     from compress.tradeoff import load_table, table_for, write_csv
 
     budget = read_budget(options)
@@ -67,7 +68,10 @@ def command(
         budget.require_limit()
     if tradeoff is not None and (everything or save is not None):
         raise UsageError("--tradeoff times nothing, so it goes with neither --all nor --save.")
-    shape = None if input_shape is None else _shape(input_shape)
+    method = make_recipe(recipe or DEFAULT_RECIPE).name
+    if options["data"] is None:
+        refuse_without_data(data_dir=options["data_dir"], image_size=options["image_size"])
+    shape = None if input_shape is None else parse_shape(input_shape, "--input-shape")
     data = None if options["data"] is None else load_data(options, seed=0)
     teacher_spec = _teacher(teacher, teacher_arch, budget, data, num_classes, shape)
     classes, shape = _task(data, teacher_spec, num_classes, shape)
@@ -76,7 +80,7 @@ def command(
         "input_shape": shape,
         "dataset_name": data.name if data else "",
         "dataset_sha256": data.sha256 if data else "",
-        "recipe": recipe,
+        "recipe": method,
         "epochs": epochs,
         "teacher": teacher_spec,
     }
@@ -268,18 +272,6 @@ def _task(
         classes.setdefault("", default.num_classes)
         shapes.setdefault("", default.input_shape)
     return next(iter(classes.values())), next(iter(shapes.values()))
-
-
-def _shape(text: str) -> tuple[int, int, int]:
-    from compress.errors import UsageError
-
-    try:
-        channels, height, width = (int(part) for part in text.split(","))
-    except ValueError as error:
-        raise UsageError(
-            f"--input-shape is '{text}', it must be CHANNELS,HEIGHT,WIDTH, as in 3,32,32."
-        ) from error
-    return channels, height, width
 
 
 def _say(text: str) -> None:

@@ -148,6 +148,18 @@ def test_what_cannot_be_exported_is_refused(
     assert not output.exists()
 
 
+@pytest.mark.parametrize(
+    "extra", [["--images", "30"], ["--validation", "50"], ["--data-dir", "d"]], ids=" ".join
+)
+def test_what_is_said_of_the_data_needs_data(
+    extra: list[str], folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    output = tmp_path / "f.onnx"
+    assert main(["export", str(folder / "own.safetensors"), "-o", str(output), *extra]) == 2
+    assert f"Without --data there is nothing that {extra[0]}" in capsys.readouterr().err
+    assert not output.exists()
+
+
 def test_the_wrong_architecture_or_normalisation_is_refused(
     folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -6,6 +6,7 @@ from pathlib import Path
 import pytest
 
 from compress.cli import main
+from compress.recipes.registry import DEFAULT_RECIPE
 from compress.spec import Budget, ModelSpec
 from compress.tradeoff import write_csv
 from tests.tradeoff.test_table import table
@@ -57,6 +58,18 @@ def test_json(saved: str, capsys: pytest.CaptureFixture[str]) -> None:
     assert chosen["size_bytes"] <= 4e6
 
 
+def test_the_recipe_is_the_one_that_distill_takes(
+    saved: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    errors = []
+    for recipe in ([], ["--recipe", DEFAULT_RECIPE], ["--recipe", "supervised"]):
+        asked = ["select", "--budget-ms", "3", "--tradeoff", saved, "--json", *HERE, *recipe]
+        assert main(asked) == 0
+        result = json.loads(capsys.readouterr().out)
+        errors.append([row["predicted_error"] for row in result["candidates"]])
+    assert errors[0] == errors[1] != errors[2]
+
+
 def test_an_impossible_budget_ends_with_1_and_the_nearest(
     saved: str, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -74,7 +87,7 @@ def test_an_impossible_budget_ends_with_1_and_the_nearest(
         (["--budget-ms", "nan"], "--budget-ms is nan"),
         (["--budget-ms", "2", "--percentile", "100"], "--percentile is 100"),
         (["--budget-ms", "2", "--threads", "0"], "--threads is 0"),
-        (["--budget-ms", "2", "--input-shape", "3,32"], "must be CHANNELS,HEIGHT,WIDTH"),
+        (["--budget-ms", "2", "--input-shape", "3,32"], "takes channels, height and width"),
         (["--budget-ms", "2", "--input-shape", "3,4,4"], "images must be 8x8 or larger"),
         (["--budget-ms", "2", "--num-classes", "1", "--input-shape", "3,8,8"], "num_classes is 1"),
         (["--budget-ms", "2", "--tradeoff", "no.csv"], "Cannot read the table no.csv"),
@@ -82,6 +95,13 @@ def test_an_impossible_budget_ends_with_1_and_the_nearest(
         (["--speedup", "2", "--num-classes", "10"], "with --teacher"),
         (["--speedup", "2", "--teacher", "no.pt"], "no.pt"),
         (["--budget-ms", "2", "--data", "no-such-data"], "no-such-data"),
+        (["--budget-ms", "2", "--recipe", "nonsense"], "There is no recipe 'nonsense'"),
+        (["--budget-ms", "2", "--epochs", "0"], "--epochs"),
+        (
+            ["--budget-ms", "2", "--data-dir", "d"],
+            "nothing that --data-dir could mean",
+        ),
+        (["--budget-ms", "2", "--limit-train", "500"], "--limit-train"),
     ],
 )
 def test_what_cannot_be_is_refused(

@@ -1,0 +1,43 @@
+from __future__ import annotations
+
+import pytest
+
+from compress.cli import load_command
+from compress.commands.options import parse_shape, refuse_without_data
+from compress.errors import UsageError
+
+SOURCE = {"data", "data_dir", "image_size"}
+OF_TRAINING = {"limit_train", "flip"}
+
+
+@pytest.mark.parametrize(
+    ("command", "used"),
+    [
+        ("train", SOURCE | {"validation"} | OF_TRAINING),
+        ("distill", SOURCE | {"validation"} | OF_TRAINING),
+        ("evaluate", SOURCE | {"validation"}),
+        ("export", SOURCE | {"validation"}),
+        ("select", SOURCE),
+        ("profile", set()),
+    ],
+)
+def test_a_command_offers_the_data_options_that_it_uses(command: str, used: set[str]) -> None:
+    offered = {parameter.name for parameter in load_command(command).params}
+    assert offered & (SOURCE | {"validation"} | OF_TRAINING) == used
+
+
+@pytest.mark.parametrize("text", ["3,32,48", "3x32x48", "3X32X48", " 3, 32, 48"])
+def test_a_shape(text: str) -> None:
+    assert parse_shape(text, "--shape") == (3, 32, 48)
+
+
+@pytest.mark.parametrize("text", ["", "3,32", "3,32,32,1", "3,0,32", "3,-32,32", "a,b,c", "3;8;8"])
+def test_what_is_no_shape(text: str) -> None:
+    with pytest.raises(UsageError, match=r"--shape is '.*'; it takes channels, height and width"):
+        parse_shape(text, "--shape")
+
+
+def test_all_options_that_need_data_are_named() -> None:
+    refuse_without_data(images=None, data_dir=None)
+    with pytest.raises(UsageError, match="nothing that --images and --data-dir could mean"):
+        refuse_without_data(images=0, data_dir="d", validation=None)
