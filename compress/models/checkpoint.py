@@ -14,7 +14,7 @@ import warnings
 import zipfile
 import zlib
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, BinaryIO
 
@@ -25,7 +25,7 @@ from torch import Tensor
 
 from compress.errors import CheckpointError, UnsafeFile, UsageError
 from compress.files import atomic_path
-from compress.models.recognise import Hypothesis, check_state, recognise
+from compress.models.recognise import Hypothesis, Statement, check_state, recognise
 from compress.models.registry import Network
 from compress.spec import ModelSpec, Normalization
 
@@ -64,7 +64,9 @@ class Checkpoint:
         spec: the network, in our own files only; None where it has to be recognised.
         normalization: where the file says it.
         classes: names of the classes, where the file says them.
-        notes: what was chosen on the way, in sentences.
+        notes: what was done on the way, in sentences.
+        group: the key or prefix that ``tensors`` have in the file.
+        others: further networks in the file, by their key or prefix.
     """
 
     path: Path
@@ -75,23 +77,50 @@ class Checkpoint:
     normalization: Normalization | None = None
     classes: tuple[str, ...] = ()
     notes: tuple[str, ...] = ()
+    group: str = ""
+    others: Mapping[str, Mapping[str, Tensor]] = field(default_factory=dict)
 
     def hypotheses(
-        self, *, arch: ModelSpec | None = None, image_size: tuple[int, int] = (32, 32)
+        self, *, arch: str | ModelSpec | None = None, image_size: tuple[int, int] = (32, 32)
     ) -> list[Hypothesis]:
         """The networks that the weights may be, the most likely first; one for our own files.
 
+        Args:
+            arch: what the user says it is (see ``Statement``); of several networks in a file,
+                the first that agrees is taken.
+            image_size: height and width of the images; our own files say theirs.
+
         Raises:
             CheckpointError: of no known family, or not the network that ``arch`` says.
+            UsageError: ``arch`` states no network.
         """
-        if self.spec is None:
-            return recognise(self.tensors, ordered=self.ordered, arch=arch, image_size=image_size)
-        if arch is not None and self.spec.name != arch.name:
-            raise CheckpointError(
-                f"{self.path} is a {self.spec.name}, not the {arch.name} that --teacher-arch says. "
-                "Leave the option out or correct it."
-            )
-        return [Hypothesis(self.spec, self.tensors)]
+        if self.spec is not None:
+            if arch is not None and not Statement.of(arch).admits(self.spec):
+                raise Statement.of(arch).disagreement(f"{self.path} is", [self.spec])
+            return [Hypothesis(self.spec, self.tensors)]
+        networks = {self.group: self.tensors, **(self.others if arch is not None else {})}
+        refused: CheckpointError | None = None
+        for name, tensors in networks.items():
+            try:
+                found = recognise(tensors, ordered=self.ordered, arch=arch, image_size=image_size)
+            except CheckpointError as error:
+                refused = refused or error
+                continue
+            if tensors is not self.tensors:
+                _check_values(self.path, tensors)
+            note = self._left_out(name)
+            return [replace(each, notes=(*note, *each.notes)) for each in found]
+        raise refused or CheckpointError(f"{self.path} holds no network.")
+
+    def _left_out(self, taken: str) -> tuple[str, ...]:
+        """Says which of several networks was taken."""
+        if not self.others:
+            return ()
+        names = [name for name in (self.group, *self.others) if name != taken]
+        listed = ", ".join(f"'{name}'" for name in names)
+        return (
+            f"The file holds {len(names) + 1} networks; '{taken}' was taken, {listed} left out.",
+        )
 
 
 def read_tensors(path: Path) -> Checkpoint:
@@ -406,7 +435,8 @@ def _choose(path: Path, loaded: object) -> Checkpoint:
         keys = ", ".join(f"'{key}'" for key in list(loaded)[:5]) or "nothing"
         raise CheckpointError(f"{path} holds no tensors; it has {keys}.")
     metadata = _plain_values(loaded)
-    chosen, notes = _choose_group(tensors, ordered=True)
+    groups, notes = _choose_group(tensors, ordered=True)
+    group, chosen = next(iter(groups.items()))
     _check_values(path, chosen)
     return Checkpoint(
         path,
@@ -416,6 +446,8 @@ def _choose(path: Path, loaded: object) -> Checkpoint:
         normalization=_stated_normalization(metadata),
         classes=_stated_classes(metadata),
         notes=tuple(notes),
+        group=group,
+        others={name: value for name, value in groups.items() if name != group},
     )
 
 
@@ -431,8 +463,8 @@ def _flatten(values: Mapping[Any, Any], depth: int = 0) -> Iterator[tuple[Keys, 
 
 def _choose_group(
     tensors: Mapping[Keys, Tensor], *, ordered: bool
-) -> tuple[dict[str, Tensor], list[str]]:
-    """The group of tensors under one prefix that is a known network.
+) -> tuple[dict[str, dict[str, Tensor]], list[str]]:
+    """The groups of tensors under one prefix that are known networks, the preferred one first.
 
     Nested keys and dotted names are one tree. From its root downwards, the first level at which
     something is recognised decides; an optimizer's state is not, a whole network is. Where
@@ -449,8 +481,9 @@ def _choose_group(
             if _is_network(groups[prefix], ordered):
                 found.append(prefix)
         if found:
-            chosen, notes = _prefer(found, groups)
-            return _strip(chosen), notes
+            # An average of weights comes after the plain network.
+            found.sort(key=lambda prefix: bool(_AVERAGED.search(".".join(prefix))))
+            return {".".join(prefix): _strip(groups[prefix]) for prefix in found}, []
         level = list(
             dict.fromkeys(
                 keys[: len(prefix) + 1]
@@ -463,10 +496,11 @@ def _choose_group(
         )
     merged = _merge(tensors)
     if merged is not None and _is_network(merged, ordered):
-        return merged, ["Parameters and running statistics were put together from two mappings."]
+        note = "Parameters and running statistics were put together from two mappings."
+        return {"": merged}, [note]
     # Of nested prefixes with the same tensors the innermost is the plainest name.
     best = max(groups, key=lambda prefix: (_likeness(groups[prefix]), len(prefix)))
-    return groups[best], []
+    return {".".join(best): groups[best]}, []
 
 
 def _strip(tensors: dict[str, Tensor]) -> dict[str, Tensor]:
@@ -501,22 +535,6 @@ def _likeness(tensors: Mapping[str, Tensor]) -> tuple[bool, bool, int]:
 
 
 _AVERAGED = re.compile(r"ema|avg|average|swa|shadow|momentum|target|teacher|best", re.IGNORECASE)
-
-
-def _prefer(
-    found: Sequence[Keys], groups: Mapping[Keys, dict[str, Tensor]]
-) -> tuple[dict[str, Tensor], list[str]]:
-    """The plain network of several; an average of weights only where there is nothing else."""
-    plain = [prefix for prefix in found if not _AVERAGED.search(".".join(prefix))]
-    chosen = (plain or list(found))[0]
-    notes = []
-    if len(found) > 1:
-        others = ", ".join(f"'{'.'.join(prefix)}'" for prefix in found if prefix != chosen)
-        notes.append(
-            f"The file holds {len(found)} networks; '{'.'.join(chosen)}' was taken, {others} "
-            "left out."
-        )
-    return groups[chosen], notes
 
 
 def _merge(tensors: Mapping[Keys, Tensor]) -> dict[str, Tensor] | None:
@@ -601,9 +619,13 @@ def _from_safetensors(path: Path) -> Checkpoint:
     if text is not None:
         return _own(path, tensors, text)
     keyed = {tuple(name.split(".")): value for name, value in tensors.items()}
-    chosen, notes = _choose_group(keyed, ordered=False)
+    groups, notes = _choose_group(keyed, ordered=False)
+    group, chosen = next(iter(groups.items()))
     _check_values(path, chosen)
-    return Checkpoint(path, chosen, stated, ordered=False, notes=tuple(notes))
+    others = {name: value for name, value in groups.items() if name != group}
+    return Checkpoint(
+        path, chosen, stated, ordered=False, notes=tuple(notes), group=group, others=others
+    )
 
 
 def _own(path: Path, tensors: dict[str, Tensor], text: str) -> Checkpoint:

@@ -23,12 +23,12 @@ import re
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from typing import TypeVar
+from typing import Any, Self, TypeVar
 
 import torch
 from torch import Tensor
 
-from compress.errors import CheckpointError, UsageError
+from compress.errors import CheckpointError, UnknownName, UsageError
 from compress.models.registry import Network, build
 from compress.spec import ModelSpec, Normalization
 
@@ -61,11 +61,160 @@ class Hypothesis:
     notes: tuple[str, ...] = ()
 
 
+def _truth(text: str) -> bool:
+    """'yes' or 'no', in the usual spellings."""
+    known = {"yes": True, "true": True, "1": True, "no": False, "false": False, "0": False}
+    if text.lower() not in known:
+        raise ValueError("yes or no")
+    return known[text.lower()]
+
+
+def _count(text: str) -> int:
+    """A positive whole number."""
+    if not text.isdecimal() or int(text) < 1:
+        raise ValueError("a whole number, 1 or more")
+    return int(text)
+
+
+# What can be stated of a network beside its name: field -> what reads its value.
+_STATABLE: dict[str, Callable[[str], Any]] = {
+    "shortcut": str,
+    "stride_conv": _count,
+    "stem_channels": _count,
+    "conv_bias": _truth,
+    "first_shortcut": _truth,
+    "num_classes": _count,
+}
+
+
+@dataclass(frozen=True)
+class Statement:
+    """What the user says that some weights are: NAME or NAME,FIELD=VALUE,...
+
+    The name gives family, depth and width; the fields are those of ``ModelSpec``, each an exact
+    condition: shortcut, stride_conv, stem_channels, conv_bias, first_shortcut, num_classes.
+    Examples: "wrn-40-2", "resnet-20,shortcut=pad-both", "wrn-16-2,shortcut=input,stride_conv=2".
+
+    Attributes:
+        text: as it was written.
+        spec: the network, where a field was not stated with its usual value.
+        fields: the fields that were stated.
+        option_a: whether 'resnet-DEPTH-a' excludes 1x1 shortcuts.
+    """
+
+    text: str
+    spec: ModelSpec
+    fields: tuple[str, ...] = ()
+    option_a: bool = False
+
+    @classmethod
+    def parse(cls, text: str) -> Self:
+        """Reads a statement.
+
+        Raises:
+            UsageError: the name names no network, or a value is impossible.
+            UnknownName: there is no such field; names the nearest.
+        """
+        name, *parts = (part.strip() for part in text.split(","))
+        fields: dict[str, Any] = {}
+        for part in parts:
+            key, equals, value = part.partition("=")
+            key = key.strip().lower().replace("-", "_")
+            if not equals:
+                raise UsageError(
+                    f"'{part}' in '{text}' states nothing. Write FIELD=VALUE after the name, "
+                    "for instance resnet-20,shortcut=pad-both."
+                )
+            if key not in _STATABLE:
+                raise UnknownName("field of a network that can be stated", key, _STATABLE)
+            if key in fields:
+                raise UsageError(f"'{text}' states {key} twice; state it once.")
+            try:
+                fields[key] = _STATABLE[key](value.strip().lower())
+            except ValueError as error:
+                raise UsageError(f"{key} is '{value.strip()}' in '{text}', not {error}.") from None
+        plain = ModelSpec.parse(name)
+        if plain.shortcut == "conv" and fields.setdefault("shortcut", "conv") != "conv":
+            raise UsageError(
+                f"'{text}' contradicts itself: -b means shortcut=conv. Leave one of them out."
+            )
+        option_a = plain.arch == "resnet" and name.lower().endswith("a")
+        if option_a and fields.get("shortcut") == "conv":
+            raise UsageError(
+                f"'{text}' contradicts itself: -a means padded shortcuts. Leave one of them out."
+            )
+        return cls(text, ModelSpec.parse(name, **fields), tuple(fields), option_a)
+
+    @classmethod
+    def of(cls, said: str | ModelSpec) -> Self:
+        """A text, or a network of which family, depth and width count (and 1x1 shortcuts)."""
+        if isinstance(said, str):
+            return cls.parse(said)
+        return cls(said.name, said, ("shortcut",) if said.shortcut == "conv" else ())
+
+    def names(self, arch: str, widths: tuple[int, ...]) -> bool:
+        """Whether it is of this family and has stages of these widths."""
+        return self.spec.arch == arch and self.spec.stage_channels == widths
+
+    def admits(self, found: ModelSpec) -> bool:
+        """Whether a network is what was stated."""
+        return not self._differences([found])
+
+    def disagreement(self, what: str, found: Sequence[ModelSpec]) -> CheckpointError:
+        """The error where none of the networks that some weights may be is what was stated."""
+        return CheckpointError(
+            f"{what} {'; '.join(self._differences(found))}. Correct what was stated of its "
+            "architecture, or leave it out."
+        )
+
+    def _differences(self, found: Sequence[ModelSpec]) -> list[str]:
+        """What none of some networks has of what was stated, as ends of a sentence."""
+        same = [
+            spec
+            for spec in found
+            if self.names(spec.arch, spec.stage_channels) and spec.depth == self.spec.depth
+        ]
+        if not same:
+            return [f"a {found[0].name}, not the {self.spec.name} that was stated"]
+        faults = []
+        if self.option_a and all(spec.shortcut == "conv" for spec in same):
+            faults.append(f"a {same[0].name} with shortcut=conv, not the stated option A")
+        for name in self.fields:
+            wanted = getattr(self.spec, name)
+            values = list(dict.fromkeys(getattr(spec, name) for spec in same))
+            if wanted not in values:
+                seen = " or ".join(map(str, values))
+                faults.append(f"a {same[0].name} with {name}={seen}, not the stated {wanted}")
+        if not faults and not any(
+            all(getattr(spec, name) == getattr(self.spec, name) for name in self.fields)
+            for spec in same
+        ):
+            faults.append(f"a {same[0].name}, but not with all together of '{self.text}'")
+        return faults
+
+
+def statement_of(spec: ModelSpec) -> str:
+    """How to state a network with what its weights do not show: 'resnet-20,shortcut=pad,...'."""
+    return f"{spec.name},shortcut={spec.shortcut},stride_conv={spec.stride_conv}"
+
+
+def structure(spec: ModelSpec) -> str:
+    """The fields of a network that weights do not show, in words."""
+    words = {
+        "pad": "shortcuts padded at the end",
+        "pad-both": "shortcuts padded at both ends",
+        "conv": "1x1 shortcuts",
+        "preactivation": "shortcuts of the activated input",
+        "input": "shortcuts of the raw input",
+    }[spec.shortcut]
+    return f"{words} with the stride in the {('first', 'second')[spec.stride_conv - 1]} convolution"
+
+
 def recognise(
     tensors: Mapping[str, Tensor],
     *,
     ordered: bool,
-    arch: ModelSpec | None = None,
+    arch: str | ModelSpec | None = None,
     image_size: tuple[int, int] = (32, 32),
 ) -> list[Hypothesis]:
     """Weights by name -> the networks that they may be, the most likely first.
@@ -73,19 +222,23 @@ def recognise(
     Args:
         tensors: name -> weights, in the file's order.
         ordered: whether that order is the order of registration (not so in safetensors).
-        arch: what the user says it is; family, depth and width must then agree.
+        arch: what the user says it is (see ``Statement``). Only networks that agree come back; a
+            width that rounding hides is taken from it; and where neither names nor the file give
+            an order, the alphabetical one is tried.
         image_size: height and width of the images, which weights do not show.
 
     Raises:
         CheckpointError: of no known family, or not the network that ``arch`` says; the message
             says what was seen.
+        UsageError: ``arch`` states no network.
     """
+    stated = None if arch is None else Statement.of(arch)
     try:
-        readings = _readings(_Weights.parse(tensors, ordered=ordered))
+        readings = _readings(_Weights.parse(tensors, ordered=ordered), stated)
         hypotheses = [
             reading.hypothesis(spec)
             for reading in readings
-            for spec in _variants(reading.spec(image_size))
+            for spec in _variants(reading.spec(image_size, stated))
         ]
     except (_Unfit, UsageError) as unfit:
         reason = str(unfit).rstrip(".")
@@ -93,9 +246,12 @@ def recognise(
             f"These weights are of no known network: {reason}. "
             f"Seen: {describe(tensors)}. {FAMILIES}"
         ) from None
-    if arch is not None:
-        _agree(hypotheses[0].spec, arch)
-    return hypotheses
+    if stated is None:
+        return hypotheses
+    admitted = [found for found in hypotheses if stated.admits(found.spec)]
+    if not admitted:
+        raise stated.disagreement("These weights are", [found.spec for found in hypotheses])
+    return admitted
 
 
 def instantiate(hypothesis: Hypothesis) -> Network:
@@ -565,13 +721,17 @@ def _nearest(blocks: Sequence[_Block], tokens: Tokens) -> int | None:
     return scores.index(best) if scores.count(best) == 1 else None
 
 
+def _has_order(weights: _Weights, stem: _Conv) -> bool:
+    """Whether the file's order or the numbers in the names order the 3x3 convolutions."""
+    spatial = [c for c in weights.convs if c.weight.shape[2] == 3 and c is not stem]
+    return weights.ordered or _by_number(spatial) is not None
+
+
 def _blocks_by_order(weights: _Weights, stem: _Conv, choices: _Choices) -> _Skeleton | None:
     """Pairs the 3x3 convolutions in their order, for names that do not group them; or None."""
     spatial = [c for c in weights.convs if c.weight.shape[2] == 3 and c is not stem]
     points = [c for c in weights.convs if c.weight.shape[2] == 1]
     if len(spatial) % 2:
-        return None
-    if _by_number(spatial) is None and not weights.ordered:
         return None
     sort = _sequence(spatial, "convolutions", ordered=weights.ordered, choices=choices)
     norms = _sequence(weights.norms, "batch norms", ordered=weights.ordered, choices=choices)
@@ -632,7 +792,7 @@ class _Reading:
             convs += [*block.convs] + ([block.shortcut] if block.shortcut else [])
         return convs
 
-    def spec(self, image_size: tuple[int, int]) -> ModelSpec:
+    def spec(self, image_size: tuple[int, int], stated: Statement | None) -> ModelSpec:
         """The network, with the most usual of what the shapes do not show."""
         widths = tuple(stage[0].convs[1].outputs for stage in self.stages)
         shortcut = "preactivation"
@@ -647,6 +807,9 @@ class _Reading:
             ),
             None,
         )
+        # The multiplier itself is lost where filters were rounded.
+        if stated is not None and stated.names(self.arch, widths):
+            width = stated.spec.width
         if width is None:
             raise _Unfit(f"its stages are {widths[0]}, {widths[1]} and {widths[2]} wide, not 1:2:4")
         rest = 4 if self.arch == "wrn" else 2
@@ -747,22 +910,29 @@ def check_state(spec: ModelSpec, state: Mapping[str, Tensor]) -> None:
         raise CheckpointError(f"'{extra[0]}' has no place in {spec.name}.")
 
 
-def _readings(weights: _Weights) -> list[_Reading]:
+def _readings(weights: _Weights, stated: Statement | None) -> list[_Reading]:
     """Every whole network that the layers make, the most plain first."""
     choices = _Choices()
-    readings = [_read(weights, choices)]
+    readings = []
+    unfit = None
+    try:
+        readings.append(_read(weights, choices, stated))
+    except _Unfit as error:
+        unfit = error
     names = list(choices.met)
     options = itertools.product(*(range(choices.met[name]) for name in names))
     for option in itertools.islice(options, 1, LARGEST_NUMBER_OF_READINGS):
         try:
-            other = _read(weights, _Choices(dict(zip(names, option, strict=True))))
+            other = _read(weights, _Choices(dict(zip(names, option, strict=True))), stated)
         except _Unfit:
             continue
         readings.append(other)
+    if not readings and unfit is not None:
+        raise unfit
     return readings
 
 
-def _read(weights: _Weights, choices: _Choices) -> _Reading:
+def _read(weights: _Weights, choices: _Choices, stated: Statement | None) -> _Reading:
     """One whole network."""
     stem = _find_stem(weights)
     by_name = _blocks_by_name(weights, stem)
@@ -772,6 +942,13 @@ def _read(weights: _Weights, choices: _Choices) -> _Reading:
             return _assemble(weights, by_name, choices)
         except _Unfit as error:
             unfit = error
+    if stated is None and not _has_order(weights, stem):
+        if by_name is not None:
+            raise unfit
+        raise _Unfit(
+            f"{unfit} by their names, which have no numbers, and the file keeps no order. State "
+            "the architecture (wrn-40-2, say), and the names' alphabetical order is tried"
+        )
     by_order = _blocks_by_order(weights, stem, choices)
     if by_order is None:
         raise unfit
@@ -1154,16 +1331,3 @@ def _variants(spec: ModelSpec) -> list[ModelSpec]:
             # The WRN code that leaves the convolutions' biases on also strides in the second.
             choices = [("input", 2), ("preactivation", 1), ("input", 1), ("preactivation", 2)]
     return [spec.with_(shortcut=shortcut, stride_conv=stride) for shortcut, stride in choices]
-
-
-def _agree(found: ModelSpec, said: ModelSpec) -> None:
-    """Raises where the user says another network than the weights are."""
-    same = (found.arch, found.depth) == (said.arch, said.depth)
-    same = same and found.stage_channels == said.stage_channels
-    if said.shortcut == "conv":
-        same = same and found.shortcut == "conv"
-    if not same:
-        raise CheckpointError(
-            f"These weights are a {found.name}, not the {said.name} that --teacher-arch says. "
-            "Leave the option out or correct it."
-        )

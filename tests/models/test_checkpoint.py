@@ -81,10 +81,29 @@ def test_of_a_model_and_its_average_the_model_is_taken(tmp_path: Path) -> None:
     torch.save({"model_ema": weights(1), "model": weights(2)}, path)
     found = read_tensors(path)
     assert same(found.tensors, weights(2))
-    assert "'model' was taken, 'model_ema' left out" in found.notes[0]
+    (note,) = found.hypotheses()[0].notes
+    assert "'model' was taken, 'model_ema' left out" in note
     flat = prefixed("ema_model.", weights(1)) | prefixed("model.", weights(2))
     torch.save({"state_dict": flat}, path)
     assert torch.equal(read_tensors(path).tensors["conv1.weight"], weights(2)["conv1.weight"])
+
+
+@pytest.mark.parametrize("suffix", [".pt", ".safetensors"])
+def test_of_two_networks_the_stated_one_is_taken(tmp_path: Path, suffix: str) -> None:
+    path = tmp_path / f"a{suffix}"
+    small, large = weights(), dict(randomise(CifarResNet(2)).state_dict())
+    if suffix == ".pt":
+        torch.save({"s": small, "t": large}, path)
+    else:
+        save_file(prefixed("s.", small) | prefixed("t.", large), path)
+    found = read_tensors(path)
+    assert found.hypotheses()[0].spec.name == "resnet-8x0.25"
+    second = found.hypotheses(arch="resnet-14x0.25")[0]
+    assert second.spec.name == "resnet-14x0.25"
+    assert torch.equal(second.state_dict["linear.weight"], large["linear.weight"])
+    assert second.notes[0] == "The file holds 2 networks; 't' was taken, 's' left out."
+    with pytest.raises(CheckpointError, match=r"a resnet-8x0.25, not the resnet-20"):
+        found.hypotheses(arch="resnet-20")
 
 
 def test_parameters_and_statistics_in_two_mappings(tmp_path: Path) -> None:
@@ -133,6 +152,12 @@ def test_round_trip_is_exact(tmp_path: Path) -> None:
     assert found.classes == ("a", "b", "c")
     assert found.metadata == {"seed": 4}
     (hypothesis,) = found.hypotheses(arch=ModelSpec.parse("wrn-10-1"))
+    for said, message in (
+        ("wrn-10-2", r"is a wrn-10-1, not the wrn-10-2"),
+        ("wrn-10-1,shortcut=input", r"with shortcut=preactivation, not the stated input"),
+    ):
+        with pytest.raises(CheckpointError, match=message):
+            found.hypotheses(arch=said)
     again = instantiate(hypothesis)
     images = torch.randn(2, 3, 32, 32)
     with torch.inference_mode():

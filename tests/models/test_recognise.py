@@ -11,8 +11,14 @@ import torch
 import torchvision
 from torch import Tensor, nn
 
-from compress.errors import CheckpointError
-from compress.models.recognise import Hypothesis, instantiate, recognise
+from compress.errors import CheckpointError, UnknownName, UsageError
+from compress.models.recognise import (
+    Hypothesis,
+    Statement,
+    instantiate,
+    recognise,
+    statement_of,
+)
 from compress.models.registry import build
 from compress.spec import ModelSpec, Normalization
 from tests.models.layouts import (
@@ -217,6 +223,78 @@ def test_arch_must_agree() -> None:
     assert recognise(weights, ordered=True, arch=ModelSpec.parse("wrn-10-2"))
     with pytest.raises(CheckpointError, match=r"are a wrn-10-2, not the wrn-40-2"):
         recognise(weights, ordered=True, arch=ModelSpec.parse("wrn-40-2"))
+
+
+def test_a_statement_decides_what_weights_do_not_show() -> None:
+    weights = randomise(CifarResNet()).state_dict()
+    said = "resnet-14x0.25,shortcut=pad,stride_conv=2"
+    (found,) = recognise(weights, ordered=True, arch=said)
+    assert (found.spec.shortcut, found.spec.stride_conv) == ("pad", 2)
+    assert statement_of(found.spec) == said
+    padded = recognise(weights, ordered=True, arch="resnet-14x0.25,stride-conv=1")
+    assert [h.spec.shortcut for h in padded] == ["pad-both", "pad"]
+    for wrong, message in (
+        ("resnet-14x0.25-b", r"with shortcut=pad-both or pad, not the stated conv"),
+        ("resnet-14x0.25,num_classes=7", r"with num_classes=10, not the stated 7"),
+        ("resnet-20x0.25,shortcut=pad", r"a resnet-14x0.25, not the resnet-20x0.25"),
+    ):
+        with pytest.raises(CheckpointError, match=message):
+            recognise(weights, ordered=True, arch=wrong)
+    option_b = randomise(CifarResNet(shortcut="conv")).state_dict()
+    assert recognise(option_b, ordered=True, arch="resnet-14x0.25")
+    with pytest.raises(CheckpointError, match="not the stated option A"):
+        recognise(option_b, ordered=True, arch="resnet-14x0.25-a")
+
+
+@pytest.mark.parametrize(
+    ("said", "message"),
+    [
+        ("alexnet", "names no network"),
+        ("resnet-20,shortcuts=pad", "Did you mean 'shortcut'"),
+        ("resnet-20,pad", "states nothing"),
+        ("resnet-20,shortcut=zero", "known for resnet: pad, pad-both, conv"),
+        ("resnet-20,stride_conv=3", "must be 1 or 2"),
+        ("resnet-20,stride_conv=two", "not a whole number"),
+        ("resnet-20,conv_bias=maybe", "not yes or no"),
+        ("resnet-20,shortcut=pad,shortcut=conv", "twice"),
+        ("resnet-20-b,shortcut=pad", "contradicts itself"),
+        ("resnet-20-a,shortcut=conv", "contradicts itself"),
+    ],
+)
+def test_a_wrong_statement_is_refused(said: str, message: str) -> None:
+    with pytest.raises(UsageError, match=message):
+        Statement.parse(said)
+    if "shortcuts" in said:
+        with pytest.raises(UnknownName):
+            Statement.parse(said)
+
+
+def test_a_stated_width_is_taken_where_rounding_hides_it() -> None:
+    spec = ModelSpec.parse("wrn-10-0.3282")
+    assert spec.stage_channels == (5, 11, 21)
+    weights = randomise(build(spec)).state_dict()
+    with pytest.raises(CheckpointError, match="5, 11 and 21 wide, not 1:2:4"):
+        recognise(weights, ordered=True)
+    found = recognise(weights, ordered=True, arch="wrn-10-0.3282")
+    assert found[0].spec == spec
+
+
+def test_a_statement_makes_up_for_an_order_that_nothing_keeps() -> None:
+    """One flat word a layer, no number, in a file without order."""
+    network = randomise(XternalzWRN(2))
+    layers: dict[str, str] = {}
+    weights = {}
+    for name, value in network.state_dict().items():
+        layer, _, leaf = name.rpartition(".")
+        count = len(layers)
+        word = layers.setdefault(layer, "q" + chr(97 + count // 26) + chr(97 + count % 26))
+        if leaf != "num_batches_tracked":
+            weights[f"{word}.{leaf}"] = value
+    with pytest.raises(CheckpointError, match="State the architecture"):
+        recognise(sorted_names(weights), ordered=False)
+    found = recognise(sorted_names(weights), ordered=False, arch="wrn-16-1", image_size=(16, 16))
+    assert "alphabetical order" in found[0].notes[0]
+    assert torch.allclose(run(found[0]), logits(network), atol=1e-3)
 
 
 class CifarBottleneck(nn.Module):
