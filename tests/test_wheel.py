@@ -1,5 +1,6 @@
 """The wheel: what is in it, and that it works with its runtime dependencies alone."""
 
+import ast
 import importlib.metadata
 import json
 import subprocess
@@ -27,11 +28,15 @@ RUNTIME = {
     "onnx",
     "onnxruntime",
     "onnxscript",
+    "pillow",
+    "protobuf",
     "rich",
     "safetensors",
     "torch",
     "torchvision",
 }
+# Packages that are imported by another name than they are installed by.
+DISTRIBUTIONS = {"PIL": "pillow", "google": "protobuf"}
 DEVELOPMENT = ("build", "hatchling", "importlinter", "matplotlib", "mypy", "pytest", "ruff")
 
 
@@ -84,6 +89,19 @@ def test_the_wheel_says_what_it_needs(wheel: Path) -> None:
     assert metadata["Requires-Python"] == "<3.15,>=3.11"
     assert metadata["License-Expression"] == "Apache-2.0"
     assert "compress = compress.cli:main" in scripts
+
+
+def test_what_the_package_imports_is_what_it_says_that_it_needs() -> None:
+    found: set[str] = set()
+    for path in (ROOT / "compress").rglob("*.py"):
+        for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+            if isinstance(node, ast.Import):
+                found |= {alias.name.split(".")[0] for alias in node.names}
+            elif isinstance(node, ast.ImportFrom) and node.module and not node.level:
+                found.add(node.module.split(".")[0])
+    others = found - sys.stdlib_module_names - {"compress"}
+    # The exporter of torch imports onnxscript.
+    assert {DISTRIBUTIONS.get(name, name) for name in others} | {"onnxscript"} == RUNTIME
 
 
 def test_the_sdist_holds_no_links_and_nothing_of_the_working_tree(
