@@ -9,7 +9,6 @@ import contextlib
 import io
 import os
 import pickle
-import struct
 import sys
 import tempfile
 from dataclasses import dataclass
@@ -153,7 +152,6 @@ def make_files(folder: Path) -> None:
         (folder / name).write_text("These are not the weights that you are looking for.\n")
     (folder / "evil.pt").write_bytes(pickle.dumps({"state_dict": Evil(folder)}))
     (folder / "typo.toml").write_text("[distill]\nbudget-sm = 2\n")
-    (folder / "cut.onnx").write_bytes(struct.pack("<Q", 7))
 
 
 def teach(network: torch.nn.Module, images: torch.Tensor, labels: NDArray[np.int64]) -> None:
