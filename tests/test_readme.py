@@ -1,4 +1,4 @@
-"""The README's commands are ones that the program takes."""
+"""What README and CONTRIBUTING say is so: commands, files, layers."""
 
 import re
 import shlex
@@ -9,8 +9,11 @@ import click
 import pytest
 
 from compress.cli import COMMANDS, group, load_command, read_config
+from compress.distill import CHOICE, STUDENT, STUDENT_ONNX, TEACHER_ONNX, TRADEOFF
 
-README = (Path(__file__).resolve().parents[1] / "README.md").read_text(encoding="utf-8")
+ROOT = Path(__file__).resolve().parents[1]
+README = (ROOT / "README.md").read_text(encoding="utf-8")
+PAGES = ("README.md", "CONTRIBUTING.md", "CHANGELOG.md")
 
 
 def blocks(language: str) -> list[str]:
@@ -55,6 +58,44 @@ def test_the_configuration_is_one_that_can_be_read(tmp_path: Path) -> None:
     )
 
 
+@pytest.mark.parametrize("name", [STUDENT, STUDENT_ONNX, TEACHER_ONNX, TRADEOFF, CHOICE])
+def test_the_files_of_a_run_are_told(name: str) -> None:
+    assert re.search(rf"^\| [^|]*`{re.escape(name)}`", README, re.MULTILINE)
+
+
 def test_the_exit_codes_are_all_told() -> None:
     told = {int(code) for code in re.findall(r"^\| (\d+) \|", README, re.MULTILINE)}
     assert told == {0, 1, 2, 3, 4, 70}
+
+
+def relative_links(page: str) -> set[str]:
+    """What links and pictures of a page point to, in Markdown or HTML, inside the repository."""
+    text = (ROOT / page).read_text(encoding="utf-8")
+    found = re.findall(r"\]\(\s*<?([^)>\s]+)", text)
+    found += re.findall(r"\b(?:src|href|srcset)=[\"']([^\"']+)", text)
+    found += re.findall(r"^\[[^\]]+\]:\s*(\S+)", text, re.MULTILINE)
+    return {link.split("#")[0] for link in found if not re.match(r"[a-z]+:|#|//", link)}
+
+
+@pytest.mark.parametrize("page", PAGES)
+def test_what_a_page_links_to_is_there(page: str) -> None:
+    assert [link for link in sorted(relative_links(page)) if not (ROOT / link).exists()] == []
+
+
+def test_the_readme_has_a_picture() -> None:
+    assert any(link.endswith((".svg", ".png")) for link in relative_links("README.md"))
+
+
+def test_the_layers_are_those_that_are_checked() -> None:
+    settings = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))
+    (contract,) = [
+        contract
+        for contract in settings["tool"]["importlinter"]["contracts"]
+        if contract["type"] == "layers"
+    ]
+    # In brackets: modules that may be there later.
+    checked = [re.sub(r" \| \(\w+\)", "", layer) for layer in contract["layers"]]
+    text = (ROOT / "CONTRIBUTING.md").read_text(encoding="utf-8")
+    section = text.split("## Who may import whom")[1].split("\n## ")[0]
+    drawn = re.findall(r"^    (\S.*)$", section, re.MULTILINE)
+    assert drawn == [layer for layer in checked if layer != "__main__"]
