@@ -88,7 +88,12 @@ BAD_INPUTS = (
         "a run folder with other files", GOOD.replace("{f}/out", "{f}/thesis"), 2, "thesis.tex"
     ),
     BadInput("no normalisation", f"{GOOD} --normalize nice", 2, "nice"),
-    BadInput("a table that is none", f"{NO_STUDENT} --budget-ms 2 --tradeoff {{f}}/text.pt", 2, ""),
+    BadInput(
+        "a table that is none",
+        f"{NO_STUDENT} --budget-ms 2 --tradeoff {{f}}/text.pt".replace("{f}/out", "{f}/out2"),
+        2,
+        "text.pt",
+    ),
     BadInput("an unknown subcommand", "distil", 2, "distill"),
     BadInput("an unknown option", f"{GOOD} --epoch 3", 2, "--epochs"),
     BadInput("an unknown key in TOML", "--config {f}/typo.toml distill", 2, "budget-ms"),
