@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -106,7 +106,8 @@ def predictor_of(path: Path, *, threads: int = 1) -> Callable[[Array], Array]:
     """Loads an ONNX file into ONNX Runtime on the CPU: images [b, c, h, w] -> logits.
 
     Raises:
-        ModelFileError: the file cannot be loaded.
+        ModelFileError: the file cannot be loaded, or, from the function that is returned, it
+            does not take the images.
     """
     return _predictor(str(path), path.name, threads)
 
@@ -119,13 +120,23 @@ def _predictor(source: str | bytes, name: str, threads: int) -> Callable[[Array]
         session = onnxruntime.InferenceSession(source, options, providers=["CPUExecutionProvider"])
     except _UNLOADABLE as error:
         raise ModelFileError(f"ONNX Runtime cannot load {name}: {error}") from error
-    entry = session.get_inputs()[0].name
+    entry = session.get_inputs()[0]
 
     def predict(images: Array) -> Array:
-        logits: Array = session.run(None, {entry: images})[0]
+        try:
+            logits: Array = session.run(None, {entry.name: images})[0]
+        except _UNLOADABLE as error:
+            raise ModelFileError(
+                f"{name} takes {_shape(entry.shape)} of {entry.type}; ONNX Runtime cannot run it "
+                f"on {_shape(images.shape)} of {images.dtype}: {error}"
+            ) from error
         return logits
 
     return predict
+
+
+def _shape(sizes: Sequence[object]) -> str:
+    return "[" + ", ".join(map(str, sizes)) + "]"
 
 
 def _batch_at(start: int) -> int:

@@ -15,7 +15,7 @@ import onnx
 import torch
 from torch import Tensor, nn
 
-from compress.errors import ExportError
+from compress.errors import ExportError, UsageError
 from compress.export.artifact import metadata_of, read_artifact
 from compress.export.parity import seeded_images, verify
 from compress.files import atomic_path
@@ -59,8 +59,15 @@ def onnx_from_torch(
     Raises:
         ExportError: the exporter cannot translate the model.
         ParityError: the file is not the same function; no file is left.
-        UsageError: the folder cannot be written to.
+        UsageError: the folder cannot be written to, or the images are of another shape than the
+            model's.
     """
+    if images is not None and tuple(images.shape[1:]) != spec.input_shape:
+        found, made = ("x".join(map(str, each)) for each in (images.shape[1:], spec.input_shape))
+        raise UsageError(
+            f"{spec.name} is to be exported for images of {made}, and the images to compare it on "
+            f"are {found}. Give it the shape of the data, or data of its shape."
+        )
     network = copy.deepcopy(model).cpu().to(memory_format=torch.contiguous_format).eval()
     proto = translate(network, spec)
     describe(proto, spec=spec, normalization=normalization, classes=classes, source=source)

@@ -13,7 +13,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 import compress
-from compress.errors import ExportError, ParityError, UsageError
+from compress.errors import ExportError, ModelFileError, ParityError, UsageError
 from compress.export import onnx_from_torch, predictor_of
 from compress.export.to_onnx import onnx_for_timing
 from compress.files import sha256_of
@@ -66,6 +66,19 @@ def test_the_file_is_the_model_at_any_batch(exported: tuple[Artifact, Parity]) -
         with torch.inference_mode():
             expected = model(images).numpy()
         np.testing.assert_allclose(predict(images.numpy()), expected, atol=1e-4)
+
+
+def test_images_of_another_shape_are_refused(
+    exported: tuple[Artifact, Parity], tmp_path: Path
+) -> None:
+    with pytest.raises(UsageError, match=r"images of 1x16x16, .* are 1x32x32"):
+        export(network(), tmp_path / "a.onnx", torch.zeros(2, 1, 32, 32))
+    assert not list(tmp_path.iterdir())
+    predict = predictor_of(exported[0].path)
+    with pytest.raises(ModelFileError, match=r"\[batch, 1, 16, 16\] .* \[2, 1, 32, 32\]"):
+        predict(np.zeros((2, 1, 32, 32), np.float32))
+    with pytest.raises(ModelFileError, match="float64"):
+        predict(np.zeros((2, 1, 16, 16)))  # type: ignore[arg-type]
 
 
 def test_the_graph_has_names_a_dynamic_batch_and_one_file(
