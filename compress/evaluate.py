@@ -7,7 +7,6 @@ from pathlib import Path
 from typing import Any
 
 from compress.data.dataset import Dataset
-from compress.data.normalization import describe, known_for
 from compress.errors import DataError, ModelFileError
 from compress.export import read_artifact
 from compress.files import sha256_of
@@ -21,13 +20,15 @@ from compress.training.evaluation import (
     file_predictor,
     logits_of,
     predictor,
-    spread,
 )
-from compress.training.teacher import load_teacher
-from compress.units import format_percent
-
-# Enough to tell a wrong normalisation from a right one; the rest of the split would only be slow.
-PROBE_IMAGES = 1000
+from compress.training.teacher import (
+    Standing,
+    check_channels,
+    compare_with_chance,
+    identify,
+    known_normalizations,
+    probe_normalization,
+)
 
 
 @dataclass(frozen=True)
@@ -78,26 +79,36 @@ def evaluate(
     threads: int | None = None,
     device: str = "auto",
 ) -> Evaluation:
-    """Scores a checkpoint (with torch) or an ONNX file (with ONNX Runtime).
+    """Scores a checkpoint (with torch) or an ONNX file (with ONNX Runtime), however bad it is.
 
     The normalisation is the one given, else the file's own, else the best of the known ones on
     validation images.
 
+    Args:
+        model: the file.
+        data: its test images are scored, its validation images probed where that is needed.
+        normalization: what the images go through, where the user says it.
+        arch: what a checkpoint is (see ``compress.models.recognise.Statement``), or None.
+        threads: of an ONNX file's session.
+        device: where a checkpoint runs.
+
     Raises:
         CheckpointError, ModelFileError: the file cannot be used.
-        TeacherError: a checkpoint of other classes or channels, or no better than chance.
-        DataError: the data set has no test images.
+        TeacherError: a checkpoint of other classes or channels.
+        DataError: the data set has no test images, or none to probe a normalisation on.
+        UsageError: ``arch`` or ``normalization`` cannot be.
     """
     if len(data.test) == 0:
         raise DataError(f"{data.name} has no test images to score {model} on.")
+    if normalization is not None:
+        check_channels(normalization, data.input_shape[0])
     if model.suffix == ".onnx":
         target = Target(threads=threads or default_threads())
         with file_predictor(model, target) as predict:
             name, normalization, notes = _onnx(model, data, normalization, predict)
             logits = logits_of(predict, data.test.images, normalization)
     else:
-        where = choose_device(device)
-        teacher = load_teacher(
+        found = identify(
             model,
             num_classes=data.num_classes,
             input_shape=data.input_shape,
@@ -106,11 +117,14 @@ def evaluate(
             normalization=normalization,
             dataset_normalization=data.normalization,
             arch=arch,
-            device=where,
+            device=choose_device(device),
         )
-        name, normalization, notes = teacher.spec.name, teacher.normalization, teacher.notes
-        logits = logits_of(predictor(teacher.network), data.test.images, normalization)
+        name, normalization, notes = found.spec.name, found.normalization, found.notes
+        logits = logits_of(predictor(found.network), data.test.images, normalization)
     share = accuracy(logits, data.test.labels)
+    chance = compare_with_chance(logits, data.test.labels)
+    if chance.standing is Standing.NO_BETTER:
+        notes = (*notes, f"On the test images it is {chance.text}")
     return Evaluation(
         name=name,
         sha256=sha256_of(model),
@@ -128,8 +142,6 @@ def _onnx(
     """Name, normalisation and notes of an ONNX file, after checking that it fits the data."""
     artifact = read_artifact(path)
     name = artifact.spec.name if artifact.spec else path.name
-    sample = spread(data.validation.labels, PROBE_IMAGES)
-    images, labels = data.validation.images[sample], data.validation.labels[sample]
     try:
         outputs = logits_of(predict, data.test.images[:1], data.normalization).shape[1]
     except ModelFileError as error:
@@ -145,16 +157,8 @@ def _onnx(
     normalization = stated or artifact.normalization
     if normalization is not None:
         return name, normalization, ()
-    if len(labels) == 0:
-        raise DataError(
-            f"{path} does not say its normalisation, and there are no validation images to find "
-            "it on. Give --normalize."
-        )
-    tried = dict.fromkeys([data.normalization, *known_for(data.input_shape[0]).values()])
-    scores = {each: accuracy(logits_of(predict, images, each), labels) for each in tried}
-    best = max(scores, key=lambda each: scores[each])
-    note = (
-        f"{path.name} does not say its normalisation. Best of {len(scores)} known ones on "
-        f"{len(labels)} validation images: {describe(best)}, {format_percent(scores[best])}."
+    tried = known_normalizations(path, data.normalization, len(data.validation))
+    best, found = probe_normalization(
+        predict, tried, data.validation.images, data.validation.labels
     )
-    return name, best, (note,)
+    return name, best, (f"{path.name} does not say its normalisation. {found}",)

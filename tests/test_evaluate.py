@@ -10,7 +10,7 @@ import torch
 
 from compress.cli import main
 from compress.data.dataset import Dataset, load_dataset
-from compress.errors import DataError, ModelFileError, TeacherError
+from compress.errors import DataError, ModelFileError, TeacherError, UsageError
 from compress.evaluate import evaluate
 from compress.export import onnx_from_torch
 from compress.models.checkpoint import save_checkpoint
@@ -91,8 +91,30 @@ def test_a_missing_normalisation_is_found_or_given(
     assert "does not say its normalisation" in found.notes[0]
     assert found.test >= evaluate(file, data, normalization=DARK).test - 0.1
     assert evaluate(file, data, normalization=DARK).normalization == DARK
+    without = load_dataset(str(npz), validation=0)
     with pytest.raises(DataError, match="Give --normalize"):
-        evaluate(file, load_dataset(str(npz), validation=0))
+        evaluate(file, without)
+    checkpoint = tmp_path / "model.pt"
+    torch.save(network.state_dict(), checkpoint)
+    with pytest.raises(DataError, match="Give --normalize"):
+        evaluate(checkpoint, without)
+    assert evaluate(checkpoint, without, normalization=DARK).n == 75
+    colour = Normalization((0.5,) * 3, (0.5,) * 3)
+    for model in (file, checkpoint):
+        with pytest.raises(UsageError, match=r"--normalize has 3 channel\(s\)"):
+            evaluate(model, data, normalization=colour)
+
+
+def test_a_network_that_guesses_is_scored(data: Dataset, tmp_path: Path) -> None:
+    torch.manual_seed(0)
+    untrained = build(ModelSpec("wrn", 10, 0.5, num_classes=3, input_shape=(1, 8, 8)))
+    torch.nn.init.zeros_(untrained.linear.weight)
+    torch.save(untrained.state_dict(), tmp_path / "untrained.pt")
+    file = exported(untrained, tmp_path / "untrained.onnx", data.normalization)
+    for model in (tmp_path / "untrained.pt", file):
+        found = evaluate(model, data)
+        assert found.test == pytest.approx(1 / 3)
+        assert "On the test images it is no better than chance" in found.notes[-1]
 
 
 def test_other_classes_and_shapes_are_refused(data: Dataset, tmp_path: Path) -> None:

@@ -11,8 +11,9 @@ from __future__ import annotations
 
 import copy
 import math
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
+from enum import Enum
 from pathlib import Path
 
 import torch
@@ -20,24 +21,30 @@ from torch import Tensor, nn
 
 from compress.data.augment import Augmenter
 from compress.data.normalization import describe, known_for, name_of, normalize
-from compress.errors import TeacherError, UsageError
+from compress.errors import DataError, TeacherError, UsageError
 from compress.files import sha256_of
 from compress.models.checkpoint import read_tensors
-from compress.models.recognise import Hypothesis, instantiate
+from compress.models.recognise import Hypothesis, instantiate, statement_of, structure
 from compress.models.registry import Network
 from compress.spec import ModelSpec, Normalization
-from compress.training.evaluation import accuracy, logits_of, predictor, spread
+from compress.training.evaluation import Predict, accuracy, logits_of, predictor, spread
 from compress.units import format_percent
 
 # A reading is dropped as soon as it is worse than the best by this many standard deviations of
 # the paired difference; what is left after the last round is tied.
 PROBE_ROUNDS = (32, 128, 500)
+# Of a model whose statistics cannot be read; accuracy alone has to decide.
+MODEL_PROBE_ROUNDS = (*PROBE_ROUNDS, 1000)
 STATISTICS_IMAGES = 128
 # Statistics decide where the next best differs from them by more than twice as much.
 DECIDING_RATIO = 2.0
 REJECTING_DEVIATIONS = 3.0
-# The chance that a network that only guesses passes for a teacher.
+# The probability with which a network that only guesses counts as better than chance.
 SIGNIFICANCE = 1e-3
+# So many standard deviations above the mean of a normal distribution is as unlikely.
+DECIDING_DEVIATIONS = 3.09
+# Accuracy that goes less than this share of the way from chance to 1 is next to chance.
+NEXT_TO_CHANCE = 0.1
 # Keeps the divergence of filters that never vary finite.
 EPSILON = 1e-5
 
@@ -64,6 +71,25 @@ class Teacher:
 
 
 @dataclass(frozen=True)
+class Identified:
+    """A network that can be run, however well it does.
+
+    Attributes:
+        network: in evaluation mode, frozen, on its device.
+        spec: what it is, with the height and width of the data.
+        normalization: what its images go through.
+        tried: the normalisations that this one was chosen from.
+        notes: what was found and assumed, in sentences.
+    """
+
+    network: Network
+    spec: ModelSpec
+    normalization: Normalization
+    tried: tuple[Normalization, ...]
+    notes: tuple[str, ...]
+
+
+@dataclass(frozen=True)
 class _Candidate:
     """One way to run the file: a reading of its weights with a normalisation."""
 
@@ -83,39 +109,96 @@ def load_teacher(
     arch: str | None,
     device: torch.device,
 ) -> Teacher:
-    """Reads a checkpoint, finds out how to run it, and checks that it is better than chance.
+    """Identifies a checkpoint (see ``identify``, the same arguments) and judges it as a teacher.
+
+    Raises:
+        CheckpointError: the file cannot be used.
+        TeacherError: other classes or channels than the data, or no better than chance.
+        DataError: there are no validation images to judge it on.
+        UsageError: ``arch`` or ``normalization`` cannot be.
+    """
+    if len(labels) == 0:
+        raise DataError(
+            f"There are no validation images to judge the teacher {path} on. Hold some out of "
+            "the training data with --validation."
+        )
+    found = identify(
+        path,
+        num_classes=num_classes,
+        input_shape=input_shape,
+        images=images,
+        labels=labels,
+        normalization=normalization,
+        dataset_normalization=dataset_normalization,
+        arch=arch,
+        device=device,
+    )
+    logits = logits_of(predictor(found.network), images, found.normalization)
+    chance = compare_with_chance(logits, labels)
+    if chance.standing is Standing.NO_BETTER:
+        raise TeacherError(f"The teacher is {chance.text} {_causes(logits, labels, found)}")
+    notes = list(found.notes)
+    if chance.standing is Standing.UNDECIDED:
+        notes.append(f"Warning: the teacher is {chance.text}")
+    return Teacher(
+        found.network,
+        found.spec,
+        found.normalization,
+        accuracy(logits, labels),
+        tuple(notes),
+        sha256_of(path),
+    )
+
+
+def identify(
+    path: Path,
+    *,
+    num_classes: int,
+    input_shape: tuple[int, int, int],
+    images: Tensor,
+    labels: Tensor,
+    normalization: Normalization | None,
+    dataset_normalization: Normalization,
+    arch: str | None,
+    device: torch.device,
+) -> Identified:
+    """Reads a checkpoint and finds out how to run it.
 
     Args:
         path: a .pt, .pth, .th or .safetensors file.
         num_classes: of the data.
         input_shape: channels, height, width of the data.
-        images: validation images, uint8 [n, c, h, w].
+        images: validation images, uint8 [n, c, h, w]; n may be 0 where nothing is to be probed.
         labels: their classes, int64 [n].
         normalization: what the user says; else the file's own, else it is probed.
         dataset_normalization: the data's own, the first that is probed.
-        arch: a network's name that the weights must be, or None.
+        arch: what the user says of the network (see ``compress.models.recognise.Statement``).
         device: where it is to run.
 
     Raises:
         CheckpointError: the file cannot be used.
-        TeacherError: other classes or channels than the data, or no better than chance.
+        TeacherError: other classes or channels than the data.
+        DataError: there are no validation images, and the normalisation has to be probed.
+        UsageError: ``arch`` or ``normalization`` cannot be.
     """
     checkpoint = read_tensors(path)
-    said = ModelSpec.parse(arch) if arch else None
-    hypotheses = checkpoint.hypotheses(arch=said, image_size=input_shape[1:])
+    hypotheses = checkpoint.hypotheses(arch=arch, image_size=input_shape[1:])
     spec = hypotheses[0].spec
     _check_fits(path, spec, num_classes, input_shape)
     notes = list(checkpoint.notes)
+    if spec.input_shape != input_shape:
+        # Global pooling lets the networks take images of any size.
+        notes.append(
+            f"{path.name} was made for images of {_size(spec.input_shape)}; it runs on the "
+            f"data's {_size(input_shape)} here."
+        )
+        hypotheses = [replace(h, spec=h.spec.with_(input_shape=input_shape)) for h in hypotheses]
     stated = checkpoint.normalization or hypotheses[0].normalization
     if stated is not None and len(stated.mean) != input_shape[0]:
         notes.append("The file's normalisation is of another number of channels; it was not used.")
         stated = None
     if normalization is not None:
-        if len(normalization.mean) != input_shape[0]:
-            raise UsageError(
-                f"--normalize has {len(normalization.mean)} channel(s), the images have "
-                f"{input_shape[0]}; give one mean and one deviation a channel."
-            )
+        check_channels(normalization, input_shape[0])
         if stated is not None and stated != normalization:
             notes.append(f"--normalize was taken; the file itself says {describe(stated)}.")
         tried = [normalization]
@@ -123,25 +206,63 @@ def load_teacher(
         tried = [stated]
         notes.append(f"The normalisation is the file's own: {describe(stated)}.")
     else:
-        tried = list(dict.fromkeys([dataset_normalization, *known_for(input_shape[0]).values()]))
+        tried = known_normalizations(path, dataset_normalization, len(labels))
     candidates = [_Candidate(h, n) for n in tried for h in hypotheses]
-    if len(candidates) > 1:
+    if len(candidates) > 1 and len(labels):
         chosen, found = _probe(candidates, images, labels, device)
         notes += found
     else:
         chosen = candidates[0]
+        if len(candidates) > 1:
+            notes.append(
+                "The weights do not show everything, and there are no validation images to find "
+                f"it on: {structure(chosen.hypothesis.spec)} was taken. State it where it is "
+                f"another ({statement_of(hypotheses[1].spec)}, say)."
+            )
     notes += chosen.hypothesis.notes
-    network = instantiate(chosen.hypothesis).to(device).requires_grad_(False)
-    logits = logits_of(predictor(network), images, chosen.normalization)
-    _check_better_than_chance(logits, labels, chosen, num_classes, tried)
-    return Teacher(
-        network,
+    return Identified(
+        instantiate(chosen.hypothesis).to(device).requires_grad_(False),
         chosen.hypothesis.spec,
         chosen.normalization,
-        accuracy(logits, labels),
+        tuple(tried),
         tuple(dict.fromkeys(notes)),
-        sha256_of(path),
     )
+
+
+def check_channels(normalization: Normalization, channels: int) -> None:
+    """Refuses a user's normalisation of another number of channels than the images have.
+
+    Raises:
+        UsageError: it is.
+    """
+    if len(normalization.mean) != channels:
+        raise UsageError(
+            f"--normalize has {len(normalization.mean)} channel(s), the images have {channels}; "
+            "give one mean and one deviation a channel."
+        )
+
+
+def known_normalizations(path: Path, own: Normalization, images: int) -> list[Normalization]:
+    """What to probe where nobody states the normalisation: the data set's own, then the known.
+
+    Args:
+        path: of the model, for the message.
+        own: the data set's.
+        images: how many there are to probe on.
+
+    Raises:
+        DataError: none.
+    """
+    if images == 0:
+        raise DataError(
+            f"{path} does not say its normalisation, and there are no validation images to find "
+            "it on. Give --normalize, or hold images out with --validation."
+        )
+    return list(dict.fromkeys([own, *known_for(len(own.mean)).values()]))
+
+
+def _size(shape: tuple[int, int, int]) -> str:
+    return f"{shape[1]}x{shape[2]}"
 
 
 def _check_fits(
@@ -157,7 +278,7 @@ def _check_fits(
         )
     if faults:
         raise TeacherError(
-            f"The teacher {path} ({spec.name}) does not fit the data: {'; '.join(faults)}. "
+            f"{path} ({spec.name}) does not fit the data: {'; '.join(faults)}. "
             "Give the data that it was trained on."
         )
 
@@ -193,7 +314,7 @@ def _probe(
     distances = [by_normalization[n] for n in normalizations]
     distances += [value for index, value in enumerate(by_structure) if index != likely]
     favourite = normalizations.index(normalization)
-    right, alive = _score(contest, images, labels, device)
+    right, alive = _score([_runner(each, device) for each in contest], images, labels)
     chosen = favourite
     if favourite not in alive:
         best = max(alive, key=lambda index: int(right[index].sum()))
@@ -205,22 +326,61 @@ def _probe(
     return contest[chosen], outcome.notes()
 
 
+def probe_normalization(
+    predict: Predict, tried: Sequence[Normalization], images: Tensor, labels: Tensor
+) -> tuple[Normalization, str]:
+    """The normalisation with which a model is right most often, and what was found, in a sentence.
+
+    Args:
+        predict: normalised images -> logits, with weights that cannot be looked into.
+        tried: what to choose from; the first wins a draw.
+        images: uint8 [n, c, h, w], n >= 1.
+        labels: int64 [n].
+    """
+
+    def runner(normalization: Normalization) -> _Run:
+        return lambda part: logits_of(predict, part, normalization)
+
+    sample = spread(labels, MODEL_PROBE_ROUNDS[-1])
+    right, alive = _score(
+        [runner(each) for each in tried], images[sample], labels[sample], MODEL_PROBE_ROUNDS
+    )
+    best = max(alive, key=lambda index: int(right[index].sum()))
+    score = format_percent(float(right[best].double().mean()), 1)
+    others = ", ".join(name_of(tried[i]) or describe(tried[i]) for i in alive if i != best)
+    tied = f" Within noise of it: {others}." if others else ""
+    return tried[best], (
+        f"Best of {len(tried)} known ones on {len(right[best])} validation images: "
+        f"{describe(tried[best])}, {score}.{tied}"
+    )
+
+
+_Run = Callable[[Tensor], Tensor]  # uint8 images -> logits
+
+
+def _runner(candidate: _Candidate, device: torch.device) -> _Run:
+    """Builds the network for each call, so that only one is in memory."""
+
+    def run(images: Tensor) -> Tensor:
+        network = instantiate(candidate.hypothesis).to(device)
+        return logits_of(predictor(network), images, candidate.normalization)
+
+    return run
+
+
 def _score(
-    candidates: Sequence[_Candidate], images: Tensor, labels: Tensor, device: torch.device
+    runs: Sequence[_Run], images: Tensor, labels: Tensor, rounds: Sequence[int] = PROBE_ROUNDS
 ) -> tuple[list[Tensor], list[int]]:
-    """Which images each candidate has right, bool [k], and who is within noise of the best.
+    """Which images each run has right, bool [k], and who is within noise of the best.
 
     The clearly worse are dropped after each round; the rest see more images.
     """
-    right = [torch.zeros(0, dtype=torch.bool) for _ in candidates]
-    alive = list(range(len(candidates)))
-    for end in PROBE_ROUNDS:
+    right = [torch.zeros(0, dtype=torch.bool) for _ in runs]
+    alive = list(range(len(runs)))
+    for end in rounds:
         start = len(right[alive[0]])
         for index in alive:
-            candidate = candidates[index]
-            network = instantiate(candidate.hypothesis).to(device)
-            logits = logits_of(predictor(network), images[start:end], candidate.normalization)
-            hits = logits.argmax(dim=1) == labels[start:end].cpu()
+            hits = runs[index](images[start:end]).argmax(dim=1) == labels[start:end].cpu()
             right[index] = torch.cat([right[index], hits])
         best = max(alive, key=lambda index: int(right[index].sum()))
         alive = [index for index in alive if not _is_worse(right[index], right[best])]
@@ -348,57 +508,98 @@ class _Outcome:
         return name_of(candidate.normalization) or describe(candidate.normalization)
 
 
-def structure(spec: ModelSpec) -> str:
-    """The fields of a network that weights do not show, in words."""
-    words = {
-        "pad": "shortcuts padded at the end",
-        "pad-both": "shortcuts padded at both ends",
-        "conv": "1x1 shortcuts",
-        "preactivation": "shortcuts of the activated input",
-        "input": "shortcuts of the raw input",
-    }[spec.shortcut]
-    return f"{words} with the stride in the {('first', 'second')[spec.stride_conv - 1]} convolution"
-
-
 # ---------------------------------------------------------------------------------------------
 # Judging
 
 
-def _check_better_than_chance(
-    logits: Tensor,
-    labels: Tensor,
-    candidate: _Candidate,
-    num_classes: int,
-    tried: Sequence[Normalization],
-) -> None:
-    """Raises unless the network beats a uniform guess and the commonest class significantly."""
+class Standing(Enum):
+    """Whether a network is better than chance."""
+
+    BETTER = "better"
+    UNDECIDED = "undecided"
+    NO_BETTER = "no better"
+
+
+@dataclass(frozen=True)
+class Chance:
+    """A network beside one that does not look at the images.
+
+    Attributes:
+        standing: whether it is better.
+        text: what was found; the end of a sentence that says what the network is.
+    """
+
+    standing: Standing
+    text: str
+
+
+def compare_with_chance(logits: Tensor, labels: Tensor) -> Chance:
+    """Judges logits [n, C] of images with these labels [n].
+
+    Chance is the better of two: a uniform guess, and what the network's own answers would score
+    if they were dealt out to the images at random (an answer that is always the commonest class
+    scores no more than that; Cohen's kappa rests on the same). The network is better where its
+    hits would be less likely than SIGNIFICANCE under either, the first by the binomial
+    distribution, the second by a normal one with the mean and variance of hits under random
+    permutations. It is no better where it has no more hits than chance, or where the images are
+    enough to show that it is next to chance. In between it is undecided.
+    """
     labels = labels.cpu()
+    count, classes = logits.shape
     predicted = logits.argmax(dim=1)
-    right = predicted == labels
-    counts = torch.bincount(labels, minlength=num_classes)
-    majority = labels == int(counts.argmax())
-    won, lost = int((right & ~majority).sum()), int((majority & ~right).sum())
-    by_guess = binomial_tail(int(right.sum()), len(labels), 1 / num_classes)
-    by_majority = binomial_tail(won, won + lost, 0.5)
-    if max(by_guess, by_majority) <= SIGNIFICANCE:
-        return
-    spec = candidate.hypothesis.spec
+    hits = int((predicted == labels).sum())
+    answers = torch.bincount(predicted, minlength=classes).double() / count
+    shares = torch.bincount(labels, minlength=classes).double() / count
+    blind = float((answers * shares).sum())
+    chance = max(1 / classes, blind)
+    share = hits / count
+    both = answers * shares
+    variance = (both * (1 - answers - shares)).sum() + both.sum() ** 2
+    deviations = (share - blind) / math.sqrt(max(float(variance), EPSILON**2) / max(count - 1, 1))
+    by_deal = 0.5 * math.erfc(deviations / math.sqrt(2))
+    found = (
+        f"it is right on {format_percent(share, 1)} of {count} images, where a guess is on "
+        f"{format_percent(1 / classes, 1)}, the commonest class on "
+        f"{format_percent(float(shares.max()), 1)}, and its own answers in random order on "
+        f"{format_percent(blind, 1)}."
+    )
+    if max(binomial_tail(hits, count, 1 / classes), by_deal) <= SIGNIFICANCE:
+        return Chance(Standing.BETTER, f"better than chance: {found}")
+    above = share - chance > EPSILON / count
+    highest = share + REJECTING_DEVIATIONS * math.sqrt(share * (1 - share) / count)
+    next_to = chance + NEXT_TO_CHANCE * (1 - chance)
+    # One that has nothing wrong cannot be refused, however few the images.
+    if hits < count and not (above and highest >= next_to):
+        return Chance(Standing.NO_BETTER, f"no better than chance: {found}")
+    enough = "images of more classes"
+    if above:
+        needed = DECIDING_DEVIATIONS**2 * chance * (1 - chance) / (share - chance) ** 2
+        enough = f"about {max(math.ceil(needed), count + 1):,} of its kind"
+    return Chance(
+        Standing.UNDECIDED,
+        f"perhaps no better than chance: {found} {count} images are too few to tell; {enough} "
+        "would decide.",
+    )
+
+
+def _causes(logits: Tensor, labels: Tensor, found: Identified) -> str:
+    """Why a network may be no better than chance."""
+    predicted, labels = logits.argmax(dim=1), labels.cpu()
     # The best that renumbering the classes could do.
-    table = torch.zeros(num_classes, num_classes, dtype=torch.long)
+    table = torch.zeros(logits.shape[1], logits.shape[1], dtype=torch.long)
     table.index_put_((predicted, labels), torch.ones_like(labels), accumulate=True)
     renumbered = float(table.max(dim=1).values.sum()) / len(labels)
-    share = float(right.double().mean())
+    share = float((predicted == labels).double().mean())
+    commonest = float(torch.bincount(labels).max()) / len(labels)
     hint = ""
-    if renumbered > 2 * max(share, float(majority.double().mean())) and renumbered > 0.5:
+    if renumbered > 2 * max(share, commonest) and renumbered > 0.5:
         hint = f" (renumbered, it would be right on {format_percent(renumbered, 1)}: likely)"
-    names = ", ".join(name_of(value) or describe(value) for value in tried)
-    raise TeacherError(
-        f"The teacher is no better than chance: it is right on {format_percent(share, 1)} of "
-        f"{len(labels)} validation images, where a guess is on {format_percent(1 / num_classes, 1)}"
-        f" and the commonest class on {format_percent(float(majority.double().mean()), 1)}. "
+    names = ", ".join(name_of(value) or describe(value) for value in found.tried)
+    return (
         f"Likely causes: its classes are others or in another order{hint}; its images were "
         f"normalised otherwise (tried: {names}; say it with --normalize); it is another network "
-        f"than {spec.name} ({structure(spec)}; say it with --teacher-arch)."
+        f"than {found.spec.name} ({structure(found.spec)}; say it with --teacher-arch, for "
+        f"instance {statement_of(found.spec)})."
     )
 
 

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import math
+import os
 import subprocess
 import sys
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -14,13 +16,26 @@ import torch
 from torch import Tensor, nn
 
 from compress.data.normalization import KNOWN, normalize
-from compress.errors import CheckpointError, TeacherError, UsageError
+from compress.errors import CheckpointError, DataError, TeacherError, UsageError
+from compress.export import onnx_from_torch
 from compress.models.checkpoint import save_checkpoint
 from compress.models.registry import Network, build
 from compress.spec import ModelSpec, Normalization
-from compress.training.teacher import Teacher, binomial_tail, load_teacher, mismatch
+from compress.training.teacher import (
+    Identified,
+    Standing,
+    Teacher,
+    binomial_tail,
+    compare_with_chance,
+    identify,
+    load_teacher,
+    mismatch,
+)
 
-SHARED = Path(__file__).resolve().parents[2] / ".." / "shared"
+# CIFAR-10 and checkpoints by others: beside the repository, or where the variable says.
+SHARED = Path(
+    os.environ.get("COMPRESS_TEST_DATA", Path(__file__).resolve().parents[2] / ".." / "shared/data")
+)
 CPU = torch.device("cpu")
 CLASSES = 4
 SIZE = 16
@@ -74,8 +89,8 @@ def path(network: Network, tmp_path: Path) -> Path:
     return path
 
 
-def load(path: Path, images: Tensor, labels: Tensor, **changes: object) -> Teacher:
-    arguments: dict[str, object] = {
+def arguments(images: Tensor, labels: Tensor, **changes: object) -> dict[str, Any]:
+    return {
         "num_classes": CLASSES,
         "input_shape": (3, SIZE, SIZE),
         "images": images,
@@ -84,8 +99,15 @@ def load(path: Path, images: Tensor, labels: Tensor, **changes: object) -> Teach
         "dataset_normalization": KNOWN["cifar10"],
         "arch": None,
         "device": CPU,
-    }
-    return load_teacher(path, **(arguments | changes))  # type: ignore[arg-type]
+    } | changes
+
+
+def load(path: Path, images: Tensor, labels: Tensor, **changes: object) -> Teacher:
+    return load_teacher(path, **arguments(images, labels, **changes))
+
+
+def identified(path: Path, images: Tensor, labels: Tensor, **changes: object) -> Identified:
+    return identify(path, **arguments(images, labels, **changes))
 
 
 def test_normalisation_and_structure_are_found(path: Path, network: Network) -> None:
@@ -146,6 +168,106 @@ def test_a_teacher_that_guesses_is_refused_with_the_causes(path: Path, tmp_path:
         load(path, images, torch.full_like(labels, 2))
 
 
+@pytest.mark.parametrize("own", [True, False])
+def test_images_of_another_size_are_taken(network: Network, tmp_path: Path, own: bool) -> None:
+    images, labels = toy_images(60, 2)
+    large = images.repeat_interleave(2, 2).repeat_interleave(2, 3)
+    path = tmp_path / "teacher.safetensors"
+    if own:
+        save_checkpoint(path, network, normalization=KNOWN["half"])
+    else:
+        torch.save(network.state_dict(), path)
+    # The doubled pixels shrink what a 3x3 filter sees; how well it does is not the point.
+    shape = (3, 2 * SIZE, 2 * SIZE)
+    found = identified(path, large, labels, input_shape=shape)
+    assert found.spec.input_shape == found.network.spec.input_shape == shape
+    assert any("16x16; it runs on the data's 32x32" in note for note in found.notes) == own
+    onnx_from_torch(
+        found.network,
+        tmp_path / "teacher.onnx",
+        spec=found.spec,
+        normalization=found.normalization,
+        classes=(),
+        images=normalize(large, found.normalization),
+        source={},
+    )
+
+
+def test_a_statement_says_what_weights_do_not_show(path: Path) -> None:
+    images, labels = toy_images(100, 2)
+    said = "resnet-8x0.5,shortcut=pad-both,stride_conv=2"
+    found = identified(path, images, labels, arch=said, normalization=KNOWN["half"])
+    assert (found.spec.shortcut, found.spec.stride_conv) == ("pad-both", 2)
+    with pytest.raises(TeacherError, match="no better than chance") as error:
+        load(path, images, (labels + 1) % CLASSES)
+    assert "--teacher-arch, for instance resnet-8x0.5,shortcut=pad" in str(error.value)
+
+
+def test_without_validation_images_the_normalisation_has_to_be_stated(path: Path) -> None:
+    images, labels = toy_images(4, 2)
+    with pytest.raises(DataError, match="Give --normalize"):
+        identified(path, images[:0], labels[:0])
+    found = identified(path, images[:0], labels[:0], normalization=KNOWN["half"])
+    assert "no validation images to find it on" in found.notes[0]
+    assert "shortcut=pad,stride_conv=1, say" in found.notes[0]
+    with pytest.raises(DataError, match="no validation images to judge"):
+        load(path, images[:0], labels[:0], normalization=KNOWN["half"])
+
+
+def test_a_good_teacher_is_not_refused_for_want_of_images(path: Path) -> None:
+    images, labels = toy_images(400, 2)
+    few = torch.cat([torch.nonzero(labels == label)[:1, 0] for label in (0, 1)])
+    teacher = load(path, images[few], labels[few], normalization=KNOWN["half"])
+    assert any("2 images are too few to tell; about" in note for note in teacher.notes)
+    teacher = load(path, images, labels)
+    assert not any("Warning" in note for note in teacher.notes)
+
+
+def answers(*cells: tuple[int, int, int]) -> tuple[Tensor, Tensor]:
+    """Logits and labels from (answer, label, count)."""
+    answered = torch.cat([torch.full((count,), answer) for answer, _, count in cells])
+    labels = torch.cat([torch.full((count,), label) for _, label, count in cells])
+    classes = 1 + max(max(answer, label) for answer, label, _ in cells)
+    return nn.functional.one_hot(answered, classes).float(), labels
+
+
+@pytest.mark.parametrize(
+    ("cells", "standing"),
+    [
+        # All right: on 16 balanced images of two classes, on 8, on one.
+        ([(0, 0, 8), (1, 1, 8)], Standing.BETTER),
+        ([(0, 0, 4), (1, 1, 4)], Standing.UNDECIDED),
+        ([(1, 1, 1)], Standing.UNDECIDED),
+        # 99% of one class: finds half of the others; always answers the commonest; and one that
+        # was trained on balanced classes, right less often than the commonest class is there.
+        ([(0, 0, 9890), (1, 0, 10), (0, 1, 50), (1, 1, 50)], Standing.BETTER),
+        ([(0, 0, 9900), (0, 1, 100)], Standing.NO_BETTER),
+        ([(0, 0, 765), (1, 0, 135), (0, 1, 15), (1, 1, 85)], Standing.BETTER),
+        # Answers that do not depend on the image: 50.4% of 10,000, and 52% of 25.
+        ([(0, 0, 2520), (1, 0, 2480), (0, 1, 2480), (1, 1, 2520)], Standing.NO_BETTER),
+        ([(0, 0, 7), (1, 0, 6), (0, 1, 6), (1, 1, 6)], Standing.UNDECIDED),
+        ([(0, 0, 6), (1, 0, 7), (0, 1, 6), (1, 1, 6)], Standing.NO_BETTER),
+        # 60%: of 20 images, of 2,000.
+        ([(0, 0, 6), (1, 0, 4), (0, 1, 4), (1, 1, 6)], Standing.UNDECIDED),
+        ([(0, 0, 600), (1, 0, 400), (0, 1, 400), (1, 1, 600)], Standing.BETTER),
+        # Classes renumbered.
+        ([(0, 1, 50), (1, 2, 50), (2, 0, 50)], Standing.NO_BETTER),
+    ],
+)
+def test_only_what_is_no_better_than_chance_is_refused(
+    cells: list[tuple[int, int, int]], standing: Standing
+) -> None:
+    found = compare_with_chance(*answers(*cells))
+    assert found.standing is standing, found.text
+
+
+def test_how_many_images_would_decide() -> None:
+    # 9.55 x 0.5 x 0.5 / 0.1^2
+    text = compare_with_chance(*answers((0, 0, 6), (1, 0, 4), (0, 1, 4), (1, 1, 6))).text
+    assert "20 images are too few to tell; about 239 of its kind would decide" in text
+    assert "images of more classes would decide" in compare_with_chance(*answers((1, 1, 2))).text
+
+
 def test_mismatch_is_least_where_the_network_was_trained(network: Network) -> None:
     images, _ = toy_images(128, 3)
     right = mismatch(network, images, KNOWN["half"], CPU)
@@ -171,12 +293,10 @@ def test_binomial_tail_against_sums_by_hand() -> None:
 
 @pytest.fixture(scope="module")
 def cifar10(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Tensor]:
-    if not (SHARED / "data" / "unpack.py").exists():
-        pytest.skip("the shared research data is not beside this repository")
+    if not (SHARED / "unpack.py").exists():
+        pytest.skip("no CIFAR-10 and public checkpoints found; set COMPRESS_TEST_DATA")
     path = tmp_path_factory.mktemp("cifar") / "cifar10.npz"
-    subprocess.run(
-        [sys.executable, str(SHARED / "data" / "unpack.py"), "cifar10", str(path)], check=True
-    )
+    subprocess.run([sys.executable, str(SHARED / "unpack.py"), "cifar10", str(path)], check=True)
     with np.load(path) as arrays:
         found = {name: torch.from_numpy(arrays[name]) for name in arrays.files}
     return {
@@ -187,7 +307,7 @@ def cifar10(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Tensor]:
 
 def load_shared(name: str, images: Tensor, labels: Tensor, said: str | None) -> Teacher:
     return load_teacher(
-        SHARED / "data" / "checkpoints" / name,
+        SHARED / "checkpoints" / name,
         num_classes=10,
         input_shape=(3, 32, 32),
         images=images,
