@@ -14,7 +14,10 @@ from compress.commands.options import data_options, load_data
 @click.argument("model", type=click.Path(path_type=Path))
 @data_options(training=False)
 @click.option("--normalize", help="A known name, or MEAN,MEAN,MEAN/STD,STD,STD.")
-@click.option("--arch", help="What a checkpoint is, where its weights do not show it.")
+@click.option(
+    "--arch",
+    help="What a checkpoint is, where its weights do not show it: resnet-20,shortcut=pad, say.",
+)
 @click.option("--threads", type=int, help="Of an ONNX file's session.")
 @click.option("--seed", type=int, default=0, show_default=True, help="Of the validation split.")
 @click.option("--device", default="auto", show_default=True, help="auto, cpu or cuda.")
@@ -29,7 +32,7 @@ def command(
     as_json: bool,
     **options: Any,
 ) -> None:
-    """Score a checkpoint or an ONNX file on a data set's test images.
+    """Score a checkpoint or an ONNX file on a data set's test images, however bad it is.
 
     The normalisation is the file's own; where it has none and --normalize does not say it, the
     known ones are tried on validation images.

@@ -13,7 +13,7 @@ if TYPE_CHECKING:
     from torch import Tensor
 
     from compress.models.registry import Network
-    from compress.spec import ModelSpec, Normalization
+    from compress.spec import Normalization
 
 DEFAULT_SIZE = 32
 
@@ -30,7 +30,10 @@ DEFAULT_SIZE = 32
 @data_options(default=None, training=False)
 @click.option("--normalize", help="A known name, or MEAN,MEAN,MEAN/STD,STD,STD.")
 @click.option(
-    "--teacher-arch", "--arch", "arch", help="What the weights are, where they do not show it."
+    "--teacher-arch",
+    "--arch",
+    "arch",
+    help="What the weights are, where they do not show it: resnet-20,shortcut=pad, say.",
 )
 @click.option("--images", type=click.IntRange(min=1), help="Compare on so many images of the data.")
 @click.option("--seed", type=int, default=0, show_default=True, help="Of the validation split.")
@@ -115,20 +118,19 @@ def _read(
     """The likeliest reading of the weights, without data to try others on."""
     from compress.errors import UsageError
     from compress.models.checkpoint import read_tensors
-    from compress.models.recognise import instantiate
-    from compress.spec import ModelSpec
+    from compress.models.recognise import instantiate, statement_of, structure
 
     found = read_tensors(path)
-    said = None if arch is None else ModelSpec.parse(arch)
-    hypotheses = found.hypotheses(arch=said, image_size=(size, size))
+    hypotheses = found.hypotheses(arch=arch, image_size=(size, size))
     likeliest = hypotheses[0]
     notes = [*found.notes, *likeliest.notes]
     if len(hypotheses) > 1:
-        variants = dict.fromkeys(_variant(other.spec) for other in hypotheses[1:])
+        variants = dict.fromkeys(structure(other.spec) for other in hypotheses[1:])
         notes.append(
             f"The weights do not show everything: {likeliest.spec.name} with "
-            f"{_variant(likeliest.spec)} was taken; it may also have {' or '.join(variants)}. Give "
-            "--data to find out."
+            f"{structure(likeliest.spec)} was taken; it may also have {' or '.join(variants)}. "
+            "Give --data to find out, or state it with --teacher-arch "
+            f"({statement_of(hypotheses[1].spec)}, say)."
         )
     network = instantiate(likeliest)
     channels = network.spec.input_shape[0]
@@ -141,12 +143,6 @@ def _read(
     if normalization is None:
         notes.append("The normalisation is not known, and is written so; --normalize says it.")
     return network, normalization, found.classes, notes
-
-
-def _variant(spec: ModelSpec) -> str:
-    """What the shapes of the weights do not show."""
-    place = "first" if spec.stride_conv == 1 else "second"
-    return f"shortcut '{spec.shortcut}' and the stride in a block's {place} convolution"
 
 
 def _read_for_data(
@@ -163,13 +159,14 @@ def _read_for_data(
 
     from compress.data.normalization import normalize
     from compress.errors import DataError
-    from compress.training.teacher import load_teacher
+    from compress.training.evaluation import evaluate, predictor
+    from compress.training.teacher import identify
     from compress.units import format_percent
 
     data = load_data(options, seed=seed)
     if len(data.validation) == 0:
         raise DataError("The proof needs validation images; --validation is 0.")
-    teacher = load_teacher(
+    found = identify(
         path,
         num_classes=data.num_classes,
         input_shape=data.input_shape,
@@ -180,10 +177,11 @@ def _read_for_data(
         arch=arch,
         device=torch.device("cpu"),
     )
+    share = evaluate(predictor(found.network), data.validation, found.normalization)
     notes = [
-        *teacher.notes,
-        f"{teacher.spec.name}: {format_percent(teacher.accuracy)} on {len(data.validation):,} "
-        "validation images.",
+        *found.notes,
+        f"{found.spec.name}: {format_percent(share)} on {len(data.validation):,} validation "
+        "images.",
     ]
-    images = normalize(data.validation.images[:limit], teacher.normalization)
-    return teacher.network, teacher.normalization, data.class_names, images, notes
+    images = normalize(data.validation.images[:limit], found.normalization)
+    return found.network, found.normalization, data.class_names, images, notes

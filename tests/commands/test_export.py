@@ -71,8 +71,15 @@ def test_what_weights_do_not_show_is_told(
 ) -> None:
     assert main(["export", str(folder / "resnet.pt"), "-o", str(tmp_path / "f.onnx")]) == 0
     told = capsys.readouterr().err
-    assert "The weights do not show everything: resnet-20 with shortcut 'pad" in told
-    assert "Give --data to find out." in told
+    assert "The weights do not show everything: resnet-20 with shortcuts padded" in told
+    assert "Give --data to find out, or state it with --teacher-arch (resnet-20,short" in told
+    said = ["--teacher-arch", "resnet-20,shortcut=pad,stride_conv=2"]
+    output = tmp_path / "said.onnx"
+    assert main(["export", str(folder / "resnet.pt"), "-o", str(output), *said]) == 0
+    assert "do not show" not in capsys.readouterr().err
+    spec = read_artifact(output).spec
+    assert spec is not None
+    assert (spec.shortcut, spec.stride_conv) == ("pad", 2)
 
 
 def test_with_data_the_proof_is_on_its_images(
@@ -105,6 +112,11 @@ def test_with_data_the_proof_is_on_its_images(
     pixels = (images.transpose(0, 3, 1, 2) / 255 - 0.5) / 0.5
     logits = predictor_of(output)(pixels.astype(np.float32))
     assert (logits.argmax(axis=1) == labels).mean() > 0.9
+    # One that always gives the same class is no teacher, and is exported all the same.
+    torch.nn.init.zeros_(network.linear.weight)
+    save_checkpoint(tmp_path / "t.safetensors", network, normalization=None)
+    assert main([*arguments, *data, *normalize, "--images", "30"]) == 0
+    assert "50.00% on 50 validation images" in capsys.readouterr().err
 
 
 def train(images: torch.Tensor, labels: torch.Tensor) -> Network:
