@@ -2,15 +2,19 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import torch
+from torch import Tensor
 
 from compress.data.dataset import Dataset, to_device
 from compress.data.seeds import derive_seed
-from compress.models.checkpoint import save_checkpoint
+from compress.errors import CheckpointError
+from compress.files import sha256_of
+from compress.models.checkpoint import read_tensors, save_checkpoint
 from compress.models.registry import build, count_parameters
 from compress.recipes.supervised import Supervised
 from compress.spec import ModelSpec
@@ -28,6 +32,7 @@ def train(
     out: Path,
     *,
     options: TrainingOptions,
+    init: Path | None = None,
     device: str = "auto",
     listener: Listener,
 ) -> dict[str, Any]:
@@ -36,10 +41,20 @@ def train(
     The spec's classes, input shape and dropout are those of the data and the options. The model
     is the last epoch's. A run that was stopped goes on; one that is finished is only reported.
 
+    Args:
+        spec: the network.
+        data: to learn from.
+        out: the run folder.
+        options: how.
+        init: a checkpoint of the same network to start from; None for random weights.
+        device: auto, cpu or cuda.
+        listener: is told how it goes.
+
     Returns:
         What result.json says.
 
     Raises:
+        CheckpointError: ``init`` cannot be used, or is another network.
         RunFolderError: ``out`` holds something else.
     """
     where = choose_device(device)
@@ -55,6 +70,7 @@ def train(
             "validation": len(data.validation),
             "flip": data.flip,
         },
+        "init": sha256_of(init) if init else None,
         "training": options.to_dict(),
         "device": where.type,
         "threads": torch.get_num_threads(),
@@ -68,6 +84,8 @@ def train(
     with torch.random.fork_rng([]):
         torch.manual_seed(derive_seed(options.seed, "weights"))
         network = build(spec)
+    if init is not None:
+        network.load_state_dict(_weights(init, spec))
     listener.message(
         f"Training {spec.name} ({count_parameters(network):,} parameters) on "
         f"{len(data.train):,} images of {data.name} for {options.epochs} epochs on {where.type}."
@@ -100,3 +118,19 @@ def train(
     )
     folder.finish(result)
     return dict(folder.result())
+
+
+def _weights(path: Path, spec: ModelSpec) -> Mapping[str, Tensor]:
+    """A checkpoint's weights under the names of ``build(spec)``.
+
+    Raises:
+        CheckpointError: it cannot be read, or is another network.
+    """
+    found = read_tensors(path).hypotheses(image_size=spec.input_shape[1:])[0]
+    if replace(found.spec, dropout=0.0) != replace(spec, dropout=0.0):
+        raise CheckpointError(
+            f"{path} is a {found.spec.name} with {found.spec.num_classes} classes for images of "
+            f"{found.spec.input_shape}; a {spec.name} with {spec.num_classes} for "
+            f"{spec.input_shape} is to be trained."
+        )
+    return found.state_dict

@@ -135,6 +135,13 @@ def training_options() -> Decorator:
         click.option(
             "--dropout", type=float, default=0.3, show_default=True, help="In WRN blocks."
         ),
+        click.option(
+            "--crop-padding",
+            type=int,
+            default=4,
+            show_default=True,
+            help="Pixels by which training images are shifted at random.",
+        ),
         click.option("--seed", type=int, default=0, show_default=True),
         click.option("--device", default="auto", show_default=True, help="auto, cpu or cuda."),
         click.option("--out", type=click.Path(path_type=Path), help="The run folder."),

@@ -12,10 +12,17 @@ from compress.commands.options import data_options, load_data, training_options
 
 @click.command("train")
 @click.option("--arch", required=True, help="wrn-DEPTH-WIDTH, resnet-DEPTH or resnet-DEPTH-b.")
+@click.option(
+    "--init",
+    type=click.Path(path_type=Path),
+    help="A checkpoint of the same architecture to start from instead of random weights.",
+)
 @data_options()
 @training_options()
 @click.option("--json", "as_json", is_flag=True, help="Print result.json on stdout.")
-def command(arch: str, out: Path | None, device: str, as_json: bool, **options: Any) -> None:
+def command(
+    arch: str, init: Path | None, out: Path | None, device: str, as_json: bool, **options: Any
+) -> None:
     """Train a network from labels alone: a teacher to start from.
 
     Writes model.safetensors, metrics.jsonl and result.json into the run folder. Run the same
@@ -30,12 +37,17 @@ def command(arch: str, out: Path | None, device: str, as_json: bool, **options: 
     from compress.units import format_percent
 
     spec = ModelSpec.parse(arch)
-    fields = ("epochs", "batch_size", "lr", "momentum", "weight_decay", "dropout", "seed")
+    fields = (
+        *("epochs", "batch_size", "lr", "momentum", "weight_decay"),
+        *("dropout", "crop_padding", "seed"),
+    )
     training = TrainingOptions(**{field: options[field] for field in fields})
     data = load_data(options, seed=training.seed)
     out = out or Path("runs") / f"{spec.name}-{data.name}-seed{training.seed}"
     with Display() as display:
-        result = train(spec, data, out, options=training, device=device, listener=display)
+        result = train(
+            spec, data, out, options=training, init=init, device=device, listener=display
+        )
     if as_json:
         click.echo(json.dumps(result, indent=2))
         return

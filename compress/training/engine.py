@@ -184,7 +184,9 @@ class _Loop:
         self.options = options
         self.teacher_logits = teacher_logits
         self.listener = listener
-        self.augment = Augmenter(data.train.images, seed=options.seed, flip=data.flip)
+        self.augment = Augmenter(
+            data.train.images, seed=options.seed, flip=data.flip, pad=options.crop_padding
+        )
         self.started_s = time.monotonic()
         self.images_seen = 0
         self.shown_s = 0.0

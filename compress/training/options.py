@@ -27,6 +27,7 @@ class TrainingOptions:
             paper's 80 and 160 of 200 epochs.
         lr_factor: see milestones.
         dropout: in WRN blocks.
+        crop_padding: pixels that a crop may be shifted by.
         teacher_logits: one of TEACHER_LOGITS.
         seed: of the initial weights, the order, the crops and the dropout.
     """
@@ -39,6 +40,7 @@ class TrainingOptions:
     milestones: tuple[float, ...] = (0.4, 0.8)
     lr_factor: float = 0.1
     dropout: float = 0.3
+    crop_padding: int = 4
     teacher_logits: str = "stored"
     seed: int = 0
 
@@ -56,6 +58,8 @@ class TrainingOptions:
             faults.append(f"weight decay is {self.weight_decay}, it must be 0 or more")
         if not 0 <= self.dropout < 1:
             faults.append(f"dropout is {self.dropout}, it must be in [0, 1)")
+        if self.crop_padding < 0:
+            faults.append(f"the crops' padding is {self.crop_padding}, it must be 0 or more")
         if self.teacher_logits not in TEACHER_LOGITS:
             known = " or ".join(TEACHER_LOGITS)
             faults.append(f"teacher logits are '{self.teacher_logits}', they are {known}")
