@@ -6,12 +6,15 @@ no equation.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any, Protocol
 
 from torch import Tensor, nn
 from torch.optim import Optimizer
+
+from compress.errors import UsageError
 
 OptimizerFactory = Callable[[nn.Module], Optimizer]
 
@@ -73,3 +76,20 @@ def required(teacher_logits: Tensor | None) -> Tensor:
     if teacher_logits is None:
         raise ValueError("This recipe needs the teacher's logits and the batch has none.")
     return teacher_logits
+
+
+def check_options(*, temperature: float, **weights: float) -> None:
+    """Checks the options that methods of softened logits share.
+
+    Raises:
+        UsageError: the temperature is not positive, or a weight of a term is negative; all of
+            them are named.
+    """
+    faults = []
+    if not (math.isfinite(temperature) and temperature > 0):
+        faults.append(f"The temperature is {temperature}, it must be positive.")
+    for name, weight in weights.items():
+        if not (math.isfinite(weight) and weight >= 0):
+            faults.append(f"The weight {name} is {weight}, it must be 0 or more.")
+    if faults:
+        raise UsageError(" ".join(faults))

@@ -6,13 +6,22 @@ from dataclasses import fields
 from typing import Any
 
 from compress.errors import UnknownName, UsageError
+from compress.recipes.dist import Dist
+from compress.recipes.dkd import DecoupledKnowledgeDistillation
 from compress.recipes.kd import KnowledgeDistillation
 from compress.recipes.logit_gan import LogitGan
 from compress.recipes.recipe import Recipe
 from compress.recipes.supervised import Supervised
 
 RECIPES: dict[str, type[Any]] = {
-    recipe.name: recipe for recipe in (Supervised, KnowledgeDistillation, LogitGan)
+    recipe.name: recipe
+    for recipe in (
+        Supervised,
+        KnowledgeDistillation,
+        DecoupledKnowledgeDistillation,
+        Dist,
+        LogitGan,
+    )
 }
 
 # What `distill` takes when no recipe is named.
