@@ -27,6 +27,7 @@ COMMANDS = {
     "evaluate": "Score a checkpoint or an ONNX file on a data set.",
     "export": "Turn a checkpoint into a verified ONNX file.",
     "train": "Train a network from labels alone.",
+    "recipes": "List the methods that distill has, their papers and options.",
 }
 
 # 130 and 141 are what a shell reports for SIGINT and SIGPIPE; 70 is EX_SOFTWARE of sysexits.h.

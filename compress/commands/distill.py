@@ -14,6 +14,9 @@ from compress.commands.options import data_options, load_data, training_options
 if TYPE_CHECKING:
     from rich.console import Console
 
+# Options of the recipes that are options of this command, by the name that both have.
+RECIPE_OPTIONS = ("temperature", "alpha", "beta", "gamma", "standardise", "l1")
+
 
 @click.command("distill")
 @click.option(
@@ -36,8 +39,25 @@ if TYPE_CHECKING:
     help="Choose from a table that `compress select --save` measured where the model will serve.",
 )
 @click.option("--no-cache", is_flag=True, help="Time candidates again that were timed earlier.")
-@click.option("--recipe", default=None, help="supervised, kd or logit-gan. [default: kd]")
-@click.option("--temperature", type=float, help="T of kd. [default: 5]")
+@click.option(
+    "--recipe",
+    default=None,
+    help="supervised, kd, dkd, dist or logit-gan; `compress recipes` says what they are. "
+    "[default: kd]",
+)
+@click.option("--temperature", type=float, help="Of kd, dkd and dist. [default: 5, 4, 4]")
+@click.option("--alpha", type=float, help="Weight of the target class, of dkd. [default: 1]")
+@click.option(
+    "--beta",
+    type=float,
+    help="Weight of the other classes, of dkd; of the relations by image, of dist. [default: 8, 2]",
+)
+@click.option("--gamma", type=float, help="Weight of the relations by class, of dist. [default: 2]")
+@click.option(
+    "--standardise/--no-standardise",
+    default=None,
+    help="Standardise each image's logits before kd or dkd matches them. [default: no]",
+)
 @click.option("--l1", help="sum or mean over classes, of logit-gan's L1 term. [default: sum]")
 @click.option(
     "--teacher-logits",
@@ -81,7 +101,7 @@ def command(
             f"The embedded teacher is for the embedded data; for --data {options['data']} give "
             "its own with --teacher (`compress train` makes one)."
         )
-    chosen = {name: options[name] for name in ("temperature", "l1") if options[name] is not None}
+    chosen = {name: options[name] for name in RECIPE_OPTIONS if options[name] is not None}
     fields = ("epochs", "batch_size", "lr", "momentum", "weight_decay", "dropout", "seed")
     training = TrainingOptions(
         **{field: options[field] for field in fields}, teacher_logits=options["teacher_logits"]

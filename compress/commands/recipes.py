@@ -1,0 +1,85 @@
+"""compress recipes: the methods of distill, their papers and options."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from compress.commands.distill import RECIPE_OPTIONS
+
+if TYPE_CHECKING:
+    from rich.console import Console
+
+
+@click.command("recipes")
+@click.option("--json", "as_json", is_flag=True, help="Print one JSON object on stdout.")
+def command(as_json: bool) -> None:
+    """List the methods that distill has: paper, summary, options with their defaults.
+
+    Piped, each method is one line.
+    """
+    import json
+
+    listing = list_recipes()
+    if as_json:
+        click.echo(json.dumps(listing, indent=2))
+    else:
+        print_recipes(listing)
+
+
+def list_recipes() -> dict[str, Any]:
+    """What --json prints: the default's name, and the recipes with their options' defaults."""
+    from compress.recipes.registry import DEFAULT_RECIPE, RECIPES, make_recipe
+
+    recipes = [make_recipe(name) for name in RECIPES]
+    return {
+        "default": DEFAULT_RECIPE,
+        "recipes": [
+            {
+                "name": recipe.name,
+                "summary": recipe.summary,
+                "paper": recipe.paper,
+                "needs_teacher": recipe.needs_teacher,
+                "options": recipe.to_dict(),
+            }
+            for recipe in recipes
+        ],
+    }
+
+
+def print_recipes(listing: dict[str, Any], console: Console | None = None) -> None:
+    """One row a method, the name first and never wrapped."""
+    from rich.console import Console
+    from rich.table import Table
+
+    console = console or Console(highlight=False, markup=False)
+    if not console.is_terminal:
+        # Piped output is wrapped by nobody.
+        console.width = 1000
+    table = Table(box=None, pad_edge=False, padding=(0, 2, 0, 0))
+    table.add_column("recipe", no_wrap=True)
+    table.add_column("", no_wrap=True)
+    for header in ("what", "paper", "options"):
+        table.add_column(header)
+    for recipe in listing["recipes"]:
+        options = ", ".join(_option(name, value) for name, value in recipe["options"].items())
+        table.add_row(
+            recipe["name"],
+            "default" if recipe["name"] == listing["default"] else "",
+            recipe["summary"],
+            recipe["paper"],
+            options or "-",
+        )
+    console.print(table)
+    console.print("Options written name=value are those of make_recipe in Python alone.")
+
+
+def _option(name: str, value: Any) -> str:
+    """As `compress distill` takes it; name=value where only Python does."""
+    if name not in RECIPE_OPTIONS:
+        return f"{name}={value}"
+    flag = name.replace("_", "-")
+    if isinstance(value, bool):
+        return f"--{flag}" if value else f"--no-{flag}"
+    return f"--{flag} {value:g}" if isinstance(value, float) else f"--{flag} {value}"
