@@ -102,7 +102,10 @@ def command(
             "its own with --teacher (`compress train` makes one)."
         )
     chosen = {name: options[name] for name in RECIPE_OPTIONS if options[name] is not None}
-    fields = ("epochs", "batch_size", "lr", "momentum", "weight_decay", "dropout", "seed")
+    fields = (
+        *("epochs", "batch_size", "lr", "momentum", "weight_decay"),
+        *("dropout", "crop_padding", "seed"),
+    )
     training = TrainingOptions(
         **{field: options[field] for field in fields}, teacher_logits=options["teacher_logits"]
     )
