@@ -23,7 +23,8 @@ help:
 	sed -n 's/^# //p' Makefile
 
 demo: $(STAMP)
-	$(BIN)/python -m compress distill --speedup 4 --epochs 12 --seed 1 --out runs/demo
+	$(BIN)/python -m compress distill --speedup 4 --epochs 12 --batch-size 32 --lr 0.05 \
+	  --dropout 0 --crop-padding 2 --out runs/demo
 
 test: lint
 	$(BIN)/python -m pytest
