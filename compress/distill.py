@@ -498,8 +498,9 @@ def _warnings(budget: Budget, timing: FreshTiming) -> list[str]:
     ratio = timing.speedup
     if ratio is not None and budget.speedup is not None and ratio.low < budget.speedup < ratio.high:
         warnings.append("The speed-up asked for lies inside the interval, timed for long.")
-    for each in (timing.model, timing.against):
-        warnings += [] if each is None else each.warnings
+    for role, each in (("student", timing.model), ("teacher", timing.against)):
+        said = () if each is None else each.warnings
+        warnings += [f"Timing the {role}: {text}" for text in said]
     return warnings
 
 

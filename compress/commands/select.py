@@ -217,7 +217,6 @@ def _teacher(
     """The teacher's architecture, where a teacher is given or the budget needs one."""
     from compress.errors import UsageError
     from compress.models.checkpoint import read_tensors
-    from compress.spec import ModelSpec
 
     if path is None:
         if budget.speedup is None:
@@ -229,13 +228,13 @@ def _teacher(
         from compress.data.sources import embedded_teacher_path
 
         path = embedded_teacher_path()
-    size = (32, 32)
-    if data is not None:
-        size = data.input_shape[1:]
-    elif shape is not None:
-        size = shape[1:]
-    said = None if arch is None else ModelSpec.parse(arch)
-    return read_tensors(path).hypotheses(arch=said, image_size=size)[0].spec
+    known = shape if data is None else data.input_shape
+    checkpoint = read_tensors(path)
+    if known is None:
+        return checkpoint.hypotheses(arch=arch)[0].spec
+    spec = checkpoint.hypotheses(arch=arch, image_size=known[1:])[0].spec
+    # Our own files say the size that they were trained at; what counts is what they will be given.
+    return spec.with_(input_shape=(spec.input_shape[0], *known[1:]))
 
 
 def _task(
