@@ -204,7 +204,8 @@ def print_result(result: dict[str, Any], out: Path, console: Console | None = No
     parity = student["parity"]
     lines = [
         f"Latency: median of a call of batch {budget['batch']}, {target['runtime']}, "
-        f"{target['device']}, {target['precision']}, {target['threads']} threads, timed in turns "
+        f"{target['device']}, {target['precision']}, {target['threads']} "
+        f"{'thread' if target['threads'] == 1 else 'threads'}, timed in turns "
         "in a fresh process.",
         f"Accuracy: of the files, on {n['test']:,} test and {n['validation']:,} validation images "
         "(taken from the training data, so the teacher may know them); "
