@@ -63,13 +63,7 @@ def train(
     config = {
         "command": "train",
         "model": spec.to_dict(),
-        "data": {
-            "name": data.name,
-            "sha256": data.sha256,
-            "train": len(data.train),
-            "validation": len(data.validation),
-            "flip": data.flip,
-        },
+        "data": data.identity(),
         "init": sha256_of(init) if init else None,
         "training": options.to_dict(),
         "device": where.type,

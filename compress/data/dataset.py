@@ -76,6 +76,16 @@ class Dataset:
         _, channels, height, width = self.train.images.shape
         return channels, height, width
 
+    def identity(self) -> dict[str, str | int | bool]:
+        """What a result depends on: which images, how many of them, mirrored or not."""
+        return {
+            "name": self.name,
+            "sha256": self.sha256,
+            "train": len(self.train),
+            "validation": len(self.validation),
+            "flip": self.flip,
+        }
+
 
 def load_dataset(
     name: str,
