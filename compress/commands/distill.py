@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from compress.commands.budget import budget_options, read_budget
-from compress.commands.options import data_options, load_data, training_options
+from compress.commands.options import data_options, load_data, read_training, training_options
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -94,7 +94,6 @@ def command(
     from compress.distill import Request, distill
     from compress.errors import BudgetMissed, UsageError
     from compress.recipes.registry import DEFAULT_RECIPE, make_recipe
-    from compress.training.options import TrainingOptions
 
     if teacher is None and options["data"] != "default":
         raise UsageError(
@@ -102,13 +101,7 @@ def command(
             "its own with --teacher (`compress train` makes one)."
         )
     chosen = {name: options[name] for name in RECIPE_OPTIONS if options[name] is not None}
-    fields = (
-        *("epochs", "batch_size", "lr", "momentum", "weight_decay"),
-        *("dropout", "crop_padding", "seed"),
-    )
-    training = TrainingOptions(
-        **{field: options[field] for field in fields}, teacher_logits=options["teacher_logits"]
-    )
+    training = read_training(options)
     method = make_recipe(recipe or DEFAULT_RECIPE, **chosen)
     budget = read_budget(options)
     if student is None:

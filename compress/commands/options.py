@@ -10,6 +10,7 @@ import click
 
 if TYPE_CHECKING:
     from compress.data.dataset import Dataset
+    from compress.training.options import TrainingOptions
 
 Decorator = Callable[[Callable[..., Any]], Callable[..., Any]]
 
@@ -130,6 +131,12 @@ def training_options() -> Decorator:
         click.option("--epochs", type=int, default=200, show_default=True),
         click.option("--batch-size", type=int, default=128, show_default=True),
         click.option("--lr", type=float, default=0.1, show_default=True, help="Of SGD."),
+        click.option(
+            "--schedule",
+            default="steps",
+            show_default=True,
+            help="Of the learning rate: steps (the paper's) or one-cycle (better in few epochs).",
+        ),
         click.option("--momentum", type=float, default=0.9, show_default=True),
         click.option("--weight-decay", type=float, default=1e-4, show_default=True),
         click.option(
@@ -142,7 +149,28 @@ def training_options() -> Decorator:
             show_default=True,
             help="Pixels by which training images are shifted at random.",
         ),
+        click.option(
+            "--autocast",
+            default="off",
+            show_default=True,
+            help="off, or bf16: the student's passes in bfloat16. About twice as fast on "
+            "processors and GPUs that have it.",
+        ),
         click.option("--seed", type=int, default=0, show_default=True),
         click.option("--device", default="auto", show_default=True, help="auto, cpu or cuda."),
         click.option("--out", type=click.Path(path_type=Path), help="The run folder."),
     )
+
+
+def read_training(options: dict[str, Any]) -> TrainingOptions:
+    """What ``training_options`` say; teacher_logits where the command has that option.
+
+    Raises:
+        UsageError: a value cannot be.
+    """
+    from dataclasses import fields
+
+    from compress.training.options import TrainingOptions
+
+    names = [field.name for field in fields(TrainingOptions)]
+    return TrainingOptions(**{name: options[name] for name in names if name in options})

@@ -7,7 +7,7 @@ from typing import Any
 
 import click
 
-from compress.commands.options import data_options, load_data, training_options
+from compress.commands.options import data_options, load_data, read_training, training_options
 
 
 @click.command("train")
@@ -33,15 +33,10 @@ def command(
     from compress.commands.display import Display
     from compress.spec import ModelSpec
     from compress.train import MODEL, train
-    from compress.training.options import TrainingOptions
     from compress.units import format_percent
 
     spec = ModelSpec.parse(arch)
-    fields = (
-        *("epochs", "batch_size", "lr", "momentum", "weight_decay"),
-        *("dropout", "crop_padding", "seed"),
-    )
-    training = TrainingOptions(**{field: options[field] for field in fields})
+    training = read_training(options)
     data = load_data(options, seed=training.seed)
     out = out or Path("runs") / f"{spec.name}-{data.name}-seed{training.seed}"
     with Display() as display:

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Protocol
@@ -24,6 +24,7 @@ from compress.data.normalization import normalize
 from compress.data.seeds import derive_seed, generator
 from compress.errors import CheckpointError, TrainingDiverged, UsageError
 from compress.files import atomic_path
+from compress.models.registry import Network
 from compress.recipes.recipe import Batch, Method, Recipe
 from compress.spec import Normalization
 from compress.training.evaluation import evaluate, logits_of, predictor
@@ -101,6 +102,30 @@ class ExactLogits:
         return logits.to(images.device).clone()
 
 
+class Autocast(nn.Module):
+    """A network whose passes run in bfloat16 where that is safe; what it returns is float32."""
+
+    def __init__(self, network: Network) -> None:
+        super().__init__()
+        self.network = network
+
+    def _run(self, function: Callable[[Tensor], Tensor], x: Tensor) -> Tensor:
+        with torch.autocast(x.device.type, torch.bfloat16):
+            return function(x).float()
+
+    def forward(self, x: Tensor) -> Tensor:
+        """See ``Network``: logits [b, C]."""
+        return self._run(self.network, x)
+
+    def features(self, x: Tensor) -> Tensor:
+        """See ``Network``: the last convolutional feature map."""
+        return self._run(self.network.features, x)
+
+    def classify(self, features: Tensor) -> Tensor:
+        """See ``Network``: logits [b, C] of a feature map."""
+        return self._run(self.network.classify, features)
+
+
 def choose_device(name: str) -> torch.device:
     """'auto' -> the GPU where there is one, else the CPU.
 
@@ -118,7 +143,7 @@ def choose_device(name: str) -> torch.device:
 
 def fit(
     recipe: Recipe,
-    student: nn.Module,
+    student: Network,
     data: Dataset,
     options: TrainingOptions,
     *,
@@ -149,7 +174,8 @@ def fit(
                 weight_decay=options.weight_decay,
             )
 
-        method = recipe.start(student, data.num_classes, optimizer)
+        trained = Autocast(student) if options.autocast == "bf16" else student
+        method = recipe.start(trained, data.num_classes, optimizer)
         history: list[dict[str, Any]] = []
         if folder is not None and folder.checkpoint.exists():
             history = _restore(folder.checkpoint, method)

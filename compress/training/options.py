@@ -11,6 +11,14 @@ from compress.errors import UsageError
 # "stored": t_i once, of the image as it is, which is what arXiv 1709.00513 does (section 4.1).
 # "exact": of the very crop that the student sees, which costs a teacher's forward pass a step.
 TEACHER_LOGITS = ("stored", "exact")
+# "steps": the paper's, see TrainingOptions.milestones. "one-cycle": up in a straight line and down
+# along a cosine, for those with less time (Smith and Topin, arXiv 1708.07120, without its last
+# phase).
+SCHEDULES = ("steps", "one-cycle")
+WARM_UP = 0.15
+# "bf16": the student's passes in bfloat16 where torch's autocast holds that safe; weights,
+# logits, losses and updates stay float32.
+AUTOCAST = ("off", "bf16")
 
 
 @dataclass(frozen=True)
@@ -20,7 +28,8 @@ class TrainingOptions:
     Attributes:
         epochs: passes over the training images. The schedule is rescaled to them.
         batch_size: images a step.
-        lr: initial learning rate of SGD.
+        lr: initial learning rate of SGD; the highest one of a one-cycle schedule.
+        schedule: one of SCHEDULES.
         momentum: of SGD.
         weight_decay: of SGD.
         milestones: shares of the training after which the rate is multiplied by lr_factor; the
@@ -29,6 +38,7 @@ class TrainingOptions:
         dropout: in WRN blocks.
         crop_padding: pixels that a crop may be shifted by.
         teacher_logits: one of TEACHER_LOGITS.
+        autocast: one of AUTOCAST.
         seed: of the initial weights, the order, the crops and the dropout.
     """
 
@@ -37,11 +47,13 @@ class TrainingOptions:
     lr: float = 0.1
     momentum: float = 0.9
     weight_decay: float = 1e-4
+    schedule: str = "steps"
     milestones: tuple[float, ...] = (0.4, 0.8)
     lr_factor: float = 0.1
     dropout: float = 0.3
     crop_padding: int = 4
     teacher_logits: str = "stored"
+    autocast: str = "off"
     seed: int = 0
 
     def __post_init__(self) -> None:
@@ -60,9 +72,13 @@ class TrainingOptions:
             faults.append(f"dropout is {self.dropout}, it must be in [0, 1)")
         if self.crop_padding < 0:
             faults.append(f"the crops' padding is {self.crop_padding}, it must be 0 or more")
-        if self.teacher_logits not in TEACHER_LOGITS:
-            known = " or ".join(TEACHER_LOGITS)
-            faults.append(f"teacher logits are '{self.teacher_logits}', they are {known}")
+        for name, value, known in (
+            ("schedule is", self.schedule, SCHEDULES),
+            ("teacher logits are", self.teacher_logits, TEACHER_LOGITS),
+            ("autocast is", self.autocast, AUTOCAST),
+        ):
+            if value not in known:
+                faults.append(f"{name} '{value}', known are {' and '.join(known)}")
         if self.seed < 0:
             faults.append(f"the seed is {self.seed}, it must be 0 or more")
         if faults:
@@ -70,6 +86,10 @@ class TrainingOptions:
 
     def learning_rate(self, progress: float) -> float:
         """The rate when ``progress`` (0 to 1) of the training is done."""
+        if self.schedule == "one-cycle":
+            if progress < WARM_UP:
+                return self.lr * max(progress, 0.01 * WARM_UP) / WARM_UP
+            return self.lr * 0.5 * (1 + math.cos(math.pi * (progress - WARM_UP) / (1 - WARM_UP)))
         passed = sum(progress >= milestone for milestone in self.milestones)
         return self.lr * self.lr_factor**passed
 

@@ -14,6 +14,7 @@ from compress.models.registry import build
 from compress.recipes.registry import RECIPES, make_recipe
 from compress.spec import ModelSpec, Normalization
 from compress.training.engine import (
+    Autocast,
     ExactLogits,
     Progress,
     StoredLogits,
@@ -191,10 +192,61 @@ def test_the_schedule_is_the_paper_s_rescaled() -> None:
     assert rates == pytest.approx([0.1, 0.1, 0.01, 0.01, 0.001, 0.001])
 
 
+def test_one_cycle_goes_up_in_a_line_and_down_to_nothing() -> None:
+    options = TrainingOptions(lr=0.2, schedule="one-cycle")
+    rates = [options.learning_rate(progress) for progress in (0, 0.075, 0.15, 0.575, 1)]
+    assert rates == pytest.approx([0.002, 0.1, 0.2, 0.1, 0], abs=1e-12)
+
+
+@pytest.mark.parametrize("recipe", sorted(RECIPES))
+def test_autocast_gives_the_same_student_bit_for_bit_also_when_stopped(
+    data: Dataset, tmp_path: Path, recipe: str
+) -> None:
+    options = TrainingOptions(2, 16, 0.05, seed=1, autocast="bf16")
+    whole, _ = train(data, recipe, options=options)
+    folder = RunFolder(tmp_path, {})
+    with pytest.raises(KeyboardInterrupt):
+        train(data, recipe, folder, stop_after=1, options=options)
+    resumed, _ = train(data, recipe, folder, options=options)
+    assert same(whole, resumed)
+    precise, _ = train(data, recipe, options=TrainingOptions(2, 16, 0.05, seed=1))
+    assert precise.keys() == whole.keys() == build(SPEC).state_dict().keys()
+    assert not same(whole, precise)
+    assert {tensor.dtype for tensor in whole.values()} == {torch.float32, torch.int64}
+
+
+def test_autocast_returns_float32() -> None:
+    torch.manual_seed(0)
+    network = build(SPEC)
+    wrapped, images = Autocast(network), torch.rand(4, 1, 8, 8)
+    features = wrapped.features(images)
+    assert features.dtype == wrapped(images).dtype == wrapped.classify(features).dtype
+    assert features.dtype == torch.float32
+    wrapped.eval()
+    assert not torch.equal(wrapped(images), network(images))
+    assert torch.allclose(wrapped(images), network(images), atol=0.05)
+
+
 def test_impossible_options_are_told_at_once() -> None:
     with pytest.raises(UsageError) as caught:
-        TrainingOptions(epochs=0, batch_size=1, lr=-1.0, dropout=1.0, teacher_logits="some")
-    for fault in ("epochs is 0", "batch size is 1", "rate is -1.0", "dropout is 1.0", "'some'"):
+        TrainingOptions(
+            epochs=0,
+            batch_size=1,
+            lr=-1.0,
+            dropout=1.0,
+            teacher_logits="some",
+            schedule="up",
+            autocast="fp8",
+        )
+    for fault in (
+        "'up', known are steps and one-cycle",
+        "'fp8'",
+        "epochs is 0",
+        "batch size is 1",
+        "rate is -1.0",
+        "dropout is 1.0",
+        "'some'",
+    ):
         assert fault in str(caught.value)
 
 
