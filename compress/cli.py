@@ -211,6 +211,8 @@ def _checked_options(
         if option.name in seen:
             faults.append(f"[{table}] gives {key} twice")
         seen.add(option.name)
+        if option.multiple and not isinstance(value, list):
+            value = [value]  # one of what can be repeated
         expected = _expected_type(option, value)
         if expected:
             faults.append(f"[{table}] {key} is {value!r}, it must be {expected}")

@@ -20,26 +20,24 @@ from compress.data.sources import embedded_teacher_path
 from compress.errors import InputError, UsageError
 from compress.export import onnx_from_torch
 from compress.files import read_json, sha256_of, write_json
-from compress.models.checkpoint import save_checkpoint
+from compress.models.checkpoint import save_checkpoint, weights_of
 from compress.models.registry import Network, build, count_parameters
 from compress.profiling.costs import costs_of_module
 from compress.profiling.fresh import FreshTiming, time_in_fresh_process
 from compress.profiling.machine import fingerprint
 from compress.profiling.timing import ModelTiming
-from compress.recipes.recipe import Recipe
+from compress.recipes.recipe import LOGITS, Recipe
 from compress.results import Parity
 from compress.spec import Budget, ModelSpec, Normalization
 from compress.tradeoff import Choice, OwnRun, load_table, record_run, table_for, write_csv
 from compress.training.engine import (
-    ExactLogits,
     Listener,
-    StoredLogits,
-    TeacherLogits,
     choose_device,
     fit,
 )
 from compress.training.evaluation import evaluate, file_predictor, spread
 from compress.training.options import TrainingOptions
+from compress.training.outputs import ComputedOutputs, Teaching
 from compress.training.runfolder import RunFolder
 from compress.training.teacher import Teacher, load_teacher
 from compress.units import format_percent
@@ -72,6 +70,10 @@ class Request:
             may be without limits.
         student: the student's name; None when the budget chooses it.
         teacher: a checkpoint; None for the embedded one.
+        more_teachers: further checkpoints that the student learns from; what it is compared with
+            is ``teacher``.
+        student_init: a checkpoint of the student's architecture, trained on the labels, to start
+            from; None for random weights.
         teacher_arch: what the teacher is, where its weights do not show it.
         normalization: of the teacher's input, where its checkpoint does not say it.
         tradeoff: a table saved by ``compress select --save`` on the machine that will serve.
@@ -86,6 +88,8 @@ class Request:
     budget: Budget
     student: str | None = None
     teacher: Path | None = None
+    more_teachers: tuple[Path, ...] = ()
+    student_init: Path | None = None
     teacher_arch: str | None = None
     normalization: Normalization | None = None
     tradeoff: Path | None = None
@@ -134,6 +138,7 @@ class _Run:
         self.listener = listener
         self.device = choose_device(request.device)
         self.teacher_path = request.teacher or embedded_teacher_path()
+        self.more_teachers: list[Teacher] = []
 
     def run(self) -> dict[str, Any]:
         request, say = self.request, self.listener.message
@@ -141,7 +146,8 @@ class _Run:
         if folder.finished:
             say(f"{request.out} is finished already; this is what it found.")
             return dict(folder.result())
-        teacher = self._teacher()
+        teacher = self._teacher(self.teacher_path)
+        self.more_teachers = [self._teacher(path) for path in request.more_teachers]
         folder.begin(self._facts(teacher))
         teacher_onnx = self._export_teacher(teacher)
         student_spec = self._choose(teacher, teacher_onnx)
@@ -165,6 +171,8 @@ class _Run:
                 "arch": request.teacher_arch,
                 "normalization": _plain(request.normalization),
             },
+            "more_teachers": [sha256_of(path) for path in request.more_teachers],
+            "student_init": sha256_of(request.student_init) if request.student_init else None,
             "data": data.identity(),
             "budget": asdict(request.budget),
             "student": request.student,
@@ -189,10 +197,10 @@ class _Run:
             },
         }
 
-    def _teacher(self) -> Teacher:
+    def _teacher(self, path: Path) -> Teacher:
         request, data = self.request, self.request.data
         teacher = load_teacher(
-            self.teacher_path,
+            path,
             num_classes=data.num_classes,
             input_shape=data.input_shape,
             images=data.validation.images,
@@ -205,7 +213,7 @@ class _Run:
         for note in teacher.notes:
             self.listener.message(note)
         self.listener.message(
-            f"The teacher, {teacher.spec.name}: {format_percent(teacher.accuracy)} of "
+            f"The teacher {path.name}, {teacher.spec.name}: {format_percent(teacher.accuracy)} of "
             f"{len(data.validation):,} validation images."
         )
         return teacher
@@ -284,6 +292,8 @@ class _Run:
         with torch.random.fork_rng([]):
             torch.manual_seed(derive_seed(request.options.seed, "weights"))
             student = build(spec)
+        if request.student_init is not None:
+            student.load_state_dict(weights_of(request.student_init, spec))
         self.listener.message(
             f"Training {spec.name} ({count_parameters(student):,} parameters) with "
             f"{request.recipe.name} for {request.options.epochs} epochs on {len(data.train):,} "
@@ -294,19 +304,26 @@ class _Run:
             student,
             data,
             request.options,
-            teacher_logits=self._teacher_logits(teacher, data),
+            teacher=self._teacher_outputs(teacher, data),
             folder=folder,
             listener=self.listener,
+            student_trained=request.student_init is not None,
         )
         return student.to("cpu")
 
-    def _teacher_logits(self, teacher: Teacher, data: Dataset) -> TeacherLogits | None:
-        if not self.request.recipe.needs_teacher:
+    def _teacher_outputs(self, teacher: Teacher, data: Dataset) -> ComputedOutputs | None:
+        options, wanted = self.request.options, self.request.recipe.teacher_outputs
+        if not wanted:
             return None
-        if self.request.options.teacher_logits == "exact":
-            return ExactLogits(teacher.network, teacher.normalization)
-        self.listener.message(f"Computing the teacher's logits of {len(data.train):,} images.")
-        return StoredLogits(teacher.network, data.train.images, teacher.normalization)
+        if LOGITS in wanted and options.teacher_logits == "stored":
+            self.listener.message(f"Computing the teacher's logits of {len(data.train):,} images.")
+        return ComputedOutputs(
+            [Teaching(each.network, each.normalization) for each in (teacher, *self.more_teachers)],
+            wanted=wanted,
+            logits=options.teacher_logits,
+            images=data.train.images,
+            dropout=options.teacher_dropout,
+        )
 
     def _export_student(self, student: Network, spec: ModelSpec) -> Parity:
         request, data = self.request, self.request.data
@@ -430,6 +447,10 @@ class _Run:
                 "file": TEACHER_ONNX,
                 "sha256": sha256_of(teacher_onnx),
             },
+            "more_teachers": [
+                {"name": each.spec.name, "sha256": each.sha256, "validation": each.accuracy}
+                for each in self.more_teachers
+            ],
             "student": {
                 **_costs(student, student.spec, data.input_shape),
                 "size_bytes": size_bytes,

@@ -2,19 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import torch
-from torch import Tensor
 
 from compress.data.dataset import Dataset, to_device
 from compress.data.seeds import derive_seed
-from compress.errors import CheckpointError
 from compress.files import sha256_of
-from compress.models.checkpoint import read_tensors, save_checkpoint
+from compress.models.checkpoint import save_checkpoint, weights_of
 from compress.models.registry import build, count_parameters
 from compress.recipes.supervised import Supervised
 from compress.spec import ModelSpec
@@ -79,7 +76,7 @@ def train(
         torch.manual_seed(derive_seed(options.seed, "weights"))
         network = build(spec)
     if init is not None:
-        network.load_state_dict(_weights(init, spec))
+        network.load_state_dict(weights_of(init, spec))
     listener.message(
         f"Training {spec.name} ({count_parameters(network):,} parameters) on "
         f"{len(data.train):,} images of {data.name} for {options.epochs} epochs on {where.type}."
@@ -89,7 +86,7 @@ def train(
         network,
         data,
         options,
-        teacher_logits=None,
+        teacher=None,
         folder=folder,
         listener=listener,
     )
@@ -112,19 +109,3 @@ def train(
     )
     folder.finish(result)
     return dict(folder.result())
-
-
-def _weights(path: Path, spec: ModelSpec) -> Mapping[str, Tensor]:
-    """A checkpoint's weights under the names of ``build(spec)``.
-
-    Raises:
-        CheckpointError: it cannot be read, or is another network.
-    """
-    found = read_tensors(path).hypotheses(image_size=spec.input_shape[1:])[0]
-    if replace(found.spec, dropout=0.0) != replace(spec, dropout=0.0):
-        raise CheckpointError(
-            f"{path} is a {found.spec.name} with {found.spec.num_classes} classes for images of "
-            f"{found.spec.input_shape}; a {spec.name} with {spec.num_classes} for "
-            f"{spec.input_shape} is to be trained."
-        )
-    return found.state_dict

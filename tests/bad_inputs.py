@@ -77,7 +77,7 @@ BAD_INPUTS = (
     BadInput("an endless budget", f"{NO_STUDENT} --budget-mb inf", 2, "--budget-mb is inf"),
     BadInput("an impossible budget", f"{NO_STUDENT} --budget-mb 0.001", 1, "nearest is"),
     BadInput("an unknown recipe", f"{GOOD} --recipe logitgan", 2, "Did you mean 'logit-gan'"),
-    BadInput("an option of another recipe", f"{GOOD} --recipe kd --l1 mean", 2, "l1"),
+    BadInput("an option of another recipe", f"{GOOD} --recipe kd --set l1=mean", 2, "l1"),
     BadInput("no such network", GOOD.replace("wrn-10-1", "wrn-11-1"), 2, "the nearest is 10"),
     BadInput("no network at all", GOOD.replace("wrn-10-1", "small"), 2, "names no network"),
     BadInput("no epochs", GOOD.replace("--epochs 1", "--epochs 0"), 2, "epochs is 0"),

@@ -117,7 +117,8 @@ def test_the_run_folder_is_whole(finished: dict[str, Any], folder: Path) -> None
     lines = (folder / "run/metrics.jsonl").read_text().splitlines()
     assert [json.loads(line)["epoch"] for line in lines] == [1, 2, 3]
     run = json.loads((folder / "run/run.json").read_text())
-    assert run["config"]["recipe"] == {"name": "kd", "temperature": 5.0, "standardise": False}
+    options = {"temperature": 5.0, "weight": None, "standardise": False}
+    assert run["config"]["recipe"] == {"name": "kd", **options}
     assert run["machine"]["cpu"]
 
 

@@ -53,7 +53,7 @@ def network(data: Dataset) -> Network:
         network,
         data,
         options,
-        teacher_logits=None,
+        teacher=None,
         folder=None,
         listener=Listener(),
     )

@@ -14,15 +14,18 @@ from compress.commands.options import data_options, load_data, read_training, tr
 if TYPE_CHECKING:
     from rich.console import Console
 
-# Options of the recipes that are options of this command, by the name that both have.
-RECIPE_OPTIONS = ("temperature", "alpha", "beta", "gamma", "standardise", "l1")
+# Options of the recipes that are options of this command too, by the name that both have.
+RECIPE_OPTIONS = ("temperature", "lr_d")
 
 
 @click.command("distill")
 @click.option(
     "--teacher",
+    "teachers",
     type=click.Path(path_type=Path),
-    help="A trained checkpoint: .pt, .pth, .th or .safetensors. [default: the embedded one]",
+    multiple=True,
+    help="A trained checkpoint: .pt, .pth, .th or .safetensors. Can be repeated: the student "
+    "learns from all and is compared with the first. [default: the embedded one]",
 )
 @click.option("--teacher-arch", help="What the teacher is, where its weights do not show it.")
 @click.option(
@@ -45,36 +48,46 @@ RECIPE_OPTIONS = ("temperature", "alpha", "beta", "gamma", "standardise", "l1")
     help="supervised, kd, dkd, dist or logit-gan; `compress recipes` says what they are. "
     "[default: kd]",
 )
-@click.option("--temperature", type=float, help="Of kd, dkd and dist. [default: 5, 4, 4]")
-@click.option("--alpha", type=float, help="Weight of the target class, of dkd. [default: 1]")
+@click.option("--temperature", type=float, help="Short for --set temperature=.")
+@click.option("--lr-d", type=float, help="Short for --set lr_d=, of the methods with an adversary.")
 @click.option(
-    "--beta",
-    type=float,
-    help="Weight of the other classes, of dkd; of the relations by image, of dist. [default: 8, 2]",
+    "--set",
+    "settings",
+    multiple=True,
+    metavar="NAME=VALUE",
+    help="An option of the recipe; `compress recipes` lists them. Can be repeated.",
 )
-@click.option("--gamma", type=float, help="Weight of the relations by class, of dist. [default: 2]")
 @click.option(
-    "--standardise/--no-standardise",
-    default=None,
-    help="Standardise each image's logits before kd or dkd matches them. [default: no]",
+    "--student-init",
+    type=click.Path(path_type=Path),
+    help="A checkpoint of the student, trained on the labels, to start from.",
 )
-@click.option("--l1", help="sum or mean over classes, of logit-gan's L1 term. [default: sum]")
 @click.option(
     "--teacher-logits",
     default="stored",
     show_default=True,
-    help="stored: once, of each image as it is. exact: of each crop that the student sees.",
+    help="stored: once, of each image as it is. exact: of each crop that the student sees. "
+    "dropout: the same with the teacher's dropout on.",
+)
+@click.option(
+    "--teacher-dropout",
+    type=float,
+    default=0.3,
+    show_default=True,
+    help="Of --teacher-logits dropout.",
 )
 @training_options()
 @click.option("--json", "as_json", is_flag=True, help="Print result.json on stdout.")
 def command(
-    teacher: Path | None,
+    teachers: tuple[Path, ...],
     teacher_arch: str | None,
     normalize: str | None,
     student: str | None,
     tradeoff: Path | None,
     no_cache: bool,
     recipe: str | None,
+    settings: tuple[str, ...],
+    student_init: Path | None,
     device: str,
     out: Path | None,
     as_json: bool,
@@ -93,16 +106,20 @@ def command(
     from compress.data.normalization import resolve
     from compress.distill import Request, distill
     from compress.errors import BudgetMissed, UsageError
-    from compress.recipes.registry import DEFAULT_RECIPE, make_recipe
+    from compress.recipes.registry import DEFAULT_RECIPE, make_recipe, read_options
 
-    if teacher is None and options["data"] != "default":
+    if not teachers and options["data"] != "default":
         raise UsageError(
             f"The embedded teacher is for the embedded data; for --data {options['data']} give "
             "its own with --teacher (`compress train` makes one)."
         )
-    chosen = {name: options[name] for name in RECIPE_OPTIONS if options[name] is not None}
+    teacher = teachers[0] if teachers else None
+    name = recipe or DEFAULT_RECIPE
+    chosen = read_options(name, settings) | {
+        option: options[option] for option in RECIPE_OPTIONS if options[option] is not None
+    }
     training = read_training(options)
-    method = make_recipe(recipe or DEFAULT_RECIPE, **chosen)
+    method = make_recipe(name, **chosen)
     budget = read_budget(options)
     if student is None:
         budget.require_limit()
@@ -116,6 +133,8 @@ def command(
             budget=budget,
             student=student,
             teacher=teacher,
+            more_teachers=teachers[1:],
+            student_init=student_init,
             teacher_arch=teacher_arch,
             normalization=stated,
             tradeoff=tradeoff,
@@ -200,8 +219,9 @@ def print_result(result: dict[str, Any], out: Path, console: Console | None = No
         f"{target['device']}, {target['precision']}, {target['threads']} "
         f"{'thread' if target['threads'] == 1 else 'threads'}, timed in turns "
         "in a fresh process.",
-        f"Accuracy: of the files, on {n['test']:,} test and {n['validation']:,} validation images "
-        "(taken from the training data, so the teacher may know them); "
+        f"Accuracy: on {n['test']:,} test and {n['validation']:,} validation images (taken from "
+        "the training data, so the teacher may know them), of the files but for the teacher's on "
+        "validation images, which is its checkpoint's; "
         f"{result['recipe']}, last of {result['epochs']} epochs, seed {result['seed']}.",
         f"Proof: student.onnx and the trained model agree on "
         f"{format_percent(parity['top1_agreement'])} of {parity['images']:,} images, logits "

@@ -6,8 +6,6 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from compress.commands.distill import RECIPE_OPTIONS
-
 if TYPE_CHECKING:
     from rich.console import Console
 
@@ -40,7 +38,7 @@ def list_recipes() -> dict[str, Any]:
                 "name": recipe.name,
                 "summary": recipe.summary,
                 "paper": recipe.paper,
-                "needs_teacher": recipe.needs_teacher,
+                "needs_teacher": bool(recipe.teacher_outputs),
                 "options": recipe.to_dict(),
             }
             for recipe in recipes
@@ -72,14 +70,11 @@ def print_recipes(listing: dict[str, Any], console: Console | None = None) -> No
             options or "-",
         )
     console.print(table)
-    console.print("Options written name=value are those of make_recipe in Python alone.")
+    console.print("Give distill an option of a recipe with --set name=value.")
 
 
 def _option(name: str, value: Any) -> str:
-    """As `compress distill` takes it; name=value where only Python does."""
-    if name not in RECIPE_OPTIONS:
-        return f"{name}={value}"
-    flag = name.replace("_", "-")
+    """As --set takes it."""
     if isinstance(value, bool):
-        return f"--{flag}" if value else f"--no-{flag}"
-    return f"--{flag} {value:g}" if isinstance(value, float) else f"--{flag} {value}"
+        return f"{name}={'yes' if value else 'no'}"
+    return f"{name}={'none' if value is None else value}"

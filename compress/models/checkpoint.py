@@ -666,3 +666,19 @@ def _own(path: Path, tensors: dict[str, Tensor], text: str) -> Checkpoint:
     _check_values(path, tensors)
     extra = {k: v for k, v in described.items() if k not in ("spec", "normalization", "classes")}
     return Checkpoint(path, tensors, extra, False, spec, normalization, classes)
+
+
+def weights_of(path: Path, spec: ModelSpec) -> Mapping[str, Tensor]:
+    """A checkpoint's weights under the names of ``build(spec)``.
+
+    Raises:
+        CheckpointError: it cannot be read, or is another network.
+    """
+    found = read_tensors(path).hypotheses(image_size=spec.input_shape[1:])[0]
+    if replace(found.spec, dropout=0.0) != replace(spec, dropout=0.0):
+        raise CheckpointError(
+            f"{path} is a {found.spec.name} with {found.spec.num_classes} classes for images of "
+            f"{found.spec.input_shape}; a {spec.name} with {spec.num_classes} for "
+            f"{spec.input_shape} is to be trained."
+        )
+    return found.state_dict

@@ -20,15 +20,22 @@ whole batch has correlation 0.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from typing import Any
 
-from torch import Tensor, nn
+from torch import Tensor
 from torch.nn import functional
-from torch.optim import Optimizer
 
-from compress.recipes.recipe import Batch, Method, OptimizerFactory, check_options, required
+from compress.recipes.recipe import (
+    LOGITS,
+    Batch,
+    Method,
+    OneLoss,
+    Setting,
+    Student,
+    check_options,
+    over_teachers,
+)
 from compress.recipes.supervised import L_S
 
 EPSILON = 1e-8
@@ -81,35 +88,19 @@ class Dist:
     name = "dist"
     summary = "correlation with the teacher's predictions, by image and by class (Eq. 10)"
     paper = "Huang et al. 2022, arXiv 2205.10536"
-    needs_teacher = True
+    teacher_outputs = frozenset({LOGITS})
 
     def __post_init__(self) -> None:
         check_options(temperature=self.temperature, beta=self.beta, gamma=self.gamma)
 
-    def start(self, student: nn.Module, num_classes: int, optimizer: OptimizerFactory) -> Method:
+    def start(self, setting: Setting) -> Method:
         """See ``Recipe.start``."""
-        return DistMethod(student, optimizer, self)
+        return OneLoss(setting, self._loss)
+
+    def _loss(self, student: Student, batch: Batch) -> Tensor:
+        F, y, tau = student(batch.images), batch.labels, self.temperature
+        return over_teachers(batch, lambda t: L_tr(F, t, y, tau, self.beta, self.gamma))
 
     def to_dict(self) -> dict[str, Any]:
         """See ``Recipe.to_dict``."""
         return asdict(self)
-
-
-class DistMethod:
-    """L_tr on the student."""
-
-    def __init__(self, student: nn.Module, optimizer: OptimizerFactory, options: Dist) -> None:
-        self.student = student
-        self.options = options
-        self.modules: Mapping[str, nn.Module] = {"student": student}
-        self.optimizers: Mapping[str, Optimizer] = {"student": optimizer(student)}
-
-    def step(self, batch: Batch) -> dict[str, Tensor]:
-        """One step on Eq. 10."""
-        tau, beta, gamma = self.options.temperature, self.options.beta, self.options.gamma
-        F, t = self.student(batch.images), required(batch.teacher_logits)
-        loss = L_tr(F, t, batch.labels, tau, beta, gamma)
-        self.optimizers["student"].zero_grad()
-        loss.backward()
-        self.optimizers["student"].step()
-        return {"loss": loss.detach()}

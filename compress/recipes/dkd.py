@@ -26,16 +26,23 @@ recipe's step knows no epoch.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from typing import Any
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 from torch.nn import functional
-from torch.optim import Optimizer
 
-from compress.recipes.recipe import Batch, Method, OptimizerFactory, check_options, required
+from compress.recipes.recipe import (
+    LOGITS,
+    Batch,
+    Method,
+    OneLoss,
+    Setting,
+    Student,
+    check_options,
+    over_teachers,
+)
 from compress.recipes.standardisation import Z
 from compress.recipes.supervised import L_S
 
@@ -101,41 +108,24 @@ class DecoupledKnowledgeDistillation:
     name = "dkd"
     summary = "KL divergences of the target class and of the other classes, weighed apart (Eq. 7)"
     paper = "Zhao et al. 2022, arXiv 2203.08679"
-    needs_teacher = True
+    teacher_outputs = frozenset({LOGITS})
 
     def __post_init__(self) -> None:
         check_options(temperature=self.temperature, alpha=self.alpha, beta=self.beta)
 
-    def start(self, student: nn.Module, num_classes: int, optimizer: OptimizerFactory) -> Method:
+    def start(self, setting: Setting) -> Method:
         """See ``Recipe.start``."""
-        return DecoupledKnowledgeDistillationMethod(student, optimizer, self)
+        return OneLoss(setting, self._loss)
+
+    def _loss(self, student: Student, batch: Batch) -> Tensor:
+        F, y = student(batch.images), batch.labels
+
+        def term(t: Tensor) -> Tensor:
+            z, v = (Z(F), Z(t)) if self.standardise else (F, t)
+            return DKD(z, v, y, self.temperature, self.alpha, self.beta)
+
+        return L_S(F, y) + self.temperature**2 * over_teachers(batch, term)
 
     def to_dict(self) -> dict[str, Any]:
         """See ``Recipe.to_dict``."""
         return asdict(self)
-
-
-class DecoupledKnowledgeDistillationMethod:
-    """L_S + T^2 DKD on the student."""
-
-    def __init__(
-        self,
-        student: nn.Module,
-        optimizer: OptimizerFactory,
-        options: DecoupledKnowledgeDistillation,
-    ) -> None:
-        self.student = student
-        self.options = options
-        self.modules: Mapping[str, nn.Module] = {"student": student}
-        self.optimizers: Mapping[str, Optimizer] = {"student": optimizer(student)}
-
-    def step(self, batch: Batch) -> dict[str, Tensor]:
-        """One step on L."""
-        T, alpha, beta = self.options.temperature, self.options.alpha, self.options.beta
-        F, t = self.student(batch.images), required(batch.teacher_logits)
-        z, v = (Z(F), Z(t)) if self.options.standardise else (F, t)
-        loss = L_S(F, batch.labels) + T**2 * DKD(z, v, batch.labels, T, alpha, beta)
-        self.optimizers["student"].zero_grad()
-        loss.backward()
-        self.optimizers["student"].step()
-        return {"loss": loss.detach()}

@@ -17,15 +17,23 @@ first, where Eq. 4 weighs it twice.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from typing import Any
 
-from torch import Tensor, nn
+from torch import Tensor
 from torch.nn import functional
-from torch.optim import Optimizer
 
-from compress.recipes.recipe import Batch, Method, OptimizerFactory, check_options, required
+from compress.errors import UsageError
+from compress.recipes.recipe import (
+    LOGITS,
+    Batch,
+    Method,
+    OneLoss,
+    Setting,
+    Student,
+    check_options,
+    over_teachers,
+)
 from compress.recipes.standardisation import Z
 from compress.recipes.supervised import L_S
 
@@ -42,10 +50,18 @@ def L_KD(F: Tensor, t: Tensor, T: float) -> Tensor:
     return (M(t, T) * (log_teacher - log_student)).sum(dim=1).mean()
 
 
-def L_1(F: Tensor, t: Tensor, labels: Tensor, T: float, standardise: bool = False) -> Tensor:
-    """Eq. 4: half the cross-entropy plus T^2 L_KD."""
+def L_1(
+    F: Tensor,
+    t: Tensor,
+    labels: Tensor,
+    T: float,
+    weight: float | None = None,
+    standardise: bool = False,
+) -> Tensor:
+    """Eq. 4: half the cross-entropy plus T^2 L_KD; or the two weighed by 1 - weight and weight."""
     z, v = (Z(F), Z(t)) if standardise else (F, t)
-    return 0.5 * L_S(F, labels) + T**2 * L_KD(z, v, T)
+    hard, soft = (0.5, 1.0) if weight is None else (1 - weight, weight)
+    return hard * L_S(F, labels) + soft * T**2 * L_KD(z, v, T)
 
 
 @dataclass(frozen=True)
@@ -54,45 +70,33 @@ class KnowledgeDistillation:
 
     Attributes:
         temperature: T; 5 is what the paper's Table 5 uses.
+        weight: of T^2 L_KD, 1 - weight being that of L_S; None for the weights of Eq. 4. KTAN
+            (arXiv 1810.08126) compares with 0.9 at T = 4.
         standardise: L_KD of standardised logits.
     """
 
     temperature: float = 5.0
+    weight: float | None = None
     standardise: bool = False
 
     name = "kd"
     summary = "cross-entropy and the KL divergence of softened logits (Eq. 4)"
     paper = "Hinton et al. 2015, arXiv 1503.02531"
-    needs_teacher = True
+    teacher_outputs = frozenset({LOGITS})
 
     def __post_init__(self) -> None:
         check_options(temperature=self.temperature)
+        if self.weight is not None and not 0 <= self.weight <= 1:
+            raise UsageError(f"The weight of kd is {self.weight}, it must be in [0, 1].")
 
-    def start(self, student: nn.Module, num_classes: int, optimizer: OptimizerFactory) -> Method:
+    def start(self, setting: Setting) -> Method:
         """See ``Recipe.start``."""
-        return KnowledgeDistillationMethod(student, optimizer, self)
+        return OneLoss(setting, self._loss)
+
+    def _loss(self, student: Student, batch: Batch) -> Tensor:
+        F, y, T = student(batch.images), batch.labels, self.temperature
+        return over_teachers(batch, lambda t: L_1(F, t, y, T, self.weight, self.standardise))
 
     def to_dict(self) -> dict[str, Any]:
         """See ``Recipe.to_dict``."""
         return asdict(self)
-
-
-class KnowledgeDistillationMethod:
-    """L_1 on the student."""
-
-    def __init__(
-        self, student: nn.Module, optimizer: OptimizerFactory, options: KnowledgeDistillation
-    ) -> None:
-        self.student = student
-        self.options = options
-        self.modules: Mapping[str, nn.Module] = {"student": student}
-        self.optimizers: Mapping[str, Optimizer] = {"student": optimizer(student)}
-
-    def step(self, batch: Batch) -> dict[str, Tensor]:
-        """One step on Eq. 4."""
-        F, t = self.student(batch.images), required(batch.teacher_logits)
-        loss = L_1(F, t, batch.labels, self.options.temperature, self.options.standardise)
-        self.optimizers["student"].zero_grad()
-        loss.backward()
-        self.optimizers["student"].step()
-        return {"loss": loss.detach()}

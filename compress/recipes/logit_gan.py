@@ -29,7 +29,7 @@ Left open by the paper, and decided here:
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
 
@@ -39,7 +39,7 @@ from torch.nn import functional
 from torch.optim import Optimizer
 
 from compress.errors import UsageError
-from compress.recipes.recipe import Batch, Method, OptimizerFactory, required
+from compress.recipes.recipe import LOGITS, Batch, Method, Phase, Setting, over_teachers
 from compress.recipes.supervised import L_S
 
 REAL, FAKE = 0, 1
@@ -121,28 +121,32 @@ class LogitGan:
         depth: residual blocks of the discriminator; Table 4 tries 1 to 4.
         dropout: of the discriminator.
         l1: "sum" (Eq. 7) or "mean" over the classes.
+        lr_d: the discriminator's initial learning rate; None for the student's.
     """
 
     depth: int = 3
     dropout: float = 0.3
     l1: str = "sum"
+    lr_d: float | None = None
 
     name = "logit-gan"
     summary = "a discriminator on the logits learns the loss (Eq. 6 and 8)"
     paper = "Xu et al. 2017, arXiv 1709.00513"
-    needs_teacher = True
+    teacher_outputs = frozenset({LOGITS})
 
     def __post_init__(self) -> None:
         if self.depth < 1:
             raise UsageError(f"The discriminator's depth is {self.depth}, it must be 1 or more.")
         if not (math.isfinite(self.dropout) and 0 <= self.dropout < 1):
             raise UsageError(f"The discriminator's dropout is {self.dropout}, not in [0, 1).")
+        if self.lr_d is not None and not (math.isfinite(self.lr_d) and self.lr_d > 0):
+            raise UsageError(f"The discriminator's learning rate is {self.lr_d}, not positive.")
         if self.l1 not in ("sum", "mean"):
             raise UsageError(f"l1 is '{self.l1}', it must be 'sum' or 'mean'.")
 
-    def start(self, student: nn.Module, num_classes: int, optimizer: OptimizerFactory) -> Method:
+    def start(self, setting: Setting) -> Method:
         """See ``Recipe.start``."""
-        return LogitGanMethod(student, num_classes, optimizer, self)
+        return LogitGanMethod(setting, self)
 
     def to_dict(self) -> dict[str, Any]:
         """See ``Recipe.to_dict``."""
@@ -152,25 +156,27 @@ class LogitGan:
 class LogitGanMethod:
     """In each step D by Eq. 6, then F by Eq. 8."""
 
-    def __init__(
-        self, student: nn.Module, num_classes: int, optimizer: OptimizerFactory, options: LogitGan
-    ) -> None:
-        self.student = student
+    def __init__(self, setting: Setting, options: LogitGan) -> None:
+        student = self.student = setting.student
         device = next(student.parameters()).device
-        self.discriminator = Discriminator(num_classes, options.depth, options.dropout).to(device)
+        self.discriminator = Discriminator(
+            setting.num_classes, options.depth, options.dropout
+        ).to(device)
         self.l1 = options.l1
         self.modules: Mapping[str, nn.Module] = {
             "student": student,
             "discriminator": self.discriminator,
         }
         self.optimizers: Mapping[str, Optimizer] = {
-            "student": optimizer(student),
-            "discriminator": optimizer(self.discriminator),
+            "student": setting.optimizer(student),
+            "discriminator": setting.optimizer(self.discriminator),
         }
+        self.phases: Sequence[Phase] = (
+            Phase("train", setting.epochs, {} if options.lr_d is None else {"discriminator": options.lr_d}),)
 
-    def step(self, batch: Batch) -> dict[str, Tensor]:
+    def step(self, batch: Batch, phase: str) -> dict[str, Tensor]:
         """One iteration. D's update sees the student's logits without its gradient."""
-        t = required(batch.teacher_logits)
+        t = over_teachers(batch, lambda t: t)
         D, labels = self.discriminator, batch.labels
         F = self.student(batch.images)
 
@@ -194,3 +200,7 @@ class LogitGanMethod:
             "discriminator_loss": -gan.detach(),
             "discriminator_accuracy": 0.5 * (seen_real + seen_fake),
         }
+
+    def advice(self, means: Mapping[str, float]) -> str | None:
+        """See ``Method.advice``."""
+        return None

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import fields
-from typing import Any
+from types import NoneType
+from typing import Any, get_args, get_type_hints
 
 from compress.errors import UnknownName, UsageError
 from compress.recipes.dist import Dist
@@ -26,6 +28,49 @@ RECIPES: dict[str, type[Any]] = {
 
 # What `distill` takes when no recipe is named.
 DEFAULT_RECIPE = "kd"
+
+
+def read_options(name: str, texts: Sequence[str]) -> dict[str, Any]:
+    """NAME=VALUE texts -> the values of a recipe's options, of the types that they have.
+
+    Raises:
+        UsageError: no such recipe, or texts that are not NAME=VALUE or not of the type.
+    """
+    if name not in RECIPES:
+        raise UnknownName("recipe", name, RECIPES)
+    types = get_type_hints(RECIPES[name])
+    found: dict[str, Any] = {}
+    faults = []
+    for text in texts:
+        option, equals, value = text.partition("=")
+        option = option.strip().replace("-", "_")
+        if not equals:
+            faults.append(f"'{text}' is not NAME=VALUE")
+            continue
+        try:
+            found[option] = _read(value.strip(), types.get(option, str))
+        except ValueError:
+            faults.append(f"'{value}' cannot be the value of {option}")
+    if faults:
+        raise UsageError(f"Options of recipe '{name}': {'; '.join(faults)}.")
+    return found
+
+
+def _read(text: str, kind: Any) -> Any:
+    """``text`` as a value of the annotation ``kind``.
+
+    Raises:
+        ValueError: it is none.
+    """
+    kinds = get_args(kind) or (kind,)
+    if NoneType in kinds and text == "none":
+        return None
+    kind = next(each for each in kinds if each is not NoneType)
+    if kind is bool:
+        if text not in ("yes", "no"):
+            raise ValueError(text)
+        return text == "yes"
+    return kind(text)
 
 
 def make_recipe(name: str, **options: Any) -> Recipe:

@@ -11,15 +11,13 @@ arXiv 1709.00513:
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from typing import Any
 
-from torch import Tensor, nn
+from torch import Tensor
 from torch.nn import functional
-from torch.optim import Optimizer
 
-from compress.recipes.recipe import Batch, Method, OptimizerFactory
+from compress.recipes.recipe import NOTHING, Method, OneLoss, Setting
 
 
 def L_S(F: Tensor, labels: Tensor) -> Tensor:
@@ -34,29 +32,12 @@ class Supervised:
     name = "supervised"
     summary = "cross-entropy with the labels; no teacher"
     paper = "-"
-    needs_teacher = False
+    teacher_outputs = NOTHING
 
-    def start(self, student: nn.Module, num_classes: int, optimizer: OptimizerFactory) -> Method:
+    def start(self, setting: Setting) -> Method:
         """See ``Recipe.start``."""
-        return SupervisedMethod(student, optimizer)
+        return OneLoss(setting, lambda student, batch: L_S(student(batch.images), batch.labels))
 
     def to_dict(self) -> dict[str, Any]:
         """See ``Recipe.to_dict``."""
         return asdict(self)
-
-
-class SupervisedMethod:
-    """L_S on the student."""
-
-    def __init__(self, student: nn.Module, optimizer: OptimizerFactory) -> None:
-        self.student = student
-        self.modules: Mapping[str, nn.Module] = {"student": student}
-        self.optimizers: Mapping[str, Optimizer] = {"student": optimizer(student)}
-
-    def step(self, batch: Batch) -> dict[str, Tensor]:
-        """One step on L_S."""
-        loss = L_S(self.student(batch.images), batch.labels)
-        self.optimizers["student"].zero_grad()
-        loss.backward()
-        self.optimizers["student"].step()
-        return {"loss": loss.detach()}

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Protocol
@@ -25,10 +25,10 @@ from compress.data.seeds import derive_seed, generator
 from compress.errors import CheckpointError, TrainingDiverged, UsageError
 from compress.files import atomic_path
 from compress.models.registry import Network
-from compress.recipes.recipe import Batch, Method, Recipe
-from compress.spec import Normalization
-from compress.training.evaluation import evaluate, logits_of, predictor
+from compress.recipes.recipe import Batch, Method, Phase, Recipe, Setting
+from compress.training.evaluation import evaluate, predictor
 from compress.training.options import TrainingOptions
+from compress.training.outputs import Outputs, TeacherOutputs, feature_shape
 from compress.training.runfolder import RunFolder
 
 CHECKPOINT_VERSION = 1
@@ -67,39 +67,6 @@ class Listener(Protocol):
     def epoch(self, metrics: Mapping[str, Any]) -> None:
         """Called after each epoch with its line of metrics.jsonl."""
         ...
-
-
-class TeacherLogits(Protocol):
-    """Where the teacher's logits of a batch come from."""
-
-    def __call__(self, index: Tensor, images: Tensor) -> Tensor:
-        """Logits [b, C] for the images at ``index`` [b], cropped to uint8 ``images``."""
-        ...
-
-
-class StoredLogits:
-    """The teacher's logits of every training image as it is, computed once and kept."""
-
-    def __init__(self, teacher: nn.Module, images: Tensor, normalization: Normalization) -> None:
-        self._logits = logits_of(predictor(teacher), images, normalization).to(images.device)
-
-    def __call__(self, index: Tensor, images: Tensor) -> Tensor:
-        """See ``TeacherLogits``."""
-        return self._logits[index]
-
-
-class ExactLogits:
-    """The teacher's logits of the very crops that the student sees."""
-
-    def __init__(self, teacher: nn.Module, normalization: Normalization) -> None:
-        self._predict = predictor(teacher)
-        self._normalization = normalization
-
-    def __call__(self, index: Tensor, images: Tensor) -> Tensor:
-        """See ``TeacherLogits``."""
-        # inference_mode's tensors cannot be saved for a backward pass; a clone can.
-        logits = self._predict(normalize(images, self._normalization))
-        return logits.to(images.device).clone()
 
 
 class Autocast(nn.Module):
@@ -147,14 +114,26 @@ def fit(
     data: Dataset,
     options: TrainingOptions,
     *,
-    teacher_logits: TeacherLogits | None,
+    teacher: TeacherOutputs | None,
     folder: RunFolder | None,
     listener: Listener,
+    student_trained: bool = False,
 ) -> list[dict[str, Any]]:
     """Trains ``student`` in place and returns one line of metrics an epoch.
 
     The data lies on the device that is to train. After every epoch everything that resuming
     needs is written to ``folder``; where it holds a checkpoint already, training goes on from it.
+    A recipe's phases follow each other; epochs are counted through all of them.
+
+    Args:
+        recipe: what is descended.
+        student: what learns.
+        data: to learn from.
+        options: how.
+        teacher: its outputs; None for a recipe that wants none.
+        folder: of the run; None to keep nothing.
+        listener: is told how it goes.
+        student_trained: whether the student comes trained on the labels already.
 
     Raises:
         TrainingDiverged: the loss became infinite or not a number.
@@ -175,21 +154,61 @@ def fit(
             )
 
         trained = Autocast(student) if options.autocast == "bf16" else student
-        method = recipe.start(trained, data.num_classes, optimizer)
+        setting = Setting(
+            student=trained,
+            num_classes=data.num_classes,
+            input_shape=data.input_shape,
+            optimizer=optimizer,
+            epochs=options.epochs,
+            student_features=feature_shape(student),
+            teacher_features=teacher.feature_shape if teacher is not None else None,
+            student_trained=student_trained,
+        )
+        method = recipe.start(setting)
         history: list[dict[str, Any]] = []
         if folder is not None and folder.checkpoint.exists():
             history = _restore(folder.checkpoint, method)
             folder.write_metrics(history)  # the last line may have been lost with the process
-            listener.message(f"Going on after epoch {len(history)} of {options.epochs}.")
-        loop = _Loop(method, student, data, options, teacher_logits, listener)
-        for epoch in range(len(history) + 1, options.epochs + 1):
-            history.append(loop.run_epoch(epoch))
+            total = sum(phase.epochs for phase in method.phases)
+            listener.message(f"Going on after epoch {len(history)} of {total}.")
+        loop = _Loop(method, student, data, options, teacher, listener)
+        for place in _places(method.phases)[len(history) :]:
+            history.append(loop.run_epoch(place))
             if folder is not None:
                 _save(folder.checkpoint, method, history)
                 folder.write_metrics(history)
             listener.epoch(history[-1])
     student.eval()
     return history
+
+
+@dataclass(frozen=True)
+class _Place:
+    """One epoch among all.
+
+    Attributes:
+        epoch: from 1, through all phases.
+        phase: that it is a part of.
+        number: of the epoch in its phase, from 0.
+        view: of the images. The student's epochs are numbered from 1, and so are the others: what
+            a teacher says of a view serves both.
+    """
+
+    epoch: int
+    phase: Phase
+    number: int
+    view: int
+
+
+def _places(phases: Sequence[Phase]) -> list[_Place]:
+    """All epochs in order."""
+    places: list[_Place] = []
+    views = {True: 0, False: 0}
+    for phase in phases:
+        for number in range(phase.epochs):
+            views[phase.teaches] += 1
+            places.append(_Place(len(places) + 1, phase, number, views[phase.teaches]))
+    return places
 
 
 class _Loop:
@@ -201,24 +220,27 @@ class _Loop:
         student: nn.Module,
         data: Dataset,
         options: TrainingOptions,
-        teacher_logits: TeacherLogits | None,
+        teacher: TeacherOutputs | None,
         listener: Listener,
     ) -> None:
         self.method = method
         self.student = student
         self.data = data
         self.options = options
-        self.teacher_logits = teacher_logits
+        self.teacher = teacher
         self.listener = listener
         self.augment = Augmenter(
             data.train.images, seed=options.seed, flip=data.flip, pad=options.crop_padding
         )
+        self.epochs = sum(phase.epochs for phase in method.phases)
+        self.warned: set[str] = set()
         self.started_s = time.monotonic()
         self.images_seen = 0
         self.shown_s = 0.0
 
-    def run_epoch(self, epoch: int) -> dict[str, Any]:
+    def run_epoch(self, place: _Place) -> dict[str, Any]:
         """Trains one epoch and validates; the metrics of that epoch."""
+        epoch, phase = place.epoch, place.phase
         options, train = self.options, self.data.train
         began_s = time.monotonic()
         for module in self.method.modules.values():
@@ -227,17 +249,21 @@ class _Loop:
         batches = [part for part in order.split(options.batch_size) if len(part) > 1]
         sums: dict[str, Tensor] = {}
         for number, cpu_index in enumerate(batches):
-            progress = (epoch - 1 + number / len(batches)) / options.epochs
-            rate = options.learning_rate(progress)
-            for optimizer in self.method.optimizers.values():
+            done = number / len(batches)
+            factor = options.rate_factor((place.number + done) / phase.epochs)
+            rates = {
+                name: phase.lr.get(name, options.lr) * factor for name in self.method.optimizers
+            }
+            for name, optimizer in self.method.optimizers.items():
                 for group in optimizer.param_groups:
-                    group["lr"] = rate
-            scalars = self.method.step(self._batch(cpu_index.to(train.images.device), epoch))
+                    group["lr"] = rates[name]
+            batch = self._batch(cpu_index.to(train.images.device), place.view)
+            scalars = self.method.step(batch, phase.name)
             # Summed on the device and read once an epoch: reading is a synchronisation.
             for key, value in scalars.items():
                 sums[key] = sums[key] + value if key in sums else value.clone()
             self.images_seen += len(cpu_index)
-            self._show(epoch, progress)
+            self._show(epoch, (epoch - 1 + done) / self.epochs)
         means = {key: float(value) / len(batches) for key, value in sums.items()}
         trained_s = time.monotonic() - began_s
         if not math.isfinite(means["loss"]):
@@ -245,26 +271,32 @@ class _Loop:
                 f"The loss became {means['loss']} in epoch {epoch}. Try a lower --lr "
                 f"(it is {options.lr:g})."
             )
+        advice = self.method.advice(means)
+        if advice is not None and advice not in self.warned:
+            self.warned.add(advice)
+            self.listener.message(f"Warning, epoch {epoch}: {advice}")
         validation = None
         if len(self.data.validation):
             predict, normalization = predictor(self.student), self.data.normalization
             validation = evaluate(predict, self.data.validation, normalization)
         return {
             "epoch": epoch,
-            "lr": rate,
+            **({"phase": phase.name} if len(self.method.phases) > 1 else {}),
+            "lr": rates["student"],
             **means,
             "validation_accuracy": validation,
             "images_per_s": round(sum(map(len, batches)) / trained_s, 1),
         }
 
-    def _batch(self, index: Tensor, epoch: int) -> Batch:
-        pixels = self.augment(index, view=epoch)
+    def _batch(self, index: Tensor, view: int) -> Batch:
+        pixels = self.augment(index, view=view)
         images = normalize(pixels, self.data.normalization)
-        t = None if self.teacher_logits is None else self.teacher_logits(index, pixels)
+        outputs = Outputs() if self.teacher is None else self.teacher(index, view, pixels)
         return Batch(
             images=images.contiguous(memory_format=torch.channels_last),
             labels=self.data.train.labels[index],
-            teacher_logits=t,
+            teacher_logits=outputs.logits,
+            teacher_features=outputs.features,
         )
 
     def _show(self, epoch: int, fraction: float) -> None:
@@ -273,9 +305,9 @@ class _Loop:
             return
         self.shown_s = now_s
         rate = self.images_seen / max(now_s - self.started_s, 1e-9)
-        total = len(self.data.train) * self.options.epochs
+        total = len(self.data.train) * self.epochs
         left = (1 - fraction) * total / rate
-        self.listener.progress(Progress(epoch, self.options.epochs, fraction, rate, left))
+        self.listener.progress(Progress(epoch, self.epochs, fraction, rate, left))
 
 
 def _save(path: Path, method: Method, history: list[dict[str, Any]]) -> None:

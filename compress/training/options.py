@@ -10,7 +10,8 @@ from compress.errors import UsageError
 
 # "stored": t_i once, of the image as it is, which is what arXiv 1709.00513 does (section 4.1).
 # "exact": of the very crop that the student sees, which costs a teacher's forward pass a step.
-TEACHER_LOGITS = ("stored", "exact")
+# "dropout": the same with the teacher's dropout on, which section 5 proposes.
+TEACHER_LOGITS = ("stored", "exact", "dropout")
 # "steps": the paper's, see TrainingOptions.milestones. "one-cycle": up in a straight line and down
 # along a cosine, for those with less time (Smith and Topin, arXiv 1708.07120, without its last
 # phase).
@@ -38,6 +39,7 @@ class TrainingOptions:
         dropout: in WRN blocks.
         crop_padding: pixels that a crop may be shifted by.
         teacher_logits: one of TEACHER_LOGITS.
+        teacher_dropout: probability of the teachers' dropout, where their logits are "dropout".
         autocast: one of AUTOCAST.
         seed: of the initial weights, the order, the crops and the dropout.
     """
@@ -53,6 +55,7 @@ class TrainingOptions:
     dropout: float = 0.3
     crop_padding: int = 4
     teacher_logits: str = "stored"
+    teacher_dropout: float = 0.3
     autocast: str = "off"
     seed: int = 0
 
@@ -70,6 +73,8 @@ class TrainingOptions:
             faults.append(f"weight decay is {self.weight_decay}, it must be 0 or more")
         if not 0 <= self.dropout < 1:
             faults.append(f"dropout is {self.dropout}, it must be in [0, 1)")
+        if not 0 < self.teacher_dropout < 1:
+            faults.append(f"the teacher's dropout is {self.teacher_dropout}, not in (0, 1)")
         if self.crop_padding < 0:
             faults.append(f"the crops' padding is {self.crop_padding}, it must be 0 or more")
         for name, value, known in (
@@ -84,14 +89,14 @@ class TrainingOptions:
         if faults:
             raise UsageError("Training cannot start: " + "; ".join(faults) + ".")
 
-    def learning_rate(self, progress: float) -> float:
-        """The rate when ``progress`` (0 to 1) of the training is done."""
+    def rate_factor(self, progress: float) -> float:
+        """Current by initial learning rate when ``progress`` (0 to 1) of a phase is done."""
         if self.schedule == "one-cycle":
             if progress < WARM_UP:
-                return self.lr * max(progress, 0.01 * WARM_UP) / WARM_UP
-            return self.lr * 0.5 * (1 + math.cos(math.pi * (progress - WARM_UP) / (1 - WARM_UP)))
+                return max(progress, 0.01 * WARM_UP) / WARM_UP
+            return 0.5 * (1 + math.cos(math.pi * (progress - WARM_UP) / (1 - WARM_UP)))
         passed = sum(progress >= milestone for milestone in self.milestones)
-        return self.lr * self.lr_factor**passed
+        return self.lr_factor**passed
 
     def to_dict(self) -> dict[str, Any]:
         """Plain values for run.json."""

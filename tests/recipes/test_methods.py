@@ -10,13 +10,15 @@ import torch
 from torch import Tensor, nn
 
 from compress.errors import UsageError
-from compress.models.registry import build
+from compress.models.registry import Network, build
 from compress.recipes import logit_gan
-from compress.recipes.recipe import Batch
+from compress.recipes.recipe import Batch, Method, OptimizerFactory, Setting
 from compress.recipes.registry import RECIPES, make_recipe
 from compress.spec import ModelSpec
+from compress.training.outputs import feature_shape
 
 SPEC = ModelSpec("wrn", 10, 0.5, num_classes=4, input_shape=(1, 8, 8))
+TEACHER_MAP = (24, 4, 4)
 
 
 def sgd(module: nn.Module) -> torch.optim.Optimizer:
@@ -28,7 +30,25 @@ def a_batch(*, teacher: bool = True) -> Batch:
     labels = torch.arange(16) % 4
     images = torch.randn(16, 1, 8, 8, generator=rng)
     logits = 4.0 * nn.functional.one_hot(labels, 4) + torch.randn(16, 4, generator=rng)
-    return Batch(images, labels, logits if teacher else None)
+    maps = torch.relu(torch.randn(16, *TEACHER_MAP, generator=rng))
+    return Batch(images, labels, (logits,), maps) if teacher else Batch(images, labels)
+
+
+def setting(
+    student: Network | None = None, optimizer: OptimizerFactory = sgd, epochs: int = 60
+) -> Setting:
+    """Of a student of SPEC and a teacher whose feature map is TEACHER_MAP."""
+    student = student or build(SPEC)
+    shape = feature_shape(student)
+    return Setting(student, 4, (1, 8, 8), optimizer, epochs, shape, TEACHER_MAP)
+
+
+def run(method: Method, batch: Batch) -> dict[str, Tensor]:
+    """Every phase, a step an epoch; what the last step told."""
+    for phase in method.phases:
+        for _ in range(phase.epochs):
+            scalars = method.step(batch, phase.name)
+    return scalars
 
 
 def weights(module: nn.Module) -> list[Tensor]:
@@ -44,10 +64,9 @@ def moved(before: list[Tensor], module: nn.Module) -> bool:
 @pytest.mark.parametrize("name", sorted(RECIPES))
 def test_each_recipe_learns_one_batch(name: str) -> None:
     torch.manual_seed(0)
-    method = make_recipe(name).start(build(SPEC), 4, sgd)
+    method = make_recipe(name).start(setting())
     student = method.modules["student"]
-    for _ in range(60):
-        scalars = method.step(a_batch())
+    scalars = run(method, a_batch())
     assert all(not value.requires_grad and value.ndim == 0 for value in scalars.values())
     assert (student(a_batch().images).argmax(dim=1) == a_batch().labels).all()
 
@@ -56,18 +75,18 @@ def test_each_recipe_learns_one_batch(name: str) -> None:
 @pytest.mark.parametrize("student", ["wrn-10-1", "resnet-8", "resnet-8-b"])
 def test_each_recipe_takes_each_family(name: str, student: str) -> None:
     spec = ModelSpec.parse(student, num_classes=4, input_shape=(1, 8, 8))
-    method = make_recipe(name).start(build(spec), 4, sgd)
+    method = make_recipe(name).start(setting(build(spec), epochs=8))
     before = {part: weights(module) for part, module in method.modules.items()}
-    assert torch.isfinite(method.step(a_batch())["loss"])
+    assert torch.isfinite(run(method, a_batch())["loss"])
     for part, module in method.modules.items():
         assert moved(before[part], module), part
 
 
 @pytest.mark.parametrize("name", sorted(set(RECIPES) - {"supervised"}))
 def test_a_missing_teacher_is_an_error(name: str) -> None:
-    method = make_recipe(name).start(build(SPEC), 4, sgd)
-    with pytest.raises(ValueError, match="needs the teacher's logits"):
-        method.step(a_batch(teacher=False))
+    method = make_recipe(name).start(setting())
+    with pytest.raises(ValueError, match="needs the teacher's"):
+        run(method, a_batch(teacher=False))
 
 
 def one_gradient(
@@ -81,14 +100,13 @@ def test_the_discriminator_climbs_eq_6_and_then_the_student_descends_eq_8() -> N
     torch.manual_seed(0)
     student, batch, rate = build(SPEC), a_batch(), 0.01
     method = make_recipe("logit-gan", dropout=0.0).start(
-        student, 4, lambda module: torch.optim.SGD(module.parameters(), lr=rate)
+        setting(student, lambda module: torch.optim.SGD(module.parameters(), lr=rate))
     )
     D = method.modules["discriminator"]
     student_then, D_then = copy.deepcopy(student), copy.deepcopy(D)
-    assert batch.teacher_logits is not None
-    t, labels = batch.teacher_logits, batch.labels
+    (t,), labels = batch.teacher_logits, batch.labels
 
-    method.step(batch)
+    method.step(batch, "train")
 
     ascent = one_gradient(
         lambda F, D: logit_gan.L_GAN(D(t), D(F(batch.images).detach()), labels),
@@ -124,7 +142,7 @@ def test_the_discriminator_has_the_paper_s_shape() -> None:
 def test_unknown_names_and_values_are_refused() -> None:
     with pytest.raises(UsageError, match=r"no recipe 'logitgan'. Did you mean 'logit-gan'\?"):
         make_recipe("logitgan")
-    with pytest.raises(UsageError, match="no option depth; its options are temperature"):
+    with pytest.raises(UsageError, match="no option depth; its options are temperature, weight"):
         make_recipe("kd", depth=3)
     with pytest.raises(UsageError, match="temperature is 0"):
         make_recipe("kd", temperature=0.0)

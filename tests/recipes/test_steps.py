@@ -16,11 +16,10 @@ from torch import Tensor
 
 from compress.models.registry import build
 from compress.recipes import dist, dkd, kd
-from compress.recipes.recipe import required
 from compress.recipes.registry import RECIPES, make_recipe
 from compress.recipes.standardisation import Z
 from compress.recipes.supervised import L_S
-from tests.recipes.test_methods import SPEC, a_batch
+from tests.recipes.test_methods import SPEC, a_batch, setting
 
 RATE = 0.01
 
@@ -29,6 +28,11 @@ Loss = Callable[[Tensor, Tensor, Tensor], Tensor]
 CASES: list[tuple[str, dict[str, Any], Loss]] = [
     ("supervised", {}, lambda F, t, y: L_S(F, y)),
     ("kd", {}, lambda F, t, y: 0.5 * L_S(F, y) + 25 * kd.L_KD(F, t, 5.0)),
+    (
+        "kd",
+        {"temperature": 4.0, "weight": 0.9},
+        lambda F, t, y: 0.1 * L_S(F, y) + 14.4 * kd.L_KD(F, t, 4.0),
+    ),
     (
         "kd",
         {"temperature": 2.0, "standardise": True},
@@ -65,13 +69,13 @@ def test_the_student_descends_the_whole_loss(
 ) -> None:
     torch.manual_seed(0)
     student, batch = build(SPEC), a_batch()
-    t = required(batch.teacher_logits)
+    (t,) = batch.teacher_logits
     then, t_then = copy.deepcopy(student), t.clone()
     method = make_recipe(name, **options).start(
-        student, 4, lambda module: torch.optim.SGD(module.parameters(), lr=RATE)
+        setting(student, lambda module: torch.optim.SGD(module.parameters(), lr=RATE))
     )
 
-    told = method.step(batch)["loss"]
+    told = method.step(batch, "train")["loss"]
 
     expected = loss(then(batch.images), t, batch.labels)
     assert torch.allclose(told, expected, rtol=1e-5)
@@ -83,10 +87,6 @@ def test_the_student_descends_the_whole_loss(
 
 def test_every_recipe_without_a_second_network_is_here() -> None:
     alone = {
-        name for name in RECIPES if set(make_recipe(name).start(build(SPEC), 4, sgd).modules) == {"student"}
+        name for name in RECIPES if set(make_recipe(name).start(setting()).modules) == {"student"}
     }
     assert alone == {name for name, _, _ in CASES}
-
-
-def sgd(module: torch.nn.Module) -> torch.optim.Optimizer:
-    return torch.optim.SGD(module.parameters(), lr=RATE)

@@ -13,17 +13,10 @@ from compress.errors import CheckpointError, TrainingDiverged, UsageError
 from compress.models.registry import build
 from compress.recipes.registry import RECIPES, make_recipe
 from compress.spec import ModelSpec, Normalization
-from compress.training.engine import (
-    Autocast,
-    ExactLogits,
-    Progress,
-    StoredLogits,
-    TeacherLogits,
-    choose_device,
-    fit,
-)
-from compress.training.evaluation import accuracy, evaluate, logits_of, predictor
+from compress.training.engine import Autocast, Progress, choose_device, fit
+from compress.training.evaluation import accuracy, evaluate, predictor
 from compress.training.options import TrainingOptions
+from compress.training.outputs import ComputedOutputs, Teaching
 from compress.training.runfolder import RunFolder
 
 SPEC = ModelSpec("wrn", 10, 0.5, num_classes=3, input_shape=(1, 8, 8), dropout=0.3)
@@ -77,15 +70,19 @@ def train(
 ) -> tuple[dict[str, Tensor], list[dict[str, Any]]]:
     torch.manual_seed(5)
     student, teacher = build(SPEC), build(SPEC).eval()
-    logits: TeacherLogits = StoredLogits(teacher, data.train.images, GRAY)
-    if options.teacher_logits == "exact":
-        logits = ExactLogits(teacher, GRAY)
+    made = make_recipe(recipe)
+    outputs = ComputedOutputs(
+        [Teaching(teacher, GRAY)],
+        wanted=made.teacher_outputs,
+        logits=options.teacher_logits,
+        images=data.train.images,
+    )
     history = fit(
-        make_recipe(recipe),
+        made,
         student,
         data,
         options,
-        teacher_logits=logits,
+        teacher=outputs,
         folder=folder,
         listener=Listener(stop_after),
     )
@@ -105,7 +102,7 @@ def test_it_learns(data: Dataset) -> None:
         student,
         data,
         options,
-        teacher_logits=None,
+        teacher=None,
         folder=None,
         listener=listener,
     )
@@ -117,7 +114,7 @@ def test_it_learns(data: Dataset) -> None:
 
 
 @pytest.mark.parametrize("recipe", sorted(RECIPES))
-@pytest.mark.parametrize("teacher_logits", ["stored", "exact"])
+@pytest.mark.parametrize("teacher_logits", ["stored", "exact", "dropout"])
 def test_the_same_seed_gives_the_same_student_bit_for_bit(
     data: Dataset, recipe: str, teacher_logits: str
 ) -> None:
@@ -173,29 +170,16 @@ def test_a_diverging_loss_stops_the_run(data: Dataset, tmp_path: Path) -> None:
     assert not folder.checkpoint.exists()
 
 
-def test_stored_logits_are_of_the_image_and_exact_ones_of_the_crop(data: Dataset) -> None:
-    torch.manual_seed(0)
-    teacher = build(SPEC).eval()
-    images = data.train.images
-    expected = logits_of(predictor(teacher), images, GRAY)
-    index = torch.tensor([3, 0, 90])
-    shifted = images[index].roll(2, dims=3)
-    assert torch.equal(StoredLogits(teacher, images, GRAY)(index, shifted), expected[index])
-    exact = ExactLogits(teacher, GRAY)
-    assert torch.allclose(exact(index, images[index]), expected[index], atol=1e-5)
-    assert not torch.allclose(exact(index, shifted), expected[index], atol=1e-3)
-
-
 def test_the_schedule_is_the_paper_s_rescaled() -> None:
     options = TrainingOptions()
-    rates = [options.learning_rate(epoch / 200) for epoch in (0, 79, 80, 159, 160, 199)]
-    assert rates == pytest.approx([0.1, 0.1, 0.01, 0.01, 0.001, 0.001])
+    factors = [options.rate_factor(epoch / 200) for epoch in (0, 79, 80, 159, 160, 199)]
+    assert factors == pytest.approx([1, 1, 0.1, 0.1, 0.01, 0.01])
 
 
 def test_one_cycle_goes_up_in_a_line_and_down_to_nothing() -> None:
-    options = TrainingOptions(lr=0.2, schedule="one-cycle")
-    rates = [options.learning_rate(progress) for progress in (0, 0.075, 0.15, 0.575, 1)]
-    assert rates == pytest.approx([0.002, 0.1, 0.2, 0.1, 0], abs=1e-12)
+    options = TrainingOptions(schedule="one-cycle")
+    factors = [options.rate_factor(progress) for progress in (0, 0.075, 0.15, 0.575, 1)]
+    assert factors == pytest.approx([0.01, 0.5, 1, 0.5, 0], abs=1e-12)
 
 
 @pytest.mark.parametrize("recipe", sorted(RECIPES))
