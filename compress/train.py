@@ -81,7 +81,7 @@ def train(
         f"Training {spec.name} ({count_parameters(network):,} parameters) on "
         f"{len(data.train):,} images of {data.name} for {options.epochs} epochs on {where.type}."
     )
-    history = fit(
+    fitted = fit(
         Supervised(),
         network,
         data,
@@ -95,7 +95,7 @@ def train(
     spec = replace(spec, dropout=0.0)
     result = {
         "model": {"name": spec.name, "params": count_parameters(network), "file": MODEL},
-        "accuracy": {"validation": history[-1]["validation_accuracy"], "test": test},
+        "accuracy": {"validation": fitted.history[-1]["validation_accuracy"], "test": test},
         "n": {"validation": len(data.validation), "test": len(data.test)},
         "epochs": options.epochs,
         "seed": options.seed,

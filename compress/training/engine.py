@@ -10,7 +10,7 @@ from __future__ import annotations
 import math
 import time
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -31,7 +31,7 @@ from compress.training.options import TrainingOptions
 from compress.training.outputs import Outputs, TeacherOutputs, feature_shape
 from compress.training.runfolder import RunFolder
 
-CHECKPOINT_VERSION = 1
+CHECKPOINT_VERSION = 2
 
 
 @dataclass(frozen=True)
@@ -51,6 +51,34 @@ class Progress:
     fraction: float
     images_per_s: float
     left_s: float
+
+
+@dataclass
+class Best:
+    """The student after the epoch that did best on the validation images; the first of equals.
+
+    Attributes:
+        epoch: from 1; 0 while there is none.
+        accuracy: on the validation images.
+        weights: of the student, on the CPU.
+    """
+
+    epoch: int = 0
+    accuracy: float = -1.0
+    weights: dict[str, Tensor] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class Fitted:
+    """What a training leaves, beside the student after its last epoch.
+
+    Attributes:
+        history: a line of metrics an epoch.
+        best: None where there are no validation images.
+    """
+
+    history: list[dict[str, Any]]
+    best: Best | None
 
 
 class Listener(Protocol):
@@ -118,8 +146,8 @@ def fit(
     folder: RunFolder | None,
     listener: Listener,
     student_trained: bool = False,
-) -> list[dict[str, Any]]:
-    """Trains ``student`` in place and returns one line of metrics an epoch.
+) -> Fitted:
+    """Trains ``student`` in place.
 
     The data lies on the device that is to train. After every epoch everything that resuming
     needs is written to ``folder``; where it holds a checkpoint already, training goes on from it.
@@ -166,20 +194,25 @@ def fit(
         )
         method = recipe.start(setting)
         history: list[dict[str, Any]] = []
+        best = Best()
         if folder is not None and folder.checkpoint.exists():
-            history = _restore(folder.checkpoint, method)
+            history, best = _restore(folder.checkpoint, method)
             folder.write_metrics(history)  # the last line may have been lost with the process
             total = sum(phase.epochs for phase in method.phases)
             listener.message(f"Going on after epoch {len(history)} of {total}.")
         loop = _Loop(method, student, data, options, teacher, listener)
         for place in _places(method.phases)[len(history) :]:
             history.append(loop.run_epoch(place))
+            reached = history[-1]["validation_accuracy"]
+            if place.phase.teaches and reached is not None and reached > best.accuracy:
+                weights = {name: t.cpu().clone() for name, t in student.state_dict().items()}
+                best = Best(place.epoch, reached, weights)
             if folder is not None:
-                _save(folder.checkpoint, method, history)
+                _save(folder.checkpoint, method, history, best)
                 folder.write_metrics(history)
             listener.epoch(history[-1])
     student.eval()
-    return history
+    return Fitted(history, best if best.epoch else None)
 
 
 @dataclass(frozen=True)
@@ -310,7 +343,7 @@ class _Loop:
         self.listener.progress(Progress(epoch, self.epochs, fraction, rate, left))
 
 
-def _save(path: Path, method: Method, history: list[dict[str, Any]]) -> None:
+def _save(path: Path, method: Method, history: list[dict[str, Any]], best: Best) -> None:
     """Everything that resuming needs, whole or not at all."""
     cuda = torch.cuda.get_rng_state_all() if torch.cuda.is_available() else []
     with atomic_path(path) as temporary:
@@ -322,13 +355,14 @@ def _save(path: Path, method: Method, history: list[dict[str, Any]]) -> None:
                 "random": torch.get_rng_state(),
                 "random_cuda": cuda,
                 "history": history,
+                "best": asdict(best),
             },
             temporary,
         )
 
 
-def _restore(path: Path, method: Method) -> list[dict[str, Any]]:
-    """Puts a checkpoint back into the method and the generators; returns the metrics so far."""
+def _restore(path: Path, method: Method) -> tuple[list[dict[str, Any]], Best]:
+    """Puts a checkpoint back into the method and the generators; what was found so far."""
     try:
         saved = torch.load(path, map_location="cpu", weights_only=True)
         if saved["version"] != CHECKPOINT_VERSION:
@@ -341,10 +375,11 @@ def _restore(path: Path, method: Method) -> list[dict[str, Any]]:
         if saved["random_cuda"]:
             torch.cuda.set_rng_state_all(saved["random_cuda"])
         history: list[dict[str, Any]] = saved["history"]
+        best = Best(**saved["best"])
     except Exception as error:
         # torch raises anything from KeyError to UnpicklingError for a damaged file.
         raise CheckpointError(
             f"{path} is damaged or of another run ({type(error).__name__}: {error}). "
             "Remove it to start this training over."
         ) from error
-    return history
+    return history, best

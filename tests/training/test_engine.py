@@ -13,7 +13,7 @@ from compress.errors import CheckpointError, TrainingDiverged, UsageError
 from compress.models.registry import build
 from compress.recipes.registry import RECIPES, make_recipe
 from compress.spec import ModelSpec, Normalization
-from compress.training.engine import Autocast, Progress, choose_device, fit
+from compress.training.engine import Autocast, Fitted, Progress, choose_device, fit
 from compress.training.evaluation import accuracy, evaluate, predictor
 from compress.training.options import TrainingOptions
 from compress.training.outputs import ComputedOutputs, Teaching
@@ -67,7 +67,7 @@ def train(
     folder: RunFolder | None = None,
     stop_after: int | None = None,
     options: TrainingOptions = OPTIONS,
-) -> tuple[dict[str, Tensor], list[dict[str, Any]]]:
+) -> tuple[dict[str, Tensor], Fitted]:
     torch.manual_seed(5)
     student, teacher = build(SPEC), build(SPEC).eval()
     made = make_recipe(recipe)
@@ -77,7 +77,7 @@ def train(
         logits=options.teacher_logits,
         images=data.train.images,
     )
-    history = fit(
+    fitted = fit(
         made,
         student,
         data,
@@ -86,7 +86,7 @@ def train(
         folder=folder,
         listener=Listener(stop_after),
     )
-    return student.state_dict(), history
+    return student.state_dict(), fitted
 
 
 def same(a: Mapping[str, Tensor], b: Mapping[str, Tensor]) -> bool:
@@ -97,7 +97,7 @@ def test_it_learns(data: Dataset) -> None:
     options = TrainingOptions(epochs=15, batch_size=16, lr=0.05, dropout=0.0)
     torch.manual_seed(0)
     student, listener = build(SPEC), Listener()
-    history = fit(
+    fitted = fit(
         make_recipe("supervised"),
         student,
         data,
@@ -106,11 +106,18 @@ def test_it_learns(data: Dataset) -> None:
         folder=None,
         listener=listener,
     )
+    history = fitted.history
     assert [metrics["epoch"] for metrics in history] == list(range(1, 16))
     assert history[-1]["loss"] < 0.5 * history[0]["loss"]
     assert evaluate(predictor(student), data.test, GRAY) > 0.9
-    assert listener.epochs == history
     assert not student.training
+    assert listener.epochs == history
+    reached = [metrics["validation_accuracy"] for metrics in history]
+    assert fitted.best is not None
+    assert fitted.best.accuracy == max(reached)
+    assert fitted.best.epoch == 1 + reached.index(max(reached))
+    student.load_state_dict(fitted.best.weights)
+    assert evaluate(predictor(student), data.validation, GRAY) == fitted.best.accuracy
 
 
 @pytest.mark.parametrize("recipe", sorted(RECIPES))
@@ -133,16 +140,20 @@ def test_another_seed_gives_another_student(data: Dataset) -> None:
 def test_a_run_that_was_stopped_ends_with_the_same_student(
     data: Dataset, tmp_path: Path, recipe: str
 ) -> None:
-    whole, history = train(data, recipe)
+    whole, expected = train(data, recipe)
     for epoch in (1, 3):
         folder = RunFolder(tmp_path / str(epoch), {})
         with pytest.raises(KeyboardInterrupt):
             train(data, recipe, folder, stop_after=epoch)
-        resumed, resumed_history = train(data, recipe, folder)
+        resumed, fitted = train(data, recipe, folder)
         assert same(whole, resumed)
+        assert expected.best is not None
+        assert fitted.best is not None
+        assert fitted.best.epoch == expected.best.epoch
+        assert same(fitted.best.weights, expected.best.weights)
         without_speed = [
             [{k: v for k, v in line.items() if k != "images_per_s"} for line in lines]
-            for lines in (history, resumed_history)
+            for lines in (expected.history, fitted.history)
         ]
         assert without_speed[0] == without_speed[1]
         assert len((folder.path / "metrics.jsonl").read_text().splitlines()) == 4
