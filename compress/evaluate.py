@@ -110,12 +110,8 @@ def evaluate(
     else:
         found = identify(
             model,
-            num_classes=data.num_classes,
-            input_shape=data.input_shape,
-            images=data.validation.images,
-            labels=data.validation.labels,
+            data,
             normalization=normalization,
-            dataset_normalization=data.normalization,
             arch=arch,
             device=choose_device(device),
         )

@@ -168,12 +168,8 @@ def _read_for_data(
         raise DataError("The proof needs validation images; --validation is 0.")
     found = identify(
         path,
-        num_classes=data.num_classes,
-        input_shape=data.input_shape,
-        images=data.validation.images,
-        labels=data.validation.labels,
+        data,
         normalization=stated,
-        dataset_normalization=data.normalization,
         arch=arch,
         device=torch.device("cpu"),
     )

@@ -15,6 +15,7 @@ import pytest
 import torch
 from torch import Tensor, nn
 
+from compress.data.dataset import Dataset, Split
 from compress.data.normalization import KNOWN, normalize
 from compress.errors import CheckpointError, DataError, TeacherError, UsageError
 from compress.export import onnx_from_torch
@@ -89,25 +90,23 @@ def path(network: Network, tmp_path: Path) -> Path:
     return path
 
 
-def arguments(images: Tensor, labels: Tensor, **changes: object) -> dict[str, Any]:
-    return {
-        "num_classes": CLASSES,
-        "input_shape": (3, SIZE, SIZE),
-        "images": images,
-        "labels": labels,
-        "normalization": None,
-        "dataset_normalization": KNOWN["cifar10"],
-        "arch": None,
-        "device": CPU,
-    } | changes
+def dataset(images: Tensor, labels: Tensor, num_classes: int = CLASSES) -> Dataset:
+    """Whose validation images are these."""
+    split, names = Split(images, labels), tuple(map(str, range(num_classes)))
+    own = KNOWN["cifar10"] if images.shape[1] == 3 else KNOWN["fashion-mnist"]
+    return Dataset("toy", split, split, split, num_classes, names, own, False, "0" * 64, "here")
 
 
-def load(path: Path, images: Tensor, labels: Tensor, **changes: object) -> Teacher:
-    return load_teacher(path, **arguments(images, labels, **changes))
+def load(
+    path: Path, images: Tensor, labels: Tensor, *, num_classes: int = CLASSES, **said: Any
+) -> Teacher:
+    said = {"normalization": None, "arch": None} | said
+    return load_teacher(path, dataset(images, labels, num_classes), device=CPU, **said)
 
 
-def identified(path: Path, images: Tensor, labels: Tensor, **changes: object) -> Identified:
-    return identify(path, **arguments(images, labels, **changes))
+def identified(path: Path, images: Tensor, labels: Tensor, **said: Any) -> Identified:
+    said = {"normalization": None, "arch": None} | said
+    return identify(path, dataset(images, labels), device=CPU, **said)
 
 
 def test_normalisation_and_structure_are_found(path: Path, network: Network) -> None:
@@ -144,7 +143,7 @@ def test_what_does_not_fit_the_data_is_told_with_both_figures(path: Path) -> Non
     with pytest.raises(TeacherError, match="it has 4 classes and the data has 7"):
         load(path, images, labels, num_classes=7)
     with pytest.raises(TeacherError, match=r"3 channel\(s\) and the data has 1"):
-        load(path, images[:, :1], labels, input_shape=(1, SIZE, SIZE))
+        load(path, images[:, :1], labels)
     with pytest.raises(UsageError, match=r"--normalize has 1 channel\(s\)"):
         load(path, images, labels, normalization=KNOWN["half-gray"])
     with pytest.raises(CheckpointError, match="not the wrn-10-1"):
@@ -179,7 +178,7 @@ def test_images_of_another_size_are_taken(network: Network, tmp_path: Path, own:
         torch.save(network.state_dict(), path)
     # The doubled pixels shrink what a 3x3 filter sees; how well it does is not the point.
     shape = (3, 2 * SIZE, 2 * SIZE)
-    found = identified(path, large, labels, input_shape=shape)
+    found = identified(path, large, labels)
     assert found.spec.input_shape == found.network.spec.input_shape == shape
     assert any("16x16; it runs on the data's 32x32" in note for note in found.notes) == own
     onnx_from_torch(
@@ -308,12 +307,8 @@ def cifar10(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Tensor]:
 def load_shared(name: str, images: Tensor, labels: Tensor, said: str | None) -> Teacher:
     return load_teacher(
         SHARED / "checkpoints" / name,
-        num_classes=10,
-        input_shape=(3, 32, 32),
-        images=images,
-        labels=labels,
+        dataset(images, labels, num_classes=10),
         normalization=KNOWN[said] if said else None,
-        dataset_normalization=KNOWN["cifar10"],
         arch=None,
         device=CPU,
     )
