@@ -16,7 +16,7 @@ from compress.data.dataset import Dataset, load_dataset
 from compress.distill import Request, distill
 from compress.errors import NoStudentFits, RunFolderError, TeacherError, UsageError
 from compress.models.checkpoint import read_tensors, save_checkpoint
-from compress.models.recognise import instantiate
+from compress.models.recognition.hypothesis import instantiate
 from compress.models.registry import build
 from compress.recipes.registry import make_recipe
 from compress.spec import Budget, ModelSpec, Target

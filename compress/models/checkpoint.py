@@ -25,7 +25,9 @@ from torch import Tensor
 
 from compress.errors import CheckpointError, UnsafeFile, UsageError
 from compress.files import atomic_path
-from compress.models.recognise import Hypothesis, Statement, check_state, recognise
+from compress.models.recognition.hypothesis import Hypothesis, check_state
+from compress.models.recognition.recognise import recognise
+from compress.models.recognition.statement import Statement
 from compress.models.registry import Network
 from compress.spec import ModelSpec, Normalization
 

@@ -1,7 +1,7 @@
 """A pretrained network of anybody's, made ready to teach: read, identified, probed, judged.
 
 Weights do not show which normalisation they were trained with, nor some structural choices (see
-compress.models.recognise). Two things do. Batch norms remember the mean and the variance of what
+compress.models.recognition). Two things do. Batch norms remember the mean and the variance of what
 they saw in training: run the right way, images of the same kind give them again, and that needs
 no labels and few images. Accuracy on validation images then confirms the choice or overrules it;
 alone it often cannot decide, since a slightly wrong normalisation costs no accuracy.
@@ -24,7 +24,8 @@ from compress.data.normalization import describe, known_for, name_of, normalize
 from compress.errors import DataError, TeacherError, UsageError
 from compress.files import sha256_of
 from compress.models.checkpoint import read_tensors
-from compress.models.recognise import Hypothesis, instantiate, statement_of, structure
+from compress.models.recognition.hypothesis import Hypothesis, instantiate
+from compress.models.recognition.statement import statement_of, structure
 from compress.models.registry import Network
 from compress.spec import ModelSpec, Normalization
 from compress.training.evaluation import Predict, accuracy, logits_of, predictor, spread
@@ -172,7 +173,7 @@ def identify(
         labels: their classes, int64 [n].
         normalization: what the user says; else the file's own, else it is probed.
         dataset_normalization: the data's own, the first that is probed.
-        arch: what the user says of the network (see ``compress.models.recognise.Statement``).
+        arch: what the user says of the network (see ``compress.models.recognition.statement``).
         device: where it is to run.
 
     Raises:

@@ -20,7 +20,7 @@ from torch import Tensor, nn
 
 from compress.errors import CheckpointError, UnsafeFile, UsageError
 from compress.models.checkpoint import read_tensors, save_checkpoint
-from compress.models.recognise import instantiate
+from compress.models.recognition.hypothesis import instantiate
 from compress.models.registry import build
 from compress.spec import ModelSpec, Normalization
 from tests.models.layouts import CifarResNet, XternalzWRN, randomise

@@ -12,13 +12,9 @@ import torchvision
 from torch import Tensor, nn
 
 from compress.errors import CheckpointError, UnknownName, UsageError
-from compress.models.recognise import (
-    Hypothesis,
-    Statement,
-    instantiate,
-    recognise,
-    statement_of,
-)
+from compress.models.recognition.hypothesis import Hypothesis, instantiate
+from compress.models.recognition.recognise import recognise
+from compress.models.recognition.statement import Statement, statement_of
 from compress.models.registry import build
 from compress.spec import ModelSpec, Normalization
 from tests.models.layouts import (
