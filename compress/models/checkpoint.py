@@ -651,7 +651,7 @@ def _own(path: Path, tensors: dict[str, Tensor], text: str) -> Checkpoint:
     if not all(isinstance(value, int) for value in (spec.depth, spec.num_classes)):
         faults.append("depth and classes are not whole numbers")
     # Checked before the network is built: a wrong depth could ask for one of any size.
-    elif 6 * spec.blocks_per_stage > len(tensors):
+    elif spec.depth > len(tensors):
         faults.append(f"{spec.name} has more layers than the file")
     if normalization and len(normalization.mean) != spec.input_shape[0]:
         faults.append(f"the normalisation is not of {spec.input_shape[0]} channel(s)")

@@ -407,7 +407,8 @@ def mismatch(
     images as they are, and padded by 4 and cropped, as most networks are trained.
     """
     remembered = {name: value.double() for name, value in network.state_dict().items()}
-    first = "stages.0.0.bn1" if network.spec.arch == "wrn" else "bn"
+    preactivated = network.spec.arch in ("wrn", "preresnet")
+    first = "stages.0.0.bn1" if preactivated else "bn"
     crops = Augmenter(images, seed=0, flip=False)(torch.arange(len(images)), 0)
     found = []
     for batch in (images, crops):
