@@ -9,23 +9,22 @@ sizes of batch norms   pre-activation (norms before the convolutions: WRN) or po
 
 from __future__ import annotations
 
-import itertools
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
-import torch
-from torch import Tensor
-
 from compress.models.recognition.blocks import (
     Block,
+    Skeleton,
     block_name,
     check_chain,
-    drop_duplicates,
+    find_stages,
     nearest,
+    notes_on,
     order_blocks,
+    read_blocks,
+    the_norm_outside,
 )
-from compress.models.recognition.hypothesis import Hypothesis, check_state
 from compress.models.recognition.layers import (
     Conv,
     Norm,
@@ -33,9 +32,7 @@ from compress.models.recognition.layers import (
     Unfit,
     Weights,
     common_start,
-    embedded_normalization,
     relative,
-    tokens_of,
 )
 from compress.models.recognition.order import (
     Choices,
@@ -45,18 +42,8 @@ from compress.models.recognition.order import (
     in_order,
     learn_first,
 )
+from compress.models.recognition.reading import Reading, find_classifier
 from compress.models.recognition.statement import Statement
-from compress.spec import ModelSpec, Normalization
-
-
-@dataclass(frozen=True)
-class _Skeleton:
-    """The stem, the blocks, and what is outside of them."""
-
-    stem: Conv
-    blocks: tuple[Block, ...]
-    norms: tuple[Norm, ...]
-    convs: tuple[Conv, ...]  # 1x1, in no block
 
 
 @dataclass(frozen=True)
@@ -67,198 +54,37 @@ class _OrderedBlock:
     shortcut_norm: Norm | None
 
 
-@dataclass(frozen=True)
-class Reading:
-    """A whole network, every layer in its place."""
-
-    weights: Weights
-    arch: str
-    stem: Conv
-    stages: tuple[tuple[_OrderedBlock, ...], ...]
-    norm: Norm
-    classifier: tuple[str, str | None]
-    normalization: Normalization | None
-    notes: tuple[str, ...]
-
-    @property
-    def num_classes(self) -> int:
-        """Outputs of the classifier."""
-        return self.weights.tensors[self.classifier[0]].shape[0]
-
-    def _all_convs(self) -> list[Conv]:
-        convs = [self.stem]
-        for block in itertools.chain(*self.stages):
-            convs += [*block.convs] + ([block.shortcut] if block.shortcut else [])
-        return convs
-
-    def spec(self, image_size: tuple[int, int], stated: Statement | None) -> ModelSpec:
-        """The network, with the most usual of what the shapes do not show."""
-        widths = tuple(stage[0].convs[1].outputs for stage in self.stages)
-        shortcut = "preactivation"
-        if self.arch == "resnet":
-            first = [stage[0].shortcut for stage in self.stages[1:]]
-            shortcut = "conv" if all(first) else "pad"
-        width = next(
-            (
-                m
-                for m in (widths[0] / 16, widths[1] / 32, widths[2] / 64)
-                if (round(16 * m), round(32 * m), round(64 * m)) == widths
-            ),
-            None,
-        )
-        # The multiplier itself is lost where filters were rounded.
-        if stated is not None and stated.names(self.arch, widths):
-            width = stated.spec.width
-        if width is None:
-            raise Unfit(f"its stages are {widths[0]}, {widths[1]} and {widths[2]} wide, not 1:2:4")
-        rest = 4 if self.arch == "wrn" else 2
-        return ModelSpec(
-            arch=self.arch,
-            depth=6 * len(self.stages[0]) + rest,
-            width=width,
-            num_classes=self.num_classes,
-            input_shape=(self.stem.inputs, *image_size),
-            shortcut=shortcut,
-            stem_channels=self.stem.outputs,
-            conv_bias=any(conv.bias for conv in self._all_convs()),
-            first_shortcut=self.has_first_shortcut,
-        )
-
-    @property
-    def has_first_shortcut(self) -> bool:
-        """Whether the very first block has a 1x1 shortcut that the shapes do not call for."""
-        first = self.stages[0][0]
-        return first.shortcut is not None and first.shortcut.inputs == first.shortcut.outputs
-
-    def used(self) -> set[str]:
-        """Names of all tensors that have a place."""
-        names = {name for name in self.classifier if name}
-        norms = [self.norm]
-        for block in itertools.chain(*self.stages):
-            norms += [*block.norms] + ([block.shortcut_norm] if block.shortcut_norm else [])
-        for norm in norms:
-            names.update(norm.names)
-        for conv in self._all_convs():
-            names |= {conv.name} | ({conv.bias} if conv.bias else set())
-        return names
-
-    def hypothesis(self, spec: ModelSpec) -> Hypothesis:
-        """The weights under our own names."""
-        tensors = self.weights.tensors
-        state: dict[str, Tensor] = {}
-
-        def put(name: str, value: Tensor) -> None:
-            state[name] = value.detach().to(torch.float32).contiguous()
-
-        def put_conv(name: str, conv: Conv) -> None:
-            put(f"{name}.weight", conv.weight)
-            if spec.conv_bias:
-                # A convolution without a bias beside others that have one: its bias is zero.
-                bias = tensors[conv.bias] if conv.bias else torch.zeros(conv.outputs)
-                put(f"{name}.bias", bias)
-
-        def put_norm(name: str, norm: Norm) -> None:
-            leaves = ("weight", "bias", "running_mean", "running_var")
-            for leaf, source in zip(leaves, norm.names, strict=True):
-                put(f"{name}.{leaf}", tensors[source])
-            state[f"{name}.num_batches_tracked"] = torch.tensor(0)
-
-        put_conv("conv", self.stem)
-        put_norm("bn", self.norm)
-        for number, stage in enumerate(self.stages):
-            for index, block in enumerate(stage):
-                name = f"stages.{number}.{index}"
-                for place in (0, 1):
-                    put_conv(f"{name}.conv{place + 1}", block.convs[place])
-                    put_norm(f"{name}.bn{place + 1}", block.norms[place])
-                if block.shortcut is not None and self.arch == "wrn":
-                    put_conv(f"{name}.shortcut", block.shortcut)
-                elif block.shortcut is not None and block.shortcut_norm is not None:
-                    put_conv(f"{name}.shortcut.0", block.shortcut)
-                    put_norm(f"{name}.shortcut.1", block.shortcut_norm)
-        weight, bias = self.classifier
-        put("linear.weight", tensors[weight].flatten(1))
-        put("linear.bias", tensors[bias] if bias else torch.zeros(self.num_classes))
-        notes = list(self.notes)
-        if not bias:
-            notes.append("The classifier has no bias; zeros were put in its place.")
-        kinds = {str(tensors[name].dtype).removeprefix("torch.") for name in self.used()}
-        if kinds != {"float32"}:
-            notes.append(f"The weights are {' and '.join(sorted(kinds))}; they run as float32.")
-        check_state(spec, state)
-        return Hypothesis(spec, state, self.normalization, tuple(notes))
-
-
-def variants(spec: ModelSpec) -> list[ModelSpec]:
-    """All networks whose weights have these shapes, the most common first."""
-    if spec.arch == "resnet":
-        # The most used CIFAR ResNets in PyTorch pad both ends; the paper's Torch code the last.
-        shortcuts = ("conv",) if spec.shortcut == "conv" else ("pad-both", "pad")
-        choices = [(shortcut, stride) for stride in (1, 2) for shortcut in shortcuts]
-    else:
-        choices = [("preactivation", 1), ("input", 1), ("input", 2), ("preactivation", 2)]
-        if spec.conv_bias:
-            # The WRN code that leaves the convolutions' biases on also strides in the second.
-            choices = [("input", 2), ("preactivation", 1), ("input", 1), ("preactivation", 2)]
-    return [spec.with_(shortcut=shortcut, stride_conv=stride) for shortcut, stride in choices]
-
-
 def read(weights: Weights, choices: Choices, stated: Statement | None) -> Reading:
-    """One whole network.
+    """One whole WRN or CIFAR ResNet.
 
     Raises:
         Unfit: the layers do not make one.
     """
-    stem = _find_stem(weights)
-    by_name = _blocks_by_name(weights, stem)
-    unfit = Unfit("its 3x3 convolutions do not pair into residual blocks")
-    if by_name is not None:
-        try:
-            return _assemble(weights, by_name, choices)
-        except Unfit as error:
-            unfit = error
-    if stated is None and not _has_order(weights, stem):
-        if by_name is not None:
-            raise unfit
-        raise Unfit(
-            f"{unfit} by their names, which have no numbers, and the file keeps no order. State "
-            "the architecture (wrn-40-2, say), and the names' alphabetical order is tried"
-        )
-    by_order = _blocks_by_order(weights, stem, choices)
-    if by_order is None:
-        raise unfit
-    try:
-        return _assemble(weights, by_order, choices)
-    except Unfit as error:
-        raise (unfit if by_name is not None else error) from None
+    return read_blocks(
+        weights,
+        choices,
+        stated,
+        by_name=_blocks_by_name,
+        by_order=_blocks_by_order,
+        assemble=_assemble,
+        otherwise="its 3x3 convolutions do not pair into residual blocks",
+    )
 
 
-def _find_stem(weights: Weights) -> Conv:
-    """The 3x3 convolution whose input is no other one's output: it reads the image."""
-    if not weights.convs:
-        raise Unfit("there are no convolutions")
-    kernels = {tuple(conv.weight.shape[2:]) for conv in weights.convs}
-    odd = sorted(kernels - {(1, 1), (3, 3)})
-    if odd:
-        if all(c.weight.shape[0] == c.weight.shape[1] in (1, 3) for c in weights.convs):
-            raise Unfit(
-                "the convolutions are laid out height, width, input, output; transpose them to "
-                "output, input, height, width"
-            )
-        raise Unfit(
-            "it has convolutions of " + ", ".join(f"{height}x{width}" for height, width in odd)
-        )
-    spatial = [conv for conv in weights.convs if conv.weight.shape[2] == 3]
-    made = {conv.outputs for conv in spatial}
-    stems = [conv for conv in spatial if conv.inputs not in made]
-    if len(stems) != 1:
-        raise Unfit(
-            f"{len(stems)} of its {len(spatial)} 3x3 convolutions can read an image, not one"
-        )
-    return stems[0]
+def _basic_block(first: Conv, second: Conv) -> Block:
+    """Two 3x3 convolutions, in no order yet."""
+    # Channels that come in are those of the convolution that is not square, if one is.
+    outputs = first.outputs
+    inputs = next((c.inputs for c in (first, second) if c.inputs != c.outputs), outputs)
+    return Block((first, second), inputs, outputs)
 
 
-def _blocks_by_name(weights: Weights, stem: Conv) -> _Skeleton | None:
+def _convs_of(block: Block) -> tuple[Conv, Conv]:
+    first, second = block.convs
+    return first, second
+
+
+def _blocks_by_name(weights: Weights, stem: Conv) -> Skeleton | None:
     """Pairs the 3x3 convolutions by the smallest prefix with two of them, or None."""
     spatial = [conv for conv in weights.convs if conv.weight.shape[2] == 3]
     under: dict[Tokens, list[Conv]] = {}
@@ -275,7 +101,7 @@ def _blocks_by_name(weights: Weights, stem: Conv) -> _Skeleton | None:
                 continue
             if len(pair) != 2 or any(member is stem for member in pair):
                 return None
-            blocks.setdefault(conv.tokens[:length], Block((pair[0], pair[1])))
+            blocks.setdefault(conv.tokens[:length], _basic_block(pair[0], pair[1]))
             break
         else:
             return None
@@ -307,16 +133,10 @@ def _blocks_by_name(weights: Weights, stem: Conv) -> _Skeleton | None:
         limit = 2 if before else 2 + len(block.shortcuts)
         outside += norms[limit:]
         found[index] = replace(block, norms=tuple(norms[:limit]))
-    return _Skeleton(stem, tuple(found), tuple(outside), tuple(loose))
+    return Skeleton(stem, tuple(found), tuple(outside), tuple(loose))
 
 
-def _has_order(weights: Weights, stem: Conv) -> bool:
-    """Whether the file's order or the numbers in the names order the 3x3 convolutions."""
-    spatial = [c for c in weights.convs if c.weight.shape[2] == 3 and c is not stem]
-    return weights.ordered or by_numbers(spatial) is not None
-
-
-def _blocks_by_order(weights: Weights, stem: Conv, choices: Choices) -> _Skeleton | None:
+def _blocks_by_order(weights: Weights, stem: Conv, choices: Choices) -> Skeleton | None:
     """Pairs the 3x3 convolutions in their order, for names that do not group them; or None."""
     spatial = [c for c in weights.convs if c.weight.shape[2] == 3 and c is not stem]
     points = [c for c in weights.convs if c.weight.shape[2] == 1]
@@ -328,7 +148,7 @@ def _blocks_by_order(weights: Weights, stem: Conv, choices: Choices) -> _Skeleto
     for first, second in zip(sort[::2], sort[1::2], strict=True):
         if not first.outputs == second.inputs == second.outputs:
             return None
-        block = Block((first, second))
+        block = _basic_block(first, second)
         mine = [p for p in points if (p.inputs, p.outputs) == (block.inputs, block.outputs)]
         mine = mine[:1] if block.inputs != block.outputs else []
         points = [p for p in points if all(p is not m for m in mine)]
@@ -343,15 +163,11 @@ def _blocks_by_order(weights: Weights, stem: Conv, choices: Choices) -> _Skeleto
         take = 2 + (len(block.shortcuts) if beside else 0)
         blocks[index] = replace(block, norms=tuple(norms[:take]))
         del norms[:take]
-    return _Skeleton(stem, tuple(blocks), (*outside, *norms), tuple(points))
+    return Skeleton(stem, tuple(blocks), (*outside, *norms), tuple(points))
 
 
-def _assemble(weights: Weights, skeleton: _Skeleton, choices: Choices) -> Reading:
-    notes: list[str] = []
-    widths = sorted({block.outputs for block in skeleton.blocks})
-    if len(widths) != 3:
-        found = ", ".join(map(str, widths))
-        raise Unfit(f"it has {len(widths)} stage(s), of widths {found}, not three")
+def _assemble(weights: Weights, skeleton: Skeleton, choices: Choices) -> Reading:
+    stages, dropped = find_stages(skeleton.blocks, choices)
     for block in skeleton.blocks:
         square = [c for c in block.convs if c.inputs == c.outputs == block.outputs]
         if len({c.outputs for c in block.convs}) != 1 or not square:
@@ -359,46 +175,50 @@ def _assemble(weights: Weights, skeleton: _Skeleton, choices: Choices) -> Readin
             raise Unfit(
                 f"'{block_name(block)}' has 3x3 convolutions {shapes}, which are no basic block"
             )
-    stages = [[b for b in skeleton.blocks if b.outputs == width] for width in widths]
-    stages, dropped = drop_duplicates(stages, choices)
-    kept = [block for stage in stages for block in stage]
-    arch = _family(kept, skeleton)
-    norm, classifier = _outside(weights, skeleton, arch, widths[-1])
+    arch = _family([block for stage in stages for block in stage], skeleton)
+    widths = tuple(stage[0].outputs for stage in stages)
+    size, where = (
+        (widths[-1], "after the last block")
+        if arch == "wrn"
+        else (skeleton.stem.outputs, "after the stem")
+    )
+    norms = {"bn": the_norm_outside(skeleton, size, where)}
+    classifier = find_classifier(weights, skeleton.convs, widths[-1])
     check_chain(stages, skeleton.stem)
+    convs = {"conv": skeleton.stem}
     ordered = _order_stages(weights, stages, arch, choices)
+    for number, line in enumerate(ordered):
+        for index, inside in enumerate(line):
+            name = f"stages.{number}.{index}"
+            for place in (0, 1):
+                convs[f"{name}.conv{place + 1}"] = inside.convs[place]
+                norms[f"{name}.bn{place + 1}"] = inside.norms[place]
+            if inside.shortcut is not None and arch == "wrn":
+                convs[f"{name}.shortcut"] = inside.shortcut
+            elif inside.shortcut is not None and inside.shortcut_norm is not None:
+                convs[f"{name}.shortcut.0"] = inside.shortcut
+                norms[f"{name}.shortcut.1"] = inside.shortcut_norm
+    shortcut = "preactivation"
+    if arch == "resnet":
+        shortcut = "conv" if all(stage[0].shortcut for stage in ordered[1:]) else "pad"
+    first = ordered[0][0].shortcut
     reading = Reading(
         weights=weights,
         arch=arch,
-        stem=skeleton.stem,
-        stages=ordered,
-        norm=norm,
+        depth=6 * len(ordered[0]) + (4 if arch == "wrn" else 2),
+        widths=widths,
+        convs=convs,
+        norms=norms,
         classifier=classifier,
-        normalization=None,
-        notes=(),
+        shortcut=shortcut,
+        first_shortcut=first is not None and first.inputs == first.outputs,
+        notes=notes_on(dropped),
     )
-    duplicates = set().union(*(block.names() for block in dropped)) if dropped else set()
-    left = [n for n in weights.tensors if n not in reading.used() and n not in duplicates]
-    normalization, left = embedded_normalization(weights, left, skeleton.stem.inputs)
-    if left:
-        more = f" and {len(left) - 1} more" if len(left) > 1 else ""
-        shape = "x".join(map(str, weights.tensors[left[0]].shape)) or "one number"
-        raise Unfit(f"'{left[0]}' ({shape}){more} has no place in a {arch} of this shape")
-    if dropped:
-        names = ", ".join(f"'{block_name(block)}'" for block in dropped[:2])
-        notes.append(
-            f"{len(dropped)} block(s) beyond a whole network were left out ({names}"
-            f"{', ...' if len(dropped) > 2 else ''}): an unused copy of a stage."
-        )
-    biased = [bool(conv.bias) for conv in reading._all_convs()]
-    if any(biased) and not all(biased):
-        notes.append("Some convolutions have no bias; zeros were put in its place.")
-    if normalization is not None:
-        notes.append("The file has the normalisation as a layer of the network.")
-    notes += choices.notes.values()
-    return replace(reading, normalization=normalization, notes=tuple(notes))
+    duplicates = {name for block in dropped for name in block.names()}
+    return reading.complete(choices, duplicates=duplicates)
 
 
-def _family(blocks: Sequence[Block], skeleton: _Skeleton) -> str:
+def _family(blocks: Sequence[Block], skeleton: Skeleton) -> str:
     """'wrn' (norms before convolutions) or 'resnet' (after them), from the sizes of the norms."""
     if not skeleton.norms and not any(block.norms for block in blocks):
         raise Unfit("it has no batch normalisation")
@@ -421,44 +241,12 @@ def _family(blocks: Sequence[Block], skeleton: _Skeleton) -> str:
     return next(iter(votes))
 
 
-def _outside(
-    weights: Weights, skeleton: _Skeleton, arch: str, last: int
-) -> tuple[Norm, tuple[str, str | None]]:
-    """The norm outside of the blocks and the classifier, weight and bias."""
-    size = last if arch == "wrn" else skeleton.stem.outputs
-    where = "after the last block" if arch == "wrn" else "after the stem"
-    norms = [norm for norm in skeleton.norms if norm.size == size]
-    if len(norms) != 1 or len(skeleton.norms) != 1:
-        found = ", ".join(str(norm.size) for norm in skeleton.norms) or "none"
-        raise Unfit(
-            f"outside of its blocks there should be one batch norm, {where}, of {size} channels; "
-            f"found {found}"
-        )
-    points = [conv for conv in skeleton.convs if conv.inputs == last]
-    matrices = list(weights.linears)
-    if len(matrices) + len(points) != 1:
-        raise Unfit(f"it has {len(matrices) + len(points)} linear layers, not one")
-    if points:
-        return norms[0], (points[0].name, points[0].bias)
-    name = matrices[0]
-    classes, inputs = weights.tensors[name].shape
-    if inputs != last:
-        raise Unfit(
-            f"its classifier '{name}' reads {inputs} values; average pooling over the whole last "
-            f"map gives {last}"
-        )
-    tokens = tokens_of(name)
-    biases = [v for v in weights.vectors if weights.tensors[v].numel() == classes]
-    biases = [v for v in biases if len(common_start(tokens_of(v), tokens)) >= len(tokens) - 1]
-    return norms[0], (name, biases[0] if len(biases) == 1 else None)
-
-
 def _order_stages(
     weights: Weights, stages: Sequence[Sequence[Block]], arch: str, choices: Choices
 ) -> tuple[tuple[_OrderedBlock, ...], ...]:
     """Blocks in forward order, and what is inside of each in forward order."""
     convs_first = learn_first(
-        [(block.convs, lambda c: c.inputs != c.outputs) for stage in stages for block in stage]
+        [(_convs_of(block), lambda c: c.inputs != c.outputs) for stage in stages for block in stage]
     )
     pairs = {}
     for stage in stages:
@@ -476,7 +264,7 @@ def _order_stages(
     for number, stage in enumerate(stages):
         ordered = []
         for block in order_blocks(weights, stage, number, choices):
-            convs = as_learned(block.convs, convs_first)
+            convs = as_learned(_convs_of(block), convs_first)
             if convs is None:
                 found = in_order(
                     block.convs,

@@ -5,7 +5,8 @@ belongs together, numbers give an order, and alike things in all blocks are call
 
     layers.py      weights by name -> convolutions, batch norms, the classifier
     order.py       alike parts -> forward order, by what names, numbers and the file say
-    blocks.py      a residual block, and blocks -> stages
+    blocks.py      residual blocks -> stages
+    reading.py     a whole network, every layer under our own name
     basic.py       networks of basic blocks: WRN and CIFAR ResNet
     statement.py   what the user says of the network
     hypothesis.py  one reading, and the network with its weights
@@ -24,10 +25,11 @@ from collections.abc import Mapping, Sequence
 from torch import Tensor
 
 from compress.errors import CheckpointError, UsageError
-from compress.models.recognition.basic import Reading, read, variants
+from compress.models.recognition import basic
 from compress.models.recognition.hypothesis import Hypothesis
 from compress.models.recognition.layers import Unfit, Weights
 from compress.models.recognition.order import Choices
+from compress.models.recognition.reading import Reading
 from compress.models.recognition.statement import Statement
 from compress.spec import ModelSpec
 
@@ -70,7 +72,7 @@ def recognise(
         hypotheses = [
             reading.hypothesis(spec)
             for reading in readings
-            for spec in variants(reading.spec(image_size, stated))
+            for spec in _variants(reading.spec(image_size, stated))
         ]
     except (Unfit, UsageError) as unfit:
         reason = str(unfit).rstrip(".")
@@ -92,20 +94,34 @@ def _readings(weights: Weights, stated: Statement | None) -> list[Reading]:
     readings = []
     unfit = None
     try:
-        readings.append(read(weights, choices, stated))
+        readings.append(basic.read(weights, choices, stated))
     except Unfit as error:
         unfit = error
     names = list(choices.met)
     options = itertools.product(*(range(choices.met[name]) for name in names))
     for option in itertools.islice(options, 1, LARGEST_NUMBER_OF_READINGS):
         try:
-            other = read(weights, Choices(dict(zip(names, option, strict=True))), stated)
+            other = basic.read(weights, Choices(dict(zip(names, option, strict=True))), stated)
         except Unfit:
             continue
         readings.append(other)
     if not readings and unfit is not None:
         raise unfit
     return readings
+
+
+def _variants(spec: ModelSpec) -> list[ModelSpec]:
+    """All networks whose weights have these shapes, the most common first."""
+    if spec.arch == "resnet":
+        # The most used CIFAR ResNets in PyTorch pad both ends; the paper's Torch code the last.
+        shortcuts = ("conv",) if spec.shortcut == "conv" else ("pad-both", "pad")
+        choices = [(shortcut, stride) for stride in (1, 2) for shortcut in shortcuts]
+    else:
+        choices = [("preactivation", 1), ("input", 1), ("input", 2), ("preactivation", 2)]
+        if spec.conv_bias:
+            # The WRN code that leaves the convolutions' biases on also strides in the second.
+            choices = [("input", 2), ("preactivation", 1), ("input", 1), ("preactivation", 2)]
+    return [spec.with_(shortcut=shortcut, stride_conv=stride) for shortcut, stride in choices]
 
 
 def describe(tensors: Mapping[str, Tensor]) -> str:
