@@ -8,24 +8,26 @@ belongs together, numbers give an order, and alike things in all blocks are call
     blocks.py      residual blocks -> stages
     reading.py     a whole network, every layer under our own name
     basic.py       networks of basic blocks: WRN and CIFAR ResNet
+    bottleneck.py  networks of bottleneck blocks: pre-activation ResNet
+    inception.py   the small Inception
     statement.py   what the user says of the network
     hypothesis.py  one reading, and the network with its weights
 
-What the shapes do not show (where option A pads, what a WRN shortcut reads, which convolution
-has the stride) comes back as several hypotheses, the most common first; only images tell them
-apart.
+What the shapes do not show (where option A pads, what a pre-activation shortcut reads, which
+convolution has the stride, whether an Inception pads) comes back as several hypotheses, the most
+common first; only images tell them apart.
 """
 
 from __future__ import annotations
 
 import itertools
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 
 from torch import Tensor
 
 from compress.errors import CheckpointError, UsageError
-from compress.models.recognition import basic
+from compress.models.recognition import basic, bottleneck, inception
 from compress.models.recognition.hypothesis import Hypothesis
 from compress.models.recognition.layers import Unfit, Weights
 from compress.models.recognition.order import Choices
@@ -36,7 +38,9 @@ from compress.spec import ModelSpec
 FAMILIES = (
     "Known are wide residual networks (wrn-DEPTH-WIDTH, depth 6n+4) and CIFAR ResNets "
     "(resnet-DEPTH, depth 6n+2), both with a 3x3 stem, three stages of widths 1:2:4 and n blocks "
-    "of two 3x3 convolutions in each."
+    "of two 3x3 convolutions in each; pre-activation ResNets (preresnet-DEPTH, depth 9n+2), the "
+    "same with blocks of 1x1, 3x3 and 1x1 convolutions; and the small Inception of arXiv "
+    "1611.03530 (inception)."
 )
 
 
@@ -90,18 +94,19 @@ def recognise(
 
 def _readings(weights: Weights, stated: Statement | None) -> list[Reading]:
     """Every whole network that the layers make, the most plain first."""
+    read = _reader(weights)
     choices = Choices()
     readings = []
     unfit = None
     try:
-        readings.append(basic.read(weights, choices, stated))
+        readings.append(read(weights, choices, stated))
     except Unfit as error:
         unfit = error
     names = list(choices.met)
     options = itertools.product(*(range(choices.met[name]) for name in names))
     for option in itertools.islice(options, 1, LARGEST_NUMBER_OF_READINGS):
         try:
-            other = basic.read(weights, Choices(dict(zip(names, option, strict=True))), stated)
+            other = read(weights, Choices(dict(zip(names, option, strict=True))), stated)
         except Unfit:
             continue
         readings.append(other)
@@ -110,12 +115,34 @@ def _readings(weights: Weights, stated: Statement | None) -> list[Reading]:
     return readings
 
 
+def _reader(weights: Weights) -> Callable[[Weights, Choices, Statement | None], Reading]:
+    """What reads networks with so many 3x3 and 1x1 convolutions.
+
+    Bottleneck blocks have two of 1x1 for each of 3x3, beside shortcuts. The small Inception has 8
+    of 1x1 and, beside its stem, 10 of 3x3, of which networks of basic blocks have 6n.
+    """
+    kernels = Counter(tuple(conv.weight.shape[2:]) for conv in weights.convs)
+    if set(kernels) == {(1, 1), (3, 3)}:
+        # One of the 3x3 ones is the stem; the classifier may be one of the 1x1 ones.
+        blocks, points = kernels[3, 3] - 1, kernels[1, 1]
+        if blocks and points >= 2 * blocks:
+            return bottleneck.read
+        if blocks == 10 and points in (8, 9):
+            return inception.read
+    return basic.read
+
+
 def _variants(spec: ModelSpec) -> list[ModelSpec]:
     """All networks whose weights have these shapes, the most common first."""
     if spec.arch == "resnet":
         # The most used CIFAR ResNets in PyTorch pad both ends; the paper's Torch code the last.
         shortcuts = ("conv",) if spec.shortcut == "conv" else ("pad-both", "pad")
         choices = [(shortcut, stride) for stride in (1, 2) for shortcut in shortcuts]
+    elif spec.arch == "inception":
+        choices = [("padded", 1), ("unpadded", 1)]
+    elif spec.arch == "preresnet":
+        # The most used code in PyTorch has (input, 2), the authors' own (preactivation, 1).
+        choices = [("input", 2), ("preactivation", 1), ("preactivation", 2), ("input", 1)]
     else:
         choices = [("preactivation", 1), ("input", 1), ("input", 2), ("preactivation", 2)]
         if spec.conv_bias:

@@ -144,6 +144,8 @@ class Statement:
 
 def statement_of(spec: ModelSpec) -> str:
     """How to state a network with what its weights do not show: 'resnet-20,shortcut=pad,...'."""
+    if spec.arch == "inception":
+        return f"{spec.name},shortcut={spec.shortcut}"
     return f"{spec.name},shortcut={spec.shortcut},stride_conv={spec.stride_conv}"
 
 
@@ -155,5 +157,9 @@ def structure(spec: ModelSpec) -> str:
         "conv": "1x1 shortcuts",
         "preactivation": "shortcuts of the activated input",
         "input": "shortcuts of the raw input",
+        "padded": "padded downsampling",
+        "unpadded": "downsampling without padding",
     }[spec.shortcut]
+    if spec.arch == "inception":
+        return words
     return f"{words} with the stride in the {('first', 'second')[spec.stride_conv - 1]} convolution"
