@@ -1,7 +1,7 @@
 """A pretrained network of anybody's, made ready to teach: read, identified, probed, judged.
 
 Weights do not show which normalisation they were trained with, nor some structural choices (see
-compress.models.recognise). Two things do. Batch norms remember the mean and the variance of what
+compress.models.recognition). Two things do. Batch norms remember the mean and the variance of what
 they saw in training: run the right way, images of the same kind give them again, and that needs
 no labels and few images. Accuracy on validation images then confirms the choice or overrules it;
 alone it often cannot decide, since a slightly wrong normalisation costs no accuracy.
@@ -25,7 +25,8 @@ from compress.data.normalization import describe, known_for, name_of, normalize
 from compress.errors import DataError, TeacherError, UsageError
 from compress.files import sha256_of
 from compress.models.checkpoint import read_tensors
-from compress.models.recognise import Hypothesis, instantiate, statement_of, structure
+from compress.models.recognition.hypothesis import Hypothesis, instantiate
+from compress.models.recognition.statement import statement_of, structure
 from compress.models.registry import Network
 from compress.spec import ModelSpec, Normalization
 from compress.training.evaluation import Predict, accuracy, logits_of, predictor, spread
@@ -154,7 +155,7 @@ def identify(
             images; there may be none where nothing is to be probed.
         normalization: what the user says; else the file's own, else it is probed, the data's own
             first.
-        arch: what the user says of the network (see ``compress.models.recognise.Statement``).
+        arch: what the user says of the network (see ``compress.models.recognition.statement``).
         device: where it is to run.
 
     Raises:
@@ -389,7 +390,8 @@ def mismatch(
     images as they are, and padded by 4 and cropped, as most networks are trained.
     """
     remembered = {name: value.double() for name, value in network.state_dict().items()}
-    first = "stages.0.0.bn1" if network.spec.arch == "wrn" else "bn"
+    preactivated = network.spec.arch in ("wrn", "preresnet")
+    first = "stages.0.0.bn1" if preactivated else "bn"
     crops = Augmenter(images, seed=0, flip=False)(torch.arange(len(images)), 0)
     found = []
     for batch in (images, crops):

@@ -125,6 +125,24 @@ def test_normalisation_and_structure_are_found(path: Path, network: Network) -> 
     assert any("padded at the end" in note for note in teacher.notes)
 
 
+@pytest.mark.parametrize(
+    ("name", "fields", "told"),
+    [
+        ("preresnet-11x0.5", {"shortcut": "input", "stride_conv": 2}, "shortcuts of the raw input"),
+        ("inception-x0.25", {"shortcut": "unpadded"}, "downsampling without padding"),
+    ],
+)
+def test_the_other_families_teach_too(
+    name: str, fields: dict[str, Any], told: str, tmp_path: Path
+) -> None:
+    spec = ModelSpec.parse(name, num_classes=CLASSES, input_shape=(3, SIZE, SIZE), **fields)
+    torch.save(train(spec, KNOWN["half"]).state_dict(), tmp_path / "teacher.pth")
+    teacher = load(tmp_path / "teacher.pth", *toy_images(300, 2))
+    assert (teacher.spec, teacher.normalization) == (spec, KNOWN["half"])
+    assert teacher.accuracy > 0.8
+    assert any(told in note for note in teacher.notes)
+
+
 def test_what_the_user_says_wins_over_the_file(network: Network, tmp_path: Path) -> None:
     images, labels = toy_images(200, 2)
     path = tmp_path / "own.safetensors"
