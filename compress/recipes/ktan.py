@@ -213,6 +213,8 @@ def _check(options: Mapping[str, Any], **known: Any) -> None:
             faults.append(f"The share {name} of the epochs is {value}, not in [0, 1).")
         if name in ("teacher_epochs", "channels_d") and value < 1:
             faults.append(f"{name} is {value}, it must be 1 or more.")
+        if name == "weight" and not 0 <= value <= 1:
+            faults.append(f"The weight of kd is {value}, it must be in [0, 1].")
         if name.startswith("lr_") and value is not None and not 0 < value < math.inf:
             faults.append(f"The learning rate {name} is {value}, it must be positive.")
     check_options(*faults, **known)
