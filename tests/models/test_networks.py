@@ -121,6 +121,17 @@ def test_shapes_and_the_two_halves(spec: ModelSpec) -> None:
     assert features.min() >= 0
 
 
+@pytest.mark.parametrize("spec", SPECS, ids=lambda spec: f"{spec.name}-{spec.input_shape}")
+def test_the_classifier_is_what_features_do_not_use(spec: ModelSpec) -> None:
+    torch.manual_seed(0)
+    network = build(spec)
+    network.features(torch.randn(2, *spec.input_shape)).square().sum().backward()
+    unused = {name for name, p in network.named_parameters() if p.grad is None}
+    of_classifier = {id(p) for p in network.classifier.parameters()}
+    assert unused == {name for name, p in network.named_parameters() if id(p) in of_classifier}
+    assert unused
+
+
 @pytest.mark.parametrize("arch", ["wrn", "resnet"])
 def test_the_depth_counts_the_layers_with_weights(arch: str) -> None:
     """Convolutions on the main path and the linear layer are 6n+2.
