@@ -3,7 +3,6 @@
 import re
 import shlex
 import tomllib
-from dataclasses import fields
 from pathlib import Path
 
 import click
@@ -11,7 +10,7 @@ import pytest
 
 from compress.cli import COMMANDS, group, load_command, read_config
 from compress.distill import CHOICE, STUDENT, STUDENT_ONNX, TEACHER_ONNX, TRADEOFF
-from compress.recipes.registry import RECIPES
+from compress.recipes.registry import DEFAULT_RECIPE, RECIPES
 
 ROOT = Path(__file__).resolve().parents[1]
 README = (ROOT / "README.md").read_text(encoding="utf-8")
@@ -63,12 +62,15 @@ def test_the_files_of_a_run_are_told(name: str) -> None:
     assert re.search(rf"^\| [^|]*`{re.escape(name)}`", README, re.MULTILINE)
 
 
-def test_the_recipes_and_their_options_are_told() -> None:
-    section = README.split("| `--recipe` |")[1].split("\n\n")[0]
-    rows = [line.split("|")[1:4] for line in section.splitlines() if line.startswith("| `")]
-    told = {name.split("`")[1]: set(re.findall(r"`(\w+)`", options)) for name, _, options in rows}
+def test_the_recipes_are_told() -> None:
+    rows = re.findall(
+        r"^\| `([^`]+)`(, the default)? \| ([^|]+) \| ([^|]*) \|$", README, re.MULTILINE
+    )
+    told = {name: source for name, _, _, source in rows if name in RECIPES}
     assert list(told) == list(RECIPES)
-    assert told == {name: {field.name for field in fields(made)} for name, made in RECIPES.items()}
+    assert [name for name, default, _, _ in rows if default] == [DEFAULT_RECIPE]
+    for name, source in told.items():
+        assert source.strip() in RECIPES[name].paper
 
 
 def test_the_exit_codes_are_all_told() -> None:
