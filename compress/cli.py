@@ -27,6 +27,7 @@ COMMANDS = {
     "evaluate": "Score a checkpoint or an ONNX file on a data set.",
     "export": "Turn a checkpoint into a verified ONNX file.",
     "train": "Train a network from labels alone.",
+    "reproduce": "Make a table or figure of a paper again, beside its own figures.",
     "recipes": "List the methods that distill has, their papers and options.",
 }
 

@@ -19,7 +19,7 @@ from torch import Tensor, nn
 from torch.optim import SGD, Optimizer
 
 from compress.data.augment import Augmenter
-from compress.data.dataset import Dataset
+from compress.data.dataset import Dataset, Split
 from compress.data.normalization import normalize
 from compress.data.seeds import derive_seed, generator
 from compress.errors import CheckpointError, TrainingDiverged, UsageError
@@ -151,6 +151,7 @@ def fit(
     folder: RunFolder | None,
     listener: Listener,
     student_trained: bool = False,
+    watched: Mapping[str, Split] | None = None,
 ) -> Fitted:
     """Trains ``student`` in place.
 
@@ -167,6 +168,8 @@ def fit(
         folder: of the run; None to keep nothing.
         listener: is told how it goes.
         student_trained: whether the student comes trained on the labels already.
+        watched: further images that the student is scored on after each epoch, by name; an
+            epoch's metrics have "NAME_accuracy". Nothing depends on it.
 
     Raises:
         TrainingDiverged: the loss became infinite or not a number.
@@ -205,7 +208,7 @@ def fit(
             folder.write_metrics(history)  # the last line may have been lost with the process
             total = sum(phase.epochs for phase in method.phases)
             listener.message(f"Going on after epoch {len(history)} of {total}.")
-        loop = _Loop(method, student, data, options, teacher, listener)
+        loop = _Loop(method, student, data, options, teacher, listener, watched or {})
         for place in _places(method.phases)[len(history) :]:
             history.append(loop.run_epoch(place))
             reached = history[-1]["validation_accuracy"]
@@ -260,8 +263,10 @@ class _Loop:
         options: TrainingOptions,
         teacher: TeacherOutputs | None,
         listener: Listener,
+        watched: Mapping[str, Split],
     ) -> None:
         self.method = method
+        self.watched = watched
         self.student = student
         self.data = data
         self.options = options
@@ -314,15 +319,20 @@ class _Loop:
             self.warned.add(advice)
             self.listener.message(f"Warning, epoch {epoch}: {advice}")
         validation = None
+        predict, normalization = predictor(self.student), self.data.normalization
         if len(self.data.validation):
-            predict, normalization = predictor(self.student), self.data.normalization
             validation = evaluate(predict, self.data.validation, normalization)
+        watched = {
+            f"{name}_accuracy": evaluate(predict, split, normalization)
+            for name, split in self.watched.items()
+        }
         return {
             "epoch": epoch,
             **({"phase": phase.name} if len(self.method.phases) > 1 else {}),
             "lr": rates["student"],
             **means,
             "validation_accuracy": validation,
+            **watched,
             "images_per_s": round(sum(map(len, batches)) / trained_s, 1),
         }
 

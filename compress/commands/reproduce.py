@@ -1,0 +1,155 @@
+"""compress reproduce: the papers' tables and figures, as one command."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+
+if TYPE_CHECKING:
+    from compress.reproduce.settings import Overrides
+
+
+@click.command("reproduce")
+@click.argument("experiment", metavar="NAME_OR_FILE")
+@click.option(
+    "--max-minutes",
+    type=click.FloatRange(min=0, min_open=True),
+    help="Stop after the epoch in which this time is over; the same command goes on.",
+)
+@click.option(
+    "--scale",
+    type=float,
+    default=1.0,
+    show_default=True,
+    help="So much of the epochs, of the training images and of the seeds, 0 to 1.",
+)
+@click.option("--tasks", metavar="NAME,...", help="Only these of the experiment's data sets.")
+@click.option("--methods", metavar="NAME,...", help="Only these rows of the table.")
+@click.option("--students", metavar="NAME,...", help="Other students: wrn-10-1,wrn-10-2, say.")
+@click.option("--seeds", metavar="N,...", help="A training of each cell for each of them.")
+@click.option("--epochs", type=int, help="Of students, and of a teacher that is trained.")
+@click.option("--limit-train", type=int, help="Use only so many training images.")
+@click.option("--validation", type=int, help="Images held out of the training data.")
+@click.option("--schedule", help="steps or one-cycle.")
+@click.option("--autocast", help="off or bf16.")
+@click.option(
+    "--data",
+    multiple=True,
+    metavar="[TASK=]DATA",
+    help="What takes the place of a task's data, as distill takes it. Can be repeated.",
+)
+@click.option(
+    "--data-dir",
+    type=click.Path(path_type=Path),
+    help="Where cifar10, cifar100 and fashion-mnist lie or are downloaded to.",
+)
+@click.option(
+    "--teacher",
+    "teachers",
+    multiple=True,
+    metavar="[TASK=]FILE",
+    help="A trained checkpoint instead of training the paper's teacher. Can be repeated.",
+)
+@click.option("--device", default="auto", show_default=True, help="auto, cpu or cuda.")
+@click.option(
+    "--out",
+    type=click.Path(path_type=Path),
+    help="The experiment's folder. [default: runs/reproduce/NAME]",
+)
+@click.option("--json", "as_json", is_flag=True, help="Print results.json on stdout.")
+def command(
+    experiment: str,
+    max_minutes: float | None,
+    data_dir: Path | None,
+    device: str,
+    out: Path | None,
+    as_json: bool,
+    **options: Any,
+) -> None:
+    """Make a table of a paper again, beside the paper's own figures.
+
+    NAME_OR_FILE is a known experiment (logit-gan/table2, table3, table4, table5; ktan/table1;
+    crd/wrn-40-2_wrn-16-2, crd/wrn-40-2_wrn-40-1) or a TOML file of your own. Every training is a
+    run folder that goes on where it was: run the same command again until the table is whole.
+    Everything that differs from the paper is said in the table.
+    """
+    import json
+
+    from compress.commands.display import Display
+    from compress.reproduce.experiment import load_experiment
+    from compress.reproduce.runner import Request, reproduce
+    from compress.reproduce.settings import adapt
+    from compress.reproduce.table import TABLE_MD, results_json
+
+    declared = load_experiment(experiment)
+    request = Request(
+        adapted=adapt(declared, read_overrides(options)),
+        out=out or default_folder(experiment),
+        data_dir=data_dir,
+        device=device,
+        max_s=None if max_minutes is None else 60 * max_minutes,
+    )
+    with Display() as display:
+        report = reproduce(request, display)
+    if as_json:
+        click.echo(json.dumps(results_json(report), indent=2))
+    else:
+        click.echo((request.out / TABLE_MD).read_text(encoding="utf-8"))
+
+
+def default_folder(name: str) -> Path:
+    """runs/reproduce/NAME; of a file its name without the ending."""
+    path = Path(name)
+    return Path("runs", "reproduce", path.stem if path.suffix == ".toml" else name)
+
+
+def read_overrides(options: dict[str, Any]) -> Overrides:
+    """The command line's lists and pairs as ``Overrides``.
+
+    Raises:
+        UsageError: a seed is no number, or a task is given twice.
+    """
+    from compress.errors import UsageError
+    from compress.reproduce.settings import Overrides
+
+    try:
+        seeds = tuple(int(text) for text in _split(options["seeds"]))
+    except ValueError as error:
+        raise UsageError(f"--seeds is '{options['seeds']}'; it takes numbers: 0,1,2.") from error
+    return Overrides(
+        tasks=_split(options["tasks"]),
+        methods=_split(options["methods"]),
+        students=_split(options["students"]),
+        seeds=seeds,
+        data=_pairs("data", options["data"]),
+        teachers={
+            task: Path(file) for task, file in _pairs("teacher", options["teachers"]).items()
+        },
+        **{
+            name: options[name]
+            for name in ("scale", "epochs", "limit_train", "validation", "schedule", "autocast")
+        },
+    )
+
+
+def _split(text: str | None) -> tuple[str, ...]:
+    """'a, b' -> ('a', 'b')."""
+    return tuple(filter(None, (part.strip() for part in (text or "").split(","))))
+
+
+def _pairs(option: str, texts: tuple[str, ...]) -> dict[str, str]:
+    """TASK=VALUE -> {task: value}; a value without a task is under ""."""
+    from compress.errors import UsageError
+
+    found: dict[str, str] = {}
+    for text in texts:
+        task, equals, value = text.partition("=")
+        # An equals sign further on is a part of a path.
+        named = bool(equals) and "/" not in task and "\\" not in task
+        task, value = (task, value) if named else ("", text)
+        if task in found:
+            raise UsageError(f"--{option} gives {f'{task} twice' if task else 'two values'}.")
+        found[task] = value
+    return found

@@ -1,0 +1,378 @@
+"""Runs what is missing of an experiment, a run folder a training, and writes its table.
+
+runs/TASK/STUDENT/METHOD/seedN/   a training: run.json, metrics.jsonl, last.safetensors,
+                                  best.safetensors, result.json
+teachers/TASK/                    see ``compress.reproduce.work``
+experiment.json                   what was asked for
+table.md, table.csv, results.json, table.png and the figures
+
+A training that was stopped goes on after its last whole epoch. Several processes may work at one
+folder: each takes a training that no other is at. Choices look at validation images; the test
+images are looked at once a training, when both of its students are fixed.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from compress.data.dataset import Split
+from compress.errors import Inconclusive
+from compress.files import write_json
+from compress.models.checkpoint import save_checkpoint
+from compress.models.registry import Network, count_parameters
+from compress.profiling.machine import fingerprint
+from compress.reproduce.experiment import Experiment, Method, Task, slug
+from compress.reproduce.locks import try_lock
+from compress.reproduce.settings import Adapted
+from compress.reproduce.table import Report, TaskReport, write_report
+from compress.reproduce.work import TaskWork, TeacherFacts, load_data, seeded
+from compress.training.engine import Listener, Progress, choose_device, fit
+from compress.training.evaluation import evaluate, predictor, spread
+from compress.training.options import TrainingOptions
+from compress.training.runfolder import RunFolder
+
+RUNS, EXPERIMENT = "runs", "experiment.json"
+LAST, BEST = "last.safetensors", "best.safetensors"
+WAIT_S = 2.0
+
+
+@dataclass(frozen=True)
+class Request:
+    """What is to be reproduced.
+
+    Attributes:
+        adapted: the experiment, and in what it differs from the declared one.
+        out: the experiment's folder.
+        data_dir: where known data sets lie.
+        device: auto, cpu or cuda.
+        max_s: after so many seconds no epoch begins; None for no end.
+    """
+
+    adapted: Adapted
+    out: Path
+    data_dir: Path | None = None
+    device: str = "auto"
+    max_s: float | None = None
+
+
+@dataclass(frozen=True)
+class Training:
+    """One training of a student."""
+
+    task: Task
+    student: str
+    method: Method
+    seed: int
+
+    @property
+    def place(self) -> Path:
+        """Its folder within the experiment's."""
+        parts = (slug(self.task.name), slug(self.student), slug(self.method.name))
+        return Path(RUNS, *parts, f"seed{self.seed}")
+
+    @property
+    def options(self) -> TrainingOptions:
+        """How it trains."""
+        return replace(self.task.schedule, seed=self.seed)
+
+    @property
+    def title(self) -> str:
+        """For a message."""
+        return f"{self.task.name}, {self.student}, {self.method.name}, seed {self.seed}"
+
+
+class TimeOver(Exception):
+    """The time that was allowed is over; everything is saved."""
+
+
+def trainings(experiment: Experiment, task: Task) -> list[Training]:
+    """All of a task; a seed of everything before the next seed."""
+    return [
+        Training(task, student, method, seed)
+        for seed in experiment.seeds
+        for student in task.students
+        for method in experiment.methods
+    ]
+
+
+def reproduce(request: Request, listener: Listener) -> Report:
+    """Trains what is missing and writes the table.
+
+    Returns:
+        what the table shows.
+
+    Raises:
+        Inconclusive: time was over first; the table of what there is has been written.
+        RunFolderError: ``request.out`` holds something else.
+        CompressError: whatever data, teachers and trainings raise.
+    """
+    return _Reproduction(request, listener).run()
+
+
+class _Reproduction:
+    """An object because its stages share the request, the clock and what is found."""
+
+    def __init__(self, request: Request, listener: Listener) -> None:
+        self.request = request
+        self.experiment = request.adapted.experiment
+        self.listener = listener
+        self.timed = _TimedListener(listener, request.max_s)
+        self.device = choose_device(request.device)
+        self.found: dict[str, TaskReport] = {}
+        self.count = sum(len(trainings(self.experiment, task)) for task in self.experiment.tasks)
+
+    def run(self) -> Report:
+        """See ``reproduce``."""
+        over = False
+        for task in self.experiment.tasks:
+            work = self._work(task)
+            try:
+                if not over:
+                    self._train_all(work)
+            except TimeOver:
+                over = True
+            self._collect(work)
+        report = self._write()
+        if over:
+            raise Inconclusive(
+                f"The time is over: {report.finished} of {self.count} trainings are finished. "
+                f"{self.request.out / 'table.md'} has what there is; the same command goes on."
+            )
+        return report
+
+    def _work(self, task: Task) -> TaskWork:
+        request = self.request
+        data = load_data(
+            task,
+            split_seed=self.experiment.split_seed,
+            fraction=request.adapted.fraction,
+            root=request.data_dir,
+        )
+        return TaskWork(
+            task, data, request.out, self.device, self.experiment.split_seed, self.timed
+        )
+
+    def _train_all(self, work: TaskWork) -> None:
+        """Until nothing of the task is missing; what another process is at is waited for.
+
+        Raises:
+            TimeOver: it is.
+        """
+        missing = trainings(self.experiment, work.task)
+        self._check(work, missing)
+        waiting = False
+        while True:
+            left = [each for each in missing if not self._finish(work, each)]
+            if not left:
+                return
+            if len(left) == len(missing):
+                if not waiting:
+                    self.listener.message(
+                        f"Another process is at what is left of {work.task.name}; waiting for it."
+                    )
+                waiting = True
+                self.timed.check()
+                time.sleep(WAIT_S)
+            missing = left
+
+    def _check(self, work: TaskWork, all_of_it: list[Training]) -> None:
+        """Refuses a folder that holds other trainings before anything is done.
+
+        Raises:
+            RunFolderError: it does.
+        """
+        facts = work.facts() if work.task.teacher is not None else None
+        for training in all_of_it:
+            if facts is not None or not training.method.make().teacher_outputs:
+                self._folder(work, training, facts)
+
+    def _folder(self, work: TaskWork, training: Training, facts: TeacherFacts | None) -> RunFolder:
+        """The run folder of a training."""
+        recipe, options = training.method.make(), training.options
+        return RunFolder(
+            self.request.out / training.place,
+            {
+                "command": "reproduce",
+                "model": work.spec(training.student, options).to_dict(),
+                "data": work.identity(),
+                "recipe": {"name": recipe.name, **recipe.to_dict()},
+                "teacher": facts.sha256 if facts and recipe.teacher_outputs else None,
+                "training": options.to_dict(),
+                "validate_images": self.experiment.validate_images,
+                "curve_images": self.experiment.curve_images,
+            },
+        )
+
+    def _finish(self, work: TaskWork, training: Training) -> bool:
+        """Trains to the end; False where another process is at this or at what it needs."""
+        facts = None
+        if training.method.make().teacher_outputs:
+            facts = work.make_teacher()
+            if facts is None:
+                return False
+        path = self.request.out / training.place
+        if (path / "result.json").exists():
+            return True
+        with try_lock(path) as mine:
+            if not mine:
+                return False
+            folder = self._folder(work, training, facts)
+            if not folder.finished:
+                self.timed.check()
+                ready, outputs = work.outputs(training.method.make(), training.options, facts)
+                if not ready:
+                    return False
+                self._train(work, training, folder, outputs)
+        self._collect(work)
+        self._write()
+        return True
+
+    def _train(self, work: TaskWork, training: Training, folder: RunFolder, outputs: Any) -> None:
+        """One training, its two students and their figures."""
+        folder.begin({"device": self.device.type, "machine": fingerprint().to_dict()})
+        options, recipe, data = training.options, training.method.make(), work.data
+        student = seeded(work.spec(training.student, options), training.seed)
+        self.listener.message(f"{training.title}: {options.epochs} epochs.")
+        validate = self.experiment.validate_images
+        judged = data
+        if validate is not None and validate < len(data.validation):
+            judged = replace(data, validation=_part(data.validation, validate))
+        curves = self.experiment.curve_images
+        fitted = fit(
+            recipe,
+            student,
+            judged,
+            options,
+            teacher=outputs,
+            folder=folder,
+            listener=self.timed,
+            watched={"train": _part(data.train, curves)} if curves else None,
+        )
+        weights = {name: value.clone() for name, value in student.state_dict().items()}
+        epochs = {"last": len(fitted.history)}
+        states: dict[str, Mapping[str, torch.Tensor]] = {"last": weights}
+        if fitted.best is not None:
+            epochs["best"], states["best"] = fitted.best.epoch, fitted.best.weights
+        accuracies: dict[str, dict[str, float]] = {}
+        for which, file in (("last", LAST), ("best", BEST)):
+            if which in states:
+                student.load_state_dict(states[which])
+                again = which == "best" and epochs["best"] == epochs["last"]
+                scores = accuracies["last"] if again else self._score(work, student)
+                accuracies[which] = {**scores, "epoch": epochs[which]}
+                save_checkpoint(
+                    folder.path / file,
+                    student,
+                    normalization=data.normalization,
+                    classes=data.class_names,
+                )
+        folder.finish(
+            {
+                "task": training.task.name,
+                "student": training.student,
+                "method": training.method.name,
+                "recipe": recipe.name,
+                "recipe_options": recipe.to_dict(),
+                "seed": training.seed,
+                "epochs": options.epochs,
+                "params": count_parameters(student),
+                **accuracies,
+                "device": self.device.type,
+                "threads": torch.get_num_threads(),
+                "machine": fingerprint().to_dict(),
+            }
+        )
+        # What resuming needs is as large as four students, and there is nothing left to resume.
+        folder.checkpoint.unlink(missing_ok=True)
+
+    def _score(self, work: TaskWork, student: Network) -> dict[str, float]:
+        """The only look at the test images that a training gets."""
+        predict, data = predictor(student), work.data
+        return {
+            "validation": evaluate(predict, data.validation, data.normalization),
+            "test": evaluate(predict, data.test, data.normalization),
+        }
+
+    # --- The table -------------------------------------------------------------------------------
+
+    def _collect(self, work: TaskWork) -> None:
+        """Takes up what a task has finished by now."""
+        self.found[work.task.name] = TaskReport(
+            task=work.task,
+            data=work.data.name,
+            n={
+                "train": len(work.data.train),
+                "validation": len(work.data.validation),
+                "test": len(work.data.test),
+            },
+            teacher=work.facts() if work.task.teacher is not None else None,
+            results=tuple(self._results(work)),
+        )
+
+    def _results(self, work: TaskWork) -> Iterator[dict[str, Any]]:
+        facts = work.facts() if work.task.teacher is not None else None
+        for training in trainings(self.experiment, work.task):
+            if (self.request.out / training.place / "result.json").exists():
+                folder = self._folder(work, training, facts)
+                if folder.finished:
+                    yield folder.result()
+
+    def _write(self) -> Report:
+        report = Report(
+            experiment=self.experiment,
+            differences=self.request.adapted.differences,
+            tasks=tuple(self.found.values()),
+            planned=self.count,
+            device=self.device.type,
+        )
+        write_json(
+            self.request.out / EXPERIMENT,
+            {
+                "name": self.experiment.name,
+                "title": self.experiment.title,
+                "differences": list(self.request.adapted.differences),
+            },
+        )
+        write_report(report, self.request.out)
+        return report
+
+
+class _TimedListener:
+    """Passes everything on, and stops after an epoch when time is over."""
+
+    def __init__(self, listener: Listener, max_s: float | None) -> None:
+        self._listener = listener
+        self._end_s = None if max_s is None else time.monotonic() + max_s
+
+    def message(self, text: str) -> None:
+        """See ``Listener.message``."""
+        self._listener.message(text)
+
+    def progress(self, progress: Progress) -> None:
+        """See ``Listener.progress``."""
+        self._listener.progress(progress)
+
+    def epoch(self, metrics: Mapping[str, Any]) -> None:
+        """See ``Listener.epoch``; by now the epoch is saved."""
+        self._listener.epoch(metrics)
+        self.check()
+
+    def check(self) -> None:
+        """Raises where time is over.
+
+        Raises:
+            TimeOver: it is.
+        """
+        if self._end_s is not None and time.monotonic() >= self._end_s:
+            raise TimeOver
+
+
+def _part(split: Split, count: int) -> Split:
+    """At most ``count`` images of all classes alike, always the same ones."""
+    return split.take(spread(split.labels, count).to(split.images.device))
