@@ -40,8 +40,8 @@ Left open by the paper, and decided here:
     own, that learns with R and is not used afterwards.
   - A ReLU follows R (``rectify``): the student's map comes out of one. A value below 0 would
     tell D everything, and L_MSE could not be met.
-  - D: a 3x3 convolution to ``channels`` channels, ReLU, 2x2 max pooling, one linear layer over all
-    positions, as VGG begins and ends; "only one convolutional layer" is all that is said. It
+  - D: a 3x3 convolution to ``channels_d`` channels, ReLU, 2x2 max pooling, one linear layer over
+    all positions, as VGG begins and ends; "only one convolutional layer" is all that is said. It
     has no batch normalisation: D judges one map at a time.
   - S descends against D as it is after D's step in the same iteration. D, S and C see one pass of
     the student, so its running statistics take in each image once.

@@ -474,6 +474,8 @@ def test_a_discriminator_that_teaches_nothing_is_told() -> None:
     assert advice(0.5, 0.5) is None
     assert advice(0.98, 0.98) is None
     assert advice(0.2, 0.9) is None
+    assert advice(0.96, 0.5) is None
+    assert advice(0.5, 0.96) is None
     for said, real, fake in (
         ("lower lr_d", 1.0, 0.995),
         ("for the teacher's (99.0% of", 0.99, 0.01),
