@@ -46,8 +46,9 @@ CASES: list[tuple[str, dict[str, Any], Loss]] = [
     (
         "dkd",
         {"temperature": 2.0, "alpha": 3.0, "beta": 0.5, "standardise": True},
-        lambda F, t, y: L_S(F, y)
-        + 4 * (3 * dkd.TCKD(Z(F), Z(t), y, 2.0) + 0.5 * dkd.NCKD(Z(F), Z(t), y, 2.0)),
+        lambda F, t, y: (
+            L_S(F, y) + 4 * (3 * dkd.TCKD(Z(F), Z(t), y, 2.0) + 0.5 * dkd.NCKD(Z(F), Z(t), y, 2.0))
+        ),
     ),
     ("dist", {}, lambda F, t, y: L_S(F, y) + 16 * relations(F, t, 4.0, 2.0, 2.0)),
     (
