@@ -28,11 +28,12 @@ The form with 2C scores, ``form="2c"``: C of {l, Real}, then C of {l, Fake}, in 
     The student minimises Eq. 8 with the marginals of that softmax:
             P(Fake | .) = sum_l P({l, Fake} | .)      P(l | .) = P({l, Real} | .) + P({l, Fake} | .)
 
-The paper writes no student's update for this form. Eq. 6 is Eq. 5 under independence of label and
-origin, and Eq. 8 turns the sign of the label's half alone; the marginals are those halves without
-that assumption, and where it holds both forms give the student one loss. To minimise
-log P({l, Fake} | D(F)) itself would push the student off its label; to maximise
-log P({l, Real} | D(F)) would leave "minimizing the adversarial loss L_A" for another loss.
+The paper writes no student's update for this form. Eq. 6 is half of Eq. 5 where label and origin
+are independent, log P({l, Fake}) being log P(l) + log P(Fake) there, and Eq. 8 turns the sign of
+log P(l) alone. The marginals are those two without that assumption, and where it holds both forms
+give the student one loss. To minimise log P({l, Fake} | D(F)) itself would push the student off
+its label; to maximise log P({l, Real} | D(F)) would be another loss than the L_A that the paper's
+student minimises.
 
 Other adversarial objectives, ``objective``, which the paper tried before L_DS came in. With
 s(.) = D(.)_Real - D(.)_Fake, of which L_A reads the sigmoid,
@@ -114,7 +115,7 @@ L1_REDUCTIONS = ("sum", "mean")
 CALLED_REAL = {"bce": 0.0, "lsgan": 0.5}
 # Share of logits told apart from which a discriminator counts as saturated. The student's slope
 # of log P(Fake | D(F)) is P(Real | D(F)), which is then next to nothing for nearly all images.
-SATURATED = 0.95
+SATURATED = 0.98
 # Share of one origin called by its name, and of the other called by the same, from which the
 # discriminator counts as giving one answer to everything.
 COLLAPSED = 0.95
