@@ -312,7 +312,8 @@ class _Loop:
         if not math.isfinite(means["loss"]):
             raise TrainingDiverged(
                 f"The loss became {means['loss']} in epoch {epoch}. Try a lower --lr "
-                f"(it is {options.lr:g})."
+                f"(it is {options.lr:g})"
+                + (", or --lr-d." if "discriminator" in self.method.optimizers else ".")
             )
         advice = self.method.advice(means)
         if advice is not None and advice not in self.warned:

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -234,10 +235,15 @@ def test_a_damaged_checkpoint_is_refused(data: Dataset, tmp_path: Path) -> None:
         train(data, folder=folder)
 
 
-def test_a_diverging_loss_stops_the_run(data: Dataset, tmp_path: Path) -> None:
+@pytest.mark.parametrize(("recipe", "advice"), [("kd", r"1e\+30\)\.$"), ("logit-gan", "--lr-d")])
+def test_a_diverging_loss_stops_the_run(
+    data: Dataset, tmp_path: Path, recipe: str, advice: str
+) -> None:
     folder = RunFolder(tmp_path, {})
-    with pytest.raises(TrainingDiverged, match="Try a lower --lr"):
-        train(data, folder=folder, options=TrainingOptions(epochs=3, batch_size=16, lr=1e30))
+    options = TrainingOptions(epochs=3, batch_size=16, lr=1e30)
+    with pytest.raises(TrainingDiverged, match="Try a lower --lr") as caught:
+        train(data, recipe, folder=folder, options=options)
+    assert re.search(advice, str(caught.value))
     assert not folder.checkpoint.exists()
 
 
