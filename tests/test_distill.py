@@ -103,6 +103,26 @@ def finished(folder: Path, data: Dataset, teacher: Path) -> dict[str, Any]:
     return distill(request(data, teacher, folder / "run"), Listener())
 
 
+@pytest.mark.slow
+def test_the_networks_that_no_budget_chooses(data: Dataset, folder: Path) -> None:
+    options = TrainingOptions(epochs=6, batch_size=32, dropout=0.0, lr=0.05)
+    spec = ModelSpec.parse("preresnet-11x0.5")
+    result = train(spec, data, folder / "bottlenecks", options=options, listener=Listener())
+    assert result["accuracy"]["test"] > 0.9
+    teacher = folder / "bottlenecks/model.safetensors"
+    out = folder / "inception"
+    result = distill(request(data, teacher, out, student="inception-x0.125"), Listener())
+    assert result["student"]["name"] == "inception-x0.125"
+    assert result["student"]["accuracy"]["test"] > 0.5
+    # What its run showed is no ground for predictions; the next choice is made all the same.
+    table_for(
+        num_classes=data.num_classes,
+        input_shape=data.input_shape,
+        dataset_name=data.name,
+        dataset_sha256=data.sha256,
+    )
+
+
 def test_the_run_folder_is_whole(finished: dict[str, Any], folder: Path) -> None:
     held = {path.name for path in (folder / "run").iterdir()}
     assert held == {
