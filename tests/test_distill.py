@@ -104,7 +104,10 @@ def finished(folder: Path, data: Dataset, teacher: Path) -> dict[str, Any]:
 
 
 @pytest.mark.slow
-def test_the_networks_that_no_budget_chooses(data: Dataset, folder: Path) -> None:
+def test_the_networks_that_no_budget_chooses(
+    data: Dataset, folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("COMPRESS_CACHE", str(folder / "cache"))
     options = TrainingOptions(epochs=6, batch_size=32, dropout=0.0, lr=0.05)
     spec = ModelSpec.parse("preresnet-11x0.5")
     result = train(spec, data, folder / "bottlenecks", options=options, listener=Listener())

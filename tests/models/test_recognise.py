@@ -198,6 +198,28 @@ def test_names_that_group_nothing_go_by_order() -> None:
     assert matching(sorted_names(flat), logits(network), ordered=False) == [0]
 
 
+def test_what_other_blocks_call_alike_decides_where_shapes_do_not() -> None:
+    """In the first block all norms and two convolutions have one shape, and no alphabet helps."""
+    network = randomise(CifarPreResNet(stem=4))
+    words = {"bn1": "m", "bn2": "a", "bn3": "z", "conv3": "q", "downsample": "b"}
+    weights = {
+        ".".join(words.get(part, part) if "layer" in name else part for part in name.split(".")): v
+        for name, v in network.state_dict().items()
+    }
+    assert matching(sorted_names(weights), logits(network), ordered=False)[:1] == [0]
+
+
+def test_what_shares_a_prefix_belongs_together_in_an_inception() -> None:
+    """The file has the batch norms in reverse order, behind the convolutions."""
+    network = randomise(SmallInception())
+    weights = network.state_dict()
+    norms = [name for name in weights if ".bn." in name]
+    forward = [name for name in weights if ".bn." not in name]
+    assert matching(
+        {name: weights[name] for name in (*forward, *norms[::-1])}, logits(network)
+    ) == [0]
+
+
 @pytest.mark.parametrize("code", ["preresnet", "inception"])
 def test_names_without_groups_go_by_order_in_the_new_families(code: str) -> None:
     network = randomise(CifarPreResNet(3) if code == "preresnet" else SmallInception())

@@ -296,6 +296,29 @@ def test_mismatch_is_least_where_the_network_was_trained(network: Network) -> No
     assert mismatch(other.eval(), images, KNOWN["half"], CPU)[1] > 2 * right[1]
 
 
+@pytest.mark.parametrize(
+    ("name", "first", "last"),
+    [
+        ("wrn-10-0.5", "stages.0.0.bn1", "bn"),
+        ("resnet-8x0.5", "bn", "stages.2.0.bn2"),
+        ("preresnet-11x0.5", "stages.0.0.bn1", "bn"),
+        ("inception-x0.125", "bn", "stages.2.1.point.bn"),
+    ],
+)
+def test_the_first_batch_norm_is_the_one_that_images_meet(name: str, first: str, last: str) -> None:
+    """What the first one remembers decides the first figure, and the last one's does not."""
+    torch.manual_seed(0)
+    network = build(ModelSpec.parse(name, input_shape=(3, SIZE, SIZE))).eval()
+    images, _ = toy_images(64, 3)
+    before = mismatch(network, images, KNOWN["half"], CPU)
+    network.get_buffer(f"{last}.running_mean").add_(5)
+    late = mismatch(network, images, KNOWN["half"], CPU)
+    assert late[0] == before[0]
+    assert late[1] > before[1]
+    network.get_buffer(f"{first}.running_mean").add_(5)
+    assert mismatch(network, images, KNOWN["half"], CPU)[0] > before[0] + 1
+
+
 def test_binomial_tail_against_sums_by_hand() -> None:
     assert binomial_tail(0, 5, 0.5) == 1.0
     assert binomial_tail(5, 5, 0.5) == pytest.approx(1 / 32)
