@@ -19,6 +19,7 @@ from typing import TYPE_CHECKING, Any
 from compress.files import atomic_path
 from compress.reproduce.experiment import Method, slug
 from compress.reproduce.table import Cell, Report, TaskReport, cells_of, in_percent
+from compress.spec import ModelSpec
 from compress.training.options import TrainingOptions
 from compress.training.runfolder import METRICS
 
@@ -34,6 +35,8 @@ HOW_TO_GET = (
 COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#666666")
 PAPER = "#222222"
 CURVES_AT_MOST = 4
+# Marker and line of a family of networks.
+FAMILY_STYLES = (("o", "-"), ("X", "--"), ("^", "-."), ("v", ":"))
 DPI = 150
 
 
@@ -45,7 +48,7 @@ def available() -> bool:
 def draw(report: Report, out: Path) -> list[Path]:
     """Draws what there is enough found for; the files."""
     drawn = []
-    if report.finished:
+    if any(map(_has_figures, report.tasks)):
         drawn.append(_save(_table(report), out / "table.png"))
     wanted = report.experiment.figures
     for task in report.tasks:
@@ -54,11 +57,16 @@ def draw(report: Report, out: Path) -> list[Path]:
             figure = _curves(report, task, student, out)
             if figure is not None:
                 drawn.append(_save(figure, out / f"curves-{name}-{slug(student)}.png"))
-        if "tradeoff" in wanted and task.results:
+        if "tradeoff" in wanted and _has_figures(task):
             drawn.append(_save(_tradeoff(report, task), out / f"tradeoff-{name}.png"))
         if "scores" in wanted and task.scores:
             drawn.append(_save(_scores(report, task), out / f"scores-{name}.png"))
     return drawn
+
+
+def _has_figures(task: TaskReport) -> bool:
+    """Whether any training came to its end without diverging."""
+    return any("last" in each for each in task.results)
 
 
 def _figure(width: float, height: float) -> Figure:
@@ -97,6 +105,13 @@ def course(options: TrainingOptions) -> str:
     )
 
 
+def _n(cells: Sequence[Cell]) -> str:
+    """'n = 3 seeds', or 'n = 1 to 3 seeds' where some are missing."""
+    counts = [cell.test["last"].n for cell in cells if cell.test["last"].n]
+    low, high = min(counts), max(counts)
+    return f"n = {high if low == high else f'{low} to {high}'} seed{_s(high)}"
+
+
 def _s(count: int) -> str:
     return "" if count == 1 else "s"
 
@@ -120,7 +135,7 @@ def _unfinished(report: Report) -> str:
 def _table(report: Report) -> Figure:
     """A row for each cell: mean and deviation of the last epoch, the best epoch, the paper."""
     experiment = report.experiment
-    tasks = [(task, cells_of(task, experiment)) for task in report.tasks if task.results]
+    tasks = [(task, cells_of(task, experiment)) for task in report.tasks if _has_figures(task)]
     rows = [len(cells) for _, cells in tasks]
     figure = _figure(8.5, 1.9 + 0.32 * sum(rows) + 0.5 * len(rows))
     panels = figure.subplots(len(tasks), 1, squeeze=False, height_ratios=[r + 1 for r in rows])
@@ -135,11 +150,11 @@ def _table(report: Report) -> Figure:
     figure.legend(
         list(handles.values()), list(handles), loc="outside upper center", ncols=4, frameon=False
     )
-    seeds = len(experiment.seeds)
+    counted = _n([cell for _, cells in tasks for cell in cells])
     _caption(
         figure,
-        f"{experiment.title}. Mean over n = {seeds} seed{_s(seeds)}; bars: standard "
-        f"deviation. {' '.join(_what(task) for task, _ in tasks)}{_unfinished(report)}",
+        f"{experiment.title}. Mean over {counted}; bars: standard deviation. "
+        f"{' '.join(_what(task) for task, _ in tasks)}{_unfinished(report)}",
     )
     return figure
 
@@ -233,7 +248,7 @@ def _curves(report: Report, task: TaskReport, student: str, out: Path) -> Figure
 
 def _results(task: TaskReport, student: str, method: Method) -> Iterator[dict[str, Any]]:
     for each in task.results:
-        if (each["student"], each["method"]) == (student, method.name):
+        if (each["student"], each["method"]) == (student, method.name) and "last" in each:
             yield each
 
 
@@ -246,18 +261,15 @@ def _metrics(folder: Path) -> list[dict[str, Any]]:
 
 
 def _curved(methods: Sequence[Method], runs: dict[str, list[Any]]) -> list[str]:
-    """All methods, or of many the one on labels alone and those with an adversary, then others."""
+    """All methods, or of many the one on labels alone and those with an adversary, as Figure 3."""
     names = [method.name for method in methods if method.name in runs]
     if len(names) <= CURVES_AT_MOST:
         return names
     recipes = {method.name: method.recipe for method in methods}
-
-    def rank(name: str) -> int:
-        adversary = any("discriminator_loss" in epoch for epoch in runs[name][0])
-        return 0 if recipes[name] == "supervised" else 1 if adversary else 2
-
-    chosen = sorted(names, key=rank)[:CURVES_AT_MOST]
-    return [name for name in names if name in chosen]
+    adverse = [n for n in names if any("discriminator_loss" in epoch for epoch in runs[n][0])]
+    plain = [name for name in names if recipes[name] == "supervised"]
+    chosen = [*plain[:1], *adverse] or names
+    return [name for name in names if name in chosen[:CURVES_AT_MOST]]
 
 
 def _line(
@@ -293,7 +305,7 @@ def _line(
 
 def _tradeoff(report: Report, task: TaskReport) -> Figure:
     """Figure 4 of arXiv 1709.00513: what a network's size and time buy."""
-    from matplotlib.ticker import NullFormatter, ScalarFormatter
+    from matplotlib.ticker import FuncFormatter, LogLocator, NullFormatter
 
     experiment = report.experiment
     cells = [cell for cell in cells_of(task, experiment) if cell.test["last"].n]
@@ -302,23 +314,13 @@ def _tradeoff(report: Report, task: TaskReport) -> Figure:
     panels = figure.subplots(1, 2 if times else 1, squeeze=False, sharey=True)[0]
     for axes, timed in zip(panels[::-1], (False, True), strict=False):
         for method, colour in zip(experiment.methods, COLOURS, strict=False):
-            points = []
-            for cell in (each for each in cells if each.method == method.name):
-                x = _place(task, cell, timed)
-                if x is not None:
-                    points.append((x, cell))
-            points.sort(key=lambda point: point[0])
-            if points:
-                axes.errorbar(
-                    [x for x, _ in points],
-                    [cell.test["last"].mean for _, cell in points],
-                    yerr=[cell.test["last"].deviation or 0.0 for _, cell in points],
-                    color=colour,
-                    marker="o",
-                    capsize=3,
-                    label=method.name,
-                )
-            printed = [(x, cell.paper) for x, cell in points if cell.paper is not None]
+            of_it = [cell for cell in cells if cell.method == method.name]
+            for (family, group), (marker, style) in zip(
+                _families(of_it).items(), FAMILY_STYLES, strict=False
+            ):
+                _family(axes, task, group, timed, colour, marker + style, f"{method.name}{family}")
+            printed = [(_place(task, cell, timed), cell.paper) for cell in of_it]
+            printed = [point for point in printed if None not in point]
             if printed:
                 axes.plot(
                     [x for x, _ in printed],
@@ -332,7 +334,8 @@ def _tradeoff(report: Report, task: TaskReport) -> Figure:
             found = in_percent(task.teacher.test, experiment.measure)
             axes.axhline(found, color=PAPER, linestyle="--", linewidth=1, label="teacher")
         axes.set_xscale("log")
-        axes.xaxis.set_major_formatter(ScalarFormatter())
+        axes.xaxis.set_major_locator(LogLocator(subs=(1.0, 2.0, 5.0)))
+        axes.xaxis.set_major_formatter(FuncFormatter(lambda x, _: f"{x:g}"))
         axes.xaxis.set_minor_formatter(NullFormatter())
         if timed and times is not None:
             axes.set_xlabel(f"time for {times.batch} images (s, {times.threads} threads, here)")
@@ -342,15 +345,54 @@ def _tradeoff(report: Report, task: TaskReport) -> Figure:
     panels[0].set_ylabel(f"{experiment.measure} of test images (%)")
     handles, labels = panels[-1].get_legend_handles_labels()
     figure.legend(handles, labels, loc="outside right upper", frameon=False, fontsize=9)
-    seeds = len(experiment.seeds)
     _caption(
         figure,
-        f"{experiment.title}. Mean over n = {seeds} seed{_s(seeds)}, last epoch; bars: "
+        f"{experiment.title}. Mean over {_n(cells)}, last epoch; bars: "
         f"standard deviation. {_what(task)}"
         + (f" {times.text}" if times is not None else "")
         + _unfinished(report),
     )
     return figure
+
+
+def _families(cells: Sequence[Cell]) -> dict[str, list[Cell]]:
+    """Networks that differ in width, and the others: to join them would make a zigzag.
+
+    The name is empty where there is one family only.
+    """
+    specs = {cell.student: ModelSpec.parse(cell.student) for cell in cells}
+    depths = [(spec.arch, spec.depth) for spec in specs.values()]
+    found: dict[str, list[Cell]] = {}
+    for cell in cells:
+        spec = specs[cell.student]
+        wide = depths.count((spec.arch, spec.depth)) > 1
+        name = f", {spec.arch}-{spec.depth}-m" if wide else f", {spec.arch}-d-{spec.width:g}"
+        found.setdefault(name, []).append(cell)
+    return found if len(found) > 1 else {"": list(cells)}
+
+
+def _family(
+    axes: Axes,
+    task: TaskReport,
+    cells: Sequence[Cell],
+    timed: bool,
+    colour: str,
+    style: str,
+    label: str,
+) -> None:
+    """The networks of a family, joined in the order of what they take."""
+    placed = [(_place(task, cell, timed), cell) for cell in cells]
+    points = sorted(((x, c) for x, c in placed if x is not None), key=lambda point: point[0])
+    if points:
+        axes.errorbar(
+            [x for x, _ in points],
+            [cell.test["last"].mean for _, cell in points],
+            yerr=[cell.test["last"].deviation or 0.0 for _, cell in points],
+            fmt=style,
+            color=colour,
+            capsize=3,
+            label=label,
+        )
 
 
 def _place(task: TaskReport, cell: Cell, timed: bool) -> float | None:

@@ -22,7 +22,7 @@ from typing import Any
 import torch
 
 from compress.data.dataset import Split
-from compress.errors import Inconclusive
+from compress.errors import Inconclusive, TrainingDiverged
 from compress.files import read_json, sha256_of, write_json
 from compress.models.checkpoint import save_checkpoint, weights_of
 from compress.models.registry import Network, count_parameters
@@ -252,16 +252,35 @@ class _Reproduction:
         if validate is not None and validate < len(data.validation):
             judged = replace(data, validation=_part(data.validation, validate))
         curves = self.experiment.curve_images
-        fitted = fit(
-            recipe,
-            student,
-            judged,
-            options,
-            teacher=outputs,
-            folder=folder,
-            listener=self.timed,
-            watched={"train": _part(data.train, curves)} if curves else None,
-        )
+        about = {
+            "task": training.task.name,
+            "student": training.student,
+            "method": training.method.name,
+            "recipe": recipe.name,
+            "recipe_options": recipe.to_dict(),
+            "seed": training.seed,
+            "epochs": options.epochs,
+            "params": count_parameters(student),
+            "device": self.device.type,
+            "threads": torch.get_num_threads(),
+            "machine": fingerprint().to_dict(),
+        }
+        try:
+            fitted = fit(
+                recipe,
+                student,
+                judged,
+                options,
+                teacher=outputs,
+                folder=folder,
+                listener=self.timed,
+                watched={"train": _part(data.train, curves)} if curves else None,
+            )
+        except TrainingDiverged as error:
+            # That is what this cell of the table is; the others do not wait for it.
+            self.listener.message(f"{training.title}: {error}")
+            folder.finish({**about, "diverged": str(error)})
+            return
         weights = {name: value.clone() for name, value in student.state_dict().items()}
         epochs = {"last": len(fitted.history)}
         states: dict[str, Mapping[str, torch.Tensor]] = {"last": weights}
@@ -280,22 +299,7 @@ class _Reproduction:
                     normalization=data.normalization,
                     classes=data.class_names,
                 )
-        folder.finish(
-            {
-                "task": training.task.name,
-                "student": training.student,
-                "method": training.method.name,
-                "recipe": recipe.name,
-                "recipe_options": recipe.to_dict(),
-                "seed": training.seed,
-                "epochs": options.epochs,
-                "params": count_parameters(student),
-                **accuracies,
-                "device": self.device.type,
-                "threads": torch.get_num_threads(),
-                "machine": fingerprint().to_dict(),
-            }
-        )
+        folder.finish({**about, **accuracies})
         # What resuming needs is as large as four students, and there is nothing left to resume.
         folder.checkpoint.unlink(missing_ok=True)
 
@@ -346,6 +350,7 @@ class _Reproduction:
             method.name: self.request.out / Training(work.task, student, method, seed).place / LAST
             for method in (*plain[:1], *taught[-1:])
         }
+        files = {name: file for name, file in files.items() if file.exists()}
         label = self._score_class(work)
         key = {
             "class": label,
@@ -374,7 +379,7 @@ class _Reproduction:
             teacher = of(
                 f"teacher, {facts.spec.name}", work.teacher_network(facts), facts.normalization
             )
-            found.insert(min(1, len(plain)), teacher)
+            found.insert(min(1, len(plain), len(found)), teacher)
         write_json(path, {"key": key, "histograms": [each.to_dict() for each in found]})
         return tuple(found)
 

@@ -262,6 +262,11 @@ def _facts(report: TaskReport) -> list[str]:
             declared = task.teacher.arch
             if declared != teacher.spec.name:
                 lines.append(f"- Differs from the paper: its teacher is {declared}.")
+    lines += [
+        f"- Diverged: {each['student']}, {each['method']}, seed {each['seed']}. {each['diverged']}"
+        for each in report.results
+        if "diverged" in each
+    ]
     return lines
 
 

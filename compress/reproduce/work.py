@@ -172,6 +172,7 @@ class TaskWork:
         self._split_seed = split_seed
         self._listener = listener
         self._network: Network | None = None
+        self._teacher_is: dict[str, Any] | None = None
         self._logits: Tensor | None = None
 
     def identity(self) -> dict[str, Any]:
@@ -306,6 +307,11 @@ class TaskWork:
 
     def _teacher_identity(self) -> dict[str, Any]:
         """What a teacher is the same by."""
+        if self._teacher_is is None:
+            self._teacher_is = self._identify_teacher()
+        return self._teacher_is
+
+    def _identify_teacher(self) -> dict[str, Any]:
         teacher = self.task.teacher
         if teacher is None:
             raise UsageError(f"{self.task.name} has no teacher. Give one with --teacher.")

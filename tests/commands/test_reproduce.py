@@ -8,8 +8,9 @@ from pathlib import Path
 import pytest
 
 from compress.cli import main
-from compress.commands.reproduce import default_folder, read_overrides
+from compress.commands.reproduce import command, default_folder, read_overrides
 from compress.errors import UsageError
+from compress.reproduce.experiment import known_experiments
 from tests.reproduce.tiny import make_data, make_experiment
 
 
@@ -23,27 +24,27 @@ def file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 def test_it_says_the_cost_then_prints_the_table(
     file: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    command = ["reproduce", str(file), "--seeds", "0", "--methods", "student", "--device", "cpu"]
-    assert main([*command, "--plan"]) == 0
+    words = ["reproduce", str(file), "--seeds", "0", "--methods", "student", "--device", "cpu"]
+    assert main([*words, "--plan"]) == 0
     planned = capsys.readouterr()
     assert "stripes, wrn-10-0.5: 1 trainings, 2 epochs, 180" in planned.out
     assert not Path("runs").exists()
-    assert main([*command, "--plan", "--json"]) == 0
+    assert main([*words, "--plan", "--json"]) == 0
     assert json.loads(capsys.readouterr().out)["planned"] == 1
-    assert main(command) == 0
+    assert main(words) == 0
     done = capsys.readouterr()
     assert done.out.startswith("# Stripes\n")
     assert "1 trainings, 2 epochs" in done.err
     assert Path("runs/reproduce/stripes/table.md").read_text() in done.out
-    assert main([*command, "--json"]) == 0
+    assert main([*words, "--json"]) == 0
     again = capsys.readouterr()
     assert json.loads(again.out)["finished"] == 1
     assert "All of the 1 trainings are finished." in again.err
 
 
 def test_time_that_is_over_is_exit_code_3(file: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    command = ["reproduce", str(file), "--device", "cpu", "--max-minutes", "0.00001"]
-    assert main(command) == 3
+    words = ["reproduce", str(file), "--device", "cpu", "--max-minutes", "0.00001"]
+    assert main(words) == 3
     assert "0 of 6 trainings are finished" in capsys.readouterr().err
     assert "Not finished" in Path("runs/reproduce/stripes/table.md").read_text()
 
@@ -66,6 +67,14 @@ def test_wrong_use_is_exit_code_2(
     assert main(["reproduce", *arguments, "--device", "cpu"]) == 2
     assert words in capsys.readouterr().err
     assert not Path("runs").exists()
+
+
+def test_the_help_names_all_experiments() -> None:
+    help_text = command.help or ""
+    for name in known_experiments():
+        paper, table = name.split("/")
+        assert paper in help_text
+        assert table in help_text
 
 
 def test_pairs_of_a_task_and_a_file() -> None:
