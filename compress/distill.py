@@ -201,12 +201,8 @@ class _Run:
         request, data = self.request, self.request.data
         teacher = load_teacher(
             path,
-            num_classes=data.num_classes,
-            input_shape=data.input_shape,
-            images=data.validation.images,
-            labels=data.validation.labels,
+            data,
             normalization=request.normalization,
-            dataset_normalization=data.normalization,
             arch=request.teacher_arch,
             device=self.device,
         )

@@ -88,7 +88,7 @@ def evaluate(
         model: the file.
         data: its test images are scored, its validation images probed where that is needed.
         normalization: what the images go through, where the user says it.
-        arch: what a checkpoint is (see ``compress.models.recognise.Statement``), or None.
+        arch: what a checkpoint is (see ``compress.models.recognition.statement``), or None.
         threads: of an ONNX file's session.
         device: where a checkpoint runs.
 
@@ -110,12 +110,8 @@ def evaluate(
     else:
         found = identify(
             model,
-            num_classes=data.num_classes,
-            input_shape=data.input_shape,
-            images=data.validation.images,
-            labels=data.validation.labels,
+            data,
             normalization=normalization,
-            dataset_normalization=data.normalization,
             arch=arch,
             device=choose_device(device),
         )

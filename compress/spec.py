@@ -9,7 +9,20 @@ from typing import Any, Self
 
 from compress.errors import UsageError
 
-ARCHITECTURES = ("wrn", "resnet")
+ARCHITECTURES = ("wrn", "resnet", "preresnet", "inception")
+
+# Depth is a n + b for n >= 1; an Inception has one depth.
+DEPTHS = {"wrn": (6, 4), "resnet": (6, 2), "preresnet": (9, 2)}
+INCEPTION_DEPTH = 12
+
+# Zhang et al., arXiv 1611.03530, Figure 3: filters of the 1x1 and of the 3x3 convolution of each
+# module, for each of three resolutions; and of the 3x3 convolutions of stride 2 between them.
+INCEPTION_MODULES = (
+    ((32, 32), (32, 48)),
+    ((112, 48), (96, 64), (80, 80), (48, 96)),
+    ((176, 160), (176, 160)),
+)
+INCEPTION_DOWNSAMPLING = (80, 96)
 
 # How a residual branch is bypassed where the shape changes. None of these but "conv" shows in the
 # weights' shapes, so an imported checkpoint may have to be evaluated to tell them apart.
@@ -19,6 +32,11 @@ SHORTCUTS = {
     # ResNet: option A pads zero channels at the end, or at both ends; option B is a 1x1
     # convolution with batch normalisation (He et al. 2015, section 3.3).
     "resnet": ("pad", "pad-both", "conv"),
+    # Pre-activation ResNet: as WRN. He et al.'s own code reads the activated input.
+    "preresnet": ("preactivation", "input"),
+    # Inception: max pooling bypasses a convolution of stride 2. Both pad the map by one pixel on
+    # every side, or neither pads it.
+    "inception": ("padded", "unpadded"),
 }
 
 
@@ -27,14 +45,20 @@ class ModelSpec:
     """One architecture, completely.
 
     Attributes:
-        arch: "wrn" (wide residual network, pre-activation) or "resnet" (He et al.'s for CIFAR).
-        depth: 6n+4 for a WRN, 6n+2 for a ResNet, n >= 1.
-        width: the multiplier m on 16, 32, 64 filters; may be fractional.
+        arch: "wrn" (wide residual network, pre-activation), "resnet" (He et al.'s for CIFAR),
+            "preresnet" (the same authors' with pre-activation and bottleneck blocks) or
+            "inception" (Zhang et al.'s small one for CIFAR).
+        depth: 6n+4 for a WRN, 6n+2 for a ResNet, 9n+2 for a pre-activation ResNet, n >= 1; 12 for
+            an Inception: the layers with weights that an image goes through one after the other.
+        width: the multiplier m on every number of filters (of residual networks: 16, 32, 64); may
+            be fractional.
         num_classes: outputs.
         input_shape: channels, height, width of an image.
         shortcut: one of SHORTCUTS[arch]; empty means the first.
-        stem_channels: filters of the first convolution; 0 means 16 (WRN) or 16m (ResNet).
-        stride_conv: which of a block's two 3x3 convolutions has the stride, 1 or 2.
+        stem_channels: filters of the first convolution; 0 means 16 (WRN), 16m (ResNets) or 96m
+            (Inception).
+        stride_conv: which of a block's convolutions has the stride, 1 or 2: the first or second
+            3x3 one; with bottlenecks the first, which is 1x1, or the second, which is 3x3.
         conv_bias: whether the convolutions have a bias.
         dropout: probability between the two convolutions of a WRN block, in training only.
         first_shortcut: whether the very first block has a 1x1 convolution as its shortcut even
@@ -58,10 +82,7 @@ class ModelSpec:
         if self.arch not in ARCHITECTURES:
             faults.append(f"arch is '{self.arch}', known are {', '.join(ARCHITECTURES)}")
         else:
-            rest = {"wrn": 4, "resnet": 2}[self.arch]
-            if self.depth < 6 + rest or (self.depth - rest) % 6:
-                near = max(6 + rest, round((self.depth - rest) / 6) * 6 + rest)
-                faults.append(f"depth is {self.depth}, not 6n+{rest}; the nearest is {near}")
+            faults += self._faults_of_depth()
             if not self.shortcut:
                 object.__setattr__(self, "shortcut", SHORTCUTS[self.arch][0])
             elif self.shortcut not in SHORTCUTS[self.arch]:
@@ -70,7 +91,8 @@ class ModelSpec:
         if not (math.isfinite(self.width) and self.width > 0 and round(16 * self.width) >= 1):
             faults.append(f"width is {self.width}, it must be positive")
         elif not self.stem_channels:
-            stem = 16 if self.arch == "wrn" else round(16 * self.width)
+            usual = {"wrn": 16, "inception": round(96 * self.width)}
+            stem = usual.get(self.arch, round(16 * self.width))
             object.__setattr__(self, "stem_channels", stem)
         if self.num_classes < 2:
             faults.append(f"num_classes is {self.num_classes}, it must be 2 or more")
@@ -80,32 +102,78 @@ class ModelSpec:
             faults.append(f"input_shape is {self.input_shape}, images must be 8x8 or larger")
         if self.stride_conv not in (1, 2):
             faults.append(f"stride_conv is {self.stride_conv}, it must be 1 or 2")
+        if self.arch == "inception" and (self.stride_conv != 1 or self.first_shortcut):
+            faults.append("an inception has no residual blocks: no stride_conv, no first_shortcut")
         if not 0 <= self.dropout < 1:
             faults.append(f"dropout is {self.dropout}, it must be in [0, 1)")
         if faults:
             raise UsageError("This is no network: " + "; ".join(faults) + ".")
 
+    def _faults_of_depth(self) -> list[str]:
+        """What is wrong with the depth of a known architecture."""
+        if self.arch == "inception":
+            right = self.depth == INCEPTION_DEPTH
+            return [] if right else [f"depth is {self.depth}, an inception has {INCEPTION_DEPTH}"]
+        step, rest = DEPTHS[self.arch]
+        if self.depth >= step + rest and (self.depth - rest) % step == 0:
+            return []
+        near = max(step + rest, round((self.depth - rest) / step) * step + rest)
+        return [f"depth is {self.depth}, not {step}n+{rest}; the nearest is {near}"]
+
     @property
     def name(self) -> str:
-        """'wrn-10-4', 'resnet-20', 'resnet-20-b' (option B), 'resnet-8x4' (four times wider)."""
+        """As ``parse`` reads it.
+
+        'wrn-10-4', 'resnet-20', 'resnet-20-b' (option B), 'resnet-8x4' (four times wider),
+        'preresnet-164', 'inception', 'inception-x0.5'.
+        """
         if self.arch == "wrn":
             return f"wrn-{self.depth}-{self.width:g}"
         wide = "" if self.width == 1 else f"x{self.width:g}"
-        return f"resnet-{self.depth}{wide}" + ("-b" if self.shortcut == "conv" else "")
+        if self.arch == "inception":
+            return "inception" + (f"-{wide}" if wide else "")
+        return f"{self.arch}-{self.depth}{wide}" + ("-b" if self.shortcut == "conv" else "")
 
     @property
     def blocks_per_stage(self) -> int:
-        """n of depth = 6n+4 or 6n+2."""
-        return (self.depth - 2) // 6
+        """n of the depth; 0 for an Inception, which has 2, 4 and 2 modules."""
+        if self.arch == "inception":
+            return 0
+        step, rest = DEPTHS[self.arch]
+        return (self.depth - rest) // step
 
     @property
     def stage_channels(self) -> tuple[int, int, int]:
-        """Filters of the three stages: 16m, 32m, 64m."""
-        return (round(16 * self.width), round(32 * self.width), round(64 * self.width))
+        """Channels that the three stages give: 16m, 32m, 64m; with bottlenecks four times that.
+
+        Those of an Inception are the filters of the last module of each: 80m, 144m, 336m.
+        """
+        if self.arch == "inception":
+            first, second, third = (sum(stage[-1]) for stage in self.inception_modules)
+            return first, second, third
+        expansion = 4 if self.arch == "preresnet" else 1
+        first, second, third = (expansion * round(f * self.width) for f in (16, 32, 64))
+        return first, second, third
+
+    @property
+    def inception_modules(self) -> tuple[tuple[tuple[int, int], ...], ...]:
+        """Of each module of each stage, filters of its 1x1 and of its 3x3 convolution."""
+        return tuple(
+            tuple((round(point * self.width), round(spatial * self.width)) for point, spatial in s)
+            for s in INCEPTION_MODULES
+        )
+
+    @property
+    def inception_downsampling(self) -> tuple[int, ...]:
+        """Filters of the convolutions of stride 2 before the second and third stage."""
+        return tuple(round(filters * self.width) for filters in INCEPTION_DOWNSAMPLING)
 
     @classmethod
     def parse(cls, name: str, **fields: Any) -> Self:
         """'wrn-10-4', 'WRN_10_4', 'wrn10-4', 'resnet20', 'resnet-20-b', 'resnet8x4' -> a spec.
+
+        Also 'preresnet-164', 'preact-resnet-1001', 'preresnet-164x0.5', 'inception',
+        'inception-x0.5'.
 
         Raises:
             UsageError: the name is of no known form, or the network does not exist.
@@ -120,9 +188,18 @@ class ModelSpec:
             if resnet[3] == "b":
                 fields.setdefault("shortcut", "conv")
             return cls(arch="resnet", depth=int(resnet[1]), width=width, **fields)
+        preresnet = re.fullmatch(r"pre-?(?:act-?)?resnet-?(\d+)(?:x(\d+(?:\.\d+)?))?", text)
+        if preresnet:
+            width = float(preresnet[2] or 1)
+            return cls(arch="preresnet", depth=int(preresnet[1]), width=width, **fields)
+        inception = re.fullmatch(r"inception(?:-?x(\d+(?:\.\d+)?))?", text)
+        if inception:
+            width = float(inception[1] or 1)
+            return cls(arch="inception", depth=INCEPTION_DEPTH, width=width, **fields)
         raise UsageError(
             f"'{name}' names no network. Write wrn-DEPTH-WIDTH (wrn-10-4), resnet-DEPTH "
-            "(resnet-20) or resnet-DEPTH-b for 1x1-convolution shortcuts."
+            "(resnet-20), resnet-DEPTH-b for 1x1-convolution shortcuts, preresnet-DEPTH "
+            "(preresnet-164) or inception."
         )
 
     def with_(self, **changes: Any) -> Self:

@@ -16,7 +16,7 @@ from compress.data.dataset import Dataset, load_dataset
 from compress.distill import Request, distill
 from compress.errors import NoStudentFits, RunFolderError, TeacherError, UsageError
 from compress.models.checkpoint import read_tensors, save_checkpoint
-from compress.models.recognise import instantiate
+from compress.models.recognition.hypothesis import instantiate
 from compress.models.registry import build
 from compress.recipes.registry import make_recipe
 from compress.spec import Budget, ModelSpec, Target
@@ -101,6 +101,29 @@ def request(data: Dataset, teacher: Path, out: Path, **changes: Any) -> Request:
 @pytest.fixture(scope="module")
 def finished(folder: Path, data: Dataset, teacher: Path) -> dict[str, Any]:
     return distill(request(data, teacher, folder / "run"), Listener())
+
+
+@pytest.mark.slow
+def test_the_networks_that_no_budget_chooses(
+    data: Dataset, folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("COMPRESS_CACHE", str(folder / "cache"))
+    options = TrainingOptions(epochs=6, batch_size=32, dropout=0.0, lr=0.05)
+    spec = ModelSpec.parse("preresnet-11x0.5")
+    result = train(spec, data, folder / "bottlenecks", options=options, listener=Listener())
+    assert result["accuracy"]["test"] > 0.9
+    teacher = folder / "bottlenecks/model.safetensors"
+    out = folder / "inception"
+    result = distill(request(data, teacher, out, student="inception-x0.125"), Listener())
+    assert result["student"]["name"] == "inception-x0.125"
+    assert result["student"]["accuracy"]["test"] > 0.5
+    # What its run showed is no ground for predictions; the next choice is made all the same.
+    table_for(
+        num_classes=data.num_classes,
+        input_shape=data.input_shape,
+        dataset_name=data.name,
+        dataset_sha256=data.sha256,
+    )
 
 
 def test_the_run_folder_is_whole(finished: dict[str, Any], folder: Path) -> None:

@@ -14,6 +14,6 @@ def test_the_embedded_teacher_is_as_good_as_its_page_says() -> None:
     assert data.input_shape == (1, 32, 32)
     found = evaluate(embedded_teacher_path(), data)
     assert found.name == "wrn-16-2"
-    assert found.test >= 0.92
+    assert found.test >= 0.93
     page = embedded_teacher_path().with_name("README.md").read_text(encoding="utf-8")
     assert f"{100 * found.test:.2f}%" in page

@@ -10,6 +10,7 @@ import pytest
 
 from compress.cli import COMMANDS, group, load_command, read_config
 from compress.distill import CHOICE, STUDENT, STUDENT_ONNX, TEACHER_ONNX, TRADEOFF
+from compress.recipes.registry import DEFAULT_RECIPE, RECIPES
 
 ROOT = Path(__file__).resolve().parents[1]
 README = (ROOT / "README.md").read_text(encoding="utf-8")
@@ -59,6 +60,16 @@ def test_the_configuration_is_one_that_can_be_read(tmp_path: Path) -> None:
 @pytest.mark.parametrize("name", [STUDENT, STUDENT_ONNX, TEACHER_ONNX, TRADEOFF, CHOICE])
 def test_the_files_of_a_run_are_told(name: str) -> None:
     assert re.search(rf"^\| [^|]*`{re.escape(name)}`", README, re.MULTILINE)
+
+
+def test_the_recipes_are_told() -> None:
+    section = README.split("| `--recipe` |")[1].split("\n\n")[0]
+    rows = [line.split("|")[1:4] for line in section.splitlines() if line.startswith("| `")]
+    told = {name.split("`")[1]: source.strip() for name, _, source in rows}
+    assert list(told) == list(RECIPES)
+    assert [name.split("`")[1] for name, _, _ in rows if "default" in name] == [DEFAULT_RECIPE]
+    for name, source in told.items():
+        assert source in RECIPES[name].paper
 
 
 def test_the_exit_codes_are_all_told() -> None:

@@ -23,6 +23,13 @@ from compress.spec import Budget, ModelSpec, Normalization
         ("resnet-20-a", "resnet-20"),
         ("resnet8x4", "resnet-8x4"),
         (" resnet-110 ", "resnet-110"),
+        ("preresnet-164", "preresnet-164"),
+        ("PreResNet1001", "preresnet-1001"),
+        ("preact_resnet_164", "preresnet-164"),
+        ("pre-resnet-11x0.5", "preresnet-11x0.5"),
+        ("inception", "inception"),
+        ("Inception-x0.5", "inception-x0.5"),
+        ("inceptionx1", "inception"),
     ],
 )
 def test_a_name_is_read_however_it_is_written(text: str, name: str) -> None:
@@ -31,18 +38,57 @@ def test_a_name_is_read_however_it_is_written(text: str, name: str) -> None:
     assert ModelSpec.parse(spec.name) == spec
 
 
-@pytest.mark.parametrize("text", ["", "vgg16", "wrn", "wrn-10", "wrn-10-4-2", "resnet-20-c", "4"])
+@pytest.mark.parametrize(
+    "text",
+    [
+        "",
+        "vgg16",
+        "wrn",
+        "wrn-10",
+        "wrn-10-4-2",
+        "resnet-20-c",
+        "4",
+        "preresnet",
+        "preresnet-164-b",
+        "inception-v3",
+        "inception-3",
+        "xinception",
+    ],
+)
 def test_an_unknown_name_is_answered_with_the_forms_there_are(text: str) -> None:
     with pytest.raises(UsageError, match="wrn-DEPTH-WIDTH"):
         ModelSpec.parse(text)
 
 
 @pytest.mark.parametrize(
-    ("text", "nearest"), [("wrn-11-2", "10"), ("wrn-4-2", "10"), ("resnet-21", "20")]
+    ("text", "nearest"),
+    [
+        ("wrn-11-2", "10"),
+        ("wrn-4-2", "10"),
+        ("resnet-21", "20"),
+        ("preresnet-165", "164"),
+        ("preresnet-2", "11"),
+        ("preresnet-1000", "1001"),
+    ],
 )
 def test_a_depth_that_does_not_exist_is_answered_with_the_nearest(text: str, nearest: str) -> None:
     with pytest.raises(UsageError, match=f"the nearest is {nearest}"):
         ModelSpec.parse(text)
+
+
+def test_a_depth_is_told_with_its_rule() -> None:
+    with pytest.raises(UsageError, match=r"depth is 165, not 9n\+2; the nearest is 164"):
+        ModelSpec.parse("preresnet-165")
+    with pytest.raises(UsageError, match="depth is 22, an inception has 12"):
+        ModelSpec("inception", 22)
+
+
+def test_an_inception_has_nothing_of_residual_blocks() -> None:
+    for fields in ({"stride_conv": 2}, {"first_shortcut": True}):
+        with pytest.raises(UsageError, match="no residual blocks"):
+            ModelSpec.parse("inception", **fields)
+    with pytest.raises(UsageError, match="known for inception: padded, unpadded"):
+        ModelSpec.parse("inception", shortcut="conv")
 
 
 def test_all_faults_are_told_at_once() -> None:
@@ -66,6 +112,11 @@ def test_stages_are_16_32_64_times_the_width() -> None:
     assert spec.stem_channels == 16
     assert ModelSpec("resnet", 20).blocks_per_stage == 3
     assert ModelSpec("resnet", 20, 4).stem_channels == 64
+    assert ModelSpec("preresnet", 164).blocks_per_stage == 18
+    assert ModelSpec("preresnet", 1001, 0.5).stage_channels == (32, 64, 128)
+    assert ModelSpec("preresnet", 164, 2).stem_channels == 32
+    assert ModelSpec("inception", 12).stage_channels == (80, 144, 336)
+    assert ModelSpec("inception", 12, 0.5).stem_channels == 48
 
 
 def test_a_changed_width_resets_the_stem() -> None:

@@ -45,8 +45,8 @@ RECIPE_OPTIONS = ("temperature", "lr_d")
 @click.option(
     "--recipe",
     default=None,
-    help="supervised, kd, dkd, dist or logit-gan; `compress recipes` says what they are. "
-    "[default: kd]",
+    help="supervised, kd, dkd, dist, logit-gan, fitnet, at, dln, ktan or ktan+kd; `compress "
+    "recipes` says what they are. [default: kd]",
 )
 @click.option("--temperature", type=float, help="Short for --set temperature=.")
 @click.option("--lr-d", type=float, help="Short for --set lr_d=, of the methods with an adversary.")

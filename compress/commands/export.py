@@ -118,7 +118,8 @@ def _read(
     """The likeliest reading of the weights, without data to try others on."""
     from compress.errors import UsageError
     from compress.models.checkpoint import read_tensors
-    from compress.models.recognise import instantiate, statement_of, structure
+    from compress.models.recognition.hypothesis import instantiate
+    from compress.models.recognition.statement import statement_of, structure
 
     found = read_tensors(path)
     hypotheses = found.hypotheses(arch=arch, image_size=(size, size))
@@ -168,12 +169,8 @@ def _read_for_data(
         raise DataError("The proof needs validation images; --validation is 0.")
     found = identify(
         path,
-        num_classes=data.num_classes,
-        input_shape=data.input_shape,
-        images=data.validation.images,
-        labels=data.validation.labels,
+        data,
         normalization=stated,
-        dataset_normalization=data.normalization,
         arch=arch,
         device=torch.device("cpu"),
     )

@@ -153,7 +153,7 @@ def training_options() -> Decorator:
             "--autocast",
             default="off",
             show_default=True,
-            help="off, or bf16: the student's passes in bfloat16. About twice as fast on "
+            help="off, or bf16: the student's passes in bfloat16. Up to twice as fast on "
             "processors and GPUs that have it.",
         ),
         click.option("--seed", type=int, default=0, show_default=True),

@@ -11,7 +11,9 @@ from compress.commands.options import data_options, load_data, read_training, tr
 
 
 @click.command("train")
-@click.option("--arch", required=True, help="wrn-DEPTH-WIDTH, resnet-DEPTH or resnet-DEPTH-b.")
+@click.option(
+    "--arch", required=True, help="wrn-10-2, resnet-20, resnet-20-b, preresnet-164 or inception."
+)
 @click.option(
     "--init",
     type=click.Path(path_type=Path),

@@ -112,12 +112,21 @@ def predictor_of(path: Path, *, threads: int = 1) -> Callable[[Array], Array]:
     return _predictor(str(path), path.name, threads)
 
 
-def _predictor(source: str | bytes, name: str, threads: int) -> Callable[[Array], Array]:
+def _session(
+    source: str | bytes, *, threads: int, optimise: bool = True
+) -> onnxruntime.InferenceSession:
+    """On the CPU; 0 threads are as many as there are cores."""
     options = onnxruntime.SessionOptions()
     options.intra_op_num_threads = threads
     options.log_severity_level = 3
+    if not optimise:
+        options.graph_optimization_level = onnxruntime.GraphOptimizationLevel.ORT_DISABLE_ALL
+    return onnxruntime.InferenceSession(source, options, providers=["CPUExecutionProvider"])
+
+
+def _predictor(source: str | bytes, name: str, threads: int) -> Callable[[Array], Array]:
     try:
-        session = onnxruntime.InferenceSession(source, options, providers=["CPUExecutionProvider"])
+        session = _session(source, threads=threads)
     except _UNLOADABLE as error:
         raise ModelFileError(f"ONNX Runtime cannot load {name}: {error}") from error
     entry = session.get_inputs()[0]
@@ -197,14 +206,9 @@ def _first_difference(model: nn.Module, path: Path, image: Tensor) -> str:
     for name in layers:
         if name not in {output.name for output in graph.graph.output}:
             graph.graph.output.append(onnx.ValueInfoProto(name=name))
-    options = onnxruntime.SessionOptions()
-    options.log_severity_level = 3
-    # Fused layers have no outputs of their own.
-    options.graph_optimization_level = onnxruntime.GraphOptimizationLevel.ORT_DISABLE_ALL
     try:
-        session = onnxruntime.InferenceSession(
-            graph.SerializeToString(), options, providers=["CPUExecutionProvider"]
-        )
+        # Fused layers have no outputs of their own.
+        session = _session(graph.SerializeToString(), threads=0, optimise=False)
     except _UNLOADABLE:
         return ""
     values = session.run(list(layers), {session.get_inputs()[0].name: image.numpy()})

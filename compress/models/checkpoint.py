@@ -25,7 +25,9 @@ from torch import Tensor
 
 from compress.errors import CheckpointError, UnsafeFile, UsageError
 from compress.files import atomic_path
-from compress.models.recognise import Hypothesis, Statement, check_state, recognise
+from compress.models.recognition.hypothesis import Hypothesis, check_state
+from compress.models.recognition.recognise import recognise
+from compress.models.recognition.statement import Statement
 from compress.models.registry import Network
 from compress.spec import ModelSpec, Normalization
 
@@ -649,7 +651,7 @@ def _own(path: Path, tensors: dict[str, Tensor], text: str) -> Checkpoint:
     if not all(isinstance(value, int) for value in (spec.depth, spec.num_classes)):
         faults.append("depth and classes are not whole numbers")
     # Checked before the network is built: a wrong depth could ask for one of any size.
-    elif 6 * spec.blocks_per_stage > len(tensors):
+    elif spec.depth > len(tensors):
         faults.append(f"{spec.name} has more layers than the file")
     if normalization and len(normalization.mean) != spec.input_shape[0]:
         faults.append(f"the normalisation is not of {spec.input_shape[0]} channel(s)")

@@ -1,4 +1,4 @@
-"""The initial weights of the residual networks."""
+"""The initial weights of the networks."""
 
 from __future__ import annotations
 
@@ -12,6 +12,10 @@ def initialise(network: nn.Module) -> None:
     number of classes, from which that rule would make initial logits in the tens.
     """
     for module in network.modules():
+        # A network on the meta device has shapes and no values; torch takes milliseconds a layer
+        # to draw none.
+        if isinstance(module, nn.Conv2d | nn.Linear) and module.weight.is_meta:
+            continue
         if isinstance(module, nn.Conv2d):
             nn.init.kaiming_normal_(module.weight, mode="fan_out", nonlinearity="relu")
         if isinstance(module, nn.Conv2d | nn.Linear) and module.bias is not None:

@@ -95,6 +95,11 @@ class ResNet(nn.Module):
         logits: Tensor = self.linear(features.mean(dim=(2, 3)))
         return logits
 
+    @property
+    def classifier(self) -> nn.Module:
+        """What ``classify`` has parameters in; all others are those of ``features``."""
+        return self.linear
+
     def forward(self, x: Tensor) -> Tensor:
         """Logits [b, classes] of images [b, c, h, w]."""
         return self.classify(self.features(x))

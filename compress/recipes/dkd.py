@@ -70,7 +70,7 @@ def log_p_hat(z: Tensor, labels: Tensor, T: float) -> Tensor:
 
 
 def KL(log_p: Tensor, log_q: Tensor) -> Tensor:
-    """The mean over the batch of KL(p || q), of logarithms [N, k]."""
+    """The divergence of q from p, a mean over the batch, of their logarithms [N, k]."""
     return (log_p.exp() * (log_p - log_q)).sum(dim=1).mean()
 
 

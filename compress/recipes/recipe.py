@@ -9,7 +9,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any, Protocol
+from typing import Any, Protocol, TypeVar
 
 from torch import Tensor, nn
 from torch.optim import Optimizer
@@ -21,6 +21,8 @@ OptimizerFactory = Callable[[nn.Module], Optimizer]
 # What a recipe may want of a teacher.
 LOGITS, FEATURES = "logits", "features"
 NOTHING: frozenset[str] = frozenset()
+
+Found = TypeVar("Found")
 
 
 class Student(Protocol):
@@ -36,6 +38,11 @@ class Student(Protocol):
 
     def classify(self, features: Tensor) -> Tensor:
         """That map -> logits [n, C]."""
+        ...
+
+    @property
+    def classifier(self) -> nn.Module:
+        """What ``classify`` has parameters in; all others are those of ``features``."""
         ...
 
 
@@ -66,12 +73,14 @@ class Phase:
         epochs: passes over the training images; the schedule starts anew with each phase.
         lr: initial learning rate by optimiser; those not named have the options'.
         teaches: whether the student learns; epochs in which it does not are not the student's.
+        asks_teacher: whether its batches have the teacher's outputs, which cost a pass each.
     """
 
     name: str
     epochs: int
     lr: Mapping[str, float] = field(default_factory=dict)
     teaches: bool = True
+    asks_teacher: bool = True
 
 
 @dataclass(frozen=True)
@@ -199,25 +208,29 @@ def over_teachers(batch: Batch, term: Callable[[Tensor], Tensor]) -> Tensor:
     return total / len(batch.teacher_logits)
 
 
-def required(features: Tensor | None) -> Tensor:
-    """The teacher's feature map of a batch.
+def required(features: Found | None) -> Found:
+    """The teacher's feature map of a batch, or its shape of a setting.
 
     Raises:
-        ValueError: the batch has none; the engine was started without a teacher.
+        ValueError: there is none; the engine was started without a teacher.
     """
     if features is None:
-        raise ValueError("This recipe needs the teacher's features and the batch has none.")
+        raise ValueError("This recipe needs the teacher's features and there are none.")
     return features
 
 
-def check_options(*, temperature: float | None = None, **weights: float) -> None:
+def check_options(*others: str, temperature: float | None = None, **weights: float) -> None:
     """Checks the options that methods share.
 
+    Args:
+        others: sentences on what is wrong with the options of one method alone.
+        temperature: has to be positive.
+        weights: of terms, have to be 0 or more.
+
     Raises:
-        UsageError: the temperature is not positive, or a weight of a term is negative; all of
-            them are named.
+        UsageError: there are faults; all of them are named.
     """
-    faults = []
+    faults = list(others)
     if temperature is not None and not (math.isfinite(temperature) and temperature > 0):
         faults.append(f"The temperature is {temperature}, it must be positive.")
     for name, weight in weights.items():

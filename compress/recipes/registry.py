@@ -8,9 +8,12 @@ from types import NoneType
 from typing import Any, get_args, get_type_hints
 
 from compress.errors import UnknownName, UsageError
+from compress.recipes.at import AttentionTransfer
 from compress.recipes.dist import Dist
 from compress.recipes.dkd import DecoupledKnowledgeDistillation
+from compress.recipes.fitnet import FitNet
 from compress.recipes.kd import KnowledgeDistillation
+from compress.recipes.ktan import Dln, Ktan, KtanKd
 from compress.recipes.logit_gan import LogitGan
 from compress.recipes.recipe import Recipe
 from compress.recipes.supervised import Supervised
@@ -23,6 +26,11 @@ RECIPES: dict[str, type[Any]] = {
         DecoupledKnowledgeDistillation,
         Dist,
         LogitGan,
+        FitNet,
+        AttentionTransfer,
+        Dln,
+        Ktan,
+        KtanKd,
     )
 }
 

@@ -27,7 +27,14 @@ from compress.profiling.machine import fingerprint
 from compress.recipes.recipe import FEATURES, LOGITS
 from compress.reproduce.experiment import Images, Task, slug
 from compress.reproduce.runner import Request, Training, trainings
-from compress.reproduce.work import FACTS, LOGITS_FILE, TEACHERS, TRAINING, load_data
+from compress.reproduce.work import (
+    FACTS,
+    LOGITS_FILE,
+    TEACHERS,
+    TRAINING,
+    keeps_crops,
+    load_data,
+)
 from compress.spec import ModelSpec
 from compress.tradeoff.costs import costs_of
 from compress.tradeoff.runs import cache_folder
@@ -176,12 +183,12 @@ class _Planner:
         judged = min(validation, self.experiment.validate_images or validation)
         watched = self.experiment.curve_images
         parts = []
-        teacher_s = 0.0
+        teacher_s, teacher = 0.0, None
         if any(each.method.make().teacher_outputs for each, _ in missing) and task.teacher:
-            spec = self._spec(self._teacher_arch(task), images, task.teacher.schedule)
-            speed = self._speed(spec, task.teacher.schedule)
+            teacher = self._spec(self._teacher_arch(task), images, task.teacher.schedule)
+            speed = self._speed(teacher, task.teacher.schedule)
             teacher_s = speed.forward_s
-            part = self._teacher(task, spec, speed, train, validation, images.test)
+            part = self._teacher(task, teacher, speed, train, validation, images.test)
             if part is not None:
                 parts.append(part)
         for student in task.students:
@@ -192,9 +199,7 @@ class _Planner:
             epochs = sum(count for _, count in these)
             seconds = epochs * (train * speed.train_s + (judged + watched) * speed.forward_s)
             seconds += 2 * len(these) * (validation + images.test) * speed.forward_s
-            for each, count in these:
-                if _asks_always(each):
-                    seconds += count * train * teacher_s
+            seconds += train * teacher_s * _teacher_passes(these, teacher, train)
             parts.append(
                 Part(f"{task.name}, {student}", len(these), epochs, epochs * train, seconds)
             )
@@ -313,10 +318,29 @@ def _fastest(call: Callable[[], None], device: torch.device) -> float:
     return min(times[1:])
 
 
-def _asks_always(training: Training) -> bool:
-    """Whether the teacher runs in every step."""
-    wanted = training.method.make().teacher_outputs
-    return FEATURES in wanted or (LOGITS in wanted and training.options.teacher_logits != "stored")
+def _teacher_passes(
+    these: list[tuple[Training, int]], teacher: ModelSpec | None, train: int
+) -> int:
+    """Epochs in which the teacher looks at the crops; once for all methods where that is kept."""
+    if teacher is None:
+        return 0
+    first, second = teacher.input_shape[1] // 4, teacher.input_shape[2] // 4
+    maps = (teacher.stage_channels[-1], first, second)
+    anew, kept = 0, dict[tuple[int, bool, bool], int]()
+    for training, epochs in these:
+        options, wanted = training.options, training.method.make().teacher_outputs
+        logits = LOGITS in wanted and options.teacher_logits != "stored"
+        features = FEATURES in wanted
+        if not logits and not features:
+            continue
+        classes = teacher.num_classes if logits else 0
+        few = keeps_crops(train * options.epochs, classes, maps if features else None)
+        if not few or (logits and options.teacher_logits == "dropout"):
+            anew += epochs
+        else:
+            key = (training.seed, logits, features)
+            kept[key] = max(kept.get(key, 0), epochs)
+    return anew + sum(kept.values())
 
 
 def _lines(path: Path) -> int:

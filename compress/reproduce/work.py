@@ -4,12 +4,15 @@ teachers/TASK/training/             the run folder of a teacher that is trained 
 teachers/TASK/teacher.safetensors   the teacher, with all that running it needs
 teachers/TASK/teacher.json          what it is and how good
 teachers/TASK/logits.safetensors    its logits of the training images, for all methods and seeds
+teachers/TASK/crops/                 its outputs of the crops of a seed, for all methods
 """
 
 from __future__ import annotations
 
 import hashlib
 import json
+import math
+from collections.abc import Collection
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -19,6 +22,7 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 from torch import Tensor
 
+from compress.data.augment import Augmenter
 from compress.data.dataset import Dataset, load_dataset, to_device
 from compress.data.normalization import resolve
 from compress.data.seeds import derive_seed
@@ -34,17 +38,25 @@ from compress.spec import ModelSpec, Normalization
 from compress.training.engine import Listener, fit
 from compress.training.evaluation import evaluate, logits_of, predictor, spread
 from compress.training.options import TrainingOptions
-from compress.training.outputs import ComputedOutputs, Outputs, TeacherOutputs, Teaching
+from compress.training.outputs import (
+    ComputedOutputs,
+    KeptOutputs,
+    Outputs,
+    TeacherOutputs,
+    Teaching,
+)
 from compress.training.runfolder import RunFolder
 from compress.training.teacher import load_teacher
 from compress.units import format_percent
 
-TEACHERS, TRAINING = "teachers", "training"
+TEACHERS, TRAINING, CROPS = "teachers", "training", "crops"
 TEACHER, FACTS, LOGITS_FILE = "teacher.safetensors", "teacher.json", "logits.safetensors"
 # Stored logits are computed again for so many images before they are believed, and may differ by
 # this share of their deviation: another device or another number of threads rounds otherwise.
 CHECKED_IMAGES = 16
 CHECK_TOLERANCE = 0.05
+# What the teacher says of a seed's crops is kept for the other methods up to this size.
+KEPT_BYTES = 5e9
 
 
 def load_data(task: Task, *, split_seed: int, fraction: float, root: Path | None) -> Dataset:
@@ -130,7 +142,7 @@ class SharedOutputs:
         features: gives the feature maps; None where they are not wanted.
     """
 
-    def __init__(self, logits: Tensor | None, features: ComputedOutputs | None) -> None:
+    def __init__(self, logits: Tensor | None, features: TeacherOutputs | None) -> None:
         self._logits = logits
         self._features = features
         self.feature_shape = None if features is None else features.feature_shape
@@ -270,12 +282,8 @@ class TaskWork:
         normalize = None if teacher is None else teacher.normalize
         loaded = load_teacher(
             file,
-            num_classes=data.num_classes,
-            input_shape=data.input_shape,
-            images=data.validation.images,
-            labels=data.validation.labels,
+            data,
             normalization=resolve(normalize) if normalize else None,
-            dataset_normalization=data.normalization,
             arch=None,
             device=self.device,
         )
@@ -357,22 +365,35 @@ class TaskWork:
             logits = self._stored_logits(facts)
             if logits is None:
                 return False, None
-            features = None
-            if FEATURES in wanted:
-                features = ComputedOutputs(
-                    teaching,
-                    wanted=frozenset({FEATURES}),
-                    logits=options.teacher_logits,
-                    images=self.data.train.images,
-                )
-            return True, SharedOutputs(logits, features)
-        return True, ComputedOutputs(
+            if FEATURES not in wanted:
+                return True, SharedOutputs(logits, None)
+            return True, SharedOutputs(logits, self._of_crops(teaching, {FEATURES}, options))
+        return True, self._of_crops(teaching, wanted, options)
+
+    def _of_crops(
+        self, teaching: list[Teaching], wanted: Collection[str], options: TrainingOptions
+    ) -> TeacherOutputs:
+        """Outputs of the crops that a seed gives: computed by the first method, kept for all.
+
+        They are not kept where they would fill a disk, or are drawn anew each time.
+        """
+        train = self.data.train
+        computed = ComputedOutputs(
             teaching,
-            wanted=wanted,
+            wanted=frozenset(wanted),
             logits=options.teacher_logits,
-            images=self.data.train.images,
+            images=train.images,
             dropout=options.teacher_dropout,
         )
+        classes = self.data.num_classes if LOGITS in wanted else 0
+        if not computed.repeatable or not keeps_crops(
+            len(train) * options.epochs, classes, computed.feature_shape
+        ):
+            return computed
+        crops = Augmenter(
+            train.images, seed=options.seed, flip=self.data.flip, pad=options.crop_padding
+        )
+        return KeptOutputs(computed, crops, len(train), self.folder / CROPS)
 
     def _stored_logits(self, facts: TeacherFacts) -> Tensor | None:
         """Of all training images, float32 [n, C]: from the file where that is right, or computed.
@@ -438,6 +459,18 @@ class TaskWork:
         now = logits_of(predictor(self.teacher_network(facts)), images, facts.normalization)
         then = logits[sample.cpu()]
         return float((now - then).abs().max()) <= CHECK_TOLERANCE * float(logits.std())
+
+
+def keeps_crops(crops: int, classes: int, maps: tuple[int, int, int] | None) -> bool:
+    """Whether a seed's outputs of so many crops are few enough to be kept.
+
+    Args:
+        crops: training images times epochs.
+        classes: of the logits, float32; 0 where they are not wanted.
+        maps: shape of the feature maps, float16; None where they are not wanted.
+    """
+    each_bytes = 4 * classes + (0 if maps is None else 2 * math.prod(maps))
+    return crops * each_bytes <= KEPT_BYTES
 
 
 def seeded(spec: ModelSpec, seed: int) -> Network:

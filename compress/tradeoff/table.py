@@ -344,10 +344,10 @@ def _predictor(
 ) -> tuple[Predictor, str]:
     own = load_runs(dataset_sha256) if dataset_sha256 else ()
     predictor = Predictor(own, recipe=recipe, epochs=epochs)
-    if own:
+    if predictor.own_rows:
         return predictor, (
-            f"Predicted errors are fitted to {len(own)} own "
-            f"{'run' if len(own) == 1 else 'runs'} on this data, and {SOURCE}."
+            f"Predicted errors are fitted to {predictor.own_rows} own "
+            f"{'run' if predictor.own_rows == 1 else 'runs'} on this data, and {SOURCE}."
         )
     if dataset_name == SHIPPED_FOR:
         return predictor, f"Predicted errors are fitted to {SOURCE}."

@@ -120,6 +120,11 @@ class Autocast(nn.Module):
         """See ``Network``: logits [b, C] of a feature map."""
         return self._run(self.network.classify, features)
 
+    @property
+    def classifier(self) -> nn.Module:
+        """See ``Network``: what ``classify`` has parameters in."""
+        return self.network.classifier
+
 
 def choose_device(name: str) -> torch.device:
     """'auto' -> the GPU where there is one, else the CPU.
@@ -295,7 +300,7 @@ class _Loop:
             for name, optimizer in self.method.optimizers.items():
                 for group in optimizer.param_groups:
                     group["lr"] = rates[name]
-            batch = self._batch(cpu_index.to(train.images.device), place.view)
+            batch = self._batch(cpu_index.to(train.images.device), place)
             scalars = self.method.step(batch, phase.name)
             # Summed on the device and read once an epoch: reading is a synchronisation.
             for key, value in scalars.items():
@@ -307,7 +312,8 @@ class _Loop:
         if not math.isfinite(means["loss"]):
             raise TrainingDiverged(
                 f"The loss became {means['loss']} in epoch {epoch}. Try a lower --lr "
-                f"(it is {options.lr:g})."
+                f"(it is {options.lr:g})"
+                + (", or --lr-d." if "discriminator" in self.method.optimizers else ".")
             )
         advice = self.method.advice(means)
         if advice is not None and advice not in self.warned:
@@ -331,10 +337,12 @@ class _Loop:
             "images_per_s": round(sum(map(len, batches)) / trained_s, 1),
         }
 
-    def _batch(self, index: Tensor, view: int) -> Batch:
-        pixels = self.augment(index, view=view)
+    def _batch(self, index: Tensor, place: _Place) -> Batch:
+        pixels = self.augment(index, view=place.view)
         images = normalize(pixels, self.data.normalization)
-        outputs = Outputs() if self.teacher is None else self.teacher(index, view, pixels)
+        outputs = Outputs()
+        if self.teacher is not None and place.phase.asks_teacher:
+            outputs = self.teacher(index, place.view, pixels)
         return Batch(
             images=images.contiguous(memory_format=torch.channels_last),
             labels=self.data.train.labels[index],

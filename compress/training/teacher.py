@@ -1,7 +1,7 @@
 """A pretrained network of anybody's, made ready to teach: read, identified, probed, judged.
 
 Weights do not show which normalisation they were trained with, nor some structural choices (see
-compress.models.recognise). Two things do. Batch norms remember the mean and the variance of what
+compress.models.recognition). Two things do. Batch norms remember the mean and the variance of what
 they saw in training: run the right way, images of the same kind give them again, and that needs
 no labels and few images. Accuracy on validation images then confirms the choice or overrules it;
 alone it often cannot decide, since a slightly wrong normalisation costs no accuracy.
@@ -20,11 +20,13 @@ import torch
 from torch import Tensor, nn
 
 from compress.data.augment import Augmenter
+from compress.data.dataset import Dataset
 from compress.data.normalization import describe, known_for, name_of, normalize
 from compress.errors import DataError, TeacherError, UsageError
 from compress.files import sha256_of
 from compress.models.checkpoint import read_tensors
-from compress.models.recognise import Hypothesis, instantiate, statement_of, structure
+from compress.models.recognition.hypothesis import Hypothesis, instantiate
+from compress.models.recognition.statement import statement_of, structure
 from compress.models.registry import Network
 from compress.spec import ModelSpec, Normalization
 from compress.training.evaluation import Predict, accuracy, logits_of, predictor, spread
@@ -99,13 +101,9 @@ class _Candidate:
 
 def load_teacher(
     path: Path,
+    data: Dataset,
     *,
-    num_classes: int,
-    input_shape: tuple[int, int, int],
-    images: Tensor,
-    labels: Tensor,
     normalization: Normalization | None,
-    dataset_normalization: Normalization,
     arch: str | None,
     device: torch.device,
 ) -> Teacher:
@@ -117,23 +115,14 @@ def load_teacher(
         DataError: there are no validation images to judge it on.
         UsageError: ``arch`` or ``normalization`` cannot be.
     """
-    if len(labels) == 0:
+    if len(data.validation) == 0:
         raise DataError(
             f"There are no validation images to judge the teacher {path} on. Hold some out of "
             "the training data with --validation."
         )
-    found = identify(
-        path,
-        num_classes=num_classes,
-        input_shape=input_shape,
-        images=images,
-        labels=labels,
-        normalization=normalization,
-        dataset_normalization=dataset_normalization,
-        arch=arch,
-        device=device,
-    )
-    logits = logits_of(predictor(found.network), images, found.normalization)
+    found = identify(path, data, normalization=normalization, arch=arch, device=device)
+    labels = data.validation.labels
+    logits = logits_of(predictor(found.network), data.validation.images, found.normalization)
     chance = compare_with_chance(logits, labels)
     if chance.standing is Standing.NO_BETTER:
         raise TeacherError(f"The teacher is {chance.text} {_causes(logits, labels, found)}")
@@ -152,13 +141,9 @@ def load_teacher(
 
 def identify(
     path: Path,
+    data: Dataset,
     *,
-    num_classes: int,
-    input_shape: tuple[int, int, int],
-    images: Tensor,
-    labels: Tensor,
     normalization: Normalization | None,
-    dataset_normalization: Normalization,
     arch: str | None,
     device: torch.device,
 ) -> Identified:
@@ -166,13 +151,11 @@ def identify(
 
     Args:
         path: a .pt, .pth, .th or .safetensors file.
-        num_classes: of the data.
-        input_shape: channels, height, width of the data.
-        images: validation images, uint8 [n, c, h, w]; n may be 0 where nothing is to be probed.
-        labels: their classes, int64 [n].
-        normalization: what the user says; else the file's own, else it is probed.
-        dataset_normalization: the data's own, the first that is probed.
-        arch: what the user says of the network (see ``compress.models.recognise.Statement``).
+        data: what it is to run on. What its weights do not show is probed on the validation
+            images; there may be none where nothing is to be probed.
+        normalization: what the user says; else the file's own, else it is probed, the data's own
+            first.
+        arch: what the user says of the network (see ``compress.models.recognition.statement``).
         device: where it is to run.
 
     Raises:
@@ -181,10 +164,11 @@ def identify(
         DataError: there are no validation images, and the normalisation has to be probed.
         UsageError: ``arch`` or ``normalization`` cannot be.
     """
+    images, labels, input_shape = data.validation.images, data.validation.labels, data.input_shape
     checkpoint = read_tensors(path)
     hypotheses = checkpoint.hypotheses(arch=arch, image_size=input_shape[1:])
     spec = hypotheses[0].spec
-    _check_fits(path, spec, num_classes, input_shape)
+    _check_fits(path, spec, data.num_classes, input_shape)
     notes = list(checkpoint.notes)
     if spec.input_shape != input_shape:
         # Global pooling lets the networks take images of any size.
@@ -206,7 +190,7 @@ def identify(
         tried = [stated]
         notes.append(f"The normalisation is the file's own: {describe(stated)}.")
     else:
-        tried = known_normalizations(path, dataset_normalization, len(labels))
+        tried = known_normalizations(path, data.normalization, len(labels))
     candidates = [_Candidate(h, n) for n in tried for h in hypotheses]
     if len(candidates) > 1 and len(labels):
         chosen, found = _probe(candidates, images, labels, device)
@@ -406,7 +390,8 @@ def mismatch(
     images as they are, and padded by 4 and cropped, as most networks are trained.
     """
     remembered = {name: value.double() for name, value in network.state_dict().items()}
-    first = "stages.0.0.bn1" if network.spec.arch == "wrn" else "bn"
+    preactivated = network.spec.arch in ("wrn", "preresnet")
+    first = "stages.0.0.bn1" if preactivated else "bn"
     crops = Augmenter(images, seed=0, flip=False)(torch.arange(len(images)), 0)
     found = []
     for batch in (images, crops):

@@ -74,7 +74,7 @@ def help_of(option: str) -> tuple[str, str]:
 
 
 def recipes_in(text: str) -> list[str]:
-    return [word for word in re.findall(r"[a-z]+(?:-[a-z]+)*", text) if word in RECIPES]
+    return [word for word in re.findall(r"[a-z]+(?:[-+][a-z]+)*", text) if word in RECIPES]
 
 
 def test_the_help_of_recipe_names_them_all() -> None:

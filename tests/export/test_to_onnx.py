@@ -20,6 +20,7 @@ from compress.files import sha256_of
 from compress.models.registry import build
 from compress.results import Artifact, Parity
 from compress.spec import ModelSpec, Normalization
+from compress.tradeoff.measure import untrained
 
 SPEC = ModelSpec.parse("wrn-10-1", num_classes=5, input_shape=(1, 16, 16))
 NORMALIZATION = Normalization((0.25,), (0.5,))
@@ -66,6 +67,30 @@ def test_the_file_is_the_model_at_any_batch(exported: tuple[Artifact, Parity]) -
         with torch.inference_mode():
             expected = model(images).numpy()
         np.testing.assert_allclose(predict(images.numpy()), expected, atol=1e-4)
+
+
+@pytest.mark.parametrize(
+    ("name", "fields"),
+    [
+        ("preresnet-11x0.25", {}),
+        ("preresnet-11x0.25", {"shortcut": "input", "stride_conv": 2}),
+        ("inception-x0.125", {}),
+        ("inception-x0.125", {"shortcut": "unpadded"}),
+    ],
+)
+def test_every_other_family_is_exported(
+    name: str, fields: dict[str, object], tmp_path: Path
+) -> None:
+    """``export`` raises where the file is not the model; odd sizes are where padding shows."""
+    spec = ModelSpec.parse(name, num_classes=5, input_shape=(1, 17, 14), **fields)
+    torch.manual_seed(3)
+    artifact, parity = export(untrained(spec), tmp_path / "network.onnx", spec=spec)
+    assert parity.top1_agreement == 1
+    assert artifact.spec == spec
+    # Batch norms behind convolutions are merged into them.
+    kinds = [node.op_type for node in onnx.load(artifact.path).graph.node]
+    expected = 0 if spec.arch == "inception" else 4
+    assert kinds.count("BatchNormalization") <= expected
 
 
 def test_images_of_another_shape_are_refused(

@@ -310,3 +310,196 @@ def run_szagoruyko(weights: dict[str, Tensor], x: Tensor) -> Tensor:
     return functional.linear(
         activate("bn", x).mean((2, 3)), weights["fc.weight"], weights["fc.bias"]
     )
+
+
+class BottleneckLayout(nn.Module):
+    """bn1, conv1, bn2, conv2, bn3, conv3 and a shortcut of 1x1 without a norm.
+
+    bearpaw's: the stride in conv2, ``downsample.0`` of the raw input. kuangliu's: ``shortcut.0``
+    of the activated input.
+    """
+
+    def __init__(self, inputs: int, middle: int, stride: int, code: str) -> None:
+        super().__init__()
+        outputs = 4 * middle
+        first, second = (stride, 1) if code == "he" else (1, stride)
+        self.bn1 = nn.BatchNorm2d(inputs)
+        self.conv1 = nn.Conv2d(inputs, middle, 1, first, bias=False)
+        self.bn2 = nn.BatchNorm2d(middle)
+        self.conv2 = conv3(middle, middle, second)
+        self.bn3 = nn.BatchNorm2d(middle)
+        self.conv3 = nn.Conv2d(middle, outputs, 1, bias=False)
+        self.name = "downsample" if code == "bearpaw" else "shortcut"
+        self.reads_input = code == "bearpaw"
+        if stride != 1 or inputs != outputs:
+            bypass = nn.Sequential(nn.Conv2d(inputs, outputs, 1, stride, bias=False))
+            self.add_module(self.name, bypass)
+
+    def forward(self, x: Tensor) -> Tensor:
+        activated = functional.relu(self.bn1(x))
+        y = self.conv1(activated)
+        y = self.conv2(functional.relu(self.bn2(y)))
+        y = self.conv3(functional.relu(self.bn3(y)))
+        bypass = getattr(self, self.name, None)
+        out: Tensor = y + (x if bypass is None else bypass(x if self.reads_input else activated))
+        return out
+
+
+class NestedBottleneck(nn.Module):
+    """fb.resnet.torch's nesting, numbers alone: the common BN, the branch, the shortcut."""
+
+    def __init__(self, inputs: int, middle: int, stride: int) -> None:
+        super().__init__()
+        outputs = 4 * middle
+        self.changes = stride != 1 or inputs != outputs
+        self.start = nn.Sequential(nn.BatchNorm2d(inputs), nn.ReLU())
+        self.branches = nn.ModuleList(
+            [
+                nn.Sequential(
+                    nn.Conv2d(inputs, middle, 1, stride, bias=False),
+                    nn.BatchNorm2d(middle),
+                    nn.ReLU(),
+                    conv3(middle, middle),
+                    nn.BatchNorm2d(middle),
+                    nn.ReLU(),
+                    nn.Conv2d(middle, outputs, 1, bias=False),
+                )
+            ]
+        )
+        if self.changes:
+            self.branches.append(nn.Conv2d(inputs, outputs, 1, stride, bias=False))
+
+    def forward(self, x: Tensor) -> Tensor:
+        activated = self.start(x)
+        out: Tensor = self.branches[0](activated)
+        return out + (self.branches[1](activated) if self.changes else x)
+
+
+class CifarPreResNet(nn.Module):
+    """conv1, layer1 to layer3, bn, fc, of blocks as one of several codes has them."""
+
+    def __init__(self, blocks: int = 2, code: str = "bearpaw", middle: int = 4, stem: int = 4):
+        super().__init__()
+        self.conv1 = conv3(3, stem)
+        inputs = stem
+        for stage in (1, 2, 3):
+            layers: list[nn.Module] = []
+            for index in range(blocks):
+                stride = 2 if stage > 1 and index == 0 else 1
+                if code == "nested":
+                    layers.append(NestedBottleneck(inputs, middle, stride))
+                else:
+                    layers.append(BottleneckLayout(inputs, middle, stride, code))
+                inputs = 4 * middle
+            self.add_module(f"layer{stage}", nn.Sequential(*layers))
+            middle *= 2
+        self.bn = nn.BatchNorm2d(inputs)
+        self.fc = nn.Linear(inputs, 10)
+
+    def forward(self, x: Tensor) -> Tensor:
+        x = self.conv1(x)
+        for stage in (1, 2, 3):
+            x = getattr(self, f"layer{stage}")(x)
+        out: Tensor = self.fc(functional.relu(self.bn(x)).mean((2, 3)))
+        return out
+
+
+# Filters of an eighth of the small Inception: of modules (1x1, 3x3), or of a downsampling.
+EIGHTH: tuple[tuple[int, int] | int, ...] = (
+    *((4, 4), (4, 6)),
+    10,
+    *((14, 6), (12, 8), (10, 10), (6, 12)),
+    12,
+    *((22, 20), (22, 20)),
+)
+
+
+class InceptionUnit(nn.Module):
+    """conv, bn, act as one module."""
+
+    def __init__(self, inputs: int, outputs: int, kernel: int, stride: int, padding: int) -> None:
+        super().__init__()
+        self.conv = nn.Conv2d(inputs, outputs, kernel, stride, padding)
+        self.bn = nn.BatchNorm2d(outputs)
+        self.act = nn.ReLU()
+
+    def forward(self, x: Tensor) -> Tensor:
+        out: Tensor = self.act(self.bn(self.conv(x)))
+        return out
+
+
+class InceptionPair(nn.Module):
+    """conv1, conv2, bn1, bn2 side by side in one module, without biases."""
+
+    def __init__(self, inputs: int, point: int, spatial: int) -> None:
+        super().__init__()
+        self.conv1 = nn.Conv2d(inputs, point, 1, bias=False)
+        self.conv2 = conv3(inputs, spatial)
+        self.bn1 = nn.BatchNorm2d(point)
+        self.bn2 = nn.BatchNorm2d(spatial)
+
+    def forward(self, x: Tensor) -> Tensor:
+        first, second = self.bn1(self.conv1(x)), self.bn2(self.conv2(x))
+        return functional.relu(torch.cat([first, second], 1))
+
+
+class InceptionHalf(nn.Module):
+    """A strided convolution beside max pooling, both padded or not."""
+
+    def __init__(self, inputs: int, outputs: int, padding: int, *, flat: bool) -> None:
+        super().__init__()
+        self.padding = padding
+        self.flat = flat
+        if flat:
+            self.conv = nn.Conv2d(inputs, outputs, 3, 2, padding, bias=False)
+            self.bn = nn.BatchNorm2d(outputs)
+        else:
+            self.conv1 = InceptionUnit(inputs, outputs, 3, 2, padding)
+
+    def forward(self, x: Tensor) -> Tensor:
+        y = functional.relu(self.bn(self.conv(x))) if self.flat else self.conv1(x)
+        return torch.cat([y, functional.max_pool2d(x, 3, 2, self.padding)], 1)
+
+
+class SmallInception(nn.Module):
+    """Units nested in modules, or (flat) convolutions and norms side by side in them."""
+
+    def __init__(self, *, padding: int = 1, flat: bool = False) -> None:
+        super().__init__()
+        self.flat = flat
+        self.conv1 = conv3(3, 12) if flat else InceptionUnit(3, 12, 3, 1, 1)
+        if flat:
+            self.bn1 = nn.BatchNorm2d(12)
+        inputs = 12
+        self.names = []
+        for number, filters in enumerate(EIGHTH):
+            name = f"down{number}" if isinstance(filters, int) else f"inc{number}"
+            module: nn.Module
+            if isinstance(filters, int):
+                module = InceptionHalf(inputs, filters, padding, flat=flat)
+                inputs += filters
+            elif flat:
+                module = InceptionPair(inputs, *filters)
+                inputs = sum(filters)
+            else:
+                module = nn.ModuleDict(
+                    {
+                        "conv1x1": InceptionUnit(inputs, filters[0], 1, 1, 0),
+                        "conv3x3": InceptionUnit(inputs, filters[1], 3, 1, 1),
+                    }
+                )
+                inputs = sum(filters)
+            self.add_module(name, module)
+            self.names.append(name)
+        self.fc = nn.Linear(inputs, 10)
+
+    def forward(self, x: Tensor) -> Tensor:
+        x = functional.relu(self.bn1(self.conv1(x))) if self.flat else self.conv1(x)
+        for name in self.names:
+            module = getattr(self, name)
+            if isinstance(module, nn.ModuleDict):
+                x = torch.cat([module["conv1x1"](x), module["conv3x3"](x)], 1)
+            else:
+                x = module(x)
+        out: Tensor = self.fc(x.mean((2, 3)))
+        return out

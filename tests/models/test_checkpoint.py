@@ -20,7 +20,7 @@ from torch import Tensor, nn
 
 from compress.errors import CheckpointError, UnsafeFile, UsageError
 from compress.models.checkpoint import read_tensors, save_checkpoint
-from compress.models.recognise import instantiate
+from compress.models.recognition.hypothesis import instantiate
 from compress.models.registry import build
 from compress.spec import ModelSpec, Normalization
 from tests.models.layouts import CifarResNet, XternalzWRN, randomise
@@ -166,6 +166,27 @@ def test_round_trip_is_exact(tmp_path: Path) -> None:
     own(path)
     assert path.read_bytes() == before
     assert [file.name for file in path.parent.iterdir()] == ["student.safetensors"]
+
+
+@pytest.mark.parametrize(
+    ("name", "fields"),
+    [
+        ("preresnet-11x0.25", {"shortcut": "input", "stride_conv": 2}),
+        ("inception-x0.125", {"shortcut": "unpadded", "conv_bias": True}),
+    ],
+)
+def test_round_trip_of_the_other_families(
+    tmp_path: Path, name: str, fields: dict[str, Any]
+) -> None:
+    path = tmp_path / "network.safetensors"
+    spec = ModelSpec.parse(name, num_classes=7, input_shape=(1, 17, 16), **fields)
+    network = build(spec).eval()
+    save_checkpoint(path, network, normalization=None)
+    (hypothesis,) = read_tensors(path).hypotheses()
+    assert hypothesis.spec == spec
+    images = torch.randn(2, 1, 17, 16)
+    with torch.inference_mode():
+        assert torch.equal(instantiate(hypothesis)(images), network(images))
 
 
 def test_nothing_else_than_plain_values_is_kept(tmp_path: Path) -> None:

@@ -1,4 +1,4 @@
-"""compress.models: WRN and CIFAR ResNet, against the papers' tables and by their shapes."""
+"""compress.models: the networks, against the papers' tables and by their shapes."""
 
 import pytest
 import torch
@@ -47,6 +47,44 @@ def test_option_b_adds_two_convolutions_with_batch_norm() -> None:
     assert with_b - plain == 16 * 32 + 2 * 32 + 32 * 64 + 2 * 64
 
 
+@pytest.mark.parametrize(
+    ("depth", "parameters"),
+    [
+        # Middle width w, i channels in, 4w out; every batch norm has two values a channel.
+        # A block that keeps its shape has 4w * w + 9w^2 + w * 4w and 2 * 6w, 17w^2 + 12w:
+        #   w = 16: 4,544; w = 32: 17,792; w = 64: 70,400; together 92,736.
+        # The first of a stage has 13w^2 + 5iw + 2i + 4w, the shortcut i * 4w in it.
+        #   i = 16: 4,704; i = 64: 23,808; i = 128: 94,720; together 123,232.
+        # The stem has 432, the last batch norm 512, the classifier 2,570: 3,514.
+        (11, 3_514 + 123_232),
+        (164, 3_514 + 123_232 + 17 * 92_736),  # 1,703,258
+        (1001, 3_514 + 123_232 + 110 * 92_736),  # 10,327,706
+    ],
+)
+def test_parameters_of_a_preactivation_resnet(depth: int, parameters: int) -> None:
+    with torch.device("meta"):
+        network = build(ModelSpec("preresnet", depth))
+    assert count_parameters(network) == parameters
+    # arXiv 1605.07146 lists them with 1.7 and 10.2 million, which is so without batch norms.
+    norms = [m for m in network.modules() if isinstance(m, nn.BatchNorm2d)]
+    rest = parameters - sum(count_parameters(norm) for norm in norms)
+    published = {164: 1.7, 1001: 10.2}
+    assert round(rest / 1e6, 1) == published.get(depth, 0.1)
+
+
+def test_parameters_of_the_small_inception() -> None:
+    """Appendix A of arXiv 1611.03530.
+
+    Convolutions: 2,592 of the stem; 96 * (32 + 9 * 32) = 30,720 and 29,696; 57,600; 87,040,
+    107,520, 128,000 and 145,920; 124,416; 387,840 and 542,976: 1,644,320. Filters: 96; 64, 80;
+    80; 4 modules of 160, 160, 160, 144; 96; 336, 336: 1,712 shifts. Classifier: 3,370.
+    """
+    network = build(ModelSpec.parse("inception"))
+    assert count_parameters(network) == 1_644_320 + 1_712 + 3_370 == 1_649_402
+    assert sum(name.endswith(".weight") for name, _ in network.named_parameters()) == 20
+    assert torch.equal(network.state_dict()["bn.weight"], torch.ones(96))
+
+
 SPECS = [
     ModelSpec("wrn", 10),
     ModelSpec("wrn", 16, 1.5, num_classes=7),
@@ -57,6 +95,13 @@ SPECS = [
     ModelSpec("resnet", 8, shortcut="pad-both", input_shape=(1, 32, 32)),
     ModelSpec("resnet", 20, shortcut="conv", num_classes=100),
     ModelSpec("resnet", 8, 2.5, input_shape=(3, 33, 35), stride_conv=2),
+    ModelSpec("preresnet", 11),
+    ModelSpec("preresnet", 20, 1.5, num_classes=7, input_shape=(1, 9, 8)),
+    ModelSpec("preresnet", 11, 0.5, input_shape=(3, 33, 35), stride_conv=2, shortcut="input"),
+    ModelSpec("preresnet", 11, stem_channels=64, first_shortcut=True, conv_bias=True),
+    ModelSpec("inception", 12),
+    ModelSpec("inception", 12, 0.3, num_classes=7, input_shape=(1, 9, 8), conv_bias=True),
+    ModelSpec("inception", 12, 0.5, input_shape=(3, 33, 35)),
 ]
 
 
@@ -76,6 +121,17 @@ def test_shapes_and_the_two_halves(spec: ModelSpec) -> None:
     assert features.min() >= 0
 
 
+@pytest.mark.parametrize("spec", SPECS, ids=lambda spec: f"{spec.name}-{spec.input_shape}")
+def test_the_classifier_is_what_features_do_not_use(spec: ModelSpec) -> None:
+    torch.manual_seed(0)
+    network = build(spec)
+    network.features(torch.randn(2, *spec.input_shape)).square().sum().backward()
+    unused = {name for name, p in network.named_parameters() if p.grad is None}
+    of_classifier = {id(p) for p in network.classifier.parameters()}
+    assert unused == {name for name, p in network.named_parameters() if id(p) in of_classifier}
+    assert unused
+
+
 @pytest.mark.parametrize("arch", ["wrn", "resnet"])
 def test_the_depth_counts_the_layers_with_weights(arch: str) -> None:
     """Convolutions on the main path and the linear layer are 6n+2.
@@ -90,6 +146,70 @@ def test_the_depth_counts_the_layers_with_weights(arch: str) -> None:
             if isinstance(module, nn.Conv2d | nn.Linear) and "shortcut" not in name
         ]
         assert len(main) == (depth - 2 if arch == "wrn" else depth)
+
+
+def test_the_depth_of_a_preactivation_resnet_leaves_out_shortcuts() -> None:
+    for depth in (11, 29):
+        layers = [
+            name
+            for name, module in build(ModelSpec("preresnet", depth)).named_modules()
+            if isinstance(module, nn.Conv2d | nn.Linear)
+        ]
+        assert sum("shortcut" not in name for name in layers) == depth
+        assert sum("shortcut" in name for name in layers) == 3
+
+
+def test_a_thousand_layers_run() -> None:
+    """No recursion: Python's limit is 1,000 calls."""
+    network = build(ModelSpec("preresnet", 1001, input_shape=(3, 8, 8))).eval()
+    with torch.no_grad():
+        assert network(torch.zeros(1, 3, 8, 8)).isfinite().all()
+
+
+def test_a_bottleneck_strides_where_it_says() -> None:
+    for stride_conv, strides in ((1, [2, 1, 1]), (2, [1, 2, 1])):
+        block = build(ModelSpec("preresnet", 11, stride_conv=stride_conv)).get_submodule(
+            "stages.1.0"
+        )
+        convs = [block.get_submodule(f"conv{number}") for number in (1, 2, 3)]
+        assert [conv.stride[0] for conv in convs if isinstance(conv, nn.Conv2d)] == strides
+        assert [c.kernel_size[0] for c in convs if isinstance(c, nn.Conv2d)] == [1, 3, 1]
+
+
+def test_an_inception_pads_or_not() -> None:
+    """32 pixels become 16 and 8 padded, 15 and 7 unpadded; the smallest image leaves one pixel."""
+    for shortcut, size, left in (
+        ("padded", 32, 8),
+        ("unpadded", 32, 7),
+        ("padded", 28, 7),
+        ("padded", 8, 2),
+        ("unpadded", 8, 1),
+    ):
+        spec = ModelSpec("inception", 12, 0.25, shortcut=shortcut, input_shape=(3, size, size))
+        images = torch.zeros(1, 3, size, size)
+        assert build(spec).eval().features(images).shape[2:] == (left, left)
+
+
+def test_an_inception_concatenates_what_it_says() -> None:
+    """The 1x1 convolution before the 3x3 one, the strided one before the pooled map."""
+    network = build(ModelSpec("inception", 12)).eval()
+    x = torch.rand(1, 96, 8, 8)
+    both = network.get_submodule("stages.0.0")(x)
+    assert torch.equal(both[:, :32], network.get_submodule("stages.0.0.point")(x))
+    x = torch.rand(1, 80, 8, 8)
+    halved = network.get_submodule("stages.1.0")(x)
+    assert halved.shape == (1, 160, 4, 4)
+    assert torch.equal(halved[:, 80:], nn.functional.max_pool2d(x, 3, 2, 1))
+
+
+def test_an_inception_trains_shifts_and_no_scales() -> None:
+    network = build(ModelSpec("inception", 12, 0.1))
+    network(torch.randn(2, 3, 8, 8)).sum().backward()
+    optimizer = torch.optim.SGD(network.parameters(), lr=1.0)
+    optimizer.step()
+    state = network.state_dict()
+    assert torch.equal(state["stages.2.1.point.bn.weight"], torch.ones(18))
+    assert not torch.equal(state["stages.2.1.point.bn.bias"], torch.zeros(18))
 
 
 def test_pad_shortcuts_pad_where_they_say() -> None:
@@ -108,10 +228,11 @@ def test_pad_shortcuts_pad_where_they_say() -> None:
     assert not torch.equal(end(images), both(images))
 
 
-def test_a_wrn_shortcut_reads_what_its_name_says() -> None:
+@pytest.mark.parametrize("name", ["wrn-10-2", "preresnet-11"])
+def test_a_preactivation_shortcut_reads_what_its_name_says(name: str) -> None:
     torch.manual_seed(0)
-    activated = build(ModelSpec("wrn", 10, 2)).eval()
-    raw = build(ModelSpec("wrn", 10, 2, shortcut="input")).eval()
+    activated = build(ModelSpec.parse(name)).eval()
+    raw = build(ModelSpec.parse(name, shortcut="input")).eval()
     raw.load_state_dict(activated.state_dict())
     # Everywhere negative: what has passed ReLU is zero, the raw input is not.
     x = -torch.ones(1, 16, 8, 8)

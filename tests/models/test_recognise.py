@@ -12,19 +12,17 @@ import torchvision
 from torch import Tensor, nn
 
 from compress.errors import CheckpointError, UnknownName, UsageError
-from compress.models.recognise import (
-    Hypothesis,
-    Statement,
-    instantiate,
-    recognise,
-    statement_of,
-)
-from compress.models.registry import build
+from compress.models.recognition.hypothesis import Hypothesis, instantiate
+from compress.models.recognition.recognise import recognise
+from compress.models.recognition.statement import Statement, statement_of
+from compress.models.registry import build, count_parameters
 from compress.spec import ModelSpec, Normalization
 from tests.models.layouts import (
+    CifarPreResNet,
     CifarResNet,
     MeliketoyWRN,
     NestedResNet,
+    SmallInception,
     XternalzWRN,
     conv3,
     randomise,
@@ -80,6 +78,21 @@ NETWORKS: dict[str, tuple[Callable[[], nn.Module], str, int]] = {
     "xternalz, m=2, n=1": (lambda: XternalzWRN(1, 2), "wrn-10-2", 0),
     "meliketoy": (lambda: MeliketoyWRN(2), "wrn-16-2", 0),
     "robust, with a copy of block1": (lambda: XternalzWRN(2, 2, copy=True), "wrn-16-2", 0),
+    "bearpaw": (lambda: CifarPreResNet(), "preresnet-20x0.25", 0),
+    "bearpaw, n=1": (lambda: CifarPreResNet(1), "preresnet-11x0.25", 0),
+    "bearpaw, 12 blocks": (lambda: CifarPreResNet(12), "preresnet-110x0.25", 0),
+    "bearpaw, another stem": (lambda: CifarPreResNet(stem=6), "preresnet-20x0.25", 0),
+    "bearpaw, a stem as wide as the first stage": (
+        lambda: CifarPreResNet(stem=16),
+        "preresnet-20x0.25",
+        0,
+    ),
+    "kuangliu": (lambda: CifarPreResNet(2, "kuangliu"), "preresnet-20x0.25", 2),
+    "He et al.": (lambda: CifarPreResNet(2, "he"), "preresnet-20x0.25", 1),
+    "He et al., nested": (lambda: CifarPreResNet(3, "nested"), "preresnet-29x0.25", 1),
+    "inception": (lambda: SmallInception(), "inception-x0.125", 0),
+    "inception, unpadded": (lambda: SmallInception(padding=0), "inception-x0.125", 1),
+    "inception, flat": (lambda: SmallInception(flat=True), "inception-x0.125", 0),
 }
 
 
@@ -185,6 +198,111 @@ def test_names_that_group_nothing_go_by_order() -> None:
     assert matching(sorted_names(flat), logits(network), ordered=False) == [0]
 
 
+def test_what_other_blocks_call_alike_decides_where_shapes_do_not() -> None:
+    """In the first block all norms and two convolutions have one shape, and no alphabet helps."""
+    network = randomise(CifarPreResNet(stem=4))
+    words = {"bn1": "m", "bn2": "a", "bn3": "z", "conv3": "q", "downsample": "b"}
+    weights = {
+        ".".join(words.get(part, part) if "layer" in name else part for part in name.split(".")): v
+        for name, v in network.state_dict().items()
+    }
+    assert matching(sorted_names(weights), logits(network), ordered=False)[:1] == [0]
+
+
+def test_what_shares_a_prefix_belongs_together_in_an_inception() -> None:
+    """The file has the batch norms in reverse order, behind the convolutions."""
+    network = randomise(SmallInception())
+    weights = network.state_dict()
+    norms = [name for name in weights if ".bn." in name]
+    forward = [name for name in weights if ".bn." not in name]
+    assert matching(
+        {name: weights[name] for name in (*forward, *norms[::-1])}, logits(network)
+    ) == [0]
+
+
+@pytest.mark.parametrize("code", ["preresnet", "inception"])
+def test_names_without_groups_go_by_order_in_the_new_families(code: str) -> None:
+    network = randomise(CifarPreResNet(3) if code == "preresnet" else SmallInception())
+    weights = network.state_dict()
+    flat: dict[str, Tensor] = {}
+    for kind, prefix in ((nn.Conv2d, "convs"), (nn.BatchNorm2d, "norms")):
+        modules = [module for module in network.modules() if isinstance(module, kind)]
+        for index, module in enumerate(modules):
+            flat |= {f"{prefix}.{index}.{leaf}": v for leaf, v in module.state_dict().items()}
+    flat |= {"head.weight": weights["fc.weight"], "head.bias": weights["fc.bias"]}
+    assert matching(flat, logits(network)) == [0]
+    assert matching(sorted_names(flat), logits(network), ordered=False) == [0]
+
+
+def test_a_narrow_inception_has_convolutions_alike() -> None:
+    """Several have the same channels and filters; which is which, their order tells."""
+    spec = ModelSpec.parse("inception-x0.057", input_shape=(3, 16, 16))
+    assert spec.inception_modules[1] == ((6, 3), (5, 4), (5, 5), (3, 5))
+    shapes = [tuple(v.shape) for v in build(spec).state_dict().values() if v.dim() == 4]
+    assert len(set(shapes)) < len(shapes)
+    network = randomise(build(spec))
+    for ordered in (True, False):
+        weights = network.state_dict()
+        weights = weights if ordered else sorted_names(weights)
+        found = recognise(weights, ordered=ordered, image_size=(16, 16), arch=spec)
+        assert found[0].spec == spec
+        assert torch.equal(run(found[0]), logits(network))
+
+
+def test_an_inception_without_learned_scales_keeps_its_parameters() -> None:
+    """Scales of others are kept as they are; they are no parameters of ours."""
+    network = randomise(SmallInception())
+    found = recognise(network.state_dict(), ordered=True, image_size=(16, 16))[0]
+    ours = instantiate(found)
+    assert torch.equal(
+        ours.state_dict()["stages.0.0.point.bn.weight"],
+        network.state_dict()["inc0.conv1x1.bn.weight"],
+    )
+    theirs = sum(p.numel() for n, p in network.named_parameters())
+    scales = sum(m.num_features for m in network.modules() if isinstance(m, nn.BatchNorm2d))
+    assert count_parameters(ours) == theirs - scales
+
+
+@pytest.mark.parametrize(
+    ("said", "shortcut", "stride_conv"),
+    [
+        ("preresnet-20x0.25,shortcut=preactivation,stride_conv=2", "preactivation", 2),
+        ("preresnet-20x0.25,shortcut=input,stride_conv=2", "input", 2),
+        ("inception-x0.125,shortcut=unpadded", "unpadded", 1),
+    ],
+)
+def test_what_the_new_families_do_not_show_can_be_stated(
+    said: str, shortcut: str, stride_conv: int
+) -> None:
+    network = CifarPreResNet() if "preresnet" in said else SmallInception()
+    (found,) = recognise(randomise(network).state_dict(), ordered=True, arch=said)
+    assert (found.spec.shortcut, found.spec.stride_conv) == (shortcut, stride_conv)
+    assert statement_of(found.spec) == said
+
+
+def test_what_an_inception_lacks_is_said() -> None:
+    weights = dict(randomise(SmallInception()).state_dict())
+    weights["inc9.conv1x1.conv.weight"] = weights["inc9.conv1x1.conv.weight"][:-1]
+    with pytest.raises(CheckpointError, match=r"lacks a 1x1 convolution of 42 channels with 22 f"):
+        recognise(weights, ordered=True)
+
+
+def test_bottlenecks_of_other_networks_are_told_apart() -> None:
+    weights = dict(randomise(CifarBottleneck()).state_dict())
+    with pytest.raises(CheckpointError, match="are post-activation"):
+        recognise(weights, ordered=True)
+    weights = dict(randomise(CifarPreResNet()).state_dict())
+    del weights["layer2.0.downsample.0.weight"]
+    with pytest.raises(CheckpointError, match=r"'layer2.0' changes the number of channels without"):
+        recognise(weights, ordered=True)
+    wrong = {"layer2.0.bn1": nn.BatchNorm2d(5), "layer2.0.bn2": nn.BatchNorm2d(5)}
+    weights = dict(randomise(CifarPreResNet()).state_dict())
+    for name, norm in wrong.items():
+        weights |= {f"{name}.{leaf}": value for leaf, value in norm.state_dict().items()}
+    with pytest.raises(CheckpointError, match=r"batch norms of 5, 5, 8 channels, not of 16, 8 and"):
+        recognise(weights, ordered=True)
+
+
 def test_embedded_normalisation_is_found() -> None:
     weights = dict(randomise(XternalzWRN()).state_dict())
     weights["norm.mean"] = torch.tensor([0.49, 0.48, 0.44]).view(1, 3, 1, 1)
@@ -210,7 +328,20 @@ def test_shortcut_in_a_first_block_that_needs_none() -> None:
     assert torch.equal(run(found), logits(network))
 
 
-@pytest.mark.parametrize("name", ["wrn-10-1", "wrn-16-2", "wrn-10-0.5", "resnet-8", "resnet-20-b"])
+@pytest.mark.parametrize(
+    "name",
+    [
+        "wrn-10-1",
+        "wrn-16-2",
+        "wrn-10-0.5",
+        "resnet-8",
+        "resnet-20-b",
+        "preresnet-11",
+        "preresnet-20x1.5",
+        "inception",
+        "inception-x0.3",
+    ],
+)
 @pytest.mark.parametrize("channels", [1, 3])
 def test_our_own_names_are_recognised_too(name: str, channels: int) -> None:
     spec = ModelSpec.parse(name, num_classes=7, input_shape=(channels, 32, 32))

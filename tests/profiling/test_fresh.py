@@ -73,7 +73,9 @@ def test_a_process_that_dies_is_told() -> None:
 
 
 def test_an_answer_survives_its_journey() -> None:
-    timing = ModelTiming(Estimate(1.0, 0.5, 2.0), Estimate(0.9, 0.8, 1.1), 6, 150, True, ("a warning",))
+    timing = ModelTiming(
+        Estimate(1.0, 0.5, 2.0), Estimate(0.9, 0.8, 1.1), 6, 150, True, ("a warning",)
+    )
     whole = FreshTiming(0.1, 0.2, 3, timing, timing, Estimate(2.0, 1.0, 3.0))
     assert decode(encode(whole)) == whole
     bare = FreshTiming(0.1, 0.2, None)

@@ -46,9 +46,7 @@ def test_equal_logits_give_zeros() -> None:
     assert torch.isfinite(slope).all()
 
 
-@pytest.mark.parametrize(
-    ("temperature", "expected"), [(2.0, 0.550043645), (5.0, 0.539730446)]
-)
+@pytest.mark.parametrize(("temperature", "expected"), [(2.0, 0.550043645), (5.0, 0.539730446)])
 def test_kd_matches_standardised_logits_and_classifies_with_its_own(
     temperature: float, expected: float
 ) -> None:

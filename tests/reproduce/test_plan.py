@@ -10,12 +10,13 @@ import torch
 
 from compress.models.registry import build
 from compress.reproduce import plan as planning
+from compress.reproduce import work
 from compress.reproduce.experiment import load_experiment
 from compress.reproduce.plan import Plan, Speed, make_plan, time_steps
 from compress.reproduce.runner import Request, reproduce
 from compress.reproduce.settings import Overrides, adapt
 from compress.spec import ModelSpec
-from tests.reproduce.tiny import Quiet, make_data, make_experiment
+from tests.reproduce.tiny import EXPERIMENT, Quiet, make_data, make_experiment
 
 
 @pytest.fixture
@@ -107,3 +108,16 @@ def test_a_trial_finds_a_larger_network_slower() -> None:
     assert large.train_s > small.train_s > 0
     assert large.forward_s > small.forward_s > 0
     assert large.train_s > large.forward_s
+
+
+def test_a_teacher_that_looks_at_crops_is_counted_once_for_all_methods(
+    tmp_path: Path, timed: list[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    exact = EXPERIMENT.replace("dropout = 0.0", 'dropout = 0.0\nteacher_logits = "exact"')
+    stored = make_experiment(tmp_path, make_data(tmp_path))
+    cheap = plan(str(stored), tmp_path / "out").seconds
+    file = make_experiment(tmp_path, make_data(tmp_path), exact)
+    # Two seeds of two epochs of 90 images, a second each.
+    assert plan(str(file), tmp_path / "out").seconds - cheap == 2 * 2 * 90
+    monkeypatch.setattr(work, "KEPT_BYTES", 100)
+    assert plan(str(file), tmp_path / "out").seconds - cheap == 2 * 2 * 2 * 90

@@ -366,6 +366,13 @@ def test_the_epoch_s_validation_may_be_of_a_part(
     )
 
 
+def test_outputs_of_crops_are_kept_only_where_they_are_few() -> None:
+    # 10,000 images, 12 epochs, ResNet-56's maps; CIFAR-100, 240 epochs, WRN-40-2's.
+    assert work.keeps_crops(10_000 * 12, 0, (64, 8, 8))
+    assert not work.keeps_crops(45_000 * 240, 0, (128, 8, 8))
+    assert work.keeps_crops(45_000 * 240, 100, None)
+
+
 def test_a_stored_teacher_that_was_changed_is_refused(
     file: Path, whole: Path, tmp_path: Path
 ) -> None:

@@ -20,6 +20,13 @@ NETWORKS: list[tuple[str, dict[str, Any]]] = [
     ("resnet-20", {}),
     ("resnet-32-b", {"input_shape": (3, 33, 20)}),
     ("resnet-8x4", {"conv_bias": True}),
+    ("wrn-10-1", {"first_shortcut": True}),
+    ("preresnet-20", {}),
+    ("preresnet-11x1.5", {"num_classes": 7, "input_shape": (1, 33, 20), "stride_conv": 2}),
+    ("preresnet-20", {"conv_bias": True, "stem_channels": 64, "first_shortcut": True}),
+    ("inception", {}),
+    ("inception-x0.5", {"num_classes": 7, "input_shape": (1, 33, 20), "conv_bias": True}),
+    ("inception", {"input_shape": (3, 33, 28), "shortcut": "unpadded"}),
 ]
 
 
@@ -31,7 +38,30 @@ def test_costs_are_those_of_the_network(name: str, fields: dict[str, Any]) -> No
     assert costs.macs == costs_of_module(network, spec.input_shape).macs
 
 
-@pytest.mark.parametrize("name", ["wrn-10-2", "resnet-20"])
+# Worked out from the papers' tables, for 10 classes and 32x32 colour images.
+@pytest.mark.parametrize(
+    ("name", "macs"),
+    [
+        # The stem 27 * 16 * 1024 = 442,368 and the classifier 2,560. A block of middle width w at
+        # p pixels that keeps its shape has w * 4w + 9w^2 + 4w * w = 17w^2 a pixel, which is 4,352
+        # * 1024 = 17,408 * 256 = 69,632 * 64 = 4,456,448 in each stage. The first one reads i
+        # channels, i * w + 13w^2 + 4 * i * w = 13w^2 + 5iw: (3,328 + 1,280) * 1024,
+        # (13,312 + 10,240) * 256 and (53,248 + 40,960) * 64, together 16,777,216. Its stride is
+        # in the first convolution, so that all of its layers work at the smaller size.
+        ("preresnet-11", 442_368 + 2_560 + 16_777_216),
+        ("preresnet-20", 442_368 + 2_560 + 16_777_216 + 3 * 4_456_448),
+        # A module (a, b) of c channels has ac + 9bc a pixel.
+        # 1024 pixels: 2,592 + 30,720 + 29,696 = 63,008
+        # 256 pixels: 57,600 + 87,040 + 107,520 + 128,000 + 145,920 = 526,080
+        # 64 pixels: 124,416 + 387,840 + 542,976 = 1,055,232
+        ("inception", 63_008 * 1024 + 526_080 * 256 + 1_055_232 * 64 + 3_360),
+    ],
+)
+def test_macs_are_those_worked_out_by_hand(name: str, macs: int) -> None:
+    assert costs_of(ModelSpec.parse(name)).macs == macs
+
+
+@pytest.mark.parametrize("name", ["wrn-10-2", "resnet-20", "preresnet-20", "inception"])
 def test_the_size_of_the_file_is_known_before_it_is_written(name: str, tmp_path: Path) -> None:
     spec = ModelSpec.parse(name)
     size = onnx_for_timing(untrained(spec), tmp_path / "model.onnx", spec=spec)

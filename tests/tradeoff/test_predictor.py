@@ -153,6 +153,16 @@ def test_the_group_of_own_runs_is_the_nearest_there_is() -> None:
         assert error("wrn-10-2", predictor) == pytest.approx(expected)
 
 
+def test_own_runs_of_other_families_say_nothing() -> None:
+    others = [own("inception", 0.01), own("preresnet-164", 0.02)]
+    predictor = Predictor(others, recipe="kd", epochs=30)
+    assert predictor.own_rows == 0
+    assert predictor.predict(ModelSpec.parse("wrn-10-2")) == Predictor(recipe="kd").predict(
+        ModelSpec.parse("wrn-10-2")
+    )
+    assert Predictor([*others, own("wrn-10-2", 0.08)], recipe="kd", epochs=30).own_rows == 1
+
+
 def test_perfect_own_runs_do_no_harm() -> None:
     predictor = Predictor([own("wrn-10-1", 0.0), own("wrn-10-2", 0.0)], recipe="kd", epochs=30)
     assert math.isfinite(error("wrn-40-10", predictor))

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -11,12 +12,13 @@ from torch import Tensor
 from compress.data.dataset import Dataset, Split
 from compress.errors import CheckpointError, TrainingDiverged, UsageError
 from compress.models.registry import build
+from compress.recipes.recipe import FEATURES
 from compress.recipes.registry import RECIPES, make_recipe
 from compress.spec import ModelSpec, Normalization
 from compress.training.engine import Autocast, Fitted, Progress, choose_device, fit
 from compress.training.evaluation import accuracy, evaluate, predictor
 from compress.training.options import TrainingOptions
-from compress.training.outputs import ComputedOutputs, Teaching
+from compress.training.outputs import ComputedOutputs, Outputs, Teaching
 from compress.training.runfolder import RunFolder
 
 SPEC = ModelSpec("wrn", 10, 0.5, num_classes=3, input_shape=(1, 8, 8), dropout=0.3)
@@ -125,7 +127,7 @@ def test_it_learns(data: Dataset) -> None:
 def test_the_same_seed_gives_the_same_student_bit_for_bit(
     data: Dataset, recipe: str, teacher_logits: str
 ) -> None:
-    options = TrainingOptions(epochs=2, batch_size=16, seed=1, teacher_logits=teacher_logits)
+    options = TrainingOptions(epochs=3, batch_size=16, seed=1, teacher_logits=teacher_logits)
     first, _ = train(data, recipe, options=options)
     torch.rand(7)  # what others draw from torch's generator must not matter
     again, _ = train(data, recipe, options=options)
@@ -141,7 +143,7 @@ def test_a_run_that_was_stopped_ends_with_the_same_student(
     data: Dataset, tmp_path: Path, recipe: str
 ) -> None:
     whole, expected = train(data, recipe)
-    for epoch in (1, 3):
+    for epoch in (1, len(expected.history) - 1):
         folder = RunFolder(tmp_path / str(epoch), {})
         with pytest.raises(KeyboardInterrupt):
             train(data, recipe, folder, stop_after=epoch)
@@ -156,7 +158,66 @@ def test_a_run_that_was_stopped_ends_with_the_same_student(
             for lines in (expected.history, fitted.history)
         ]
         assert without_speed[0] == without_speed[1]
-        assert len((folder.path / "metrics.jsonl").read_text().splitlines()) == 4
+        assert len((folder.path / "metrics.jsonl").read_text().splitlines()) == len(
+            expected.history
+        )
+
+
+@pytest.mark.parametrize("recipe", ["dln", "ktan", "ktan+kd"])
+def test_a_run_goes_on_from_every_epoch_of_every_phase(
+    data: Dataset, tmp_path: Path, recipe: str
+) -> None:
+    whole, fitted = train(data, recipe)
+    history = fitted.history
+    phases = [line["phase"] for line in history]
+    last = [] if recipe == "dln" else ["adversarial"]
+    assert phases == ["pretrain"] * 2 + ["regressor"] * 5 + ["dln"] * (2 - len(last)) + last
+    # The last batch of each phase's last epoch is at a hundredth of its initial rate.
+    assert history[1]["lr"] == pytest.approx(0.05 / 100)
+    assert history[-1]["lr"] == pytest.approx((0.01 if last else 0.05) / 100)
+    folder = RunFolder(tmp_path, {})
+    for epoch in range(1, len(history)):
+        with pytest.raises(KeyboardInterrupt):
+            train(data, recipe, folder, stop_after=epoch)
+    resumed, _ = train(data, recipe, folder)
+    assert same(whole, resumed)
+
+
+def test_the_teacher_is_asked_in_the_phases_that_ask_it(data: Dataset) -> None:
+    torch.manual_seed(5)
+    student, teacher = build(SPEC), build(SPEC).eval()
+    outputs = ComputedOutputs(
+        [Teaching(teacher, GRAY)],
+        wanted=frozenset({FEATURES}),
+        logits="stored",
+        images=data.train.images,
+    )
+    asked: list[bool] = []
+
+    class Asked:
+        feature_shape = outputs.feature_shape
+
+        def __call__(self, index: Tensor, view: int, pixels: Tensor) -> Outputs:
+            asked.append(True)
+            return outputs(index, view, pixels)
+
+    recipe = make_recipe("dln", teacher_epochs=1)
+    teacher_source = Asked()
+    fit(recipe, student, data, OPTIONS, teacher=teacher_source, folder=None, listener=Listener())
+    # 97 images in batches of 16, the last of one image left out: 6 an epoch; 1 + 2 of 5 epochs.
+    assert len(asked) == 6 * 3
+    asked.clear()
+    fit(
+        recipe,
+        student,
+        data,
+        OPTIONS,
+        teacher=teacher_source,
+        folder=None,
+        listener=Listener(),
+        student_trained=True,
+    )
+    assert len(asked) == 6 * 5
 
 
 def test_watched_images_are_scored_and_change_nothing(data: Dataset) -> None:
@@ -197,10 +258,15 @@ def test_a_damaged_checkpoint_is_refused(data: Dataset, tmp_path: Path) -> None:
         train(data, folder=folder)
 
 
-def test_a_diverging_loss_stops_the_run(data: Dataset, tmp_path: Path) -> None:
+@pytest.mark.parametrize(("recipe", "advice"), [("kd", r"1e\+30\)\.$"), ("logit-gan", "--lr-d")])
+def test_a_diverging_loss_stops_the_run(
+    data: Dataset, tmp_path: Path, recipe: str, advice: str
+) -> None:
     folder = RunFolder(tmp_path, {})
-    with pytest.raises(TrainingDiverged, match="Try a lower --lr"):
-        train(data, folder=folder, options=TrainingOptions(epochs=3, batch_size=16, lr=1e30))
+    options = TrainingOptions(epochs=3, batch_size=16, lr=1e30)
+    with pytest.raises(TrainingDiverged, match="Try a lower --lr") as caught:
+        train(data, recipe, folder=folder, options=options)
+    assert re.search(advice, str(caught.value))
     assert not folder.checkpoint.exists()
 
 
@@ -220,14 +286,14 @@ def test_one_cycle_goes_up_in_a_line_and_down_to_nothing() -> None:
 def test_autocast_gives_the_same_student_bit_for_bit_also_when_stopped(
     data: Dataset, tmp_path: Path, recipe: str
 ) -> None:
-    options = TrainingOptions(2, 16, 0.05, seed=1, autocast="bf16")
+    options = TrainingOptions(3, 16, 0.05, seed=1, autocast="bf16")
     whole, _ = train(data, recipe, options=options)
     folder = RunFolder(tmp_path, {})
     with pytest.raises(KeyboardInterrupt):
         train(data, recipe, folder, stop_after=1, options=options)
     resumed, _ = train(data, recipe, folder, options=options)
     assert same(whole, resumed)
-    precise, _ = train(data, recipe, options=TrainingOptions(2, 16, 0.05, seed=1))
+    precise, _ = train(data, recipe, options=TrainingOptions(3, 16, 0.05, seed=1))
     assert precise.keys() == whole.keys() == build(SPEC).state_dict().keys()
     assert not same(whole, precise)
     assert {tensor.dtype for tensor in whole.values()} == {torch.float32, torch.int64}

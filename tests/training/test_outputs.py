@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+from pathlib import Path
+
 import pytest
 import torch
 from torch import Tensor
@@ -9,7 +11,13 @@ from compress.models.registry import Network, build
 from compress.recipes.recipe import FEATURES, LOGITS
 from compress.spec import ModelSpec, Normalization
 from compress.training.evaluation import logits_of, predictor
-from compress.training.outputs import ComputedOutputs, Outputs, Teaching, feature_shape
+from compress.training.outputs import (
+    ComputedOutputs,
+    KeptOutputs,
+    Outputs,
+    Teaching,
+    feature_shape,
+)
 
 GRAY = Normalization((0.5,), (0.25,))
 OTHER = Normalization((0.1,), (0.5,))
@@ -97,3 +105,90 @@ def test_what_is_not_wanted_is_not_computed(images: Tensor) -> None:
         found = source(INDEX, 1, images[INDEX])
         assert bool(found.logits) == has_logits
         assert (found.features is None) == has_logits
+
+
+class Shifting:
+    """An augmenter; view v is shifted by v pixels."""
+
+    def __init__(self, images: Tensor) -> None:
+        self.images = images
+
+    def __call__(self, index: Tensor, view: int) -> Tensor:
+        return self.images[index].roll(view, dims=3)
+
+
+def kept(images: Tensor, folder: Path, teacher: Network, logits: str = "exact") -> KeptOutputs:
+    wanted = frozenset({LOGITS, FEATURES})
+    teaching = [Teaching(teacher, GRAY), Teaching(network("resnet-8", 1), OTHER)]
+    source = ComputedOutputs(teaching, wanted=wanted, logits=logits, images=images)
+    return KeptOutputs(source, Shifting(images), len(images), folder)
+
+
+@pytest.mark.parametrize("logits", ["exact", "stored"])
+def test_kept_outputs_are_those_of_the_crops(images: Tensor, tmp_path: Path, logits: str) -> None:
+    source = kept(images, tmp_path, network(), logits)
+    computed = ComputedOutputs(
+        [Teaching(network(), GRAY), Teaching(network("resnet-8", 1), OTHER)],
+        wanted=frozenset({LOGITS, FEATURES}),
+        logits=logits,
+        images=images,
+    )
+    for view in (1, 2, 1):
+        pixels = Shifting(images)(INDEX, view)
+        found, expected = source(INDEX, view, pixels), computed(INDEX, view, pixels)
+        assert len(found.logits) == 2
+        for mine, other in zip(found.logits, expected.logits, strict=True):
+            assert torch.allclose(mine, other, atol=1e-5)
+        assert found.features is not None
+        assert expected.features is not None
+        assert torch.allclose(found.features, expected.features, rtol=1e-3, atol=1e-4)
+        assert found.features.dtype == torch.float32
+    assert len(list(tmp_path.iterdir())) == 2
+
+
+def test_kept_outputs_are_shared_and_never_stale(images: Tensor, tmp_path: Path) -> None:
+    pixels = Shifting(images)(INDEX, 1)
+    first = kept(images, tmp_path, network())(INDEX, 1, pixels)
+    held = {path: path.stat().st_mtime_ns for path in tmp_path.rglob("*")}
+    again = kept(images, tmp_path, network())(INDEX, 1, pixels)
+    assert {path: path.stat().st_mtime_ns for path in tmp_path.rglob("*")} == held
+    assert first.features is not None
+    assert again.features is not None
+    assert torch.equal(first.features, again.features)
+    # Another teacher, or other images, find nothing of it.
+    other = kept(images, tmp_path, network(seed=3))(INDEX, 1, pixels)
+    assert other.features is not None
+    assert not torch.allclose(first.features, other.features)
+    brighter = (images // 2 + 100).to(torch.uint8)
+    kept(brighter, tmp_path, network())(INDEX, 1, pixels)
+    assert len(list(tmp_path.iterdir())) == 3
+
+
+def test_a_view_that_was_interrupted_is_computed_again(images: Tensor, tmp_path: Path) -> None:
+    pixels = Shifting(images)(INDEX, 1)
+    first = kept(images, tmp_path, network())(INDEX, 1, pixels)
+    (folder,) = tmp_path.iterdir()
+    (folder / "whole").unlink()
+    (folder / "features.npy").write_bytes(b"half")
+    again = kept(images, tmp_path, network())(INDEX, 1, pixels)
+    assert first.features is not None
+    assert again.features is not None
+    assert torch.equal(first.features, again.features)
+
+
+def test_large_maps_are_kept_as_float32(images: Tensor, tmp_path: Path) -> None:
+    teacher = network()
+    with torch.no_grad():
+        teacher.get_parameter("bn.weight").mul_(1e6)
+    found = kept(images, tmp_path, teacher)(INDEX, 1, Shifting(images)(INDEX, 1)).features
+    assert found is not None
+    assert found.max() > 65504
+    assert torch.isfinite(found).all()
+
+
+def test_outputs_with_dropout_cannot_be_kept(images: Tensor, tmp_path: Path) -> None:
+    source = ComputedOutputs(
+        [Teaching(network(), GRAY)], wanted=frozenset({LOGITS}), logits="dropout", images=images
+    )
+    with pytest.raises(ValueError, match="cannot be kept"):
+        KeptOutputs(source, Shifting(images), len(images), tmp_path)

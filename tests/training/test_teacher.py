@@ -15,6 +15,7 @@ import pytest
 import torch
 from torch import Tensor, nn
 
+from compress.data.dataset import Dataset, Split
 from compress.data.normalization import KNOWN, normalize
 from compress.errors import CheckpointError, DataError, TeacherError, UsageError
 from compress.export import onnx_from_torch
@@ -89,25 +90,23 @@ def path(network: Network, tmp_path: Path) -> Path:
     return path
 
 
-def arguments(images: Tensor, labels: Tensor, **changes: object) -> dict[str, Any]:
-    return {
-        "num_classes": CLASSES,
-        "input_shape": (3, SIZE, SIZE),
-        "images": images,
-        "labels": labels,
-        "normalization": None,
-        "dataset_normalization": KNOWN["cifar10"],
-        "arch": None,
-        "device": CPU,
-    } | changes
+def dataset(images: Tensor, labels: Tensor, num_classes: int = CLASSES) -> Dataset:
+    """Whose validation images are these."""
+    split, names = Split(images, labels), tuple(map(str, range(num_classes)))
+    own = KNOWN["cifar10"] if images.shape[1] == 3 else KNOWN["fashion-mnist"]
+    return Dataset("toy", split, split, split, num_classes, names, own, False, "0" * 64, "here")
 
 
-def load(path: Path, images: Tensor, labels: Tensor, **changes: object) -> Teacher:
-    return load_teacher(path, **arguments(images, labels, **changes))
+def load(
+    path: Path, images: Tensor, labels: Tensor, *, num_classes: int = CLASSES, **said: Any
+) -> Teacher:
+    said = {"normalization": None, "arch": None} | said
+    return load_teacher(path, dataset(images, labels, num_classes), device=CPU, **said)
 
 
-def identified(path: Path, images: Tensor, labels: Tensor, **changes: object) -> Identified:
-    return identify(path, **arguments(images, labels, **changes))
+def identified(path: Path, images: Tensor, labels: Tensor, **said: Any) -> Identified:
+    said = {"normalization": None, "arch": None} | said
+    return identify(path, dataset(images, labels), device=CPU, **said)
 
 
 def test_normalisation_and_structure_are_found(path: Path, network: Network) -> None:
@@ -124,6 +123,24 @@ def test_normalisation_and_structure_are_found(path: Path, network: Network) -> 
     assert len(teacher.sha256) == 64
     assert any("found by trying: half" in note for note in teacher.notes)
     assert any("padded at the end" in note for note in teacher.notes)
+
+
+@pytest.mark.parametrize(
+    ("name", "fields", "told"),
+    [
+        ("preresnet-11x0.5", {"shortcut": "input", "stride_conv": 2}, "shortcuts of the raw input"),
+        ("inception-x0.25", {"shortcut": "unpadded"}, "downsampling without padding"),
+    ],
+)
+def test_the_other_families_teach_too(
+    name: str, fields: dict[str, Any], told: str, tmp_path: Path
+) -> None:
+    spec = ModelSpec.parse(name, num_classes=CLASSES, input_shape=(3, SIZE, SIZE), **fields)
+    torch.save(train(spec, KNOWN["half"]).state_dict(), tmp_path / "teacher.pth")
+    teacher = load(tmp_path / "teacher.pth", *toy_images(300, 2))
+    assert (teacher.spec, teacher.normalization) == (spec, KNOWN["half"])
+    assert teacher.accuracy > 0.8
+    assert any(told in note for note in teacher.notes)
 
 
 def test_what_the_user_says_wins_over_the_file(network: Network, tmp_path: Path) -> None:
@@ -144,7 +161,7 @@ def test_what_does_not_fit_the_data_is_told_with_both_figures(path: Path) -> Non
     with pytest.raises(TeacherError, match="it has 4 classes and the data has 7"):
         load(path, images, labels, num_classes=7)
     with pytest.raises(TeacherError, match=r"3 channel\(s\) and the data has 1"):
-        load(path, images[:, :1], labels, input_shape=(1, SIZE, SIZE))
+        load(path, images[:, :1], labels)
     with pytest.raises(UsageError, match=r"--normalize has 1 channel\(s\)"):
         load(path, images, labels, normalization=KNOWN["half-gray"])
     with pytest.raises(CheckpointError, match="not the wrn-10-1"):
@@ -179,7 +196,7 @@ def test_images_of_another_size_are_taken(network: Network, tmp_path: Path, own:
         torch.save(network.state_dict(), path)
     # The doubled pixels shrink what a 3x3 filter sees; how well it does is not the point.
     shape = (3, 2 * SIZE, 2 * SIZE)
-    found = identified(path, large, labels, input_shape=shape)
+    found = identified(path, large, labels)
     assert found.spec.input_shape == found.network.spec.input_shape == shape
     assert any("16x16; it runs on the data's 32x32" in note for note in found.notes) == own
     onnx_from_torch(
@@ -278,6 +295,29 @@ def test_mismatch_is_least_where_the_network_was_trained(network: Network) -> No
     assert mismatch(other.eval(), images, KNOWN["half"], CPU)[1] > 2 * right[1]
 
 
+@pytest.mark.parametrize(
+    ("name", "first", "last"),
+    [
+        ("wrn-10-0.5", "stages.0.0.bn1", "bn"),
+        ("resnet-8x0.5", "bn", "stages.2.0.bn2"),
+        ("preresnet-11x0.5", "stages.0.0.bn1", "bn"),
+        ("inception-x0.125", "bn", "stages.2.1.point.bn"),
+    ],
+)
+def test_the_first_batch_norm_is_the_one_that_images_meet(name: str, first: str, last: str) -> None:
+    """What the first one remembers decides the first figure, and the last one's does not."""
+    torch.manual_seed(0)
+    network = build(ModelSpec.parse(name, input_shape=(3, SIZE, SIZE))).eval()
+    images, _ = toy_images(64, 3)
+    before = mismatch(network, images, KNOWN["half"], CPU)
+    network.get_buffer(f"{last}.running_mean").add_(5)
+    late = mismatch(network, images, KNOWN["half"], CPU)
+    assert late[0] == before[0]
+    assert late[1] > before[1]
+    network.get_buffer(f"{first}.running_mean").add_(5)
+    assert mismatch(network, images, KNOWN["half"], CPU)[0] > before[0] + 1
+
+
 def test_binomial_tail_against_sums_by_hand() -> None:
     assert binomial_tail(0, 5, 0.5) == 1.0
     assert binomial_tail(5, 5, 0.5) == pytest.approx(1 / 32)
@@ -308,12 +348,8 @@ def cifar10(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Tensor]:
 def load_shared(name: str, images: Tensor, labels: Tensor, said: str | None) -> Teacher:
     return load_teacher(
         SHARED / "checkpoints" / name,
-        num_classes=10,
-        input_shape=(3, 32, 32),
-        images=images,
-        labels=labels,
+        dataset(images, labels, num_classes=10),
         normalization=KNOWN[said] if said else None,
-        dataset_normalization=KNOWN["cifar10"],
         arch=None,
         device=CPU,
     )
