@@ -9,7 +9,7 @@ import pytest
 
 from compress.cli import COMMANDS
 
-HEAVY = ("torch", "torchvision", "numpy", "onnx", "onnxruntime", "onnxscript", "rich")
+HEAVY = ("torch", "torchvision", "numpy", "onnx", "onnxruntime", "onnxscript", "rich", "matplotlib")
 CALLS = [["--help"], *([name, "--help"] for name in COMMANDS)]
 
 # Prints which of the heavy packages are there after `compress ARGUMENTS`.

@@ -37,6 +37,8 @@ RUNTIME = {
 }
 # Packages that are imported by another name than they are installed by.
 DISTRIBUTIONS = {"PIL": "pillow", "google": "protobuf"}
+# Extra -> what it brings.
+EXTRAS = {"plots": {"matplotlib"}}
 DEVELOPMENT = ("build", "hatchling", "importlinter", "matplotlib", "mypy", "pytest", "ruff")
 
 
@@ -74,6 +76,7 @@ def test_the_wheel_holds_the_package_and_nothing_else(wheel: Path) -> None:
     assert {f"compress/data/embedded/{name}" for name in embedded} <= names
     assert "compress/py.typed" in names
     assert any(name.startswith("compress/tradeoff/") and name.endswith(".csv") for name in names)
+    assert "compress/reproduce/experiments/logit-gan/table2.toml" in names
 
 
 def test_the_wheel_is_small(wheel: Path) -> None:
@@ -86,6 +89,9 @@ def test_the_wheel_says_what_it_needs(wheel: Path) -> None:
         scripts = archive.read(f"{DIST_INFO}/entry_points.txt").decode()
     needed = [line for line in metadata.get_all("Requires-Dist", []) if "extra ==" not in line]
     assert {line.split(">=")[0] for line in needed} == RUNTIME
+    for extra, packages in EXTRAS.items():
+        of_it = [line for line in metadata.get_all("Requires-Dist", []) if f"'{extra}'" in line]
+        assert {line.split(">=")[0] for line in of_it} == packages
     assert metadata["Requires-Python"] == "<3.15,>=3.11"
     assert metadata["License-Expression"] == "Apache-2.0"
     assert "compress = compress.cli:main" in scripts
@@ -101,7 +107,9 @@ def test_what_the_package_imports_is_what_it_says_that_it_needs() -> None:
                 found.add(node.module.split(".")[0])
     others = found - sys.stdlib_module_names - {"compress"}
     # The exporter of torch imports onnxscript.
-    assert {DISTRIBUTIONS.get(name, name) for name in others} | {"onnxscript"} == RUNTIME
+    optional = set.union(*EXTRAS.values())
+    needed = {DISTRIBUTIONS.get(name, name) for name in others} | {"onnxscript"}
+    assert needed - optional == RUNTIME
 
 
 def test_the_sdist_holds_no_links_and_nothing_of_the_working_tree(

@@ -13,6 +13,7 @@ if TYPE_CHECKING:
 
 @click.command("reproduce")
 @click.argument("experiment", metavar="NAME_OR_FILE")
+@click.option("--plan", is_flag=True, help="Say what it will cost on this machine, and stop.")
 @click.option(
     "--max-minutes",
     type=click.FloatRange(min=0, min_open=True),
@@ -58,9 +59,10 @@ if TYPE_CHECKING:
     type=click.Path(path_type=Path),
     help="The experiment's folder. [default: runs/reproduce/NAME]",
 )
-@click.option("--json", "as_json", is_flag=True, help="Print results.json on stdout.")
+@click.option("--json", "as_json", is_flag=True, help="Print results.json (or the plan) on stdout.")
 def command(
     experiment: str,
+    plan: bool,
     max_minutes: float | None,
     data_dir: Path | None,
     device: str,
@@ -79,6 +81,7 @@ def command(
 
     from compress.commands.display import Display
     from compress.reproduce.experiment import load_experiment
+    from compress.reproduce.plan import make_plan
     from compress.reproduce.runner import Request, reproduce
     from compress.reproduce.settings import adapt
     from compress.reproduce.table import TABLE_MD, results_json
@@ -91,6 +94,13 @@ def command(
         device=device,
         max_s=None if max_minutes is None else 60 * max_minutes,
     )
+    with Display() as display:
+        cost = make_plan(request, display.message)
+        if not plan:
+            display.message(cost.text)
+    if plan:
+        click.echo(json.dumps(cost.to_dict(), indent=2) if as_json else cost.text)
+        return
     with Display() as display:
         report = reproduce(request, display)
     if as_json:

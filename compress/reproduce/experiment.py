@@ -298,9 +298,12 @@ def _faults_of_lists(experiment: Experiment) -> Iterator[str]:
 
 
 def slug(name: str) -> str:
-    """A name as a folder: lower case; what is no letter, figure, ., + or = becomes a hyphen."""
+    """A name as a folder: lower case; what is no letter, figure, ., + or = becomes a hyphen.
+
+    No name leads out of the folder that it is put into.
+    """
     kept = "".join(c if c.isascii() and (c.isalnum() or c in ".+=") else "-" for c in name.lower())
-    return "-".join(filter(None, kept.split("-"))) or "-"
+    return "-".join(filter(None, kept.split("-"))).strip(".") or "-"
 
 
 # --- Parts ---------------------------------------------------------------------------------------

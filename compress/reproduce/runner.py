@@ -22,18 +22,22 @@ from typing import Any
 import torch
 
 from compress.data.dataset import Split
-from compress.errors import Inconclusive
-from compress.files import write_json
-from compress.models.checkpoint import save_checkpoint
+from compress.errors import Inconclusive, TrainingDiverged
+from compress.files import read_json, sha256_of, write_json
+from compress.models.checkpoint import save_checkpoint, weights_of
 from compress.models.registry import Network, count_parameters
 from compress.profiling.machine import fingerprint
+from compress.reproduce import figures
 from compress.reproduce.experiment import Experiment, Method, Task, slug
 from compress.reproduce.locks import try_lock
+from compress.reproduce.scores import Histogram, histogram
 from compress.reproduce.settings import Adapted
 from compress.reproduce.table import Report, TaskReport, write_report
+from compress.reproduce.timing import Times, time_networks
 from compress.reproduce.work import TaskWork, TeacherFacts, load_data, seeded
+from compress.spec import Normalization
 from compress.training.engine import Listener, Progress, choose_device, fit
-from compress.training.evaluation import evaluate, predictor, spread
+from compress.training.evaluation import evaluate, logits_of, predictor, spread
 from compress.training.options import TrainingOptions
 from compress.training.runfolder import RunFolder
 
@@ -125,6 +129,8 @@ class _Reproduction:
         self.timed = _TimedListener(listener, request.max_s)
         self.device = choose_device(request.device)
         self.found: dict[str, TaskReport] = {}
+        self.times: dict[str, Times] = {}
+        self.scores: dict[str, tuple[Histogram, ...]] = {}
         self.count = sum(len(trainings(self.experiment, task)) for task in self.experiment.tasks)
 
     def run(self) -> Report:
@@ -135,10 +141,12 @@ class _Reproduction:
             try:
                 if not over:
                     self._train_all(work)
+                    self._measure(work)
             except TimeOver:
                 over = True
             self._collect(work)
         report = self._write()
+        self._draw(report)
         if over:
             raise Inconclusive(
                 f"The time is over: {report.finished} of {self.count} trainings are finished. "
@@ -244,16 +252,35 @@ class _Reproduction:
         if validate is not None and validate < len(data.validation):
             judged = replace(data, validation=_part(data.validation, validate))
         curves = self.experiment.curve_images
-        fitted = fit(
-            recipe,
-            student,
-            judged,
-            options,
-            teacher=outputs,
-            folder=folder,
-            listener=self.timed,
-            watched={"train": _part(data.train, curves)} if curves else None,
-        )
+        about = {
+            "task": training.task.name,
+            "student": training.student,
+            "method": training.method.name,
+            "recipe": recipe.name,
+            "recipe_options": recipe.to_dict(),
+            "seed": training.seed,
+            "epochs": options.epochs,
+            "params": count_parameters(student),
+            "device": self.device.type,
+            "threads": torch.get_num_threads(),
+            "machine": fingerprint().to_dict(),
+        }
+        try:
+            fitted = fit(
+                recipe,
+                student,
+                judged,
+                options,
+                teacher=outputs,
+                folder=folder,
+                listener=self.timed,
+                watched={"train": _part(data.train, curves)} if curves else None,
+            )
+        except TrainingDiverged as error:
+            # That is what this cell of the table is; the others do not wait for it.
+            self.listener.message(f"{training.title}: {error}")
+            folder.finish({**about, "diverged": str(error)})
+            return
         weights = {name: value.clone() for name, value in student.state_dict().items()}
         epochs = {"last": len(fitted.history)}
         states: dict[str, Mapping[str, torch.Tensor]] = {"last": weights}
@@ -272,22 +299,7 @@ class _Reproduction:
                     normalization=data.normalization,
                     classes=data.class_names,
                 )
-        folder.finish(
-            {
-                "task": training.task.name,
-                "student": training.student,
-                "method": training.method.name,
-                "recipe": recipe.name,
-                "recipe_options": recipe.to_dict(),
-                "seed": training.seed,
-                "epochs": options.epochs,
-                "params": count_parameters(student),
-                **accuracies,
-                "device": self.device.type,
-                "threads": torch.get_num_threads(),
-                "machine": fingerprint().to_dict(),
-            }
-        )
+        folder.finish({**about, **accuracies})
         # What resuming needs is as large as four students, and there is nothing left to resume.
         folder.checkpoint.unlink(missing_ok=True)
 
@@ -298,6 +310,87 @@ class _Reproduction:
             "validation": evaluate(predict, data.validation, data.normalization),
             "test": evaluate(predict, data.test, data.normalization),
         }
+
+    # --- What is measured when all is trained ----------------------------------------------------
+
+    def _measure(self, work: TaskWork) -> None:
+        """Times networks and scores one class, where the experiment shows it.
+
+        Raises:
+            TimeOver: it is.
+        """
+        times = time_networks(
+            self.experiment,
+            work.task,
+            num_classes=work.data.num_classes,
+            input_shape=work.data.input_shape,
+            progress=self.listener.message,
+            check=self.timed.check,
+        )
+        if times is not None:
+            self.times[work.task.name] = times
+        if "scores" in self.experiment.figures:
+            self.timed.check()
+            self.scores[work.task.name] = self._histograms(work)
+
+    def _score_class(self, work: TaskWork) -> int:
+        """The class that is shown; the last one where the data has fewer."""
+        return min(self.experiment.score_class, work.data.num_classes - 1)
+
+    def _histograms(self, work: TaskWork) -> tuple[Histogram, ...]:
+        """Of a student trained on the labels, of the teacher, and of the last method's student.
+
+        They are kept: a teacher may take long for all test images.
+        """
+        plain = [m for m in self.experiment.methods if not m.make().teacher_outputs]
+        taught = [m for m in self.experiment.methods if m.make().teacher_outputs]
+        facts = work.facts() if work.task.teacher is not None else None
+        student, seed = work.task.students[0], self.experiment.seeds[0]
+        files = {
+            method.name: self.request.out / Training(work.task, student, method, seed).place / LAST
+            for method in (*plain[:1], *taught[-1:])
+        }
+        files = {name: file for name, file in files.items() if file.exists()}
+        label = self._score_class(work)
+        key = {
+            "class": label,
+            "data": work.data.sha256,
+            "teacher": None if facts is None else facts.sha256,
+            **{name: sha256_of(file) for name, file in files.items()},
+        }
+        path = self.request.out / f"scores-{slug(work.task.name)}.json"
+        if path.exists():
+            stored = read_json(path)
+            if isinstance(stored, dict) and stored.get("key") == key:
+                return tuple(Histogram.from_dict(each) for each in stored["histograms"])
+        test = work.data.test
+
+        def of(name: str, network: Network, normalization: Normalization) -> Histogram:
+            logits = logits_of(predictor(network), test.images, normalization)
+            return histogram(name, logits, test.labels, label)
+
+        found = []
+        for name, file in files.items():
+            spec = work.spec(student, work.task.schedule)
+            network = seeded(spec, seed)
+            network.load_state_dict(weights_of(file, spec))
+            found.append(of(f"{student}, {name}", network.to(self.device), work.data.normalization))
+        if facts is not None:
+            teacher = of(
+                f"teacher, {facts.spec.name}", work.teacher_network(facts), facts.normalization
+            )
+            found.insert(min(1, len(plain), len(found)), teacher)
+        write_json(path, {"key": key, "histograms": [each.to_dict() for each in found]})
+        return tuple(found)
+
+    def _draw(self, report: Report) -> None:
+        """The pictures, where they can be drawn."""
+        if not figures.available():
+            self.listener.message(figures.HOW_TO_GET)
+            return
+        drawn = figures.draw(report, self.request.out)
+        if drawn:
+            self.listener.message(f"Pictures: {', '.join(map(str, drawn))}")
 
     # --- The table -------------------------------------------------------------------------------
 
@@ -313,6 +406,9 @@ class _Reproduction:
             },
             teacher=work.facts() if work.task.teacher is not None else None,
             results=tuple(self._results(work)),
+            times=self.times.get(work.task.name),
+            scores=self.scores.get(work.task.name, ()),
+            class_name=work.data.class_names[self._score_class(work)],
         )
 
     def _results(self, work: TaskWork) -> Iterator[dict[str, Any]]:
@@ -321,7 +417,7 @@ class _Reproduction:
             if (self.request.out / training.place / "result.json").exists():
                 folder = self._folder(work, training, facts)
                 if folder.finished:
-                    yield folder.result()
+                    yield {**folder.result(), "place": training.place.as_posix()}
 
     def _write(self) -> Report:
         report = Report(

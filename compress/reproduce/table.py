@@ -14,10 +14,13 @@ from typing import Any
 from compress.files import write_json, write_text
 from compress.profiling.machine import fingerprint
 from compress.reproduce.experiment import Experiment, Task
+from compress.reproduce.scores import Histogram
+from compress.reproduce.timing import Times
 from compress.reproduce.work import TeacherFacts
 from compress.results import SCHEMA_VERSION
 from compress.training.options import TrainingOptions
 from compress.training.runfolder import installed_versions
+from compress.units import format_count
 
 TABLE_MD, TABLE_CSV, RESULTS = "table.md", "table.csv", "results.json"
 WHICH = ("last", "best")
@@ -48,7 +51,10 @@ class TaskReport:
         data: the data set's name.
         n: images by split.
         teacher: None where there is none yet.
-        results: result.json of each finished training.
+        results: result.json of each finished training, and its place in the folder.
+        times: of the networks; None where they were not timed.
+        scores: histograms of one class's score, for the picture.
+        class_name: of that class.
     """
 
     task: Task
@@ -56,6 +62,9 @@ class TaskReport:
     n: dict[str, int]
     teacher: TeacherFacts | None
     results: tuple[dict[str, Any], ...]
+    times: Times | None = None
+    scores: tuple[Histogram, ...] = ()
+    class_name: str = ""
 
 
 @dataclass(frozen=True)
@@ -199,6 +208,8 @@ def markdown(report: Report) -> str:
     ]
     for task in report.tasks:
         lines += ["", f"## {task.task.name}", "", *_facts(task), "", *_table(task, experiment)]
+        if task.times is not None:
+            lines += ["", task.times.text, "", *_times(task.times)]
     return "\n".join([*lines, ""])
 
 
@@ -251,6 +262,11 @@ def _facts(report: TaskReport) -> list[str]:
             declared = task.teacher.arch
             if declared != teacher.spec.name:
                 lines.append(f"- Differs from the paper: its teacher is {declared}.")
+    lines += [
+        f"- Diverged: {each['student']}, {each['method']}, seed {each['seed']}. {each['diverged']}"
+        for each in report.results
+        if "diverged" in each
+    ]
     return lines
 
 
@@ -291,6 +307,20 @@ def _table(report: TaskReport, experiment: Experiment) -> Iterator[str]:
         yield (
             f"| {cell.student} | {cell.method} | {last.text} | {best.text} | {last.n} "
             f"| {_number(cell.paper)} | {gap} | {each} |"
+        )
+
+
+def _times(times: Times) -> Iterator[str]:
+    yield "| network | parameters | here, s | paper, s | here / teacher | paper / teacher |"
+    yield "|---|---|---|---|---|---|"
+    for each in times.networks:
+        here, paper = times.ratio(each)
+        time = each.here
+        ratios = ["" if ratio is None else f"{ratio:.3f}" for ratio in (here, paper)]
+        yield (
+            f"| {each.network} | {format_count(each.params)} | {time.value:.3g} "
+            f"({time.low:.3g} to {time.high:.3g}) | {_number(each.paper_s)} "
+            f"| {' | '.join(ratios)} |"
         )
 
 
@@ -368,6 +398,7 @@ def results_json(report: Report) -> dict[str, Any]:
                     for (student, method), value in task.task.paper.items()
                 ],
                 "trainings": list(task.results),
+                "times": None if task.times is None else task.times.to_dict(),
                 "cells": [_cell(cell) for cell in cells_of(task, experiment)],
             }
             for task in report.tasks

@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import math
 from collections.abc import Collection
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -54,6 +55,8 @@ TEACHER, FACTS, LOGITS_FILE = "teacher.safetensors", "teacher.json", "logits.saf
 # this share of their deviation: another device or another number of threads rounds otherwise.
 CHECKED_IMAGES = 16
 CHECK_TOLERANCE = 0.05
+# What the teacher says of a seed's crops is kept for the other methods up to this size.
+KEPT_BYTES = 5e9
 
 
 def load_data(task: Task, *, split_seed: int, fraction: float, root: Path | None) -> Dataset:
@@ -181,6 +184,7 @@ class TaskWork:
         self._split_seed = split_seed
         self._listener = listener
         self._network: Network | None = None
+        self._teacher_is: dict[str, Any] | None = None
         self._logits: Tensor | None = None
 
     def identity(self) -> dict[str, Any]:
@@ -311,6 +315,11 @@ class TaskWork:
 
     def _teacher_identity(self) -> dict[str, Any]:
         """What a teacher is the same by."""
+        if self._teacher_is is None:
+            self._teacher_is = self._identify_teacher()
+        return self._teacher_is
+
+    def _identify_teacher(self) -> dict[str, Any]:
         teacher = self.task.teacher
         if teacher is None:
             raise UsageError(f"{self.task.name} has no teacher. Give one with --teacher.")
@@ -364,7 +373,10 @@ class TaskWork:
     def _of_crops(
         self, teaching: list[Teaching], wanted: Collection[str], options: TrainingOptions
     ) -> TeacherOutputs:
-        """Outputs of the crops that a seed gives: computed by the first method, kept for all."""
+        """Outputs of the crops that a seed gives: computed by the first method, kept for all.
+
+        They are not kept where they would fill a disk, or are drawn anew each time.
+        """
         train = self.data.train
         computed = ComputedOutputs(
             teaching,
@@ -373,7 +385,10 @@ class TaskWork:
             images=train.images,
             dropout=options.teacher_dropout,
         )
-        if not computed.repeatable:
+        classes = self.data.num_classes if LOGITS in wanted else 0
+        if not computed.repeatable or not keeps_crops(
+            len(train) * options.epochs, classes, computed.feature_shape
+        ):
             return computed
         crops = Augmenter(
             train.images, seed=options.seed, flip=self.data.flip, pad=options.crop_padding
@@ -444,6 +459,18 @@ class TaskWork:
         now = logits_of(predictor(self.teacher_network(facts)), images, facts.normalization)
         then = logits[sample.cpu()]
         return float((now - then).abs().max()) <= CHECK_TOLERANCE * float(logits.std())
+
+
+def keeps_crops(crops: int, classes: int, maps: tuple[int, int, int] | None) -> bool:
+    """Whether a seed's outputs of so many crops are few enough to be kept.
+
+    Args:
+        crops: training images times epochs.
+        classes: of the logits, float32; 0 where they are not wanted.
+        maps: shape of the feature maps, float16; None where they are not wanted.
+    """
+    each_bytes = 4 * classes + (0 if maps is None else 2 * math.prod(maps))
+    return crops * each_bytes <= KEPT_BYTES
 
 
 def seeded(spec: ModelSpec, seed: int) -> Network:

@@ -231,6 +231,20 @@ def test_test_images_decide_nothing(file: Path, whole: Path, tmp_path: Path) -> 
     assert chosen[0] == chosen[1]
 
 
+def test_a_training_that_diverges_is_told_and_holds_nothing_up(tmp_path: Path) -> None:
+    text = EXPERIMENT.replace("lr = 0.05", "lr = 1e30").replace("seeds = [0, 1]", "seeds = [0]")
+    declared = make_experiment(tmp_path, make_data(tmp_path), text)
+    listener = Quiet()
+    report = run(declared, tmp_path / "out", listener, methods=("student",))
+    assert report.finished == 1
+    assert "Diverged: wrn-10-0.5, student, seed 0. The loss became" in (
+        (tmp_path / "out/table.md").read_text()
+    )
+    assert figures(tmp_path / "out")[0]["n"] == "0"
+    again = run(declared, tmp_path / "out", methods=("student",))
+    assert again.finished == 1
+
+
 # --- Several processes ---------------------------------------------------------------------------
 
 
@@ -350,6 +364,13 @@ def test_the_epoch_s_validation_may_be_of_a_part(
     assert result["last"]["validation"] * 30 == pytest.approx(
         round(result["last"]["validation"] * 30)
     )
+
+
+def test_outputs_of_crops_are_kept_only_where_they_are_few() -> None:
+    # 10,000 images, 12 epochs, ResNet-56's maps; CIFAR-100, 240 epochs, WRN-40-2's.
+    assert work.keeps_crops(10_000 * 12, 0, (64, 8, 8))
+    assert not work.keeps_crops(45_000 * 240, 0, (128, 8, 8))
+    assert work.keeps_crops(45_000 * 240, 100, None)
 
 
 def test_a_stored_teacher_that_was_changed_is_refused(

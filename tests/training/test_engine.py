@@ -220,6 +220,29 @@ def test_the_teacher_is_asked_in_the_phases_that_ask_it(data: Dataset) -> None:
     assert len(asked) == 6 * 5
 
 
+def test_watched_images_are_scored_and_change_nothing(data: Dataset) -> None:
+    torch.manual_seed(5)
+    student = build(SPEC)
+    torch.manual_seed(5)
+    other = build(SPEC)
+    method, listener = make_recipe("supervised"), Listener()
+    plain = fit(method, student, data, OPTIONS, teacher=None, folder=None, listener=listener)
+    watched = fit(
+        method,
+        other,
+        data,
+        OPTIONS,
+        teacher=None,
+        folder=None,
+        listener=listener,
+        watched={"train": data.train},
+    )
+    assert same(student.state_dict(), other.state_dict())
+    scored = evaluate(predictor(other), data.train, GRAY)
+    assert watched.history[-1]["train_accuracy"] == scored
+    assert "train_accuracy" not in plain.history[-1]
+
+
 def test_training_leaves_torch_s_generator_alone(data: Dataset) -> None:
     torch.manual_seed(5)
     build(SPEC), build(SPEC)
