@@ -24,7 +24,7 @@ help:
 
 demo: $(STAMP)
 	$(BIN)/python -m compress distill --speedup 4 --epochs 12 --batch-size 32 --lr 0.05 \
-	  --dropout 0 --crop-padding 2 --out runs/demo
+	  --schedule one-cycle --dropout 0 --crop-padding 2 --out runs/demo
 
 test: lint
 	$(BIN)/python -m pytest

@@ -46,7 +46,7 @@ RECIPE_OPTIONS = ("temperature", "lr_d")
     "--recipe",
     default=None,
     help="supervised, kd, dkd, dist, logit-gan, fitnet, at, dln, ktan or ktan+kd; `compress "
-    "recipes` says what they are. [default: kd]",
+    "recipes` says what they are. [default: dist]",
 )
 @click.option("--temperature", type=float, help="Short for --set temperature=.")
 @click.option("--lr-d", type=float, help="Short for --set lr_d=, of the methods with an adversary.")

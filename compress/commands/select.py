@@ -25,7 +25,7 @@ MARKS = {"table": "", "between": "", "own": " o", "extrapolated": " *"}
 @data_options(default=None, validation=False, training=False)
 @click.option("--num-classes", type=int, help="Of the student, in place of --data.")
 @click.option("--input-shape", metavar="C,H,W", help="Of an image, in place of --data.")
-@click.option("--recipe", help="That the student will be trained with. [default: kd]")
+@click.option("--recipe", help="That the student will be trained with. [default: dist]")
 @click.option("--epochs", type=click.IntRange(min=1), help="That it will be trained for.")
 @click.option(
     "--tradeoff",

@@ -35,7 +35,7 @@ RECIPES: dict[str, type[Any]] = {
 }
 
 # What `distill` takes when no recipe is named.
-DEFAULT_RECIPE = "kd"
+DEFAULT_RECIPE = "dist"
 
 
 def read_options(name: str, texts: Sequence[str]) -> dict[str, Any]:

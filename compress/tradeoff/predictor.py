@@ -205,7 +205,8 @@ def _non_negative(x: Array, y: Array) -> Array:
 def _group_for(recipe: str, epochs: int | None, own: Sequence[OwnRun]) -> str:
     """Own runs like the coming one; else own runs with its recipe; else any; else the table.
 
-    Among those alike it is the ones with the most training images: the others were trials.
+    The table has columns for supervised, kd and logit-gan; what else a teacher teaches by counts as
+    kd, the plainest. Among those alike it is the ones with the most training images: the others were trials.
     """
     same = [run for run in own if run.recipe == recipe]
     for alike in ([run for run in same if run.epochs == epochs], same, own):
@@ -213,7 +214,7 @@ def _group_for(recipe: str, epochs: int | None, own: Sequence[OwnRun]) -> str:
             most = max(run.train_images for run in alike)
             groups = [_own_group(run) for run in alike if run.train_images == most]
             return max(groups, key=groups.count)
-    return recipe if recipe in _names(shipped_rows()) else "supervised"
+    return recipe if recipe in _names(shipped_rows()) else "kd"
 
 
 def _own_group(run: OwnRun) -> str:

@@ -54,6 +54,12 @@ def test_the_table_is_predicted_within_two_points_and_left_out_rows_within_half_
     assert 0.002 < leave_one_out() == SHIPPED.leave_one_out < 0.005
 
 
+def test_a_recipe_without_a_column_counts_as_kd() -> None:
+    spec = ModelSpec.parse("wrn-16-2", num_classes=100)
+    errors = {recipe: Predictor(recipe=recipe).predict(spec).error for recipe in ("dist", "kd")}
+    assert errors["dist"] == errors["kd"] != Predictor(recipe="supervised").predict(spec).error
+
+
 @pytest.mark.parametrize("name", OTHERS)
 def test_what_others_published_is_predicted_within_two_points(name: str) -> None:
     assert 100 * error(name) == pytest.approx(OTHERS[name], abs=2.0)
