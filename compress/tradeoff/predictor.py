@@ -206,7 +206,8 @@ def _group_for(recipe: str, epochs: int | None, own: Sequence[OwnRun]) -> str:
     """Own runs like the coming one; else own runs with its recipe; else any; else the table.
 
     The table has columns for supervised, kd and logit-gan; what else a teacher teaches by counts as
-    kd, the plainest. Among those alike it is the ones with the most training images: the others were trials.
+    kd, the plainest. Among those alike it is the ones with the most training images: the others
+    were trials.
     """
     same = [run for run in own if run.recipe == recipe]
     for alike in ([run for run in same if run.epochs == epochs], same, own):
