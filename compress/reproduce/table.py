@@ -226,8 +226,8 @@ def head(report: Report) -> Iterator[str]:
         yield f"The paper's figures: {experiment.source}; {experiment.statistic}."
     yield (
         f"Test {experiment.measure} in %, mean ± standard deviation over the seeds. Last epoch: "
-        "the student as the training left it. Validation's epoch: the student of the epoch that "
-        "did best on validation images. Test images were looked at for this table alone."
+        "the student as the training left it. Best epoch: the one that did best on validation "
+        "images. Test images were looked at for this table alone."
     )
     seeds = ", ".join(map(str, experiment.seeds))
     yield f"Seeds: {seeds}. Every method trains the student for the same number of epochs."
@@ -287,26 +287,34 @@ def schedule_text(options: TrainingOptions) -> str:
 
 
 def _table(report: TaskReport, experiment: Experiment) -> Iterator[str]:
+    """The cells; the paper's columns where it has figures."""
     measure = experiment.measure
-    yield (
-        "| student | method | last epoch | validation's epoch | n | paper | last - paper "
-        "| last, each seed |"
-    )
-    yield "|---|---|---|---|---|---|---|---|"
+    paper_of_teacher = report.task.teacher.paper if report.task.teacher else None
+    has_paper = bool(report.task.paper) or paper_of_teacher is not None
+
+    def row(*cells: str, paper: str = "", gap: str = "", each: str = "") -> str:
+        return "| " + " | ".join([*cells, *((paper, gap) if has_paper else ()), each]) + " |"
+
+    head = ("student", "method", "test, last epoch", "validation, last", "test, best epoch", "n")
+    yield row(*head, paper="paper", gap="last - paper", each="test, last, each seed")
+    yield "|" + "---|" * (len(head) + (3 if has_paper else 1))
     if report.teacher is not None:
-        test = in_percent(report.teacher.test, measure)
-        paper = report.task.teacher.paper if report.task.teacher else None
-        yield (
-            f"| {report.teacher.spec.name} | teacher | {test:.2f} | | 1 | {_number(paper)} "
-            f"| {_gap(test, paper)} | |"
+        test, validation = (
+            in_percent(share, measure) for share in (report.teacher.test, report.teacher.validation)
+        )
+        yield row(
+            *(report.teacher.spec.name, "teacher", f"{test:.2f}", f"{validation:.2f}", "", "1"),
+            paper=_number(paper_of_teacher),
+            gap=_gap(test, paper_of_teacher),
         )
     for cell in cells_of(report, experiment):
         last, best = cell.test["last"], cell.test["best"]
-        gap = _gap(last.mean, cell.paper) if last.n else ""
-        each = ", ".join(f"{value:.2f}" for value in last.values)
-        yield (
-            f"| {cell.student} | {cell.method} | {last.text} | {best.text} | {last.n} "
-            f"| {_number(cell.paper)} | {gap} | {each} |"
+        yield row(
+            *(cell.student, cell.method, last.text, cell.validation["last"].text, best.text),
+            str(last.n),
+            paper=_number(cell.paper),
+            gap=_gap(last.mean, cell.paper) if last.n else "",
+            each=", ".join(f"{value:.2f}" for value in last.values),
         )
 
 

@@ -98,10 +98,10 @@ def test_figures_as_text() -> None:
 def test_markdown(report: Report) -> None:
     text = markdown(report)
     for line in (
-        "| resnet-20 | teacher | 10.00 | | 1 | 1.50 | +8.50 | |",
-        "| wrn-10-0.5 | student | 9.00 ± 1.41 | 8.00 ± 1.41 | 2 | 7.46 | +1.54 | 10.00, 8.00 |",
-        "| wrn-10-0.5 | KD T=5 | 6.00 | 6.00 | 1 | 7.00 | -1.00 | 6.00 |",
-        "| wrn-10-0.5 | logit-GAN | - | - | 0 |  |  |  |",
+        "| resnet-20 | teacher | 10.00 | 1.00 |  | 1 | 1.50 | +8.50 |  |",
+        "| wrn-10-0.5 | student | 9.00 ± 1.41 | 8.00 ± 1.41 | 8.00 ± 1.41 | 2 | 7.46 | +1.54 | 10.00, 8.00 |",
+        "| wrn-10-0.5 | KD T=5 | 6.00 | 5.00 | 6.00 | 1 | 7.00 | -1.00 | 6.00 |",
+        "| wrn-10-0.5 | logit-GAN | - | - | - | 0 |  |  |  |",
         "| wrn-10-0.5 | 20.0 k | 0.01 (0.009 to 0.011) | 0.20 | 0.250 | 0.500 |",
         "- **Not finished: 3 of 6 trainings.** The same command goes on.",
         "- Differs from the paper: its teacher is wrn-10-1.",
@@ -109,6 +109,16 @@ def test_markdown(report: Report) -> None:
     ):
         assert line in text.splitlines()
     assert "Seconds for 100 images: ONNX Runtime on the CPU of this machine, 2 threads" in text
+
+
+def test_a_table_of_no_paper_has_no_columns_for_one(report: Report) -> None:
+    (task,) = report.tasks
+    assert task.task.teacher is not None
+    own = replace(task.task, paper={}, teacher=replace(task.task.teacher, paper=None))
+    text = markdown(replace(report, tasks=(replace(task, task=own, times=None),)))
+    assert "| wrn-10-0.5 | KD T=5 | 6.00 | 5.00 | 6.00 | 1 | 6.00 |" in text.splitlines()
+    columns = {line.count("|") for line in text.splitlines() if line.startswith("|")}
+    assert columns == {8}
 
 
 def test_csv(report: Report) -> None:
