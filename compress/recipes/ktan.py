@@ -30,8 +30,9 @@ The epochs asked for are the student's: pretrain, dln and adversarial share them
 Left open by the paper, and decided here:
   - Alg. 2 prints sum -log D(m_s) for D, which would not tell the maps apart; the text has D learn
     "the correct label to both feature maps". So L_D is the binary cross-entropy, taken over both
-    maps. S descends -log q(m_s), which is L_D(y_R(mt), m_s) as Alg. 2 has it, and not the text's
-    log(1 - D): that one has no slope left where D is sure.
+    maps. S descends -log q(m_s), which is L_D(y_R(mt), m_s) as Alg. 2 has it; the text has
+    log(1 - q(m_s)), which is ``minimax``. The one has its largest slope where D is sure, the other
+    has none left there.
   - All losses are means over the batch, D's over its 2N maps, so that learning rates do not depend
     on the batch size and D at chance is at log 2.
   - r in Eq. 2 is the scale between the maps; after R it is 1 and L_MSE is the mean over all values.
@@ -105,6 +106,11 @@ def L_MSE(m_t: Tensor, m_s: Tensor) -> Tensor:
 def L_D(label: float, D: Tensor) -> Tensor:
     """Binary cross-entropy of the label REAL or FAKE and D's logits [N]; a mean over the batch."""
     return functional.binary_cross_entropy_with_logits(D, torch.full_like(D, label))
+
+
+def L_minimax(D_s: Tensor) -> Tensor:
+    """The text's log(1 - q(m_s)), of D's logits D(m_s) [N]; a mean over the batch."""
+    return -functional.softplus(D_s).mean()
 
 
 def L_D_both(D_R: Tensor, D_s: Tensor) -> Tensor:
@@ -270,6 +276,7 @@ class Ktan:
         teacher_epochs: of the Teacher-to-Student layer; the student's are not among them.
         rectify: whether a ReLU follows that layer.
         channels_d: of the discriminator's convolution.
+        minimax: whether the student descends log(1 - q(m_s)) instead of -log q(m_s).
         lr_regressor: initial learning rate of the Teacher-to-Student layer; None for the options'.
         lr_dln: of the student in dln; None for the options'.
         lr_adversarial: of the student in the adversarial phase.
@@ -283,6 +290,7 @@ class Ktan:
     teacher_epochs: int = 5
     rectify: bool = True
     channels_d: int = 64
+    minimax: bool = False
     lr_regressor: float | None = None
     lr_dln: float | None = None
     lr_adversarial: float = 0.01
@@ -305,6 +313,7 @@ class Ktan:
             beta=self.beta,
             alpha=self.alpha,
             channels_d=self.channels_d,
+            minimax=self.minimax,
         )
 
     def to_dict(self) -> dict[str, Any]:
@@ -327,6 +336,7 @@ class KtanKd:
         teacher_epochs: see ``Ktan``.
         rectify: see ``Ktan``.
         channels_d: see ``Ktan``.
+        minimax: see ``Ktan``.
         lr_regressor: see ``Ktan``.
         lr_dln: see ``Ktan``.
         lr_adversarial: see ``Ktan``.
@@ -343,6 +353,7 @@ class KtanKd:
     teacher_epochs: int = 5
     rectify: bool = True
     channels_d: int = 64
+    minimax: bool = False
     lr_regressor: float | None = None
     lr_dln: float | None = None
     lr_adversarial: float = 0.01
@@ -366,6 +377,7 @@ class KtanKd:
             beta=self.beta,
             alpha=self.alpha,
             channels_d=self.channels_d,
+            minimax=self.minimax,
             task=self._distilled,
             task_of_C=self._distilled if self.kd_classifier else labels_alone,
         )
@@ -394,6 +406,7 @@ class KtanMethod:
         beta: weight of L_MSE.
         alpha: weight of the student's L_D.
         channels_d: of D; None where there is no adversarial phase.
+        minimax: which adversarial loss S descends.
         task: what stands for H in the losses of S after pretrain.
         task_of_C: what stands for H in C's.
     """
@@ -407,12 +420,13 @@ class KtanMethod:
         beta: float,
         alpha: float = 0.0,
         channels_d: int | None = None,
+        minimax: bool = False,
         task: Task = labels_alone,
         task_of_C: Task = labels_alone,
     ) -> None:
         student: Any = setting.student
         self.student, self.task, self.task_of_C = student, task, task_of_C
-        self.alpha, self.beta = alpha, beta
+        self.alpha, self.beta, self.minimax = alpha, beta, minimax
         shape = setting.student_features
         teacher_shape = required(setting.teacher_features)
         self.R = TeacherToStudent(teacher_shape, shape, rectify=rectify)
@@ -472,7 +486,8 @@ class KtanMethod:
 
         F = self.student.classify(m_s)
         task, mse = self.task(F, batch), L_MSE(R_m_t, m_s)
-        adversarial = L_D(REAL, self.D(m_s))
+        D_now = self.D(m_s)
+        adversarial = L_minimax(D_now) if self.minimax else L_D(REAL, D_now)
         loss = task + self.alpha * adversarial + self.beta * mse
         self._descend(student=loss, classifier=self.task_of_C(F, batch))
 

@@ -50,6 +50,8 @@ def test_l_d_is_the_binary_cross_entropy() -> None:
     assert close(ktan.L_D(ktan.REAL, D), 0.711112293)
     # log(1 + exp(D)): 0.693147181, 2.126928011, 0.313261688.
     assert close(ktan.L_D(ktan.FAKE, D), 1.044445626)
+    # log(1 - 1 / (1 + exp(-D))) is the opposite.
+    assert close(ktan.L_minimax(D), -1.044445626)
 
 
 def test_the_discriminator_s_loss_is_of_both_maps() -> None:
@@ -342,7 +344,9 @@ def test_dln_moves_s_alone(name: str, options: dict[str, Any], beta: float) -> N
     [
         ("ktan", {}),
         ("ktan", {"alpha": 5.0, "beta": 2.0, "channels_d": 3}),
+        ("ktan", {"minimax": True}),
         ("ktan+kd", {}),
+        ("ktan+kd", {"minimax": True}),
         ("ktan+kd", {"kd_classifier": False, "temperature": 2.0, "weight": 0.3}),
     ],
 )
@@ -362,6 +366,8 @@ def test_the_adversarial_phase_moves_each_by_its_own_loss(
         loss_D = (bce(D, R, 1.0) + bce(D, m_s.detach(), 0.0)) / 2
         # S meets the discriminator as it is after its own step.
         adversarial = bce(now["discriminator"], m_s, 1.0)
+        if options.get("minimax"):
+            adversarial = -bce(now["discriminator"], m_s, 0.0)
         seen["real_recognised"] = (D(R) > 0).float().mean()
         seen["fake_recognised"] = (D(m_s) < 0).float().mean()
         seen["discriminator_loss"], seen["adversarial_loss"] = loss_D, adversarial
