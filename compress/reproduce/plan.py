@@ -104,7 +104,8 @@ class Plan:
         if not self.parts:
             return f"All of the {self.planned} trainings are finished."
         lines = [
-            f"{part.what}: {part.trainings} trainings, {part.epochs:,} epochs, "
+            f"{part.what}: {part.trainings} training{'s' * (part.trainings > 1)}, "
+            f"{part.epochs:,} epochs, "
             f"{format_count(part.images)} images, about {format_duration(part.seconds)}"
             for part in self.parts
         ]
