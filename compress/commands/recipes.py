@@ -13,7 +13,7 @@ if TYPE_CHECKING:
 @click.command("recipes")
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON object on stdout.")
 def command(as_json: bool) -> None:
-    """List the methods that distill has: paper, summary, options with their defaults.
+    """List the methods that distill has: paper, summary, what they reached, options.
 
     Piped, each method is one line.
     """
@@ -27,12 +27,17 @@ def command(as_json: bool) -> None:
 
 
 def list_recipes() -> dict[str, Any]:
-    """What --json prints: the default's name, and the recipes with their options' defaults."""
+    """What --json prints: the default's name, the recipes, and in which experiment they met."""
+    import json
+    from importlib.resources import files
+
     from compress.recipes.registry import DEFAULT_RECIPE, RECIPES, make_recipe
 
+    found = json.loads((files("compress.recipes") / "found.json").read_text(encoding="utf-8"))
     recipes = [make_recipe(name) for name in RECIPES]
     return {
         "default": DEFAULT_RECIPE,
+        "experiment": found["experiment"],
         "recipes": [
             {
                 "name": recipe.name,
@@ -40,6 +45,7 @@ def list_recipes() -> dict[str, Any]:
                 "paper": recipe.paper,
                 "needs_teacher": bool(recipe.teacher_outputs),
                 "options": recipe.to_dict(),
+                "test_accuracy": found["test_accuracy"].get(recipe.name),
             }
             for recipe in recipes
         ],
@@ -58,6 +64,7 @@ def print_recipes(listing: dict[str, Any], console: Console | None = None) -> No
     table = Table(box=None, pad_edge=False, padding=(0, 2, 0, 0))
     table.add_column("recipe", no_wrap=True)
     table.add_column("", no_wrap=True)
+    table.add_column("found*", no_wrap=True)
     for header in ("what", "paper", "options"):
         table.add_column(header)
     for recipe in listing["recipes"]:
@@ -65,12 +72,26 @@ def print_recipes(listing: dict[str, Any], console: Console | None = None) -> No
         table.add_row(
             recipe["name"],
             "default" if recipe["name"] == listing["default"] else "",
+            _found(recipe["test_accuracy"]),
             recipe["summary"],
             recipe["paper"],
             options or "-",
         )
     console.print(table)
+    console.print(
+        f"* Test accuracy in % (mean ± standard deviation, seeds) of {listing['experiment']}. "
+        "Other data, students and schedules may rank them otherwise."
+    )
     console.print("Give distill an option of a recipe with --set name=value.")
+
+
+def _found(accuracy: dict[str, Any] | None) -> str:
+    """'68.43 ± 0.31 (3)'; '-' where there is nothing."""
+    if accuracy is None:
+        return "-"
+    deviation = accuracy["standard_deviation"]
+    spread = "" if deviation is None else f" ± {100 * deviation:.2f}"
+    return f"{100 * accuracy['mean']:.2f}{spread} ({accuracy['n']})"
 
 
 def _option(name: str, value: Any) -> str:

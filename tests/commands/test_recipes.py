@@ -6,15 +6,19 @@ import io
 import json
 import re
 from dataclasses import fields
+from pathlib import Path
 
 import click
 import pytest
 from rich.console import Console
 
+from benchmarks.found import found
 from compress.cli import load_command, main
-from compress.commands.recipes import _option, list_recipes, print_recipes
+from compress.commands.recipes import _found, _option, list_recipes, print_recipes
 from compress.errors import UsageError
 from compress.recipes.registry import DEFAULT_RECIPE, RECIPES, make_recipe, read_options
+
+RESULTS = Path(__file__).resolve().parents[2] / "benchmarks/results/cifar10_resnet56"
 
 
 def test_piped_each_method_is_one_line(
@@ -22,7 +26,8 @@ def test_piped_each_method_is_one_line(
 ) -> None:
     monkeypatch.setenv("COLUMNS", "40")
     assert main(["recipes"]) == 0
-    head, *lines, note = capsys.readouterr().out.splitlines()
+    head, *lines, experiment, note = capsys.readouterr().out.splitlines()
+    assert experiment.startswith("* Test accuracy in %")
     assert head.split()[0] == "recipe"
     assert [line.split()[0] for line in lines] == list(RECIPES)
     for line, recipe in zip(lines, RECIPES.values(), strict=True):
@@ -43,6 +48,24 @@ def test_a_narrow_terminal_wraps_no_name() -> None:
     first = [line.split(" ")[0] for line in shown.splitlines()]
     assert [word for word in first if word in RECIPES] == list(RECIPES)
     assert max(map(len, shown.splitlines())) <= 60
+
+
+def test_what_was_found_is_what_the_experiment_says() -> None:
+    results = json.loads((RESULTS / "results.json").read_text(encoding="utf-8"))
+    listing = list_recipes()
+    made = found(results)
+    assert listing["experiment"] == made["experiment"]
+    for recipe in listing["recipes"]:
+        assert recipe["test_accuracy"] == made["test_accuracy"].get(recipe["name"])
+    table = (RESULTS / "table.md").read_text(encoding="utf-8")
+    for accuracy in made["test_accuracy"].values():
+        assert f"| {100 * accuracy['mean']:.2f}" in table
+
+
+def test_figures_are_told_with_their_spread_and_number() -> None:
+    assert _found(None) == "-"
+    assert _found({"mean": 0.684, "standard_deviation": None, "n": 1}) == "68.40 (1)"
+    assert _found({"mean": 0.684, "standard_deviation": 0.0031, "n": 3}) == "68.40 ± 0.31 (3)"
 
 
 def test_json(capsys: pytest.CaptureFixture[str]) -> None:
