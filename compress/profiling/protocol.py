@@ -190,7 +190,7 @@ class Timing:
         return np.concatenate([one[name].wall_s for one in self.rounds])
 
     def round_medians(self, name: str) -> Array:
-        """One value a round [rounds]: the median of undisturbed calls where half were."""
+        """One value a round [rounds]: the median of undisturbed calls where there are enough."""
         return np.array(
             [
                 estimates.clean_median(one[name].wall_s, one[name].preempted)[0]
@@ -257,7 +257,7 @@ class Timing:
         disturbed = self.disturbed_rounds(name)
         if disturbed:
             found.append(
-                f"In {disturbed} of {len(self.rounds)} rounds most calls were preempted "
+                f"In {disturbed} of {len(self.rounds)} rounds nearly all calls were preempted "
                 f"({self.preempted_share(name) or 0:.0%} of all), so disturbed calls are in the "
                 "figure."
             )
@@ -278,7 +278,7 @@ class Timing:
         return tuple(found)
 
     def disturbed_rounds(self, name: str) -> int:
-        """Rounds in which most calls were preempted, so that all had to count."""
+        """Rounds in which nearly all calls were preempted, so that all had to count."""
         return sum(
             not estimates.clean_median(one[name].wall_s, one[name].preempted)[1]
             for one in self.rounds

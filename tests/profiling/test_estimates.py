@@ -86,13 +86,16 @@ def test_a_ratio_does_not_see_what_slows_both() -> None:
     assert found.high == pytest.approx(2.0)
 
 
-def test_the_clean_median_leaves_preempted_calls_out_while_half_are_clean() -> None:
+def test_the_clean_median_leaves_preempted_calls_out_while_enough_are_clean() -> None:
     calls = np.array([1.0, 1.0, 9.0, 9.0])
     half = np.array([False, False, True, True])
     assert estimates.clean_median(calls, half) == (1.0, True)
     most = np.array([False, True, True, True])
     assert estimates.clean_median(calls, most) == (5.0, False)
     assert estimates.clean_median(calls, None) == (5.0, True)
+    calls = np.array([1.0] * 5 + [9.0] * 20)
+    assert estimates.clean_median(calls, calls > 1) == (1.0, True)
+    assert estimates.clean_median(calls[1:], calls[1:] > 1) == (9.0, False)
 
 
 def test_outliers_are_calls_far_above_the_others() -> None:
