@@ -27,14 +27,14 @@ def test_it_says_the_cost_then_prints_the_table(
     words = ["reproduce", str(file), "--seeds", "0", "--methods", "student", "--device", "cpu"]
     assert main([*words, "--plan"]) == 0
     planned = capsys.readouterr()
-    assert "stripes, wrn-10-0.5: 1 trainings, 2 epochs, 180" in planned.out
+    assert "stripes, wrn-10-0.5: 1 training, 2 epochs, 180" in planned.out
     assert not Path("runs").exists()
     assert main([*words, "--plan", "--json"]) == 0
     assert json.loads(capsys.readouterr().out)["planned"] == 1
     assert main(words) == 0
     done = capsys.readouterr()
     assert done.out.startswith("# Stripes\n")
-    assert "1 trainings, 2 epochs" in done.err
+    assert "1 training, 2 epochs" in done.err
     assert Path("runs/reproduce/stripes/table.md").read_text() in done.out
     assert main([*words, "--json"]) == 0
     again = capsys.readouterr()
