@@ -184,7 +184,7 @@ def _dots(axes: Axes, task: TaskReport, cells: Sequence[Cell], measure: str) -> 
                 color=COLOURS[1],
                 markersize=4,
                 capsize=2,
-                label="validation's epoch",
+                label="best epoch by validation",
             )
         if cell.paper is not None:
             axes.plot(cell.paper, place, "D", color=PAPER, fillstyle="none", label="paper")
