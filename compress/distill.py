@@ -15,13 +15,12 @@ from torch import Tensor
 
 from compress.data.dataset import Dataset, to_device
 from compress.data.normalization import normalize
-from compress.data.seeds import derive_seed
 from compress.data.sources import embedded_teacher_path
 from compress.errors import InputError, UsageError
 from compress.export import onnx_from_torch
 from compress.files import read_json, sha256_of, write_json
-from compress.models.checkpoint import save_checkpoint, weights_of
-from compress.models.registry import Network, build, count_parameters
+from compress.models.checkpoint import save_checkpoint
+from compress.models.registry import Network, count_parameters
 from compress.profiling.costs import costs_of_module
 from compress.profiling.fresh import FreshTiming, time_in_fresh_process
 from compress.profiling.machine import fingerprint
@@ -30,15 +29,12 @@ from compress.recipes.recipe import LOGITS, Recipe
 from compress.results import Parity
 from compress.spec import Budget, ModelSpec, Normalization
 from compress.tradeoff import Choice, OwnRun, load_table, record_run, table_for, write_csv
-from compress.training.engine import (
-    Listener,
-    choose_device,
-    fit,
-)
+from compress.training.engine import Listener, choose_device, fit
 from compress.training.evaluation import evaluate, file_predictor, spread
 from compress.training.options import TrainingOptions
 from compress.training.outputs import ComputedOutputs, Teaching
 from compress.training.runfolder import RunFolder
+from compress.training.student import first_network, with_dropout
 from compress.training.teacher import Teacher, load_teacher
 from compress.units import format_percent
 
@@ -255,9 +251,9 @@ class _Run:
             spec = ModelSpec.parse(
                 request.student, num_classes=data.num_classes, input_shape=data.input_shape
             )
-            return _with_dropout(spec, dropout)
+            return with_dropout(spec, dropout)
         if (request.out / CHOICE).exists():
-            return _with_dropout(ModelSpec.from_dict(self._stored_choice()["spec"]), dropout)
+            return with_dropout(ModelSpec.from_dict(self._stored_choice()["spec"]), dropout)
         known: dict[str, Any] = {
             "num_classes": data.num_classes,
             "input_shape": data.input_shape,
@@ -280,16 +276,12 @@ class _Run:
         write_csv(request.out / TRADEOFF, choice)
         write_json(request.out / CHOICE, choice.to_dict())
         self.listener.choice(choice)
-        return _with_dropout(choice.spec, dropout)
+        return with_dropout(choice.spec, dropout)
 
     def _train(self, folder: RunFolder, teacher: Teacher, spec: ModelSpec) -> Network:
         request = self.request
         data = to_device(request.data, self.device)
-        with torch.random.fork_rng([]):
-            torch.manual_seed(derive_seed(request.options.seed, "weights"))
-            student = build(spec)
-        if request.student_init is not None:
-            student.load_state_dict(weights_of(request.student_init, spec))
+        student = first_network(spec, request.options.seed, request.student_init)
         self.listener.message(
             f"Training {spec.name} ({count_parameters(student):,} parameters) with "
             f"{request.recipe.name} for {request.options.epochs} epochs on {len(data.train):,} "
@@ -513,11 +505,6 @@ def _warnings(budget: Budget, timing: FreshTiming) -> list[str]:
         said = () if each is None else each.warnings
         warnings += [f"Timing the {role}: {text}" for text in said]
     return warnings
-
-
-def _with_dropout(spec: ModelSpec, dropout: float) -> ModelSpec:
-    """The spec to train: only WRN blocks have a place for dropout."""
-    return spec.with_(dropout=dropout if spec.arch == "wrn" else 0.0)
 
 
 def _costs(network: Network, spec: ModelSpec, input_shape: tuple[int, int, int]) -> dict[str, Any]:

@@ -9,16 +9,16 @@ from typing import Any
 import torch
 
 from compress.data.dataset import Dataset, to_device
-from compress.data.seeds import derive_seed
 from compress.files import sha256_of
-from compress.models.checkpoint import save_checkpoint, weights_of
-from compress.models.registry import build, count_parameters
+from compress.models.checkpoint import save_checkpoint
+from compress.models.registry import count_parameters
 from compress.recipes.supervised import Supervised
 from compress.spec import ModelSpec
 from compress.training.engine import Listener, choose_device, fit
 from compress.training.evaluation import evaluate, predictor
 from compress.training.options import TrainingOptions
 from compress.training.runfolder import RunFolder
+from compress.training.student import first_network, with_dropout
 
 MODEL = "model.safetensors"
 
@@ -55,8 +55,8 @@ def train(
         RunFolderError: ``out`` holds something else.
     """
     where = choose_device(device)
-    dropout = options.dropout if spec.arch == "wrn" else 0.0
-    spec = spec.with_(num_classes=data.num_classes, input_shape=data.input_shape, dropout=dropout)
+    spec = spec.with_(num_classes=data.num_classes, input_shape=data.input_shape)
+    spec = with_dropout(spec, options.dropout)
     config = {
         "command": "train",
         "model": spec.to_dict(),
@@ -72,11 +72,7 @@ def train(
         return dict(folder.result())
     folder.begin({"data_source": data.source, "normalization": data.normalization.to_dict()})
     data = to_device(data, where)
-    with torch.random.fork_rng([]):
-        torch.manual_seed(derive_seed(options.seed, "weights"))
-        network = build(spec)
-    if init is not None:
-        network.load_state_dict(weights_of(init, spec))
+    network = first_network(spec, options.seed, init)
     listener.message(
         f"Training {spec.name} ({count_parameters(network):,} parameters) on "
         f"{len(data.train):,} images of {data.name} for {options.epochs} epochs on {where.type}."

@@ -25,6 +25,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from compress.models.initialise import initialise
+from compress.models.stages import residual_stages
 from compress.spec import ModelSpec
 
 
@@ -73,15 +74,8 @@ class PreResNet(nn.Module):
         self.spec = spec
         channels = spec.stem_channels
         self.conv = nn.Conv2d(spec.input_shape[0], channels, 3, padding=1, bias=spec.conv_bias)
-        stages: list[nn.Module] = []
-        for stride, outputs in zip((1, 2, 2), spec.stage_channels, strict=True):
-            shortcut = spec.first_shortcut and not stages
-            blocks = [BottleneckBlock(spec, channels, outputs, stride, shortcut=shortcut)]
-            for _ in range(spec.blocks_per_stage - 1):
-                blocks.append(BottleneckBlock(spec, outputs, outputs, 1))
-            stages.append(nn.Sequential(*blocks))
-            channels = outputs
-        self.stages = nn.Sequential(*stages)
+        self.stages = residual_stages(spec, BottleneckBlock)
+        channels = spec.stage_channels[-1]
         self.bn = nn.BatchNorm2d(channels)
         self.linear = nn.Linear(channels, spec.num_classes)
         initialise(self)

@@ -17,6 +17,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from compress.models.initialise import initialise
+from compress.models.stages import residual_stages
 from compress.spec import ModelSpec
 
 
@@ -73,15 +74,8 @@ class ResNet(nn.Module):
         channels = spec.stem_channels
         self.conv = nn.Conv2d(spec.input_shape[0], channels, 3, padding=1, bias=spec.conv_bias)
         self.bn = nn.BatchNorm2d(channels)
-        stages: list[nn.Module] = []
-        for stride, outputs in zip((1, 2, 2), spec.stage_channels, strict=True):
-            shortcut = spec.first_shortcut and not stages
-            blocks = [BasicBlock(spec, channels, outputs, stride, shortcut=shortcut)]
-            for _ in range(spec.blocks_per_stage - 1):
-                blocks.append(BasicBlock(spec, outputs, outputs, 1))
-            stages.append(nn.Sequential(*blocks))
-            channels = outputs
-        self.stages = nn.Sequential(*stages)
+        self.stages = residual_stages(spec, BasicBlock)
+        channels = spec.stage_channels[-1]
         self.linear = nn.Linear(channels, spec.num_classes)
         initialise(self)
 

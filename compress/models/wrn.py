@@ -15,6 +15,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from compress.models.initialise import initialise
+from compress.models.stages import residual_stages
 from compress.spec import ModelSpec
 
 
@@ -60,15 +61,8 @@ class WideResNet(nn.Module):
         self.spec = spec
         channels = spec.stem_channels
         self.conv = nn.Conv2d(spec.input_shape[0], channels, 3, padding=1, bias=spec.conv_bias)
-        stages: list[nn.Module] = []
-        for stride, outputs in zip((1, 2, 2), spec.stage_channels, strict=True):
-            shortcut = spec.first_shortcut and not stages
-            blocks = [PreactivationBlock(spec, channels, outputs, stride, shortcut=shortcut)]
-            for _ in range(spec.blocks_per_stage - 1):
-                blocks.append(PreactivationBlock(spec, outputs, outputs, 1))
-            stages.append(nn.Sequential(*blocks))
-            channels = outputs
-        self.stages = nn.Sequential(*stages)
+        self.stages = residual_stages(spec, PreactivationBlock)
+        channels = spec.stage_channels[-1]
         self.bn = nn.BatchNorm2d(channels)
         self.linear = nn.Linear(channels, spec.num_classes)
         initialise(self)

@@ -41,6 +41,7 @@ from compress.tradeoff.runs import cache_folder
 from compress.training.engine import Autocast, choose_device
 from compress.training.options import TrainingOptions
 from compress.training.runfolder import METRICS, RESULT
+from compress.training.student import with_dropout
 from compress.units import format_count, format_duration
 
 # A trial of a network: a step to warm up, then so many steps, or fewer where time is over.
@@ -244,7 +245,7 @@ class _Planner:
 
     def _spec(self, name: str, images: Images, options: TrainingOptions) -> ModelSpec:
         spec = ModelSpec.parse(name, num_classes=images.classes, input_shape=images.shape)
-        return spec.with_(dropout=options.dropout if spec.arch == "wrn" else 0.0)
+        return with_dropout(spec, options.dropout)
 
     def _teacher_arch(self, task: Task) -> str:
         """The name of the teacher: its file's, where one is given.

@@ -34,12 +34,13 @@ from compress.reproduce.scores import Histogram, histogram
 from compress.reproduce.settings import Adapted
 from compress.reproduce.table import Report, TaskReport, write_report
 from compress.reproduce.timing import Times, time_networks
-from compress.reproduce.work import TaskWork, TeacherFacts, load_data, seeded
+from compress.reproduce.work import TaskWork, TeacherFacts, load_data
 from compress.spec import Normalization
 from compress.training.engine import Listener, Progress, choose_device, fit
 from compress.training.evaluation import evaluate, logits_of, predictor, spread
 from compress.training.options import TrainingOptions
 from compress.training.runfolder import RunFolder
+from compress.training.student import first_network
 
 RUNS, EXPERIMENT = "runs", "experiment.json"
 LAST, BEST = "last.safetensors", "best.safetensors"
@@ -245,7 +246,7 @@ class _Reproduction:
         """One training, its two students and their figures."""
         folder.begin({"device": self.device.type, "machine": fingerprint().to_dict()})
         options, recipe, data = training.options, training.method.make(), work.data
-        student = seeded(work.spec(training.student, options), training.seed)
+        student = first_network(work.spec(training.student, options), training.seed)
         self.listener.message(f"{training.title}: {options.epochs} epochs.")
         validate = self.experiment.validate_images
         judged = data
@@ -372,7 +373,7 @@ class _Reproduction:
         found = []
         for name, file in files.items():
             spec = work.spec(student, work.task.schedule)
-            network = seeded(spec, seed)
+            network = first_network(spec, seed)
             network.load_state_dict(weights_of(file, spec))
             found.append(of(f"{student}, {name}", network.to(self.device), work.data.normalization))
         if facts is not None:

@@ -25,7 +25,6 @@ from torch import Tensor
 from compress.data.augment import Augmenter
 from compress.data.dataset import Dataset, load_dataset, to_device
 from compress.data.normalization import resolve
-from compress.data.seeds import derive_seed
 from compress.errors import InputError, RunFolderError, UsageError
 from compress.files import atomic_path, read_json, sha256_of, write_json
 from compress.models.checkpoint import save_checkpoint, weights_of
@@ -46,6 +45,7 @@ from compress.training.outputs import (
     Teaching,
 )
 from compress.training.runfolder import RunFolder
+from compress.training.student import first_network, with_dropout
 from compress.training.teacher import load_teacher
 from compress.units import format_percent
 
@@ -192,11 +192,11 @@ class TaskWork:
         return {**self.data.identity(), "split_seed": self._split_seed}
 
     def spec(self, name: str, options: TrainingOptions) -> ModelSpec:
-        """A network for this task's images; only WRN blocks have a place for dropout."""
+        """A network for this task's images."""
         spec = ModelSpec.parse(
             name, num_classes=self.data.num_classes, input_shape=self.data.input_shape
         )
-        return spec.with_(dropout=options.dropout if spec.arch == "wrn" else 0.0)
+        return with_dropout(spec, options.dropout)
 
     # --- The teacher -----------------------------------------------------------------------------
 
@@ -297,7 +297,7 @@ class TaskWork:
         options = teacher.schedule
         folder = RunFolder(self.folder / TRAINING, self._teacher_identity())
         folder.begin({"normalization": self.data.normalization.to_dict()})
-        network = seeded(self.spec(teacher.arch, options), options.seed)
+        network = first_network(self.spec(teacher.arch, options), options.seed)
         self._listener.message(
             f"Training the teacher of {self.task.name}, {teacher.arch} "
             f"({count_parameters(network):,} parameters), for {options.epochs} epochs."
@@ -471,13 +471,6 @@ def keeps_crops(crops: int, classes: int, maps: tuple[int, int, int] | None) -> 
     """
     each_bytes = 4 * classes + (0 if maps is None else 2 * math.prod(maps))
     return crops * each_bytes <= KEPT_BYTES
-
-
-def seeded(spec: ModelSpec, seed: int) -> Network:
-    """A network whose first weights depend on the seed alone."""
-    with torch.random.fork_rng([]):
-        torch.manual_seed(derive_seed(seed, "weights"))
-        return build(spec)
 
 
 def _digest(tensor: Tensor) -> str:
