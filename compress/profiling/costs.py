@@ -14,6 +14,7 @@ from __future__ import annotations
 import math
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -22,7 +23,7 @@ from google.protobuf.message import DecodeError  # type: ignore[import-untyped]
 from onnx import TensorProto, numpy_helper, shape_inference
 
 from compress.errors import ModelFileError, UsageError
-from compress.profiling.runtimes import resolve_shape, spec_of_value_info
+from compress.profiling.runtimes import InputSpec, resolve_shape, spec_of_value_info
 from compress.results import Costs
 
 if TYPE_CHECKING:
@@ -251,6 +252,39 @@ def parse(path: Path) -> onnx.ModelProto:
     return model
 
 
+def fault_of_file(path: Path) -> str:
+    """What is wrong with an ONNX file whoever reads it, and what to do; empty where nothing is."""
+    if not path.is_file():
+        return f"There is no file {path}."
+    try:
+        model = parse(path)
+    except ModelFileError as fault:
+        return str(fault)
+    missing = missing_external_data(model, path)
+    if missing:
+        return (
+            f"{path.name} keeps weights in {', '.join(missing)}, which is not there or too short. "
+            f"Put it beside {path.name}, or export again into one file."
+        )
+    return ""
+
+
+def input_of_onnx(path: Path) -> InputSpec:
+    """The one input of an ONNX file, as the file describes it.
+
+    Raises:
+        ModelFileError: the file is damaged or not whole, or has not exactly one input.
+    """
+    fault = fault_of_file(path)
+    if fault:
+        raise ModelFileError(fault)
+    value = _only_input(parse(path), path)
+    kind = value.type.tensor_type.elem_type
+    named = TensorProto.DataType.Name(kind).lower()
+    dtype = {"float": "float32", "double": "float64"}.get(named, named)
+    return replace(spec_of_value_info(value), dtype=dtype)
+
+
 def missing_external_data(model: onnx.ModelProto, path: Path) -> list[str]:
     """Names of the files that weights should be in and are not, or are too short."""
     needed = _external(model)
@@ -318,25 +352,37 @@ def _precision(model: onnx.ModelProto) -> str:
 
 def _fixed(model: onnx.ModelProto, path: Path, shape: Shape | None) -> int:
     """Gives the input its sizes, in place; returns the batch, which is 1 where it is open."""
-    weights = {tensor.name for tensor in model.graph.initializer}
-    inputs = [each for each in model.graph.input if each.name not in weights]
-    if len(inputs) != 1:
-        raise ModelFileError(
-            f"{path.name} has {len(inputs)} inputs "
-            f"({', '.join(repr(each.name) for each in inputs) or 'none'}); an image model has one."
-        )
-    spec = spec_of_value_info(inputs[0])
+    value = _only_input(model, path)
+    spec = spec_of_value_info(value)
     if not spec.shape:
         raise ModelFileError(f"The input '{spec.name}' of {path.name} has no dimensions.")
     batch = spec.shape[0] if isinstance(spec.shape[0], int) else 1
     sizes = resolve_shape(spec, path.name, batch=batch, shape=shape)
-    for dimension, size in zip(inputs[0].type.tensor_type.shape.dim, sizes, strict=True):
+    for dimension, size in zip(value.type.tensor_type.shape.dim, sizes, strict=True):
         dimension.dim_value = size
     # What the file says of later shapes was said for an open batch; it is inferred anew.
     del model.graph.value_info[:]
     for output in model.graph.output:
         output.type.tensor_type.ClearField("shape")
     return batch
+
+
+def _only_input(model: onnx.ModelProto, path: Path) -> onnx.ValueInfoProto:
+    """The input that is no weight.
+
+    Raises:
+        ModelFileError: there is none, or more than one.
+    """
+    weights = {tensor.name for tensor in model.graph.initializer}
+    inputs: list[onnx.ValueInfoProto] = [
+        each for each in model.graph.input if each.name not in weights
+    ]
+    if len(inputs) != 1:
+        names = ", ".join(f"'{each.name}'" for each in inputs) or "none"
+        raise ModelFileError(
+            f"{path.name} has {len(inputs)} inputs ({names}); an image model has one."
+        )
+    return inputs[0]
 
 
 def _without_weights(model: onnx.ModelProto) -> onnx.ModelProto:

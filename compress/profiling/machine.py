@@ -14,7 +14,14 @@ from pathlib import Path
 
 from compress.results import Machine
 
-ENGINES = ("onnxruntime", "onnxruntime-gpu", "openvino", "tensorrt", "torch")
+ENGINES = (
+    "onnxruntime",
+    "onnxruntime-gpu",
+    "openvino",
+    "tensorrt",
+    "tensorrt-rtx",
+    "torch",
+)
 
 # Our name -> how Linux (x86, then Arm) calls it.
 _LINUX_FLAGS = {

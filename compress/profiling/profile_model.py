@@ -13,7 +13,7 @@ from compress.profiling.estimates import MINIMUM_CALLS, calls_needed
 from compress.profiling.fresh import Request, in_fresh_process
 from compress.profiling.machine import fingerprint
 from compress.profiling.protocol import Timing
-from compress.profiling.runtimes import Runtime, Subject, make_input, runtime_named
+from compress.profiling.runtimes import Runtime, Subject, can_run, make_input, runtime_named
 from compress.profiling.timing import is_clear
 from compress.results import (
     Costs,
@@ -116,11 +116,6 @@ def profile(
     return ProfileReport(
         profiles["model"], profiles.get("against"), speedup, machine, tuple(warnings)
     )
-
-
-def can_run(runtime: str, subject: Subject) -> bool:
-    """Whether a model is at hand in the form that the runtime needs."""
-    return (subject.module if runtime == "torch" else subject.path) is not None
 
 
 def _run(

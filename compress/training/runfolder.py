@@ -30,6 +30,7 @@ RECORDED_PACKAGES = (
     "onnx",
     "onnxscript",
     "onnxruntime",
+    "openvino",
 )
 
 
