@@ -443,7 +443,7 @@ def _round(
             stack.callback(session.close)
             sessions[name] = session
         for name in names:
-            first_s[name] = _first_call(name, sessions[name], inputs[name], clock)
+            first_s[name] = first_call(name, sessions[name], inputs[name], clock)
             rule = NEXT_WARM_UP if name in plans else first
             calls_s, warm[name] = warm_up(sessions[name], inputs[name], rule, clock, first_s[name])
             if name not in plans:
@@ -483,7 +483,12 @@ def warm_up(
     return calls_s, True
 
 
-def _first_call(name: str, session: Session, images: Input, clock: Clock) -> float:
+def first_call(name: str, session: Session, images: Input, clock: Clock) -> float:
+    """Seconds of a session's first call.
+
+    Raises:
+        ModelFileError: the model fails on it, or its answer is not finite.
+    """
     start_ns = clock.wall_ns()
     output = session.infer(images)
     session.synchronize()
