@@ -6,6 +6,7 @@ runtime: ratios between them are of figures that met the same machine.
 
 from __future__ import annotations
 
+import contextlib
 import tempfile
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -17,7 +18,7 @@ from compress.profiling import protocol
 from compress.profiling.costs import costs_of_module, costs_of_onnx, size_of_onnx
 from compress.profiling.estimates import MINIMUM_CALLS, calls_needed
 from compress.profiling.fresh import FreshTiming, Request, in_fresh_process
-from compress.profiling.machine import fingerprint, gpu_state
+from compress.profiling.machine import fingerprint, gpu_state, shares_cores
 from compress.profiling.peak import product_for, side_of
 from compress.profiling.protocol import Session, SystemClock, Timing
 from compress.profiling.runtimes import (
@@ -28,7 +29,7 @@ from compress.profiling.runtimes import (
     make_input,
     runtime_named,
 )
-from compress.profiling.timing import fastest_of, is_clear, is_known
+from compress.profiling.timing import SPINNING_S, fastest_of, is_clear, is_known
 from compress.results import (
     Costs,
     Estimate,
@@ -184,8 +185,16 @@ class _Measuring:
             name, precision = run.runtime.name, run.runtime.precision(run.subject)
             product = product_for(name, precision, self.settings.threads, folder)
             if product is not None:
-                found[run.key] = _Run(f"{precision} product", product, run.runtime)
+                held = _Run(f"{precision} product", product, run.runtime)
+                with contextlib.suppress(ModelFileError):  # not every engine has every product
+                    _try(held, self._factor(held), self.settings)
+                    found[run.key] = held
         return found
+
+    def _factor(self, product: _Run) -> protocol.Input:
+        """The left matrix of a product."""
+        side = side_of(product.runtime.name, self.settings.threads)
+        return make_input(product.runtime, product.subject, batch=side)
 
     def fresh(self) -> dict[str, FreshTiming]:
         """Loading, the first call and memory, each in a process of its own."""
@@ -254,8 +263,7 @@ class _Measuring:
         for product in products.values():
             # Two models in one runtime and precision are held against one product.
             subjects[product.key] = product
-            side = side_of(product.runtime.name, settings.threads)
-            inputs[product.key] = make_input(product.runtime, product.subject, batch=side)
+            inputs[product.key] = self._factor(product)
         return protocol.measure(
             {
                 key: partial(_load, run, threads=settings.threads, images=inputs[key])
@@ -268,7 +276,14 @@ class _Measuring:
             max_s=max_s,
             threads=settings.threads,
             seed=settings.seed,
+            quiet_s=SPINNING_S if self._spins() else 0.0,
         )
+
+    def _spins(self) -> bool:
+        """Whether workers of one model may be in the way of another."""
+        threads = self.settings.threads
+        of_torch = any(RUNTIMES[run.runtime.name].takes == "torch" for run in self.runs)
+        return threads > 1 and len(self.runs) > 1 and (of_torch or not shares_cores(threads))
 
     def _decided(self, timing: Timing) -> bool:
         """Whether the claims are known: those of the first runtime, and which one is fastest."""
@@ -327,11 +342,7 @@ def _able(
         if run.runtime.name.startswith("torch-compile"):
             progress(f"{run.subject.name}: compiling it ({run.runtime.name})")
         try:
-            session = _load(run, threads=settings.threads, images=images)
-            try:
-                protocol.first_call(run.subject.name, session, images, SystemClock())
-            finally:
-                session.close()
+            _try(run, images, settings)
         except (ModelFileError, UsageError) as fault:
             others = [other.role for other in (*able, *runs[runs.index(run) + 1 :])]
             if not settings.compare or run.role not in others:
@@ -340,6 +351,17 @@ def _able(
         else:
             able.append(run)
     return able, faults
+
+
+def _try(run: _Run, images: protocol.Input, settings: Settings) -> None:
+    """One call.
+
+    Raises:
+        ModelFileError: the model cannot be loaded or run, or does not answer with numbers.
+    """
+    session = _load(run, threads=settings.threads, images=images)
+    with contextlib.closing(session):
+        protocol.first_call(run.subject.name, session, images, SystemClock())
 
 
 def _load(run: _Run, *, threads: int, images: protocol.Input) -> Session:
