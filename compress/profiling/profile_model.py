@@ -7,13 +7,14 @@ runtime: ratios between them are of figures that met the same machine.
 from __future__ import annotations
 
 import contextlib
+import itertools
 import tempfile
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 
-from compress.errors import CompressError, ModelFileError, UsageError
+from compress.errors import Inconclusive, ModelFileError, UsageError
 from compress.profiling import protocol
 from compress.profiling.costs import costs_of_module, costs_of_onnx, size_of_onnx
 from compress.profiling.estimates import MINIMUM_CALLS, calls_needed
@@ -117,6 +118,8 @@ def profile(
     subjects = {"model": model} | ({} if against is None else {"against": against})
     runs = _runs(subjects, settings)
     batches = settings.batches or _batches(runs)
+    for run, batch in itertools.product(runs, batches):
+        _images(run, batch, settings)  # what does not fit is told before anything is measured
     runs, warnings = _able(runs, batches[0], settings, progress)
     costs = {role: _costs(subjects[role], _of(runs, role), settings) for role in subjects}
     with tempfile.TemporaryDirectory(prefix="compress-") as folder:
@@ -180,15 +183,21 @@ class _Measuring:
 
     def _products(self, folder: Path) -> dict[str, _Run]:
         """Run -> the matrix product that it is held against; one for each runtime and precision."""
+        made: dict[tuple[str, str], _Run] = {}
         found: dict[str, _Run] = {}
         for run in self.runs:
             name, precision = run.runtime.name, run.runtime.precision(run.subject)
-            product = product_for(name, precision, self.settings.threads, folder)
-            if product is not None:
+            if (name, precision) not in made:
+                product = product_for(name, precision, self.settings.threads, folder)
+                if product is None:
+                    continue
                 held = _Run(f"{precision} product", product, run.runtime)
-                with contextlib.suppress(ModelFileError):  # not every engine has every product
+                try:
                     _try(held, self._factor(held), self.settings)
-                    found[run.key] = held
+                except ModelFileError:  # not every engine has every product
+                    continue
+                made[name, precision] = held
+            found[run.key] = made[name, precision]
         return found
 
     def _factor(self, product: _Run) -> protocol.Input:
@@ -394,7 +403,7 @@ def _figures(
     settings, batch, key = measuring.settings, measuring.batches[0], run.key
     latency = timing.latency(key)
     if latency is None:  # pragma: no cover - there are six rounds
-        raise CompressError("Fewer than six rounds give no interval.")
+        raise Inconclusive("Fewer than six rounds give no interval.")
     product = measuring.products.get(key)
     return RuntimeProfile(
         runtime=run.runtime.name,
