@@ -105,9 +105,7 @@ class Request:
 
     def __post_init__(self) -> None:
         if self.budget.target.runtime != FASTEST:
-            runtime_named(
-                self.budget.target.runtime
-            )  # told before anything is done if it is absent
+            runtime_named(self.budget.target.runtime)  # so that an absent one is told at once
         if self.student is None:
             self.budget.require_limit()
         else:
@@ -159,9 +157,9 @@ class _Run:
         if folder.finished:
             say(f"{request.out} is finished already; this is what it found.")
             return dict(folder.result())
-        self._choose_runtime(folder)
         teacher = self._teacher(self.teacher_path)
         self.more_teachers = [self._teacher(path) for path in request.more_teachers]
+        self._choose_runtime(folder)
         folder.begin(self._facts(teacher))
         teacher_onnx = self._export_teacher(teacher)
         student_spec = self._choose(teacher, teacher_onnx)

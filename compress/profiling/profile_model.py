@@ -54,7 +54,7 @@ P99_S = 2.0
 # No further round begins after this: for one runtime and another beside it, and for each more.
 MAX_S, MAX_S_EACH_MORE = 20.0, 10.0
 
-# Nobody serves with these: they are shown for comparison, and no speed-up is claimed in them.
+# Shown for comparison: no speed-up is claimed in them.
 EAGER = ("torch", "torch-cuda")
 
 
@@ -63,7 +63,8 @@ class Settings:
     """How models are measured.
 
     Attributes:
-        runtimes: names; the first that can run the model is the one that claims rest on.
+        runtimes: names; the first that can run the model is the one that claims rest on (torch
+            eager is none, and comes last).
         threads: of each session.
         batches: images a call; the first one is what latency, percentiles and ratio are of.
             None: 1, 8 and 32, or the one that the file fixes.
@@ -289,10 +290,10 @@ class _Measuring:
         )
 
     def _spins(self) -> bool:
-        """Whether workers of one model may be in the way of another."""
+        """Whether workers of one model, or of a product, may be in the way of another."""
         threads = self.settings.threads
         of_torch = any(RUNTIMES[run.runtime.name].takes == "torch" for run in self.runs)
-        return threads > 1 and len(self.runs) > 1 and (of_torch or not shares_cores(threads))
+        return threads > 1 and (of_torch or not shares_cores(threads))
 
     def _decided(self, timing: Timing) -> bool:
         """Whether the claims are known: those of the first runtime, and which one is fastest."""
@@ -314,14 +315,14 @@ class _Measuring:
 
 
 def _runs(subjects: Mapping[str, Subject], settings: Settings) -> list[_Run]:
-    """Every model in every runtime that it is at hand for; in the order of the runtimes.
+    """Every model in every runtime that it is at hand for; those that claims rest on come first.
 
     Raises:
         UsageError: a runtime is not there, or none can run one of the models.
     """
     runs = [
         _Run(role, subject, runtime)
-        for name in settings.runtimes
+        for name in sorted(settings.runtimes, key=lambda name: name in EAGER)
         if any(can_run(name, subject) for subject in subjects.values())
         for runtime in [runtime_named(name)]
         for role, subject in subjects.items()
