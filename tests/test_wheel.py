@@ -39,11 +39,22 @@ RUNTIME = {
 DISTRIBUTIONS = {"PIL": "pillow", "google": "protobuf"}
 # Extra -> what it brings.
 EXTRAS = {
+    "openvino": {"openvino"},
     "plots": {"matplotlib"},
     "tensorrt": {"tensorrt"},
     "tensorrt-rtx": {"tensorrt-rtx"},
 }
-DEVELOPMENT = ("build", "hatchling", "importlinter", "matplotlib", "mypy", "pytest", "ruff")
+DEVELOPMENT = (
+    "build",
+    "hatchling",
+    "importlinter",
+    "matplotlib",
+    "mypy",
+    "openvino",
+    "pytest",
+    "ruff",
+    "tensorrt_rtx",
+)
 
 
 def build(kind: str, folder: Path) -> Path:

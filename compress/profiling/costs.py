@@ -14,7 +14,7 @@ from __future__ import annotations
 import math
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -23,7 +23,12 @@ from google.protobuf.message import DecodeError  # type: ignore[import-untyped]
 from onnx import TensorProto, numpy_helper, shape_inference
 
 from compress.errors import ModelFileError, UsageError
-from compress.profiling.runtimes import InputSpec, resolve_shape, spec_of_value_info
+from compress.profiling.runtimes import (
+    InputSpec,
+    one_input,
+    resolve_shape,
+    spec_of_value_info,
+)
 from compress.results import Costs
 
 if TYPE_CHECKING:
@@ -192,19 +197,12 @@ def costs_of_onnx(path: Path, *, shape: Shape | None = None) -> Costs:
     """
     model = parse(path)
     params = sum(math.prod(tensor.dims) for tensor in _weights(model))
-    fixed = _fixed(model, path, shape)
-    try:
-        inferred = shape_inference.infer_shapes(
-            _without_weights(model), strict_mode=True, data_prop=True
-        )
-    except (shape_inference.InferenceError, RuntimeError, ValueError) as error:
-        line = (str(error).strip().splitlines() or ["unknown"])[0]
-        raise ModelFileError(f"The shapes in {path.name} contradict each other: {line}") from error
-    shapes = _shapes(inferred.graph)
+    graph, batch = _with_shapes(model, path, shape)
+    shapes = _shapes(graph)
     macs = 0
     others: Counter[str] = Counter()
     warnings: list[str] = []
-    for node in inferred.graph.node:
+    for node in graph.node:
         found = _macs_of_node(node, shapes)
         if found is not None:
             macs += found
@@ -216,7 +214,63 @@ def costs_of_onnx(path: Path, *, shape: Shape | None = None) -> Costs:
         elif node.op_type not in _FREE:
             others[node.op_type] += 1
     # A file whose batch is fixed at more than one image is counted at that batch.
-    return Costs(params, macs // fixed, dict(sorted(others.items())), tuple(warnings))
+    return Costs(params, macs // batch, dict(sorted(others.items())), tuple(warnings))
+
+
+@dataclass(frozen=True)
+class Operation:
+    """One node of an ONNX file.
+
+    Attributes:
+        name: of the node; may be empty.
+        kind: its operation.
+        inputs, outputs: names of values.
+        macs: for one image; None where it is no convolution or matrix product whose shape is known.
+    """
+
+    name: str
+    kind: str
+    inputs: tuple[str, ...]
+    outputs: tuple[str, ...]
+    macs: int | None
+
+
+def operations_of_onnx(path: Path, *, shape: Shape | None = None) -> tuple[Operation, ...]:
+    """The nodes of a file in its order, with the multiply-accumulates that are counted of each.
+
+    Raises:
+        ModelFileError, UsageError: as ``costs_of_onnx``.
+    """
+    graph, batch = _with_shapes(parse(path), path, shape)
+    shapes = _shapes(graph)
+    found = []
+    for node in graph.node:
+        macs = _macs_of_node(node, shapes)
+        found.append(
+            Operation(
+                node.name,
+                node.op_type,
+                tuple(node.input),
+                tuple(node.output),
+                None if macs is None else macs // batch,
+            )
+        )
+    return tuple(found)
+
+
+def _with_shapes(
+    model: onnx.ModelProto, path: Path, shape: Shape | None
+) -> tuple[onnx.GraphProto, int]:
+    """The graph with the shapes of its values, and the batch that they are for."""
+    batch = _fixed(model, path, shape)
+    try:
+        inferred = shape_inference.infer_shapes(
+            _without_weights(model), strict_mode=True, data_prop=True
+        )
+    except (shape_inference.InferenceError, RuntimeError, ValueError) as error:
+        line = (str(error).strip().splitlines() or ["unknown"])[0]
+        raise ModelFileError(f"The shapes in {path.name} contradict each other: {line}") from error
+    return inferred.graph, batch
 
 
 def precision_of_onnx(path: Path) -> str:
@@ -377,11 +431,7 @@ def _only_input(model: onnx.ModelProto, path: Path) -> onnx.ValueInfoProto:
     inputs: list[onnx.ValueInfoProto] = [
         each for each in model.graph.input if each.name not in weights
     ]
-    if len(inputs) != 1:
-        names = ", ".join(f"'{each.name}'" for each in inputs) or "none"
-        raise ModelFileError(
-            f"{path.name} has {len(inputs)} inputs ({names}); an image model has one."
-        )
+    one_input([each.name for each in inputs], path)
     return inputs[0]
 
 

@@ -6,7 +6,7 @@ To add a runtime, write a file beside this and an entry in ``RUNTIMES``.
 from __future__ import annotations
 
 import importlib.util
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Protocol
@@ -126,6 +126,18 @@ def _onnxruntime() -> Runtime:
     return OnnxRuntimeCpu()
 
 
+def _onnxruntime_cuda() -> Runtime:
+    from compress.profiling.onnxruntime_cuda import OnnxRuntimeCuda
+
+    return OnnxRuntimeCuda()
+
+
+def _onnxruntime_tensorrt() -> Runtime:
+    from compress.profiling.onnxruntime_cuda import TENSORRT, OnnxRuntimeCuda
+
+    return OnnxRuntimeCuda("onnxruntime-tensorrt", TENSORRT)
+
+
 def _openvino() -> Runtime:
     from compress.profiling.openvino_cpu import OpenVino
 
@@ -144,13 +156,32 @@ def _torch_compile() -> Runtime:
     return TorchCompile()
 
 
+def _torch_cuda() -> Runtime:
+    from compress.profiling.torch_cuda import TorchCuda
+
+    return TorchCuda()
+
+
+def _torch_compile_cuda() -> Runtime:
+    from compress.profiling.torch_cuda import TorchCuda
+
+    return TorchCuda("torch-compile-cuda", compiled=True)
+
+
+_ORT = ("onnxruntime", "python -m pip install onnxruntime")
+_TORCH = ("torch", "python -m pip install torch")
+
 # Nothing is imported before it is needed: a process that measures memory must not hold a second
 # engine. The order is that of tables; of runtimes that are equally fast the first is taken.
 RUNTIMES: dict[str, Entry] = {
-    "onnxruntime": Entry("onnxruntime", "python -m pip install onnxruntime", _onnxruntime),
+    "onnxruntime": Entry(*_ORT, _onnxruntime),
     "openvino": Entry("openvino", "python -m pip install openvino", _openvino),
-    "torch": Entry("torch", "python -m pip install torch", _torch, takes="torch"),
-    "torch-compile": Entry("torch", "python -m pip install torch", _torch_compile, takes="torch"),
+    "onnxruntime-cuda": Entry(*_ORT, _onnxruntime_cuda, device="cuda"),
+    "onnxruntime-tensorrt": Entry(*_ORT, _onnxruntime_tensorrt, device="cuda"),
+    "torch": Entry(*_TORCH, _torch, takes="torch"),
+    "torch-compile": Entry(*_TORCH, _torch_compile, takes="torch"),
+    "torch-cuda": Entry(*_TORCH, _torch_cuda, takes="torch", device="cuda"),
+    "torch-compile-cuda": Entry(*_TORCH, _torch_compile_cuda, takes="torch", device="cuda"),
 }
 
 
@@ -196,6 +227,23 @@ def path_of(subject: Subject, engine: str) -> Path:
     if subject.path is None:
         raise UsageError(f"{subject.name} is not an ONNX file, and {engine} reads no other.")
     return subject.path
+
+
+def one_input(names: Sequence[str], path: Path) -> None:
+    """Refuses a file with another number of inputs than one.
+
+    Args:
+        names: of its inputs.
+        path: the file.
+
+    Raises:
+        ModelFileError: there is none, or more than one.
+    """
+    if len(names) != 1:
+        told = ", ".join(f"'{name}'" for name in names) or "none"
+        raise ModelFileError(
+            f"{path.name} has {len(names)} inputs ({told}); an image model has one."
+        )
 
 
 def spec_of_value_info(value: onnx.ValueInfoProto) -> InputSpec:
