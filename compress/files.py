@@ -47,6 +47,18 @@ def atomic_path(path: Path) -> Iterator[Path]:
         temporary.unlink(missing_ok=True)
 
 
+def cache_folder() -> Path:
+    """Where measurements, outcomes of runs and engines are kept; it may not exist yet.
+
+    $COMPRESS_CACHE, or $XDG_CACHE_HOME/compress, or ~/.cache/compress.
+    """
+    own = os.environ.get("COMPRESS_CACHE")
+    if own:
+        return Path(own)
+    base = os.environ.get("XDG_CACHE_HOME")
+    return (Path(base) if base else Path.home() / ".cache") / "compress"
+
+
 def write_text(path: Path, text: str) -> None:
     """Writes ``text`` atomically as UTF-8."""
     with atomic_path(path) as temporary:

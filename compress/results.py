@@ -125,8 +125,7 @@ class Kernel:
         kind: "convolution" or "product".
         kernel: the runtime's own name of what computes it.
         precision: of what it multiplies: 'int8', 'fp32', 'fp16', 'bf16'.
-        macs: multiply-accumulates for one image, as the kernel does them: one that works on blocks
-            of channels fills the last block.
+        macs: of the file's operations that it was made of, for one image.
     """
 
     name: str

@@ -35,8 +35,8 @@ def budget_options() -> Decorator:
             "--runtime",
             default="onnxruntime",
             show_default=True,
-            help="That serves it: onnxruntime, openvino, onnxruntime-cuda or "
-            "onnxruntime-tensorrt; or fastest: the one of those that are here that runs a "
+            help="That serves it: onnxruntime, openvino, onnxruntime-cuda, onnxruntime-tensorrt, "
+            "tensorrt or tensorrt-rtx; or fastest: the one of those that are here that runs a "
             "mid-sized candidate fastest.",
         ),
     )

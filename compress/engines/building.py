@@ -8,17 +8,17 @@ optimisation profile of its own, so that its kernels are chosen for it alone.
 from __future__ import annotations
 
 import hashlib
-import os
 import platform
+import re
 from collections.abc import Sequence
 from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
 from compress.engines.package import Log, Package, import_package, logger
-from compress.engines.sidecar import EngineFile, Gpu, write_sidecar
-from compress.errors import ExportError, UsageError
-from compress.files import atomic_path, sha256_of
+from compress.engines.sidecar import SUFFIX, EngineFile, Gpu, read_sidecar, write_sidecar
+from compress.errors import ExportError, ModelFileError, UsageError
+from compress.files import atomic_path, cache_folder, sha256_of
 from compress.spec import ModelSpec, Normalization
 
 MAX_ERRORS = 3
@@ -147,14 +147,37 @@ def system_here() -> str:
     return f"{platform.system()} {platform.machine()}"
 
 
+def kept_engine(
+    source: Path, package: Package, *, batch: int, precision: str, log: Log = lambda _: None
+) -> Path:
+    """The engine of an ONNX file for one batch size and for what is here; built where it is not.
+
+    It lies in ``cache_folder()``, and is as good as the ONNX file: nothing is proved of it.
+
+    Raises:
+        UsageError, ExportError: as ``build_engine``.
+    """
+    version = str(import_package(package).__version__)
+    name = f"{sha256_of(source)[:16]}-{batch}-{_here(package, version, gpu_here())}{SUFFIX}"
+    path = cache_folder() / "engines" / name
+    try:
+        read_sidecar(path)
+    except ModelFileError:
+        build_engine(source, path, package, batches=(batch,), precision=precision, log=log)
+    return path
+
+
+def _here(package: Package, version: str, gpu: Gpu | None) -> str:
+    """What an engine belongs to, as a part of a file's name."""
+    there = "any" if gpu is None else f"{gpu.name}-{gpu.compute_capability}"
+    return re.sub(r"[^\w.]+", "-", f"{package.name}-{version}-{there}")
+
+
 def _cache_path(package: Package, version: str, gpu: Gpu | None) -> Path | None:
     """Where what builds measured of kernels is kept, by version and GPU; None without a GPU."""
     if gpu is None:
         return None
-    folder = os.environ.get("XDG_CACHE_HOME")
-    root = Path(folder) if folder else Path.home() / ".cache"
-    name = f"{package.name}-{version}-{gpu.name}-{gpu.compute_capability}".replace(" ", "-")
-    return root / "compress" / "engines" / f"{name}.timing-cache"
+    return cache_folder() / "engines" / f"{_here(package, version, gpu)}.timing-cache"
 
 
 def _load_cache(config: Any, path: Path) -> Any:

@@ -8,11 +8,13 @@ from __future__ import annotations
 import importlib.util
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Protocol
 
 import numpy as np
 
+from compress.engines.package import PACKAGES
 from compress.errors import ModelFileError, UnknownName, UsageError
 from compress.profiling.protocol import Input, Session
 
@@ -138,6 +140,12 @@ def _onnxruntime_tensorrt() -> Runtime:
     return OnnxRuntimeCuda("onnxruntime-tensorrt", TENSORRT)
 
 
+def _tensorrt(name: str) -> Runtime:
+    from compress.profiling.tensorrt_gpu import TensorRt
+
+    return TensorRt(name)
+
+
 def _openvino() -> Runtime:
     from compress.profiling.openvino_cpu import OpenVino
 
@@ -178,6 +186,10 @@ RUNTIMES: dict[str, Entry] = {
     "openvino": Entry("openvino", "python -m pip install openvino", _openvino),
     "onnxruntime-cuda": Entry(*_ORT, _onnxruntime_cuda, device="cuda"),
     "onnxruntime-tensorrt": Entry(*_ORT, _onnxruntime_tensorrt, device="cuda"),
+    **{
+        name: Entry(package.module, package.install, partial(_tensorrt, name), device="cuda")
+        for name, package in PACKAGES.items()
+    },
     "torch": Entry(*_TORCH, _torch, takes="torch"),
     "torch-compile": Entry(*_TORCH, _torch_compile, takes="torch"),
     "torch-cuda": Entry(*_TORCH, _torch_cuda, takes="torch", device="cuda"),

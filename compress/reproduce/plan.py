@@ -20,7 +20,7 @@ from torch.nn import functional
 from torch.optim import SGD
 
 from compress.errors import CompressError, InputError
-from compress.files import read_json, write_json
+from compress.files import cache_folder, read_json, write_json
 from compress.models.checkpoint import read_tensors
 from compress.models.registry import Network, build
 from compress.profiling.machine import fingerprint
@@ -37,7 +37,6 @@ from compress.reproduce.work import (
 )
 from compress.spec import ModelSpec
 from compress.tradeoff.costs import costs_of
-from compress.tradeoff.runs import cache_folder
 from compress.training.engine import Autocast, choose_device
 from compress.training.options import TrainingOptions
 from compress.training.runfolder import METRICS, RESULT

@@ -18,14 +18,13 @@ from torch import nn
 
 from compress.errors import CompressError, UnknownName, UsageError
 from compress.export.to_onnx import onnx_for_timing
-from compress.files import read_json, write_json
+from compress.files import cache_folder, read_json, write_json
 from compress.models.registry import Network, build
 from compress.profiling.machine import fingerprint
 from compress.profiling.runtimes import RUNTIMES
 from compress.profiling.timing import is_clear, time_model, time_models
 from compress.results import Estimate
 from compress.spec import Budget, ModelSpec
-from compress.tradeoff.runs import cache_folder
 from compress.tradeoff.search import Limits, Measurement
 
 # No further round of timing begins after so many seconds; a percentile needs many calls.

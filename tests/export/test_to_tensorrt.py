@@ -11,7 +11,7 @@ import pytest
 import torch
 
 from compress.engines import package as packages
-from compress.engines.building import build_engine, gpu_here
+from compress.engines.building import build_engine, gpu_here, kept_engine
 from compress.engines.package import PACKAGES, import_package, package_named
 from compress.engines.sidecar import (
     EngineFile,
@@ -142,6 +142,29 @@ def test_a_package_that_is_not_there_says_how_to_get_it(
     with pytest.raises(UsageError, match=r"libnvinfer\.so\.11.*NVIDIA's own package index"):
         import_package(half_there)
     assert packages.PACKAGES["tensorrt-rtx"].install.endswith('"compress-distill[tensorrt-rtx]"')
+
+
+def test_an_engine_is_built_once_for_a_file_and_a_batch_size(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("COMPRESS_CACHE", str(tmp_path / "cache"))
+    source = tiny.convolution(tmp_path / "m.onnx")
+    package = package_named(RTX)
+    path = kept_engine(source, package, batch=2, precision="fp32")
+    assert path.parent == tmp_path / "cache" / "engines"
+    assert read_sidecar(path).batches == (2,)
+    written = path.stat().st_mtime_ns
+    assert kept_engine(source, package, batch=2, precision="fp32") == path
+    assert path.stat().st_mtime_ns == written
+    others = {kept_engine(source, package, batch=3, precision="fp32")}
+    tiny.convolution(source, scale=2.0)
+    others.add(kept_engine(source, package, batch=2, precision="fp32"))
+    assert len({path, *others}) == 3
+    # One that was cut short is built again.
+    path.write_bytes(path.read_bytes()[:-1])
+    tiny.convolution(source)
+    assert kept_engine(source, package, batch=2, precision="fp32") == path
+    read_sidecar(path)
 
 
 @pytest.fixture
