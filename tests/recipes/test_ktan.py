@@ -166,9 +166,9 @@ def test_too_few_epochs_are_told() -> None:
 
 def test_the_phases_of_alg_1_and_2() -> None:
     pretrain = Phase("pretrain", 30, {}, asks_teacher=False)
-    regressor = Phase("regressor", 5, {}, teaches=False)
+    regressor = Phase("regressor", 1, {"regressor": 0.01}, teaches=False)
     assert make_recipe("dln").start(setting()).phases == (pretrain, regressor, Phase("dln", 30))
-    rates = {"student": 0.01, "classifier": 0.01, "discriminator": 0.01}
+    rates = {"student": 0.01, "classifier": 0.01, "discriminator": 0.001}
     last = Phase("adversarial", 15, rates)
     for name in ("ktan", "ktan+kd"):
         phases = make_recipe(name).start(setting()).phases
@@ -306,17 +306,19 @@ def test_pretrain_moves_the_student_by_the_labels(name: str) -> None:
 
 
 @pytest.mark.parametrize("name", FAMILY)
-def test_alg_1_moves_r_and_its_classifier_alone(name: str) -> None:
-    method = started(name)
+@pytest.mark.parametrize("head", ["student", "new"])
+def test_alg_1_moves_r_and_a_new_classifier_alone(name: str, head: str) -> None:
+    method = started(name, head=head)
     batch = a_batch()
     told: dict[str, Tensor] = {}
 
     def losses(then: Copies, now: Copies) -> dict[str, Tensor]:
         R = torch.relu(then["regressor"].conv(target(batch)))
-        logits = then["regressor_classifier"].linear(R.mean((2, 3)))
+        of = then["regressor_classifier"] if head == "new" else then["student"]
+        logits = of.linear(R.mean((2, 3)))
         told["hits"] = (logits.argmax(1) == batch.labels).float().mean()
         loss = functional.cross_entropy(logits, batch.labels)
-        return {"regressor": loss, "regressor_classifier": loss}
+        return {"regressor": loss} | ({"regressor_classifier": loss} if head == "new" else {})
 
     found = step_moves(method, "regressor", losses)
     assert set(found) == {"loss", "regressor_accuracy"}
@@ -391,7 +393,7 @@ def test_the_adversarial_phase_moves_each_by_its_own_loss(
 @pytest.mark.parametrize("name", FAMILY)
 def test_r_stands_still_after_alg_1(name: str) -> None:
     torch.manual_seed(0)
-    method = make_recipe(name).start(setting(epochs=12))
+    method = make_recipe(name, head="new").start(setting(epochs=12))
     before = {key: weights(method.modules[key]) for key in ("regressor", "regressor_classifier")}
     for phase in method.phases:
         for _ in range(phase.epochs):
@@ -403,7 +405,7 @@ def test_r_stands_still_after_alg_1(name: str) -> None:
 
 def test_the_classifier_of_alg_1_is_not_used_later() -> None:
     torch.manual_seed(0)
-    method = make_recipe("ktan").start(setting())
+    method = make_recipe("ktan", head="new").start(setting())
     for parameter in method.modules["regressor_classifier"].parameters():
         nn.init.constant_(parameter, float("nan"))
     for phase in ("pretrain", "dln", "adversarial"):
@@ -500,6 +502,7 @@ def test_wrong_options_are_told_at_once() -> None:
         "dln": -0.1,
         "teacher_epochs": 0,
         "channels_d": 0,
+        "head": "teacher",
         "lr_regressor": 0.0,
         "lr_dln": -3.0,
         "lr_adversarial": float("nan"),
@@ -516,6 +519,7 @@ def test_wrong_options_are_told_at_once() -> None:
         "dln of the epochs is -0.1",
         "teacher_epochs is 0",
         "channels_d is 0",
+        "head is 'teacher'",
         "lr_regressor is 0.0",
         "lr_dln is -3.0",
         "lr_adversarial is nan",
