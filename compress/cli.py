@@ -8,8 +8,11 @@ from __future__ import annotations
 
 import importlib
 import os
+import signal
 import sys
+import threading
 from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -31,11 +34,16 @@ COMMANDS = {
     "recipes": "List the methods that distill has, their papers and options.",
 }
 
-# 130 and 141 are what a shell reports for SIGINT and SIGPIPE; 70 is EX_SOFTWARE of sysexits.h.
+# Those that go on where they were when they are run again.
+GO_ON = ("distill", "train", "reproduce")
+
+# 130, 141 and 143 are what a shell reports for SIGINT, SIGPIPE and SIGTERM; 70 is EX_SOFTWARE of
+# sysexits.h.
 EXIT_USAGE = 2
 EXIT_BUG = 70
 EXIT_INTERRUPTED = 130
 EXIT_BROKEN_PIPE = 141
+EXIT_TERMINATED = 143
 
 DEBUG_VARIABLE = "COMPRESS_DEBUG"
 
@@ -106,8 +114,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
     given = list(sys.argv[1:] if arguments is None else arguments)
     # Read before parsing, so that errors of parsing obey it too.
     debug = "--debug" in given or os.environ.get(DEBUG_VARIABLE, "") not in ("", "0")
+    context: click.Context | None = None
     try:
-        with group.make_context("compress", given) as context:
+        with _sigterm_raises(), group.make_context("compress", given) as context:
             group.invoke(context)
         sys.stdout.flush()
     except click.exceptions.Exit as stop:
@@ -116,8 +125,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
         error.show()
         return error.exit_code
     except (KeyboardInterrupt, click.Abort):
-        click.echo("interrupted", err=True)
-        return EXIT_INTERRUPTED
+        return _stopped("interrupted", context, EXIT_INTERRUPTED)
+    except _Terminated:
+        return _stopped("terminated", context, EXIT_TERMINATED)
     except BrokenPipeError:
         return _give_up_output()
     except CompressError as error:
@@ -131,6 +141,37 @@ def main(arguments: Sequence[str] | None = None) -> int:
         message = f"this is a bug in compress: {type(error).__name__}: {error}.{hint}"
         return _report(message, EXIT_BUG, debug)
     return 0
+
+
+class _Terminated(BaseException):
+    """SIGTERM came; a counterpart of KeyboardInterrupt."""
+
+
+@contextmanager
+def _sigterm_raises() -> Iterator[None]:
+    """SIGTERM unwinds like SIGINT, so that nothing is left half-written."""
+
+    def terminate(*_: object) -> None:
+        raise _Terminated
+
+    # Handlers are the main thread's affair; one that somebody has installed stays.
+    if (
+        threading.current_thread() is not threading.main_thread()
+        or signal.getsignal(signal.SIGTERM) is not signal.SIG_DFL
+    ):
+        yield
+        return
+    signal.signal(signal.SIGTERM, terminate)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGTERM, signal.SIG_DFL)
+
+
+def _stopped(how: str, context: click.Context | None, exit_code: int) -> int:
+    goes_on = context is not None and context.invoked_subcommand in GO_ON
+    click.echo(f"{how}{'; run the same command again to go on' if goes_on else ''}", err=True)
+    return exit_code
 
 
 def _report(message: str, exit_code: int, debug: bool) -> int:

@@ -142,6 +142,11 @@ class _Run:
         if folder.finished:
             say(f"{request.out} is finished already; this is what it found.")
             return dict(folder.result())
+        with folder.alone():
+            return self._run(folder)
+
+    def _run(self, folder: RunFolder) -> dict[str, Any]:
+        request, say = self.request, self.listener.message
         teacher = self._teacher(self.teacher_path)
         self.more_teachers = [self._teacher(path) for path in request.more_teachers]
         folder.begin(self._facts(teacher))

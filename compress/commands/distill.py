@@ -9,7 +9,13 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from compress.commands.budget import budget_options, read_budget
-from compress.commands.options import data_options, load_data, read_training, training_options
+from compress.commands.options import (
+    check_resume,
+    data_options,
+    load_data,
+    read_training,
+    training_options,
+)
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -90,6 +96,7 @@ def command(
     student_init: Path | None,
     device: str,
     out: Path | None,
+    resume: bool,
     as_json: bool,
     **options: Any,
 ) -> None:
@@ -124,10 +131,13 @@ def command(
     if student is None:
         budget.require_limit()
     stated = resolve(normalize) if normalize else None
+    out = out or _default_folder(teacher, budget, student, method.name, training.seed)
     with Display() as display:
+        if resume:
+            check_resume(out, display.message)
         request = Request(
             data=load_data(options, seed=training.seed),
-            out=out or _default_folder(teacher, budget, student, method.name, training.seed),
+            out=out,
             recipe=method,
             options=training,
             budget=budget,

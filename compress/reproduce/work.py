@@ -26,13 +26,12 @@ from compress.data.augment import Augmenter
 from compress.data.dataset import Dataset, load_dataset, to_device
 from compress.data.normalization import resolve
 from compress.errors import InputError, RunFolderError, UsageError
-from compress.files import atomic_path, read_json, sha256_of, write_json
+from compress.files import atomic_path, clear_up, read_json, sha256_of, try_lock, write_json
 from compress.models.checkpoint import save_checkpoint, weights_of
 from compress.models.registry import Network, build, count_parameters
 from compress.recipes.recipe import FEATURES, LOGITS, Recipe
 from compress.recipes.supervised import Supervised
 from compress.reproduce.experiment import Task, slug
-from compress.reproduce.locks import try_lock
 from compress.spec import ModelSpec, Normalization
 from compress.training.engine import Listener, fit
 from compress.training.evaluation import evaluate, logits_of, predictor, spread
@@ -296,6 +295,7 @@ class TaskWork:
             raise UsageError(f"{self.task.name} has no teacher. Give one with --teacher.")
         options = teacher.schedule
         folder = RunFolder(self.folder / TRAINING, self._teacher_identity())
+        clear_up(folder.path)
         folder.begin({"normalization": self.data.normalization.to_dict()})
         network = first_network(self.spec(teacher.arch, options), options.seed)
         self._listener.message(

@@ -18,9 +18,9 @@ import torch
 from safetensors.torch import load_file
 
 from compress.errors import Inconclusive, RunFolderError
+from compress.files import try_lock
 from compress.reproduce import runner, work
 from compress.reproduce.experiment import load_experiment
-from compress.reproduce.locks import try_lock
 from compress.reproduce.runner import Request, reproduce
 from compress.reproduce.settings import Overrides, adapt
 from compress.reproduce.table import Report
