@@ -63,7 +63,7 @@ def measure(request: Request) -> FreshTiming:
         importlib.import_module(name)
     before = _reset_high_water()
     start = time.perf_counter()
-    session = runtime.load(subject, threads=request.threads)
+    session = runtime.load(subject, threads=request.threads, images=images)
     load_s = time.perf_counter() - start
     start = time.perf_counter()
     output = session.infer(images)
@@ -100,7 +100,7 @@ def _timed(request: Request, images: np.ndarray[Any, Any], found: FreshTiming) -
 
     timing = protocol.measure(
         {
-            name: partial(runtime.load, subject, threads=request.threads)
+            name: partial(runtime.load, subject, threads=request.threads, images=inputs[name])
             for name, subject in subjects.items()
         },
         inputs,

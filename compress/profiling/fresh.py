@@ -13,6 +13,7 @@ import pickle
 import site
 import subprocess
 import sys
+import tempfile
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -131,14 +132,16 @@ def in_fresh_process(request: Request) -> FreshTiming:
         CompressError: what the measuring raised there.
         NothingMeasured: the process died.
     """
-    done = subprocess.run(
-        # -P: whatever lies in the current folder is not imported in a package's place.
-        [sys.executable, "-P", "-m", "compress.profiling.child"],
-        input=pickle.dumps(request),
-        capture_output=True,
-        env=_environment(),
-        check=False,
-    )
+    with tempfile.TemporaryDirectory(prefix="compress-") as folder:
+        done = subprocess.run(
+            # -P: whatever lies in the current folder is not imported in a package's place.
+            [sys.executable, "-P", "-m", "compress.profiling.child"],
+            input=pickle.dumps(request),
+            capture_output=True,
+            # What was compiled here earlier would make loading look quicker than it is elsewhere.
+            env=_environment() | {"TORCHINDUCTOR_CACHE_DIR": folder},
+            check=False,
+        )
     try:
         answer = json.loads(done.stdout)
     except ValueError:

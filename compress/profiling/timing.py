@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
 from compress.errors import Inconclusive
@@ -75,7 +76,7 @@ def time_model(
     found = runtime_named(runtime)
     images = make_input(found, subject, batch=batch, shape=shape, seed=seed)
     timing, straddles = time_against_budget(
-        lambda: found.load(subject, threads=threads),
+        lambda: found.load(subject, threads=threads, images=images),
         images,
         budget_s=budget_s,
         percentile=percentile,
@@ -158,7 +159,7 @@ def time_models(
         for name, subject in subjects.items()
     }
     loads = {
-        name: (lambda subject=subject: found.load(subject, threads=threads))
+        name: partial(found.load, subject, threads=threads, images=inputs[name])
         for name, subject in subjects.items()
     }
     first, *others = names = list(paths)

@@ -31,6 +31,7 @@ RECORDED_PACKAGES = (
     "onnx",
     "onnxscript",
     "onnxruntime",
+    "openvino",
 )
 
 
