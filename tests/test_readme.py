@@ -108,3 +108,20 @@ def test_the_layers_are_those_that_are_checked() -> None:
     section = text.split("## Who may import whom")[1].split("\n## ")[0]
     drawn = re.findall(r"^    (\S.*)$", section, re.MULTILINE)
     assert drawn == [layer for layer in checked if layer != "__main__"]
+
+
+def cells(text: str) -> list[list[str]]:
+    """The cells of every line of the tables in a page."""
+    lines = [line for line in text.splitlines() if line.startswith("| ")]
+    return [[cell.strip() for cell in line.strip("|").split("|")] for line in lines]
+
+
+def test_what_the_methods_reached_is_what_was_recorded() -> None:
+    page = (ROOT / "docs" / "methods.md").read_text(encoding="utf-8")
+    recorded = ROOT / "benchmarks" / "results" / "cifar10_resnet56" / "table.md"
+    _, teacher, *rows = cells(recorded.read_text(encoding="utf-8"))
+    assert teacher[1] == "teacher"
+    told = {name: figure for name, _, figure in (row for row in cells(page) if len(row) == 3)}
+    for _, method, last_epoch, *_ in rows:
+        assert told[method] == last_epoch
+    assert len(rows) >= len(RECIPES)
