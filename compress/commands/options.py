@@ -175,7 +175,7 @@ def check_resume(out: Path, say: Callable[[str], None]) -> None:
 
 
 def read_training(options: dict[str, Any]) -> TrainingOptions:
-    """What ``training_options`` say; teacher_logits where the command has that option.
+    """What ``training_options`` say, and other fields of it where the command has the option.
 
     Raises:
         UsageError: a value cannot be.

@@ -66,7 +66,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from typing import Any
 
 import torch
@@ -474,7 +474,11 @@ class KtanMethod:
         self.optimizers: Mapping[str, Optimizer] = {
             name: setting.optimizer(part) for name, part in learning.items()
         }
-        self.phases: Sequence[Phase] = phases
+        # Nothing after Alg. 1 changes R, and nothing but R(m_t) is asked for.
+        self.phases: Sequence[Phase] = tuple(
+            replace(phase, maps_through=self.R) if phase.name in (DLN, ADVERSARIAL) else phase
+            for phase in phases
+        )
 
     def step(self, batch: Batch, phase: str) -> dict[str, Tensor]:
         """One iteration of a phase; see the module's text."""
@@ -499,7 +503,7 @@ class KtanMethod:
         return {"loss": loss, "regressor_accuracy": hits}
 
     def _dln(self, batch: Batch) -> dict[str, Tensor]:
-        R_m_t = self._target(batch)
+        R_m_t = required(batch.teacher_features)
         m_s = self.student.features(batch.images)
         task, mse = self.task(self.student.classify(m_s), batch), L_MSE(R_m_t, m_s)
         loss = task + self.beta * mse
@@ -507,7 +511,7 @@ class KtanMethod:
         return {"loss": loss, "task_loss": task, "mse": mse}
 
     def _adversarial(self, batch: Batch) -> dict[str, Tensor]:
-        R_m_t = self._target(batch)
+        R_m_t = required(batch.teacher_features)
         m_s = self.student.features(batch.images)
 
         D_R, D_s = self.D(R_m_t), self.D(m_s.detach())
@@ -532,12 +536,6 @@ class KtanMethod:
             "real_recognised": real,
             "fake_recognised": fake,
         }
-
-    def _target(self, batch: Batch) -> Tensor:
-        """R(m_t), which nothing after Alg. 1 changes."""
-        with torch.no_grad():
-            R_m_t: Tensor = self.R(required(batch.teacher_features))
-        return R_m_t
 
     def _descend(self, **losses: Tensor) -> None:
         """A step of each named optimiser against its own loss's gradient, all at one point.

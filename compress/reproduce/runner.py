@@ -235,9 +235,7 @@ class _Reproduction:
             folder = self._folder(work, training, facts)
             if not folder.finished:
                 self.timed.check()
-                ready, outputs = work.outputs(training.method.make(), training.options, facts)
-                if not ready:
-                    return False
+                outputs = work.outputs(training.method.make(), training.options, facts)
                 self._train(work, training, folder, outputs)
         self._collect(work)
         self._write()

@@ -227,8 +227,8 @@ class _Place:
         epoch: from 1, through all phases.
         phase: that it is a part of.
         number: of the epoch in its phase, from 0.
-        view: of the images. The student's epochs are numbered from 1, and so are the others: what
-            a teacher says of a view serves both.
+        view: of the images. Those of the student's epochs are numbered from 1, and so are those of
+            the others: what a teacher says of a view serves both.
     """
 
     epoch: int
@@ -237,14 +237,17 @@ class _Place:
     view: int
 
 
-def _places(phases: Sequence[Phase]) -> list[_Place]:
+def _places(phases: Sequence[Phase], reused_views: int | None) -> list[_Place]:
     """All epochs in order."""
     places: list[_Place] = []
-    views = {True: 0, False: 0}
+    seen = {True: 0, False: 0}
     for phase in phases:
         for number in range(phase.epochs):
-            views[phase.teaches] += 1
-            places.append(_Place(len(places) + 1, phase, number, views[phase.teaches]))
+            view = seen[phase.teaches]
+            seen[phase.teaches] += 1
+            if reused_views is not None:
+                view %= reused_views
+            places.append(_Place(len(places) + 1, phase, number, 1 + view))
     return places
 
 
@@ -310,11 +313,12 @@ class _Loop:
         self.data = data
         self.options = options
         self.teacher = teacher
+        self.through: dict[nn.Module, TeacherOutputs] = {}
         self.listener = listener
         self.augment = Augmenter(
             data.train.images, seed=options.seed, flip=data.flip, pad=options.crop_padding
         )
-        self.places = _places(method.phases)
+        self.places = _places(method.phases, options.reused_views)
         self.history: list[dict[str, Any]] = []
         self.best = Best()
         self.scalars = _Scalars()
@@ -377,7 +381,7 @@ class _Loop:
         for number in range(self.scalars.steps, len(batches)):
             done = number / len(batches)
             self._set_rates(phase, place.number + done)
-            batch = self._batch(batches[number].to(train.images.device), place)
+            batch = self._batch(batches[number], place)
             self.scalars.add(self.method.step(batch, phase.name), of=len(batches))
             self.images_seen += len(batches[number])
             self._show(epoch, (epoch - 1 + done) / len(self.places))
@@ -417,17 +421,30 @@ class _Loop:
                 group["lr"] = phase.lr.get(name, self.options.lr) * factor
 
     def _batch(self, index: Tensor, place: _Place) -> Batch:
-        pixels = self.augment(index, view=place.view)
+        """The images at ``index``, on the CPU, and what the teacher says of them."""
+        train = self.data.train
+        there = index.to(train.images.device)
+        pixels = self.augment(there, view=place.view)
         images = normalize(pixels, self.data.normalization)
-        outputs = Outputs()
-        if self.teacher is not None and place.phase.asks_teacher:
-            outputs = self.teacher(index, place.view, pixels)
+        teacher = self._teacher(place.phase)
+        outputs = Outputs() if teacher is None else teacher(index, place.view, pixels)
         return Batch(
             images=images.contiguous(memory_format=torch.channels_last),
-            labels=self.data.train.labels[index],
+            labels=train.labels[there],
             teacher_logits=outputs.logits,
             teacher_features=outputs.features,
         )
+
+    def _teacher(self, phase: Phase) -> TeacherOutputs | None:
+        """What gives the teacher's outputs in a phase."""
+        if self.teacher is None or not phase.asks_teacher:
+            return None
+        if phase.maps_through is None:
+            return self.teacher
+        # The module stands still from here on, so one source serves all phases that have it.
+        if phase.maps_through not in self.through:
+            self.through[phase.maps_through] = self.teacher.through(phase.maps_through)
+        return self.through[phase.maps_through]
 
     def _show(self, epoch: int, fraction: float) -> None:
         now_s = time.monotonic()

@@ -20,6 +20,7 @@ from typing import Any
 from compress.errors import RunFolderError, UsageError
 from compress.files import clear_up, read_json, try_lock, write_json, write_text
 from compress.results import SCHEMA_VERSION
+from compress.training.options import upgraded
 
 RUN, METRICS, RESULT = "run.json", "metrics.jsonl", "result.json"
 # What a run writes before its training has saved anything.
@@ -131,6 +132,8 @@ class RunFolder:
             raise RunFolderError(
                 f"{self.path / RUN} does not describe a run. Give --out another folder."
             )
+        if isinstance(was.get("training"), dict):
+            was["training"] = upgraded(was["training"])
         changed = list(_differences(was, self.config))
         if not changed:
             return

@@ -6,8 +6,9 @@ from pathlib import Path
 
 import pytest
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
+from compress.data.augment import Augmenter
 from compress.data.dataset import Dataset
 from compress.errors import CheckpointError, TrainingDiverged, UsageError
 from compress.models.registry import Network, build
@@ -17,7 +18,13 @@ from compress.training import engine
 from compress.training.engine import Autocast, choose_device, fit
 from compress.training.evaluation import accuracy, evaluate, predictor
 from compress.training.options import TrainingOptions
-from compress.training.outputs import ComputedOutputs, Outputs, Teaching
+from compress.training.outputs import (
+    ComputedOutputs,
+    Outputs,
+    OutputsThrough,
+    TeacherOutputs,
+    Teaching,
+)
 from compress.training.runfolder import RunFolder
 from tests.training.toy import GRAY, OPTIONS, SPEC, Listener, lines, same, stripes, train
 
@@ -55,11 +62,11 @@ def test_it_learns(data: Dataset) -> None:
 
 
 @pytest.mark.parametrize("recipe", sorted(RECIPES))
-@pytest.mark.parametrize("teacher_logits", ["stored", "exact", "dropout"])
+@pytest.mark.parametrize(("views", "dropout"), [(1, 0.0), (2, 0.0), (0, 0.3)])
 def test_the_same_seed_gives_the_same_student_bit_for_bit(
-    data: Dataset, recipe: str, teacher_logits: str
+    data: Dataset, recipe: str, views: int, dropout: float
 ) -> None:
-    options = TrainingOptions(epochs=3, batch_size=16, seed=1, teacher_logits=teacher_logits)
+    options = TrainingOptions(3, 16, seed=1, views=views, teacher_dropout=dropout)
     first, _ = train(data, recipe, options=options)
     torch.rand(7)  # what others draw from torch's generator must not matter
     again, _ = train(data, recipe, options=options)
@@ -114,12 +121,7 @@ def test_a_run_goes_on_from_every_epoch_of_every_phase(
 def test_the_teacher_is_asked_in_the_phases_that_ask_it(data: Dataset) -> None:
     torch.manual_seed(5)
     student, teacher = build(SPEC), build(SPEC).eval()
-    outputs = ComputedOutputs(
-        [Teaching(teacher, GRAY)],
-        wanted=frozenset({FEATURES}),
-        logits="stored",
-        images=data.train.images,
-    )
+    outputs = ComputedOutputs([Teaching(teacher, GRAY)], wanted=frozenset({FEATURES}))
     asked: list[bool] = []
 
     class Asked:
@@ -128,6 +130,9 @@ def test_the_teacher_is_asked_in_the_phases_that_ask_it(data: Dataset) -> None:
         def __call__(self, index: Tensor, view: int, pixels: Tensor) -> Outputs:
             asked.append(True)
             return outputs(index, view, pixels)
+
+        def through(self, module: nn.Module) -> TeacherOutputs:
+            return OutputsThrough(self, module)
 
     recipe = make_recipe("dln", teacher_epochs=1)
     teacher_source = Asked()
@@ -146,6 +151,32 @@ def test_the_teacher_is_asked_in_the_phases_that_ask_it(data: Dataset) -> None:
         student_trained=True,
     )
     assert len(asked) == 6 * 5
+
+
+def test_views_are_used_in_turn(data: Dataset, monkeypatch: pytest.MonkeyPatch) -> None:
+    seen: list[int] = []
+    crop = Augmenter.__call__
+
+    def note(self: Augmenter, index: Tensor, view: int) -> Tensor:
+        if len(index) == 16:
+            seen.append(view)
+        return crop(self, index, view)
+
+    monkeypatch.setattr(Augmenter, "__call__", note)
+    for views, expected in ((1, [1, 2, 3, 4, 5]), (2, [1, 2, 1, 2, 1]), (5, [1, 2, 3, 4, 5])):
+        train(data, options=TrainingOptions(5, 16, views=views))
+        assert seen[::6] == expected
+        seen.clear()
+
+
+@pytest.mark.parametrize("recipe", ["kd", "fitnet", "ktan"])
+def test_as_many_views_as_epochs_are_the_teacher_in_every_step(data: Dataset, recipe: str) -> None:
+    students = [
+        train(data, recipe, options=TrainingOptions(3, 16, 0.05, seed=1, views=views))[0]
+        for views in (0, 3, 2)
+    ]
+    assert same(students[0], students[1])
+    assert not same(students[0], students[2])
 
 
 def test_watched_images_are_scored_and_change_nothing(data: Dataset) -> None:
@@ -339,7 +370,8 @@ def test_impossible_options_are_told_at_once() -> None:
             batch_size=1,
             lr=-1.0,
             dropout=1.0,
-            teacher_logits="some",
+            views=-1,
+            teacher_dropout=1.0,
             schedule="up",
             autocast="fp8",
         )
@@ -350,9 +382,15 @@ def test_impossible_options_are_told_at_once() -> None:
         "batch size is 1",
         "rate is -1.0",
         "dropout is 1.0",
-        "'some'",
+        "views is -1",
+        "teacher's dropout is 1.0",
     ):
         assert fault in str(caught.value)
+
+
+def test_what_is_drawn_anew_cannot_be_kept() -> None:
+    with pytest.raises(UsageError, match=r"dropout is 0.3 and views is 1: .* take 0 views"):
+        TrainingOptions(teacher_dropout=0.3)
 
 
 def test_a_missing_gpu_is_named() -> None:

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
+from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Any
 
 import torch
@@ -13,8 +15,9 @@ from compress.models.registry import Network, build
 from compress.recipes.registry import make_recipe
 from compress.spec import ModelSpec, Normalization
 from compress.training.engine import Fitted, Progress, fit
+from compress.training.kept import outputs_of
 from compress.training.options import TrainingOptions
-from compress.training.outputs import ComputedOutputs, Teaching
+from compress.training.outputs import Teaching
 from compress.training.runfolder import RunFolder
 
 SPEC = ModelSpec("wrn", 10, 0.5, num_classes=3, input_shape=(1, 8, 8), dropout=0.3)
@@ -80,12 +83,6 @@ def train(
     if on_build is not None:
         on_build(student)
     made = make_recipe(recipe)
-    outputs = ComputedOutputs(
-        [Teaching(teacher, GRAY)],
-        wanted=made.teacher_outputs,
-        logits=options.teacher_logits,
-        images=data.train.images,
-    )
     steps = 0
 
     def count(*_: object) -> None:
@@ -95,16 +92,24 @@ def train(
             steps += 1
 
     student.get_submodule("conv").register_forward_pre_hook(count)
-    fitted = fit(
-        made,
-        student,
-        data,
-        options,
-        teacher=outputs,
-        folder=folder,
-        listener=listener or Listener(),
-        **more,
-    )
+    with TemporaryDirectory() as kept:
+        fitted = fit(
+            made,
+            student,
+            data,
+            options,
+            teacher=outputs_of(
+                [Teaching(teacher, GRAY)],
+                made.teacher_outputs,
+                data,
+                options,
+                folder=Path(kept),
+                say=lambda _: None,
+            ),
+            folder=folder,
+            listener=listener or Listener(),
+            **more,
+        )
     return student.state_dict(), fitted
 
 
