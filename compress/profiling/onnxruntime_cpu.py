@@ -26,7 +26,7 @@ ORT_ERRORS: tuple[type[Exception], ...] = (
     ValueError,
 )
 
-_DTYPES = {
+DTYPES = {
     "tensor(float)": "float32",
     "tensor(float16)": "float16",
     "tensor(double)": "float64",
@@ -103,7 +103,7 @@ class OnnxSession:
         except ORT_ERRORS as error:
             raise ModelFileError(
                 fault_of_file(path)
-                or f"{path.name} cannot be loaded by ONNX Runtime: {_first_line(error)}"
+                or f"{path.name} cannot be loaded by ONNX Runtime: {first_line(error)}"
             ) from error
         inputs = session.get_inputs()
         if len(inputs) != 1:
@@ -117,7 +117,7 @@ class OnnxSession:
                 size if isinstance(size, int) else str(size or f"dim{place}")
                 for place, size in enumerate(inputs[0].shape)
             ),
-            dtype=_DTYPES.get(inputs[0].type, inputs[0].type),
+            dtype=DTYPES.get(inputs[0].type, inputs[0].type),
         )
         self._name = path.name
         self._session: ort.InferenceSession | None = session
@@ -136,7 +136,7 @@ class OnnxSession:
         except ORT_ERRORS as error:
             raise ModelFileError(
                 f"{self._name} cannot be run on an input of {'x'.join(map(str, images.shape))}: "
-                f"{_first_line(error)}"
+                f"{first_line(error)}"
             ) from error
 
     def end_profiling(self) -> Path:
@@ -162,5 +162,6 @@ def spins(threads: int) -> bool:
     return threads > 1 and not shares_cores(threads)
 
 
-def _first_line(error: Exception) -> str:
+def first_line(error: Exception) -> str:
+    """What an error says first; its kind where it says nothing."""
     return (str(error).strip().splitlines() or [type(error).__name__])[0]

@@ -28,7 +28,7 @@ from compress.profiling.runtimes import (
     make_input,
     runtime_named,
 )
-from compress.profiling.timing import is_clear
+from compress.profiling.timing import fastest_of, is_clear, is_known
 from compress.results import (
     Costs,
     Estimate,
@@ -286,9 +286,7 @@ class _Measuring:
         if not self.settings.compare:
             return True
         fastest = _fastest(_of(self.runs, "model"), timing)
-        return fastest is None or all(
-            is_clear(ratio, 1.0) or is_clear(ratio, None) for ratio in fastest.ratios.values()
-        )
+        return fastest is None or is_known(fastest)
 
 
 def _runs(subjects: Mapping[str, Subject], settings: Settings) -> list[_Run]:
@@ -334,7 +332,7 @@ def _able(
                 protocol.first_call(run.subject.name, session, images, SystemClock())
             finally:
                 session.close()
-        except ModelFileError as fault:
+        except (ModelFileError, UsageError) as fault:
             others = [other.role for other in (*able, *runs[runs.index(run) + 1 :])]
             if not settings.compare or run.role not in others:
                 raise
@@ -413,14 +411,10 @@ def _peak(run: _Run, product: _Run, timing: Timing, macs: int, settings: Setting
 
 
 def _fastest(runs: Sequence[_Run], timing: Timing) -> Fastest | None:
-    """The one with the smallest median, and how much longer the others take."""
+    """Of a model's runs; None where there is nothing to compare."""
     if len(runs) < 2:
         return None
-    best = min(runs, key=lambda run: timing.median(run.key))
-    return Fastest(
-        best.runtime.name,
-        {run.runtime.name: timing.ratio(run.key, best.key) for run in runs if run is not best},
-    )
+    return fastest_of(timing, {run.runtime.name: run.key for run in runs})
 
 
 def _speedups(

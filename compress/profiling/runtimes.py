@@ -126,6 +126,18 @@ def _onnxruntime() -> Runtime:
     return OnnxRuntimeCpu()
 
 
+def _onnxruntime_cuda() -> Runtime:
+    from compress.profiling.onnxruntime_cuda import OnnxRuntimeCuda
+
+    return OnnxRuntimeCuda()
+
+
+def _onnxruntime_tensorrt() -> Runtime:
+    from compress.profiling.onnxruntime_cuda import TENSORRT, OnnxRuntimeCuda
+
+    return OnnxRuntimeCuda("onnxruntime-tensorrt", TENSORRT)
+
+
 def _openvino() -> Runtime:
     from compress.profiling.openvino_cpu import OpenVino
 
@@ -144,13 +156,31 @@ def _torch_compile() -> Runtime:
     return TorchCompile()
 
 
+def _torch_cuda() -> Runtime:
+    from compress.profiling.torch_cuda import TorchCuda
+
+    return TorchCuda()
+
+
+def _torch_compile_cuda() -> Runtime:
+    from compress.profiling.torch_cuda import TorchCuda
+
+    return TorchCuda("torch-compile-cuda", compiled=True)
+
+
 # Nothing is imported before it is needed: a process that measures memory must not hold a second
 # engine. The order is that of tables; of runtimes that are equally fast the first is taken.
+_ORT = ("onnxruntime", "python -m pip install onnxruntime")
+_TORCH = ("torch", "python -m pip install torch")
 RUNTIMES: dict[str, Entry] = {
-    "onnxruntime": Entry("onnxruntime", "python -m pip install onnxruntime", _onnxruntime),
+    "onnxruntime": Entry(*_ORT, _onnxruntime),
     "openvino": Entry("openvino", "python -m pip install openvino", _openvino),
-    "torch": Entry("torch", "python -m pip install torch", _torch, takes="torch"),
-    "torch-compile": Entry("torch", "python -m pip install torch", _torch_compile, takes="torch"),
+    "onnxruntime-cuda": Entry(*_ORT, _onnxruntime_cuda, device="cuda"),
+    "onnxruntime-tensorrt": Entry(*_ORT, _onnxruntime_tensorrt, device="cuda"),
+    "torch": Entry(*_TORCH, _torch, takes="torch"),
+    "torch-compile": Entry(*_TORCH, _torch_compile, takes="torch"),
+    "torch-cuda": Entry(*_TORCH, _torch_cuda, takes="torch", device="cuda"),
+    "torch-compile-cuda": Entry(*_TORCH, _torch_compile_cuda, takes="torch", device="cuda"),
 }
 
 

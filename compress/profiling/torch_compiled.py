@@ -120,14 +120,14 @@ class CompiledSession:
         key = (self._subject, self._threads, images.shape)
         if key not in self._kept:
             network = network_of(self._subject).eval().to(memory_format=torch.channels_last)
-            with _settings(), torch.no_grad():
+            with compile_settings(), torch.no_grad():
                 compiled: Compiled = torch.compile(network, fullgraph=True, dynamic=False)
                 logits_of(self._subject.name, compiled, images)
             self._kept[key] = compiled
         return self._kept[key]
 
 
-def _settings() -> AbstractContextManager[Any]:
+def compile_settings() -> AbstractContextManager[Any]:
     """What torch reads while it compiles."""
     import torch._dynamo.config as dynamo
     import torch._inductor.config as inductor

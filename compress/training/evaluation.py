@@ -49,8 +49,14 @@ def file_predictor(path: Path, target: Target) -> Iterator[Predict]:
     session = runtime_named(target.runtime).load(
         Subject(path.name, path=path), threads=target.threads
     )
+
+    def predict(images: Tensor) -> Tensor:
+        logits = session.infer(images.cpu().numpy())
+        session.synchronize()
+        return torch.tensor(logits)  # a copy: the next call may use the same memory
+
     try:
-        yield lambda images: torch.from_numpy(session.infer(images.cpu().numpy()))
+        yield predict
     finally:
         session.close()
 

@@ -112,6 +112,11 @@ class RunFolder:
         )
         self.existed = True
 
+    def facts(self) -> dict[str, Any]:
+        """What run.json says."""
+        facts: dict[str, Any] = read_json(self.path / RUN)
+        return facts
+
     def write_metrics(self, history: Sequence[Mapping[str, Any]]) -> None:
         """Writes metrics.jsonl, one line an epoch."""
         lines = (json.dumps(metrics) + "\n" for metrics in history)
