@@ -56,7 +56,7 @@ Left open by the paper, and decided here:
     phase gets one epoch at least, and a share of 0 leaves the phase out.
   - The k steps of Alg. 1 are ``teacher_epochs``, one at a low rate. On images that the teacher has
     learnt, R can lower H without end by enlarging R(m_t), and S cannot follow: L_MSE began at 13
-    after five epochs at 0.1, at 1.4 after one at 0.01 (benchmarks/results/ktan.md).
+    after five epochs at 0.1, at 1.4 after one at 0.01 (docs/methods.md).
   - D learns at a tenth of S's rate. At the same rate it soon knows nearly every map, -log q has
     its largest slope there, and S loses within an epoch what it had learnt (same place).
   - Optimisers go on through the phases with their momentum; the schedule starts anew in each.
