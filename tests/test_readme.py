@@ -10,6 +10,7 @@ import pytest
 
 from compress.cli import COMMANDS, group, load_command, read_config
 from compress.distill import CHOICE, STUDENT, STUDENT_ONNX, TEACHER_ONNX, TRADEOFF
+from compress.profiling.runtimes import RUNTIMES
 from compress.recipes.registry import DEFAULT_RECIPE, RECIPES
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -17,13 +18,17 @@ README = (ROOT / "README.md").read_text(encoding="utf-8")
 PAGES = ("README.md", "CONTRIBUTING.md", "CHANGELOG.md")
 
 
-def blocks(language: str) -> list[str]:
-    return re.findall(rf"^```{language}\n(.*?)^```$", README, re.MULTILINE | re.DOTALL)
+DOCS = tuple(sorted(ROOT.glob("docs/*.md")))
+
+
+def blocks(language: str, text: str = README) -> list[str]:
+    return re.findall(rf"^```{language}\n(.*?)^```$", text, re.MULTILINE | re.DOTALL)
 
 
 LINES = [
     line.split("#")[0].strip()
-    for block in blocks("sh")
+    for text in (README, *(page.read_text(encoding="utf-8") for page in DOCS))
+    for block in blocks("sh", text)
     for line in block.splitlines()
     if line.startswith("compress ")
 ]
@@ -70,6 +75,22 @@ def test_the_recipes_are_told() -> None:
     assert [name.split("`")[1] for name, _, _ in rows if "default" in name] == [DEFAULT_RECIPE]
     for name, source in told.items():
         assert source in RECIPES[name].paper
+
+
+def test_every_runtime_is_told_with_what_it_takes() -> None:
+    table = (ROOT / "docs/profiling.md").read_text(encoding="utf-8").split("## Runtimes")[1]
+    rows = [line.split("|")[1:4] for line in table.splitlines() if line.startswith("| `")]
+    told = {
+        name: (takes.strip(), where.strip())
+        for names, takes, where in rows
+        for name in re.findall(r"`([a-z-]+)`", names)
+        if name != "--runtime"
+    }
+    forms = {"onnx": "ONNX files", "torch": "checkpoints"}
+    places = {"cpu": "CPU", "cuda": "NVIDIA GPU"}
+    assert told == {
+        name: (forms[entry.takes], places[entry.device]) for name, entry in RUNTIMES.items()
+    }
 
 
 def test_the_exit_codes_are_all_told() -> None:
