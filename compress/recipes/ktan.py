@@ -55,8 +55,8 @@ Left open by the paper, and decided here:
   - How the epochs are shared. ``pretrain`` is its share of all, ``dln`` its share of the rest; each
     phase gets one epoch at least, and a share of 0 leaves the phase out.
   - The k steps of Alg. 1 are ``teacher_epochs``, one at a low rate. On images that the teacher has
-    learnt, R can lower H without end by enlarging R(m_t), and S cannot follow: L_MSE began at 13
-    after five epochs at 0.1, at 1.4 after one at 0.01 (docs/methods.md).
+    learnt, R can lower H without end by enlarging R(m_t), and S has the further to go: L_MSE began
+    at 7.3 after five epochs at 0.1, at 1.3 after one at 0.01 (docs/methods.md).
   - D learns at a tenth of S's rate. At the same rate it soon knows nearly every map, -log q has
     its largest slope there, and S loses within an epoch what it had learnt (same place).
   - Optimisers go on through the phases with their momentum; the schedule starts anew in each.
