@@ -38,7 +38,7 @@ RUNTIME = {
 # Packages that are imported by another name than they are installed by.
 DISTRIBUTIONS = {"PIL": "pillow", "google": "protobuf"}
 # Extra -> what it brings.
-EXTRAS = {"plots": {"matplotlib"}}
+EXTRAS = {"plots": {"matplotlib"}, "pytest": {"pytest"}}
 DEVELOPMENT = ("build", "hatchling", "importlinter", "matplotlib", "mypy", "pytest", "ruff")
 
 
