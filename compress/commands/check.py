@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from compress.commands.options import DATA_HELP
+from compress.commands.options import DATA_HELP, parse_shape
 
 if TYPE_CHECKING:
     from compress.gate.check import Request
@@ -54,6 +54,11 @@ BYTES = {"b": 1.0, "kb": 1e3, "mb": 1e6, "gb": 1e9}
     "--percentile",
     type=click.FloatRange(50, 99.9),
     help="Of the calls, that --budget-ms is for. [default: the baseline's]",
+)
+@click.option(
+    "--shape",
+    metavar="C,H,W",
+    help="Of an image, where MODEL leaves it open. [default: the baseline's]",
 )
 @click.option(
     "--checkpoint",
@@ -173,6 +178,7 @@ def read_request(model: Path | None, options: dict[str, Any]) -> Request:
         accuracy=AccuracyRule(options["max_accuracy_drop"] / 100),
         budget_s=None if budget_ms is None else budget_ms / 1e3,
         percentile=options["percentile"],
+        shape=parse_shape(options["shape"], "--shape") if options["shape"] else None,
         checkpoint=options["checkpoint"],
         teacher=options["teacher"],
         data=options["data"],
@@ -247,7 +253,10 @@ def _self_test(model: Path | None, options: dict[str, Any], as_json: bool) -> No
         found = self_test(
             model or _embedded(Path(folder)),
             rule=rule,
-            settings=Settings(threads=options["threads"] or default_threads()),
+            settings=Settings(
+                threads=options["threads"] or default_threads(),
+                shape=parse_shape(options["shape"], "--shape") if options["shape"] else None,
+            ),
             seed=options["seed"],
             say=_say,
         )

@@ -1,6 +1,6 @@
 """What the latency rule can tell on this machine: a model beside itself, then beside slower ones.
 
-First the A/A comparison: 48 rounds of a model and a copy of it. Rounds drawn from these, and made
+First the A/A comparison: 48 rounds of a model beside itself. Rounds drawn from these, and made
 slower by a factor, go through the rule many times over, as a check would: that says which slowdown
 is found 95 times of 100, and how long it takes. Then the model gets real extra work of that size,
 and the rule has to find it.
@@ -9,7 +9,6 @@ and the rule has to find it.
 from __future__ import annotations
 
 import math
-import shutil
 import tempfile
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -183,15 +182,10 @@ def self_test(
         ModelFileError, UsageError: the model cannot be used.
         NothingMeasured: a measuring process died.
     """
-    with tempfile.TemporaryDirectory(prefix="compress-") as name:
-        folder = Path(name)
-        # Another file, as a candidate is.
-        copy = folder / f"copy-of-{model.name}"
-        shutil.copyfile(model, copy)
+    with tempfile.TemporaryDirectory(prefix="compress-") as folder:
         say(f"A/A: timing {model.name} beside itself, {LOOKS[-1]} rounds.")
-        trial = Trial(copy, model, settings=settings, seed=seed)
-        least = measure(Trial(copy, model, settings=settings, rounds=LOOKS[0], seed=seed))
-        same = measure(Trial(copy, model, settings=settings, rounds=LOOKS[-1], seed=seed + 1))
+        least = measure(Trial(model, model, settings=settings, rounds=LOOKS[0], seed=seed))
+        same = measure(Trial(model, model, settings=settings, rounds=LOOKS[-1], seed=seed + 1))
         logs = np.log(np.array(same.candidate_s) / np.array(same.against_s))
         # Either copy could have been the numerator.
         pool = np.concatenate([logs, -logs])
@@ -201,7 +195,7 @@ def self_test(
         slowed, checks = None, []
         if detectable is not None:
             say(f"Putting extra work of {percent(1 + detectable.slowdown)} into the model.")
-            path = folder / f"slower-{model.name}"
+            path = Path(folder) / f"slower-{model.name}"
             try:
                 slowed = slow_down(model, detectable.slowdown, path, settings=settings, say=say)
             except Inconclusive as error:
@@ -215,7 +209,7 @@ def self_test(
             model=model.name,
             latency_s=same.median.value,
             rule=rule,
-            settings=trial.settings,
+            settings=settings,
             same=same.ratio(),
             scatter=float(np.std(logs, ddof=1)),
             nothing=power_at(0.0, pool, rule, seed),

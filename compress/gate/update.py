@@ -88,6 +88,11 @@ def update(request: Request, say: Callable[[str], None] = lambda _: None) -> Bas
     scored = score(request.model, data, settings, request.normalization)
     for note in scored.notes:
         say(note)
+    if task.image_shape != data.input_shape:
+        raise UsageError(
+            f"--shape is {','.join(map(str, task.image_shape))}, the images of {data.name} are "
+            f"{','.join(map(str, data.input_shape))}. A model is timed on what it is scored on."
+        )
     model = describe_model(
         request.model,
         request.output,
