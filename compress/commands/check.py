@@ -125,11 +125,15 @@ def command(
     INCONCLUSIVE each. Both models are timed here, in turns. Exit codes: 0 all pass, 1 one fails,
     3 one is inconclusive, 4 one could not be measured, 2 usage.
     """
-    from compress.errors import CompressError
+    from compress.errors import CompressError, UsageError
     from compress.gate import reports
     from compress.gate.check import check
 
     if self_test:
+        if junit is not None or markdown is not None:
+            raise UsageError(
+                "--self-test judges no candidate, so --junit and --markdown have nothing to say."
+            )
         _self_test(model, options, as_json)
         return
     passes = inconclusive == "warn"

@@ -263,6 +263,7 @@ def test_another_model_beside_the_baseline_is_refused(tmp_path: Path, capsys: Ca
         (["--percentile", "90"], "Give --budget-ms"),
         (["--threads", "2"], "--self-test"),
         (["--inconclusive", "ignore"], "ignore"),
+        (["--self-test", "--junit", "x.xml"], "have nothing to say"),
         (["--data", "nowhere.npz"], "There is no data file nowhere.npz"),
         (["--checkpoint", "absent.pt"], "Cannot read absent.pt"),
     ],
