@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from compress.commands.options import DATA_HELP
+from compress.commands.options import DATA_HELP, parse_shape
 
 if TYPE_CHECKING:
     from compress.gate.check import Request
@@ -54,6 +54,11 @@ BYTES = {"b": 1.0, "kb": 1e3, "mb": 1e6, "gb": 1e9}
     "--percentile",
     type=click.FloatRange(50, 99.9),
     help="Of the calls, that --budget-ms is for. [default: the baseline's]",
+)
+@click.option(
+    "--shape",
+    metavar="C,H,W",
+    help="Of an image, where MODEL leaves it open. [default: the baseline's]",
 )
 @click.option(
     "--checkpoint",
@@ -120,11 +125,15 @@ def command(
     INCONCLUSIVE each. Both models are timed here, in turns. Exit codes: 0 all pass, 1 one fails,
     3 one is inconclusive, 4 one could not be measured, 2 usage.
     """
-    from compress.errors import CompressError
+    from compress.errors import CompressError, UsageError
     from compress.gate import reports
     from compress.gate.check import check
 
     if self_test:
+        if junit is not None or markdown is not None:
+            raise UsageError(
+                "--self-test judges no candidate, so --junit and --markdown have nothing to say."
+            )
         _self_test(model, options, as_json)
         return
     passes = inconclusive == "warn"
@@ -173,6 +182,7 @@ def read_request(model: Path | None, options: dict[str, Any]) -> Request:
         accuracy=AccuracyRule(options["max_accuracy_drop"] / 100),
         budget_s=None if budget_ms is None else budget_ms / 1e3,
         percentile=options["percentile"],
+        shape=parse_shape(options["shape"], "--shape") if options["shape"] else None,
         checkpoint=options["checkpoint"],
         teacher=options["teacher"],
         data=options["data"],
@@ -247,7 +257,10 @@ def _self_test(model: Path | None, options: dict[str, Any], as_json: bool) -> No
         found = self_test(
             model or _embedded(Path(folder)),
             rule=rule,
-            settings=Settings(threads=options["threads"] or default_threads()),
+            settings=Settings(
+                threads=options["threads"] or default_threads(),
+                shape=parse_shape(options["shape"], "--shape") if options["shape"] else None,
+            ),
             seed=options["seed"],
             say=_say,
         )

@@ -24,6 +24,7 @@ import numpy as np
 from compress import __version__
 from compress.errors import InputError, ModelFileError, UsageError
 from compress.files import atomic_path, read_json, sha256_of, write_text
+from compress.gate.latency import spread_of
 from compress.gate.measuring import Settings
 from compress.gate.task import Task
 from compress.profiling.machine import fingerprint
@@ -102,7 +103,10 @@ class Teacher:
 
     def __str__(self) -> str:
         shown = ", ".join(f"{value:.4f}" for value in self.values)
-        return f"time to that of {self.file}, in {len(self.values)} processes: {shown}"
+        return (
+            f"time to that of {self.file}, in {len(self.values)} processes: {shown}, a spread of "
+            f"{spread_of(self.values):.2%}"
+        )
 
 
 @dataclass(frozen=True)
@@ -240,6 +244,7 @@ class Baseline:
                 "file": teacher.file,
                 "ratios": [_rounded(each.to_dict()) for each in teacher.ratios],
                 "sha256": teacher.sha256,
+                "spread": float(f"{spread_of(teacher.values):.{SIGNIFICANT}g}"),
             },
             "versions": dict(self.versions),
         }

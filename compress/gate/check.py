@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable
-from dataclasses import dataclass, field, replace
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -52,6 +52,7 @@ class Request:
         latency, size, accuracy: what is allowed.
         budget_s: what a call may take; None: not asked.
         percentile: that the budget is for; None: the baseline's.
+        shape: channels, height and width, where a file leaves them open; None: the baseline's.
         checkpoint: that the candidate was exported from, to prove that both are the same function.
             None: the one of its run folder, where it lies there; else parity is not judged.
         teacher: where the baseline's teacher is, if not where it was.
@@ -69,6 +70,7 @@ class Request:
     accuracy: AccuracyRule = field(default_factory=AccuracyRule)
     budget_s: float | None = None
     percentile: float | None = None
+    shape: tuple[int, ...] | None = None
     checkpoint: Path | None = None
     teacher: Path | None = None
     data: str | None = None
@@ -85,8 +87,8 @@ class Request:
             )
         if self.percentile is not None and self.budget_s is None:
             raise UsageError(
-                "--percentile is what a budget is for, and there is none: models are compared by "
-                "their medians. Give --budget-ms."
+                "--percentile is of the calls that a budget is for, and there is none. Give "
+                "--budget-ms."
             )
 
 
@@ -119,6 +121,8 @@ class _Check:
         self.settings = self.baseline.settings
         if request.percentile is not None:
             self.settings = replace(self.settings, percentile=request.percentile)
+        if request.shape is not None:
+            self.settings = replace(self.settings, shape=request.shape)
         self.model = self.baseline.model_path
         self.here: Machine = fingerprint()
         task = task_of(request.candidate, self.settings)
@@ -368,7 +372,7 @@ class _Check:
                 "created": baseline.created,
                 "reason": baseline.reason,
             },
-            "settings": baseline.to_dict()["settings"],
+            "settings": asdict(self.settings),
             "machine": self.here.to_dict(),
             "seconds": time.monotonic() - self.begun,
         }

@@ -19,7 +19,7 @@ from compress.profiling.protocol import Calls, Input, Session, Timing
 from compress.profiling.runtimes import Subject, make_input, runtime_named
 from compress.profiling.timing import is_clear
 
-CANDIDATE, AGAINST = "the candidate", "the other"
+CANDIDATE, AGAINST = "the candidate", "the other model"
 
 # Which of the undisturbed calls is a round's figure.
 FAST = 0.1

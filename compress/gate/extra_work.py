@@ -140,7 +140,8 @@ def slow_down(
         rows = rows_for(slowdown, found)
     raise Inconclusive(
         f"How much extra work makes {model.name} {slowdown:.1%} slower was not found in {TRIES} "
-        f"measurements; the last one was {percent(1 + found[-1][1])}. Run it on a quieter machine."
+        f"measurements; the last one was {percent(1 + found[-1][1])}. Take a quieter machine, or a "
+        "larger model."
     )
 
 
@@ -153,7 +154,7 @@ def rows_for(slowdown: float, found: Sequence[tuple[int, float]]) -> int:
     """
     last, made = found[-1]
     rows = last * min(8.0, max(1 / 8, slowdown / max(made, 1e-9)))
-    if len({rows for rows, _ in found}) > 1:
+    if len({tried for tried, _ in found}) > 1:
         line = statistics.linear_regression(*zip(*found, strict=True))
         if line.slope > 0:
             rows = min(8.0 * last, max(last / 8, (slowdown - line.intercept) / line.slope))

@@ -1,15 +1,14 @@
 """What the latency rule can tell on this machine: a model beside itself, then beside slower ones.
 
-First the A/A comparison: 48 rounds of a model and a copy of it. Rounds drawn from these, and made
+First the A/A comparison: 48 rounds of a model beside itself. Rounds drawn from these, and made
 slower by a factor, go through the rule many times over, as a check would: that says which slowdown
-is found 95 times of 100, and how long it takes. Then the model gets real extra work of that size,
-and the rule has to find it.
+is found 95 times of 100, and how long it takes. Then the model gets real extra work, a quarter more
+than that, and the rule has to find it.
 """
 
 from __future__ import annotations
 
 import math
-import shutil
 import tempfile
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -35,6 +34,8 @@ DRAWS = 300
 SMALLEST, LARGEST = 0.005, 1.0
 BISECTIONS = 7
 CHECKS = 3
+# What is put into the model is so much more than what is found 19 times of 20, to be found always.
+MARGIN = 1.25
 
 
 @dataclass(frozen=True)
@@ -120,7 +121,7 @@ class SelfTest:
                 f"{self.seconds(self.detectable):.1f} s on average."
             )
         if self.slowed is None:
-            found.append("No extra work of that size could be put into the model here.")
+            found.append("No real extra work of about that size was tried.")
         else:
             said = ", ".join(str(one.latency).upper() for one in self.checks)
             taken_s = sum(one.seconds for one in self.checks) / len(self.checks)
@@ -183,15 +184,10 @@ def self_test(
         ModelFileError, UsageError: the model cannot be used.
         NothingMeasured: a measuring process died.
     """
-    with tempfile.TemporaryDirectory(prefix="compress-") as name:
-        folder = Path(name)
-        # Another file, as a candidate is.
-        copy = folder / f"copy-of-{model.name}"
-        shutil.copyfile(model, copy)
+    with tempfile.TemporaryDirectory(prefix="compress-") as folder:
         say(f"A/A: timing {model.name} beside itself, {LOOKS[-1]} rounds.")
-        trial = Trial(copy, model, settings=settings, seed=seed)
-        least = measure(Trial(copy, model, settings=settings, rounds=LOOKS[0], seed=seed))
-        same = measure(Trial(copy, model, settings=settings, rounds=LOOKS[-1], seed=seed + 1))
+        least = measure(Trial(model, model, settings=settings, rounds=LOOKS[0], seed=seed))
+        same = measure(Trial(model, model, settings=settings, rounds=LOOKS[-1], seed=seed + 1))
         logs = np.log(np.array(same.candidate_s) / np.array(same.against_s))
         # Either copy could have been the numerator.
         pool = np.concatenate([logs, -logs])
@@ -200,10 +196,11 @@ def self_test(
         detectable = smallest_detectable(pool, rule, seed)
         slowed, checks = None, []
         if detectable is not None:
-            say(f"Putting extra work of {percent(1 + detectable.slowdown)} into the model.")
-            path = folder / f"slower-{model.name}"
+            amount = MARGIN * detectable.slowdown
+            say(f"Putting extra work of {percent(1 + amount)} into the model.")
+            path = Path(folder) / f"slower-{model.name}"
             try:
-                slowed = slow_down(model, detectable.slowdown, path, settings=settings, say=say)
+                slowed = slow_down(model, amount, path, settings=settings, say=say)
             except Inconclusive as error:
                 say(str(error))
             else:
@@ -215,7 +212,7 @@ def self_test(
             model=model.name,
             latency_s=same.median.value,
             rule=rule,
-            settings=trial.settings,
+            settings=settings,
             same=same.ratio(),
             scatter=float(np.std(logs, ddof=1)),
             nothing=power_at(0.0, pool, rule, seed),

@@ -22,7 +22,7 @@ from compress.gate.baseline import (
     write_baseline,
 )
 from compress.gate.evaluation import describe_data, score
-from compress.gate.latency import STORED_RUNS, in_percent, spread_of
+from compress.gate.latency import STORED_RUNS
 from compress.gate.measuring import Settings, Trial, measure
 from compress.gate.task import task_of
 from compress.results import Estimate
@@ -88,6 +88,11 @@ def update(request: Request, say: Callable[[str], None] = lambda _: None) -> Bas
     scored = score(request.model, data, settings, request.normalization)
     for note in scored.notes:
         say(note)
+    if task.image_shape != data.input_shape:
+        raise UsageError(
+            f"--shape is {','.join(map(str, task.image_shape))}, the images of {data.name} are "
+            f"{','.join(map(str, data.input_shape))}. A model is timed on what it is scored on."
+        )
     model = describe_model(
         request.model,
         request.output,
@@ -127,11 +132,6 @@ def _teacher(request: Request, say: Callable[[str], None]) -> Teacher | None:
         say(f"Timing it beside {request.teacher.name}, process {run + 1} of {STORED_RUNS}.")
         trial = Trial(request.model, request.teacher, settings=request.settings, seed=run)
         ratios.append(measure(trial).ratio())
-    say(
-        f"time({request.model.name}) / time({request.teacher.name}): "
-        f"{', '.join(f'{each.value:.4f}' for each in ratios)}, a spread of "
-        f"{spread_of([each.value for each in ratios]):.2%}; the first is {in_percent(ratios[0])}."
-    )
     return Teacher(
         relative_to(request.teacher, request.output.parent),
         sha256_of(request.teacher),

@@ -4,6 +4,7 @@ import json
 from pathlib import Path
 
 import numpy as np
+import onnx
 import pytest
 
 from compress.cli import main
@@ -139,6 +140,30 @@ def test_models_that_cannot_be_used_end_with_2(tmp_path: Path, capsys: Capture) 
         assert says in err, name
         assert "Traceback" not in err, name
         assert not Path("compress-baseline.json").exists()
+
+
+def test_a_model_is_timed_on_what_it_is_scored_on(folder: Path, capsys: Capture) -> None:
+    model = onnx.load(classifier(folder / "pooled.onnx"))
+    # The mean of each column leaves the height open.
+    model.graph.input[0].type.tensor_type.shape.dim[2].dim_param = "height"
+    del model.graph.node[:]
+    model.graph.node.extend(
+        [
+            onnx.helper.make_node("ReduceMean", ["images"], ["rows"], keepdims=0),
+            onnx.helper.make_node("Shape", ["images"], ["sizes"], end=1),
+            onnx.helper.make_node("Concat", ["sizes", "four"], ["shape"], axis=0),
+            onnx.helper.make_node("Expand", ["rows", "shape"], ["logits"]),
+        ]
+    )
+    four = onnx.numpy_helper.from_array(np.array([4]), "four")
+    model.graph.initializer.append(four)
+    onnx.save(model, folder / "pooled.onnx")
+    update = ["baseline", "update", "pooled.onnx", "--data", "data.npz", "--reason", "x"]
+    assert main(update) == 2
+    assert "'height' is open" in capsys.readouterr().err
+    assert main([*update, "--shape", "1,9,8"]) == 2
+    assert "--shape is 1,9,8, the images of data are 1,8,8" in capsys.readouterr().err
+    assert main([*update, "--shape", "1,8,8"]) == 0
 
 
 def test_the_normalisation_may_have_to_be_said(folder: Path, capsys: Capture) -> None:

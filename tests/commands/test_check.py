@@ -102,6 +102,15 @@ def test_limits_are_the_users(timed: Callable[[Rounds], None]) -> None:
     assert main(["check", "same.onnx", "--max-slowdown", "10%", "--max-size", "10kB"]) == 1
 
 
+def test_an_open_dimension_can_be_given_a_value(
+    timed: Callable[[Rounds], None], tmp_path: Path, capsys: Capture
+) -> None:
+    model = classifier(tmp_path / "open.onnx", noise=1e-6, shape=("batch", 1, "height", SIZE))
+    assert main(["check", str(model)]) == 2
+    assert "'height' is open and has no value. Give it with --shape" in capsys.readouterr().err
+    assert main(["check", str(model), "--shape", "1,8,8"]) == 0
+
+
 def test_json_is_one_object(timed: Callable[[Rounds], None], capsys: Capture) -> None:
     assert main(["check", "same.onnx", "--budget-ms", "2", "--json"]) == 0
     values = json.loads(capsys.readouterr().out)
@@ -254,6 +263,7 @@ def test_another_model_beside_the_baseline_is_refused(tmp_path: Path, capsys: Ca
         (["--percentile", "90"], "Give --budget-ms"),
         (["--threads", "2"], "--self-test"),
         (["--inconclusive", "ignore"], "ignore"),
+        (["--self-test", "--junit", "x.xml"], "have nothing to say"),
         (["--data", "nowhere.npz"], "There is no data file nowhere.npz"),
         (["--checkpoint", "absent.pt"], "Cannot read absent.pt"),
     ],

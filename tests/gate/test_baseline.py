@@ -65,6 +65,7 @@ def test_what_is_written_is_read_and_reads_as_a_diff(baseline: Baseline, model: 
     text = baseline.path.read_text()
     assert text.endswith("}\n")
     content = json.loads(text)
+    assert content["teacher"]["spread"] == 0.0
     assert text == json.dumps(content, indent=2, sort_keys=True, ensure_ascii=False) + "\n"
     assert (baseline.path.parent / "b.onnx").read_bytes() == CONTENT
     assert read.model_path == baseline.path.parent / "b.onnx"
@@ -201,5 +202,13 @@ def test_paths_are_relative_to_the_baseline(tmp_path: Path) -> None:
 
 def test_what_it_says_for_people(baseline: Baseline) -> None:
     said = "\n".join(baseline.lines())
-    for part in ("72.73% of 11", "1.23 ms", "2 threads", "the first one", "0.5000", "3x8x8"):
+    for part in (
+        "72.73% of 11",
+        "1.23 ms",
+        "2 threads",
+        "the first one",
+        "0.5000",
+        "a spread of 0.00%",
+        "3x8x8",
+    ):
         assert part in said

@@ -7,7 +7,9 @@ import numpy as np
 import pytest
 
 from compress.cli import main
+from compress.commands.check import _embedded
 from compress.errors import Inconclusive
+from compress.export import read_artifact
 from compress.gate import self_test as testing
 from compress.gate.extra_work import Slowed
 from compress.gate.latency import LatencyRule
@@ -15,7 +17,7 @@ from compress.gate.measuring import Judged, Rounds, Settings, Trial
 from compress.gate.self_test import power_at, self_test, smallest_detectable
 from compress.gate.verdict import Outcome
 from compress.results import Estimate
-from tests.gate.small import classifier, rounds
+from tests.gate.small import SIZE, classifier, rounds
 
 QUIET = 0.005 * np.random.default_rng(0).standard_normal(96)
 LOUD = 0.3 * np.random.default_rng(0).standard_normal(96)
@@ -93,7 +95,7 @@ def test_the_outcome_is_whether_the_rule_can_be_relied_on(
     said = "\n".join(found.lines())
     assert "A/A, the model beside itself" in said
     assert "The smallest slowdown found 95% of the time" in said
-    assert ("No extra work" in said) is (extra < 0)
+    assert ("No real extra work" in said) is (extra < 0)
 
 
 def test_a_busy_machine_is_no_pass(
@@ -118,6 +120,22 @@ def test_the_command_prints_it(
     assert values["outcome"] == "inconclusive"
     assert values["exit_code"] == 3
     assert values["detectable"]["fails"] >= 0.95
+
+
+def test_the_embedded_teacher_is_a_model_too(tmp_path: Path) -> None:
+    spec = read_artifact(_embedded(tmp_path)).spec
+    assert spec is not None
+    assert spec.name == "wrn-16-2"
+
+
+def test_what_cannot_be_timed_ends_with_2(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main(["check", "--self-test", str(tmp_path / "absent.onnx")]) == 2
+    assert "There is no file" in capsys.readouterr().err
+    path = classifier(tmp_path / "open.onnx", shape=("batch", 1, "height", SIZE))
+    assert main(["check", "--self-test", str(path)]) == 2
+    assert "'height' is open" in capsys.readouterr().err
 
 
 def test_a_model_is_really_timed_beside_itself(
