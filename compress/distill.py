@@ -111,9 +111,7 @@ class Request:
 
     def __post_init__(self) -> None:
         if self.budget.target.runtime != FASTEST:
-            runtime_named(
-                self.budget.target.runtime
-            )  # told before anything is done if it is absent
+            runtime_named(self.budget.target.runtime)  # so that an absent one is told at once
         if self.student is None:
             self.budget.require_limit()
         else:
@@ -170,9 +168,9 @@ class _Run:
 
     def _run(self, folder: RunFolder) -> dict[str, Any]:
         request, say = self.request, self.listener.message
-        self._choose_runtime(folder)
         teacher = self._teacher(self.teacher_path)
         self.more_teachers = [self._teacher(path) for path in request.more_teachers]
+        self._choose_runtime(folder)
         folder.begin(self._facts(teacher))
         teacher_onnx = self._export_teacher(teacher)
         student_spec = self._choose(teacher, teacher_onnx)

@@ -97,7 +97,9 @@ def command(
     image = None if shape is None else parse_shape(shape, "--shape")
     files = [model] if against is None else [model, against]
     runtimes = _runtimes(asked, files)
-    profiler = _profiler(runtimes, by_layer or trace is not None)
+    by_layer = by_layer or trace is not None
+    if by_layer:
+        _profiler(runtimes)  # so that it is told before anything is measured that there is none
     settings = Settings(
         runtimes=runtimes,
         threads=threads or default_threads(),
@@ -117,10 +119,10 @@ def command(
             settings=settings,
             progress=_say,
         )
-        if profiler is not None:
+        if by_layer:
             layers = profile_layers(
                 subjects[0],
-                runtime=profiler,
+                runtime=_profiler(tuple(run.runtime for run in report.model.runs)),
                 threads=settings.threads,
                 batch=report.model.runs[0].batch,
                 shape=image,
@@ -169,17 +171,15 @@ def _runtimes(asked: str | None, files: list[Path]) -> tuple[str, ...]:
     return tuple(found)
 
 
-def _profiler(runtimes: tuple[str, ...], wanted: bool) -> str | None:
-    """The runtime that tells what its layers take.
+def _profiler(runtimes: tuple[str, ...]) -> str:
+    """The first runtime that tells what its layers take.
 
     Raises:
-        UsageError: none of those that were asked for does.
+        UsageError: none of them does.
     """
     from compress.errors import UsageError
     from compress.profiling.layers import PROFILERS
 
-    if not wanted:
-        return None
     for name in runtimes:
         if name in PROFILERS:
             return name

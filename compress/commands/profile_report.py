@@ -135,14 +135,12 @@ def _lines(report: ProfileReport) -> list[str]:
     lines = []
     if report.against is not None:
         pair = f"{_short(report.model)} against {_short(report.against)}"
-        claimed = {first.runtime: report.speedup} if report.speedup is not None else {}
-        for runtime, found in {**claimed, **report.speedups}.items():
-            if found is not None:
-                lines.append(
-                    f"speedup {_times(found.value)}x (95%: {_times(found.low)} to "
-                    f"{_times(found.high)}): {pair}, {runtime} {first.precision}, "
-                    f"batch {first.batch}, {threads}"
-                )
+        for runtime, found in report.speedups.items():
+            lines.append(
+                f"speedup {_times(found.value)}x (95%: {_times(found.low)} to "
+                f"{_times(found.high)}): {pair}, {runtime} {first.precision}, "
+                f"batch {first.batch}, {threads}"
+            )
     if report.fastest is not None:
         lines.append(_fastest(report))
     spinning = first.options.get("spinning")

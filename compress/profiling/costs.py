@@ -23,7 +23,12 @@ from google.protobuf.message import DecodeError  # type: ignore[import-untyped]
 from onnx import TensorProto, numpy_helper, shape_inference
 
 from compress.errors import ModelFileError, UsageError
-from compress.profiling.runtimes import InputSpec, resolve_shape, spec_of_value_info
+from compress.profiling.runtimes import (
+    InputSpec,
+    one_input,
+    resolve_shape,
+    spec_of_value_info,
+)
 from compress.results import Costs
 
 if TYPE_CHECKING:
@@ -426,11 +431,7 @@ def _only_input(model: onnx.ModelProto, path: Path) -> onnx.ValueInfoProto:
     inputs: list[onnx.ValueInfoProto] = [
         each for each in model.graph.input if each.name not in weights
     ]
-    if len(inputs) != 1:
-        names = ", ".join(f"'{each.name}'" for each in inputs) or "none"
-        raise ModelFileError(
-            f"{path.name} has {len(inputs)} inputs ({names}); an image model has one."
-        )
+    one_input([each.name for each in inputs], path)
     return inputs[0]
 
 

@@ -1,9 +1,9 @@
 """What a model costs by layer, from the runtimes' own profilers.
 
 ONNX Runtime writes an event for every kernel that it runs, OpenVINO keeps the mean time of every
-layer. Both run a graph of their own making: convolutions with what follows them fused,
-in other layouts, under other names. The multiply-accumulates of the file's operations are given to
-the layers that do them, each once; what no layer could be found for is told.
+layer. Both run a graph of their own making: convolutions with what follows them fused, in other
+layouts, under other names. The multiply-accumulates of the file's operations are given to the
+layers that do them, each once; what no layer could be found for is told.
 """
 
 from __future__ import annotations

@@ -13,7 +13,7 @@ from compress.errors import ModelFileError, UsageError
 from compress.profiling.costs import fault_of_file, precision_of_onnx
 from compress.profiling.machine import shares_cores
 from compress.profiling.protocol import Input, Output
-from compress.profiling.runtimes import InputSpec, Subject, path_of
+from compress.profiling.runtimes import InputSpec, Subject, one_input, path_of
 
 # Everything that loading or calling may raise; they share no base but Exception.
 ORT_ERRORS: tuple[type[Exception], ...] = (
@@ -106,11 +106,7 @@ class OnnxSession:
                 or f"{path.name} cannot be loaded by ONNX Runtime: {first_line(error)}"
             ) from error
         inputs = session.get_inputs()
-        if len(inputs) != 1:
-            names = ", ".join(f"'{each.name}'" for each in inputs) or "none"
-            raise ModelFileError(
-                f"{path.name} has {len(inputs)} inputs ({names}); an image model has one."
-            )
+        one_input([each.name for each in inputs], path)
         self.input = InputSpec(
             name=inputs[0].name,
             shape=tuple(

@@ -15,7 +15,7 @@ from compress.profiling.costs import fault_of_file, input_of_onnx, precision_of_
 from compress.profiling.cuda import CudaSession, no_gpu
 from compress.profiling.onnxruntime_cpu import DTYPES, ORT_ERRORS, first_line
 from compress.profiling.protocol import Input
-from compress.profiling.runtimes import InputSpec, Subject, path_of, resolve_shape
+from compress.profiling.runtimes import InputSpec, Subject, one_input, path_of, resolve_shape
 
 INSTALL = (
     "python -m pip uninstall --yes onnxruntime && python -m pip install onnxruntime-gpu "
@@ -64,7 +64,6 @@ class OnnxRuntimeCuda:
     def load(self, subject: Subject, *, threads: int, images: Input | None = None) -> CudaSession:
         """A session of the file."""
         path = path_of(subject, "ONNX Runtime")
-        input_of_onnx(path)
 
         def prepare(
             there: torch.Tensor, stream: torch.cuda.Stream
@@ -95,6 +94,7 @@ class OnnxRuntimeCuda:
                 f"ONNX Runtime does not find the libraries of {needed} that it was built for. "
                 "Install them and put them on the path where libraries are looked for."
             )
+        one_input([each.name for each in session.get_inputs()], path)
         given, told = session.get_inputs()[0], session.get_outputs()[0]
         sizes = tuple(
             size if isinstance(size, int) else str(size or f"dim{place}")

@@ -19,7 +19,7 @@ import numpy as np
 from compress.errors import ModelFileError, UsageError
 from compress.profiling.costs import fault_of_file, input_of_onnx, precision_of_onnx
 from compress.profiling.protocol import Input, Output
-from compress.profiling.runtimes import InputSpec, Subject, path_of
+from compress.profiling.runtimes import InputSpec, Subject, one_input, path_of
 
 TELEMETRY = "openvino_telemetry"
 
@@ -111,10 +111,10 @@ class OpenVinoSession:
         profile: bool = False,
         bound: bool = False,
     ) -> None:
-        input_of_onnx(path)
         try:
             core = ov.Core()
             model = core.read_model(path)
+            one_input([each.any_name for each in model.inputs], path)
             if images is not None:
                 model.reshape(list(images.shape))
             compiled = core.compile_model(

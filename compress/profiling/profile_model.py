@@ -6,18 +6,20 @@ runtime: ratios between them are of figures that met the same machine.
 
 from __future__ import annotations
 
+import contextlib
+import itertools
 import tempfile
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 
-from compress.errors import CompressError, ModelFileError, UsageError
+from compress.errors import Inconclusive, ModelFileError, UsageError
 from compress.profiling import protocol
 from compress.profiling.costs import costs_of_module, costs_of_onnx, size_of_onnx
 from compress.profiling.estimates import MINIMUM_CALLS, calls_needed
 from compress.profiling.fresh import FreshTiming, Request, in_fresh_process
-from compress.profiling.machine import fingerprint, gpu_state
+from compress.profiling.machine import fingerprint, gpu_state, shares_cores
 from compress.profiling.peak import product_for, side_of
 from compress.profiling.protocol import Session, SystemClock, Timing
 from compress.profiling.runtimes import (
@@ -28,7 +30,7 @@ from compress.profiling.runtimes import (
     make_input,
     runtime_named,
 )
-from compress.profiling.timing import fastest_of, is_clear, is_known
+from compress.profiling.timing import SPINNING_S, fastest_of, is_clear, is_known
 from compress.results import (
     Costs,
     Estimate,
@@ -52,7 +54,7 @@ P99_S = 2.0
 # No further round begins after this: for one runtime and another beside it, and for each more.
 MAX_S, MAX_S_EACH_MORE = 20.0, 10.0
 
-# Nobody serves with these: they are shown for comparison, and no speed-up is claimed in them.
+# Shown for comparison: no speed-up is claimed in them.
 EAGER = ("torch", "torch-cuda")
 
 
@@ -61,7 +63,8 @@ class Settings:
     """How models are measured.
 
     Attributes:
-        runtimes: names; the first that can run the model is the one that claims rest on.
+        runtimes: names; the first that can run the model is the one that claims rest on (torch
+            eager is none, and comes last).
         threads: of each session.
         batches: images a call; the first one is what latency, percentiles and ratio are of.
             None: 1, 8 and 32, or the one that the file fixes.
@@ -116,6 +119,8 @@ def profile(
     subjects = {"model": model} | ({} if against is None else {"against": against})
     runs = _runs(subjects, settings)
     batches = settings.batches or _batches(runs)
+    for run, batch in itertools.product(runs, batches):
+        _images(run, batch, settings)  # what does not fit is told before anything is measured
     runs, warnings = _able(runs, batches[0], settings, progress)
     costs = {role: _costs(subjects[role], _of(runs, role), settings) for role in subjects}
     with tempfile.TemporaryDirectory(prefix="compress-") as folder:
@@ -179,13 +184,27 @@ class _Measuring:
 
     def _products(self, folder: Path) -> dict[str, _Run]:
         """Run -> the matrix product that it is held against; one for each runtime and precision."""
+        made: dict[tuple[str, str], _Run] = {}
         found: dict[str, _Run] = {}
         for run in self.runs:
             name, precision = run.runtime.name, run.runtime.precision(run.subject)
-            product = product_for(name, precision, self.settings.threads, folder)
-            if product is not None:
-                found[run.key] = _Run(f"{precision} product", product, run.runtime)
+            if (name, precision) not in made:
+                product = product_for(name, precision, self.settings.threads, folder)
+                if product is None:
+                    continue
+                held = _Run(f"{precision} product", product, run.runtime)
+                try:
+                    _try(held, self._factor(held), self.settings)
+                except ModelFileError:  # not every engine has every product
+                    continue
+                made[name, precision] = held
+            found[run.key] = made[name, precision]
         return found
+
+    def _factor(self, product: _Run) -> protocol.Input:
+        """The left matrix of a product."""
+        side = side_of(product.runtime.name, self.settings.threads)
+        return make_input(product.runtime, product.subject, batch=side)
 
     def fresh(self) -> dict[str, FreshTiming]:
         """Loading, the first call and memory, each in a process of its own."""
@@ -254,8 +273,7 @@ class _Measuring:
         for product in products.values():
             # Two models in one runtime and precision are held against one product.
             subjects[product.key] = product
-            side = side_of(product.runtime.name, settings.threads)
-            inputs[product.key] = make_input(product.runtime, product.subject, batch=side)
+            inputs[product.key] = self._factor(product)
         return protocol.measure(
             {
                 key: partial(_load, run, threads=settings.threads, images=inputs[key])
@@ -268,6 +286,7 @@ class _Measuring:
             max_s=max_s,
             threads=settings.threads,
             seed=settings.seed,
+            quiet_s=_quiet_s([run.runtime.name for run in self.runs], settings.threads),
         )
 
     def _decided(self, timing: Timing) -> bool:
@@ -289,15 +308,24 @@ class _Measuring:
         return fastest is None or is_known(fastest)
 
 
+def _quiet_s(runtimes: Sequence[str], threads: int) -> float:
+    """How long workers of one model, or of a product, may be in the way of another.
+
+    torch's spin for a while after each call, ONNX Runtime's where cores are not shared.
+    """
+    of_torch = any(RUNTIMES[name].takes == "torch" for name in runtimes)
+    return SPINNING_S if threads > 1 and (of_torch or not shares_cores(threads)) else 0.0
+
+
 def _runs(subjects: Mapping[str, Subject], settings: Settings) -> list[_Run]:
-    """Every model in every runtime that it is at hand for; in the order of the runtimes.
+    """Every model in every runtime that it is at hand for; those that claims rest on come first.
 
     Raises:
         UsageError: a runtime is not there, or none can run one of the models.
     """
     runs = [
         _Run(role, subject, runtime)
-        for name in settings.runtimes
+        for name in sorted(settings.runtimes, key=lambda name: name in EAGER)
         if any(can_run(name, subject) for subject in subjects.values())
         for runtime in [runtime_named(name)]
         for role, subject in subjects.items()
@@ -327,11 +355,7 @@ def _able(
         if run.runtime.name.startswith("torch-compile"):
             progress(f"{run.subject.name}: compiling it ({run.runtime.name})")
         try:
-            session = _load(run, threads=settings.threads, images=images)
-            try:
-                protocol.first_call(run.subject.name, session, images, SystemClock())
-            finally:
-                session.close()
+            _try(run, images, settings)
         except (ModelFileError, UsageError) as fault:
             others = [other.role for other in (*able, *runs[runs.index(run) + 1 :])]
             if not settings.compare or run.role not in others:
@@ -340,6 +364,17 @@ def _able(
         else:
             able.append(run)
     return able, faults
+
+
+def _try(run: _Run, images: protocol.Input, settings: Settings) -> None:
+    """One call.
+
+    Raises:
+        ModelFileError: the model cannot be loaded or run, or does not answer with numbers.
+    """
+    session = _load(run, threads=settings.threads, images=images)
+    with contextlib.closing(session):
+        protocol.first_call(run.subject.name, session, images, SystemClock())
 
 
 def _load(run: _Run, *, threads: int, images: protocol.Input) -> Session:
@@ -372,7 +407,7 @@ def _figures(
     settings, batch, key = measuring.settings, measuring.batches[0], run.key
     latency = timing.latency(key)
     if latency is None:  # pragma: no cover - there are six rounds
-        raise CompressError("Fewer than six rounds give no interval.")
+        raise Inconclusive("Fewer than six rounds give no interval.")
     product = measuring.products.get(key)
     return RuntimeProfile(
         runtime=run.runtime.name,

@@ -355,6 +355,7 @@ def measure(
     seed: int = 0,
     threads: int = 1,
     first: WarmUp = FIRST_WARM_UP,
+    quiet_s: float = 0.0,
     clock: Clock | None = None,
 ) -> Timing:
     """Times models in interleaved rounds until ``stop`` says that it is decided.
@@ -373,6 +374,8 @@ def measure(
         seed: of the random orders, and of the bootstrap.
         threads: how many each session uses; decides whose preemptions count.
         first: how sessions warm up in the first round.
+        quiet_s: what is waited between bursts of two models, for workers of the first that go on
+            spinning after its last call.
         clock: the machine's unless given.
 
     Raises:
@@ -385,7 +388,9 @@ def measure(
     begun_ns = clock.wall_ns()
     wanted = math.ceil(calls_wanted / max(1, max_rounds // 2))
     while True:
-        rounds.append(_round(subjects, inputs, plans, wanted, order, first, clock, threads))
+        rounds.append(
+            _round(subjects, inputs, plans, wanted, order, first, quiet_s, clock, threads)
+        )
         done = len(rounds)
         if done >= max_rounds or (stop is None and done >= min_rounds):
             break
@@ -423,6 +428,7 @@ def _round(
     wanted: int,
     order: random.Random,
     first: WarmUp,
+    quiet_s: float,
     clock: Clock,
     threads: int,
 ) -> Mapping[str, Calls]:
@@ -450,7 +456,9 @@ def _round(
                 plans[name] = plan_bursts(float(np.median(calls_s[-10:])), wanted)
         bursts = [name for name in names for _ in range(plans[name].count)]
         order.shuffle(bursts)
-        for name in bursts:
+        for before, name in zip([bursts[0], *bursts], bursts, strict=False):
+            if quiet_s and name != before:
+                time.sleep(quiet_s)
             plan = plans[name]
             calls = [_call(sessions[name], inputs[name], clock) for _ in range(plan.calls)]
             taken[name].extend(calls[plan.dropped :])

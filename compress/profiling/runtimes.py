@@ -6,7 +6,7 @@ To add a runtime, write a file beside this and an entry in ``RUNTIMES``.
 from __future__ import annotations
 
 import importlib.util
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Protocol
@@ -168,10 +168,11 @@ def _torch_compile_cuda() -> Runtime:
     return TorchCuda("torch-compile-cuda", compiled=True)
 
 
-# Nothing is imported before it is needed: a process that measures memory must not hold a second
-# engine. The order is that of tables; of runtimes that are equally fast the first is taken.
 _ORT = ("onnxruntime", "python -m pip install onnxruntime")
 _TORCH = ("torch", "python -m pip install torch")
+
+# Nothing is imported before it is needed: a process that measures memory must not hold a second
+# engine. The order is that of tables; of runtimes that are equally fast the first is taken.
 RUNTIMES: dict[str, Entry] = {
     "onnxruntime": Entry(*_ORT, _onnxruntime),
     "openvino": Entry("openvino", "python -m pip install openvino", _openvino),
@@ -226,6 +227,23 @@ def path_of(subject: Subject, engine: str) -> Path:
     if subject.path is None:
         raise UsageError(f"{subject.name} is not an ONNX file, and {engine} reads no other.")
     return subject.path
+
+
+def one_input(names: Sequence[str], path: Path) -> None:
+    """Refuses a file with another number of inputs than one.
+
+    Args:
+        names: of its inputs.
+        path: the file.
+
+    Raises:
+        ModelFileError: there is none, or more than one.
+    """
+    if len(names) != 1:
+        told = ", ".join(f"'{name}'" for name in names) or "none"
+        raise ModelFileError(
+            f"{path.name} has {len(names)} inputs ({told}); an image model has one."
+        )
 
 
 def spec_of_value_info(value: onnx.ValueInfoProto) -> InputSpec:

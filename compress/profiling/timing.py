@@ -11,9 +11,13 @@ from pathlib import Path
 from compress.errors import Inconclusive
 from compress.profiling import protocol
 from compress.profiling.estimates import calls_needed
+from compress.profiling.machine import shares_cores
 from compress.profiling.protocol import Clock, Input, Session, Timing
 from compress.profiling.runtimes import Subject, make_input, runtime_named
 from compress.results import Estimate, Fastest
+
+# For so long at most workers go on spinning after a call; torch's were seen to do so for 3 to 7 ms.
+SPINNING_S = 0.02
 
 # Without a budget to be clear of, looking ends when the interval is this narrow, as a fraction.
 NARROW = 0.02
@@ -215,6 +219,7 @@ def time_runtimes(
         max_s=max_s,
         threads=threads,
         seed=seed,
+        quiet_s=0.0 if threads == 1 or shares_cores(threads) else SPINNING_S,
     )
 
 

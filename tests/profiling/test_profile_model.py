@@ -68,7 +68,8 @@ def test_torch_eager_stands_beside_and_is_never_claimed_against(tmp_path: Path) 
         params=26,
         size_bytes=123,
     )
-    report = profile(both, settings=QUICK)
+    # Whatever the order that it is asked for in, what claims rest on comes first.
+    report = profile(both, settings=replace(QUICK, runtimes=("torch", "onnxruntime")))
     assert [run.runtime for run in report.model.runs] == ["onnxruntime", "torch"]
     assert report.model.costs.params == 26
     assert "26 parameters" in report.model.notes[0]
@@ -168,6 +169,22 @@ def test_answers_that_are_no_numbers_are_told_with_the_file_s_name(
         profile(
             Subject("broken.onnx", path=path), settings=Settings(runtimes=(runtime,), batches=(1,))
         )
+
+
+@pytest.mark.parametrize(
+    ("names", "threads", "shared", "waits"),
+    [
+        (["onnxruntime", "torch"], 2, True, True),
+        (["onnxruntime", "torch"], 1, True, False),  # one thread has no workers
+        (["onnxruntime"], 2, True, False),  # its workers do not spin there
+        (["onnxruntime"], 2, False, True),
+    ],
+)
+def test_it_waits_where_workers_spin(
+    names: list[str], threads: int, shared: bool, waits: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(profile_model, "shares_cores", lambda _: shared)
+    assert (profile_model._quiet_s(names, threads) > 0) == waits
 
 
 def test_a_fixed_batch_is_the_default(tmp_path: Path) -> None:

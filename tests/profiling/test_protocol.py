@@ -126,6 +126,32 @@ def test_bursts_of_two_models_are_mixed() -> None:
     assert len(bursts) > 2
 
 
+def test_it_waits_between_the_bursts_of_two_models_only(monkeypatch: pytest.MonkeyPatch) -> None:
+    waited: list[float] = []
+    log: list[str] = []
+    clock = ScriptedClock()
+
+    def sleep(seconds: float) -> None:
+        waited.append(seconds)
+        log.append("wait")
+
+    monkeypatch.setattr(time, "sleep", sleep)
+    protocol.measure(
+        {
+            name: partial(ScriptedSession, clock, always(0.001), log=log, name=name)
+            for name in ("a", "b")
+        },
+        dict.fromkeys(("a", "b"), IMAGES),
+        min_rounds=1,
+        clock=clock,
+        quiet_s=0.02,
+    )
+    assert set(waited) == {0.02}
+    bursts = [name for name, _ in itertools.groupby(log[log.index("wait") :]) if name in "ab"]
+    between = log[log.index("wait") :].count("wait")
+    assert between == len(bursts) == len(waited)
+
+
 def test_figures_of_scripted_models() -> None:
     timing = scripted({"slow": 0.004, "fast": 0.001})
     latency = timing.latency("slow")
