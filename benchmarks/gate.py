@@ -51,6 +51,8 @@ from compress.profiling.runtimes import Subject, make_input, runtime_named
 LATENCY, ACCURACY = "latency.jsonl", "accuracy.jsonl"
 SLOWDOWNS = (0.0, 0.05, 0.1)
 BUSY = [sys.executable, "-c", "while True: pass"]
+# In which extra work is measured beforehand.
+PROCESSES = 5
 NAIVE_CALLS, NAIVE_LIMIT = 100, 1.05
 DROPS = (0.0, 0.005, 0.01, 0.02, 0.03)
 SIZES = (1000, 2000, 5000, 10_000)
@@ -160,7 +162,8 @@ def candidate(model: Path, threads: int, slowdown: float, folder: Path) -> Path:
     path = folder / f"slower-{slowdown:.0%}-{threads}.onnx"
     facts = path.with_suffix(".json")
     if not facts.exists():
-        found = slow_down(model, slowdown, path, settings=Settings(threads=threads), say=print)
+        settings = Settings(threads=threads)
+        found = slow_down(model, slowdown, path, settings=settings, processes=PROCESSES, say=print)
         facts.write_text(
             json.dumps({"rows": found.rows, "ratio": found.ratio.to_dict()}), encoding="utf-8"
         )

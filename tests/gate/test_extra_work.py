@@ -105,6 +105,16 @@ def test_the_amount_is_found_by_measuring(
     assert onnx.load(found.path).graph.initializer
 
 
+def test_rounds_of_several_processes_make_a_measurement(
+    model: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    tried = scripted(monkeypatch, 0.02, 0.002)
+    found = slow_down(model, 0.05, tmp_path / "s.onnx", settings=Settings(), processes=4)
+    assert found.ratio.value == pytest.approx(1.05)
+    assert len(tried) == 12
+    assert tried[-4:] == [15] * 4
+
+
 def test_an_amount_that_cannot_be_found_is_told(
     model: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
