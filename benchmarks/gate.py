@@ -21,6 +21,7 @@ from __future__ import annotations
 import argparse
 import json
 import math
+import os
 import random
 import shutil
 import statistics
@@ -181,6 +182,7 @@ def checked(condition: Condition, path: Path, model: Path, stored_s: float) -> d
         "slowdown": condition.slowdown,
         "when": time.strftime("%Y-%m-%dT%H:%M:%S"),
         "seed": seed,
+        "load": os.getloadavg()[0],
     }
     with neighbour(condition.busy):
         mean_s = mean_call_s(path, condition.threads)
@@ -351,7 +353,14 @@ def latency_table(trials: list[dict[str, Any]], folder: Path) -> list[str]:
             f"{found - 1:+.1%} | {statistics.median(seconds):.1f} "
             f"({np.quantile(seconds, 0.9):.1f}) | {share(naive, len(measured))} |"
         )
-    lines.append("")
+    loads = [trial["load"] for trial in trials]
+    lines += [
+        "",
+        "What else ran on the machine was not kept away: the load average of the minute before a "
+        f"check was {statistics.median(loads):.1f} (median), {np.quantile(loads, 0.1):.1f} to "
+        f"{np.quantile(loads, 0.9):.1f} (deciles); the checks themselves make 1 to 3 of it.",
+        "",
+    ]
     for slowdown in sorted({trial["slowdown"] for trial in trials}):
         here = [trial for trial in trials if trial["slowdown"] == slowdown]
         once = sum(trial.get("first") == Outcome.FAIL for trial in here)
