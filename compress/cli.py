@@ -8,8 +8,11 @@ from __future__ import annotations
 
 import importlib
 import os
+import signal
 import sys
+import threading
 from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -24,6 +27,8 @@ COMMANDS = {
     "distill": "Teacher and budget in, a student.onnx that keeps the budget out.",
     "select": "Time candidates here and choose the best that keeps a budget.",
     "profile": "Measure what a model costs on this machine, with uncertainty.",
+    "check": "Judge a candidate beside a baseline, for continuous integration.",
+    "baseline": "Write or show the baseline that check compares with.",
     "evaluate": "Score a checkpoint or an ONNX file on a data set.",
     "export": "Turn a checkpoint into a verified ONNX file.",
     "train": "Train a network from labels alone.",
@@ -31,11 +36,16 @@ COMMANDS = {
     "recipes": "List the methods that distill has, their papers and options.",
 }
 
-# 130 and 141 are what a shell reports for SIGINT and SIGPIPE; 70 is EX_SOFTWARE of sysexits.h.
+# Those that go on where they were when they are run again.
+GO_ON = ("distill", "train", "reproduce")
+
+# 130, 141 and 143 are what a shell reports for SIGINT, SIGPIPE and SIGTERM; 70 is EX_SOFTWARE of
+# sysexits.h.
 EXIT_USAGE = 2
 EXIT_BUG = 70
 EXIT_INTERRUPTED = 130
 EXIT_BROKEN_PIPE = 141
+EXIT_TERMINATED = 143
 
 DEBUG_VARIABLE = "COMPRESS_DEBUG"
 
@@ -106,8 +116,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
     given = list(sys.argv[1:] if arguments is None else arguments)
     # Read before parsing, so that errors of parsing obey it too.
     debug = "--debug" in given or os.environ.get(DEBUG_VARIABLE, "") not in ("", "0")
+    context: click.Context | None = None
     try:
-        with group.make_context("compress", given) as context:
+        with _sigterm_raises(), group.make_context("compress", given) as context:
             group.invoke(context)
         sys.stdout.flush()
     except click.exceptions.Exit as stop:
@@ -116,8 +127,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
         error.show()
         return error.exit_code
     except (KeyboardInterrupt, click.Abort):
-        click.echo("interrupted", err=True)
-        return EXIT_INTERRUPTED
+        return _stopped("interrupted", context, EXIT_INTERRUPTED)
+    except _Terminated:
+        return _stopped("terminated", context, EXIT_TERMINATED)
     except BrokenPipeError:
         return _give_up_output()
     except CompressError as error:
@@ -131,6 +143,37 @@ def main(arguments: Sequence[str] | None = None) -> int:
         message = f"this is a bug in compress: {type(error).__name__}: {error}.{hint}"
         return _report(message, EXIT_BUG, debug)
     return 0
+
+
+class _Terminated(BaseException):
+    """SIGTERM came; a counterpart of KeyboardInterrupt."""
+
+
+@contextmanager
+def _sigterm_raises() -> Iterator[None]:
+    """SIGTERM unwinds like SIGINT, so that nothing is left half-written."""
+
+    def terminate(*_: object) -> None:
+        raise _Terminated
+
+    # Handlers are the main thread's affair; one that somebody has installed stays.
+    if (
+        threading.current_thread() is not threading.main_thread()
+        or signal.getsignal(signal.SIGTERM) is not signal.SIG_DFL
+    ):
+        yield
+        return
+    signal.signal(signal.SIGTERM, terminate)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGTERM, signal.SIG_DFL)
+
+
+def _stopped(how: str, context: click.Context | None, exit_code: int) -> int:
+    goes_on = context is not None and context.invoked_subcommand in GO_ON
+    click.echo(f"{how}{'; run the same command again to go on' if goes_on else ''}", err=True)
+    return exit_code
 
 
 def _report(message: str, exit_code: int, debug: bool) -> int:
@@ -184,18 +227,33 @@ def read_config(path: Path) -> dict[str, dict[str, Any]]:
         elif not isinstance(values, dict):
             faults.append(f"{table} is not a table; write [{table}] and its options below")
         else:
-            defaults[table] = dict(_checked_options(table, values, faults))
+            command = load_command(table)
+            defaults[table] = dict(_checked_options(command, table, values, faults))
     if faults:
         raise UsageError(f"{path} cannot be used: {'; '.join(faults)}.")
     return defaults
 
 
 def _checked_options(
-    table: str, values: dict[str, Any], faults: list[str]
+    command: click.Command, table: str, values: dict[str, Any], faults: list[str]
 ) -> Iterator[tuple[str, Any]]:
-    """(parameter, value) of each key that is right; of the others ``faults`` gets the reason."""
-    command = load_command(table)
+    """(parameter, value) of each key that is right; of the others ``faults`` gets the reason.
+
+    The keys of a group are its subcommands, each a table of its own.
+    """
     context = click.Context(command, info_name=table)
+    if isinstance(command, click.Group):
+        for key, inner in values.items():
+            below = command.get_command(context, key)
+            if below is None:
+                faults.append(
+                    f"[{table}.{key}] is no subcommand{_nearest(key, list(command.commands))}"
+                )
+            elif not isinstance(inner, dict):
+                faults.append(f"{table}.{key} is not a table; write [{table}.{key}]")
+            else:
+                yield key, dict(_checked_options(below, f"{table}.{key}", inner, faults))
+        return
     options = {
         flag.lstrip("-"): parameter
         for parameter in command.params

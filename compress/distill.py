@@ -18,7 +18,7 @@ from compress.data.normalization import normalize
 from compress.data.sources import embedded_teacher_path
 from compress.errors import InputError, UsageError
 from compress.export import onnx_from_torch
-from compress.files import read_json, sha256_of, write_json
+from compress.files import cache_folder, read_json, sha256_of, write_json
 from compress.models.checkpoint import save_checkpoint
 from compress.models.registry import Network, count_parameters
 from compress.profiling.costs import costs_of_module
@@ -26,7 +26,7 @@ from compress.profiling.fresh import FreshTiming, time_in_fresh_process
 from compress.profiling.machine import fingerprint
 from compress.profiling.runtimes import runtime_named
 from compress.profiling.timing import ModelTiming
-from compress.recipes.recipe import LOGITS, Recipe
+from compress.recipes.recipe import Recipe
 from compress.results import Parity
 from compress.spec import FASTEST, Budget, ModelSpec, Normalization
 from compress.tradeoff import (
@@ -42,8 +42,9 @@ from compress.tradeoff import (
 )
 from compress.training.engine import Listener, choose_device, fit
 from compress.training.evaluation import evaluate, file_predictor, spread
+from compress.training.kept import outputs_of
 from compress.training.options import TrainingOptions
-from compress.training.outputs import ComputedOutputs, Teaching
+from compress.training.outputs import TeacherOutputs, Teaching
 from compress.training.runfolder import RunFolder
 from compress.training.student import first_network, with_dropout
 from compress.training.teacher import Teacher, load_teacher
@@ -54,6 +55,8 @@ TEACHER_PROOF_IMAGES = 500
 # The last timing takes no longer; a percentile needs hundreds of calls.
 MEDIAN_S, PERCENTILE_S = 30.0, 120.0
 TRADEOFF, CHOICE = "tradeoff.csv", "choice.json"
+# In the cache folder: what teachers said, for all runs.
+OUTPUTS = "outputs"
 
 
 class DistillListener(Listener, Protocol):
@@ -84,6 +87,7 @@ class Request:
         teacher_arch: what the teacher is, where its weights do not show it.
         normalization: of the teacher's input, where its checkpoint does not say it.
         tradeoff: a table saved by ``compress select --save`` on the machine that will serve.
+        outputs_dir: where the teachers' outputs are kept, for other runs too; None for the cache.
         device: what trains: auto, cpu or cuda.
         use_cache: whether earlier measurements of this machine may be reused.
     """
@@ -100,6 +104,7 @@ class Request:
     teacher_arch: str | None = None
     normalization: Normalization | None = None
     tradeoff: Path | None = None
+    outputs_dir: Path | None = None
     device: str = "auto"
     use_cache: bool = True
 
@@ -157,6 +162,11 @@ class _Run:
         if folder.finished:
             say(f"{request.out} is finished already; this is what it found.")
             return dict(folder.result())
+        with folder.alone():
+            return self._run(folder)
+
+    def _run(self, folder: RunFolder) -> dict[str, Any]:
+        request, say = self.request, self.listener.message
         teacher = self._teacher(self.teacher_path)
         self.more_teachers = [self._teacher(path) for path in request.more_teachers]
         self._choose_runtime(folder)
@@ -333,18 +343,15 @@ class _Run:
         )
         return student.to("cpu")
 
-    def _teacher_outputs(self, teacher: Teacher, data: Dataset) -> ComputedOutputs | None:
-        options, wanted = self.request.options, self.request.recipe.teacher_outputs
-        if not wanted:
-            return None
-        if LOGITS in wanted and options.teacher_logits == "stored":
-            self.listener.message(f"Computing the teacher's logits of {len(data.train):,} images.")
-        return ComputedOutputs(
+    def _teacher_outputs(self, teacher: Teacher, data: Dataset) -> TeacherOutputs | None:
+        request = self.request
+        return outputs_of(
             [Teaching(each.network, each.normalization) for each in (teacher, *self.more_teachers)],
-            wanted=wanted,
-            logits=options.teacher_logits,
-            images=data.train.images,
-            dropout=options.teacher_dropout,
+            request.recipe.teacher_outputs,
+            data,
+            request.options,
+            folder=request.outputs_dir or cache_folder() / OUTPUTS,
+            say=self.listener.message,
         )
 
     def _export_student(self, student: Network, spec: ModelSpec) -> Parity:

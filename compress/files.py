@@ -1,17 +1,32 @@
-"""Writing so that a file is either whole or not there at all. Standard library only."""
+"""Files that are either whole or not there at all, and folders that one process has to itself.
+
+Standard library only.
+"""
 
 from __future__ import annotations
 
 import hashlib
+import importlib
 import json
 import os
+import re
 import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import IO, Any
 
 from compress.errors import InputError, UsageError
+
+fcntl: Any
+try:
+    fcntl = importlib.import_module("fcntl")
+except ImportError:  # pragma: no cover - Windows
+    fcntl = None
+
+LOCK = ".lock"
+# What atomic_path calls its temporary file: .NAME.SUFFIX.RANDOM.SUFFIX
+_TEMPORARY = re.compile(r"\..*?(\.[^.]+)?\.[a-z0-9_]{8}\1?")
 
 
 @contextmanager
@@ -21,7 +36,7 @@ def atomic_path(path: Path) -> Iterator[Path]:
     On an exception the temporary file is removed and what was at ``path`` stays as it was.
 
     Raises:
-        UsageError: the folder cannot be written to.
+        UsageError: the folder cannot be written to, or the disk is full.
     """
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
@@ -43,6 +58,13 @@ def atomic_path(path: Path) -> Iterator[Path]:
         with temporary.open("rb") as written:
             os.fsync(written.fileno())
         temporary.replace(path)
+    except OSError as error:
+        if error.filename not in (None, name):
+            raise  # of another file, which the error names
+        raise UsageError(
+            f"Cannot write {path}: {error.strerror or error}. Make room there, or choose another "
+            "folder."
+        ) from error
     finally:
         temporary.unlink(missing_ok=True)
 
@@ -57,6 +79,16 @@ def cache_folder() -> Path:
         return Path(own)
     base = os.environ.get("XDG_CACHE_HOME")
     return (Path(base) if base else Path.home() / ".cache") / "compress"
+
+
+def clear_up(folder: Path) -> None:
+    """Removes what processes that were killed while they wrote have left in a folder.
+
+    Only for one that no other process writes into (see ``try_lock``).
+    """
+    for entry in folder.glob(".*"):
+        if _TEMPORARY.fullmatch(entry.name) and entry.is_file():
+            entry.unlink(missing_ok=True)
 
 
 def write_text(path: Path, text: str) -> None:
@@ -97,3 +129,41 @@ def sha256_of(path: Path) -> str:
             return hashlib.file_digest(file, "sha256").hexdigest()
     except OSError as error:
         raise InputError(f"Cannot read {path}: {error.strerror or error}.") from error
+
+
+@contextmanager
+def try_lock(folder: Path) -> Iterator[bool]:
+    """Holds a folder's lock for as long as the block lasts.
+
+    The lock is the system's, on the file ``.lock``; a process that is killed leaves the file and
+    no lock. Where the system has no such locks every process gets it.
+
+    Yields:
+        whether it was to be had; False where another process has it.
+
+    Raises:
+        UsageError: the folder cannot be written to.
+    """
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        file = (folder / LOCK).open("a")
+    except OSError as error:
+        raise UsageError(
+            f"Cannot write into {folder}: {error.strerror or error}. Choose another folder."
+        ) from error
+    with file:
+        # Closing the file gives the lock back.
+        yield _lock(file)
+
+
+def _lock(file: IO[str]) -> bool:
+    """Whether this process got the lock of an open file."""
+    if fcntl is None:  # pragma: no cover - Windows
+        return True
+    try:
+        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return False
+    except OSError:  # pragma: no cover - a file system without locks
+        return True
+    return True

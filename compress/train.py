@@ -70,6 +70,19 @@ def train(
     if folder.finished:
         listener.message(f"{out} is finished already.")
         return dict(folder.result())
+    with folder.alone():
+        return _train(spec, data, folder, options, init, where, listener)
+
+
+def _train(
+    spec: ModelSpec,
+    data: Dataset,
+    folder: RunFolder,
+    options: TrainingOptions,
+    init: Path | None,
+    where: torch.device,
+    listener: Listener,
+) -> dict[str, Any]:
     folder.begin({"data_source": data.source, "normalization": data.normalization.to_dict()})
     data = to_device(data, where)
     network = first_network(spec, options.seed, init)
@@ -97,11 +110,11 @@ def train(
         "seed": options.seed,
     }
     save_checkpoint(
-        out / MODEL,
+        folder.path / MODEL,
         network.to("cpu"),
         normalization=data.normalization,
         classes=data.class_names,
-        extra={"training": config, "accuracy": result["accuracy"], "n": result["n"]},
+        extra={"training": folder.config, "accuracy": result["accuracy"], "n": result["n"]},
     )
     folder.finish(result)
     return dict(folder.result())

@@ -129,11 +129,12 @@ def test_the_networks_that_no_budget_chooses(
 
 
 def test_the_run_folder_is_whole(finished: dict[str, Any], folder: Path) -> None:
-    held = {path.name for path in (folder / "run").iterdir()}
+    held = {path.name for path in (folder / "run").glob("[!.]*")}
     assert held == {
         "run.json",
         "metrics.jsonl",
         "last.ckpt",
+        "previous.ckpt",
         "student.safetensors",
         "student.onnx",
         "teacher.onnx",

@@ -20,7 +20,7 @@ from compress.spec import ModelSpec, Normalization
 from compress.training.engine import fit
 from compress.training.evaluation import spread
 from compress.training.options import TrainingOptions
-from tests.training.test_engine import Listener
+from tests.training.toy import Listener
 
 DARK = Normalization((0.1307,), (0.3081,))  # MNIST's, which is among the known ones
 

@@ -1,5 +1,6 @@
 """compress.files: a file is whole or not there at all."""
 
+import errno
 import hashlib
 import os
 import stat
@@ -52,6 +53,27 @@ def test_a_folder_that_cannot_be_made_is_an_error_of_use(tmp_path: Path) -> None
     (tmp_path / "file").write_text("")
     with pytest.raises(UsageError, match="Cannot write"):
         write_text(tmp_path / "file" / "below.txt", "x")
+
+
+def test_a_full_disk_is_told_and_leaves_what_was_there(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = tmp_path / "a.txt"
+    path.write_text("old")
+
+    def full(file: int) -> None:
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    monkeypatch.setattr(os, "fsync", full)
+    with pytest.raises(UsageError, match=r"a.txt: No space left on device. Make room there"):
+        write_text(path, "new")
+    assert path.read_text() == "old"
+    assert [entry.name for entry in tmp_path.iterdir()] == ["a.txt"]
+
+
+def test_an_error_of_another_file_is_not_blamed_on_this_one(tmp_path: Path) -> None:
+    with pytest.raises(FileNotFoundError, match="none"), atomic_path(tmp_path / "a.txt"):
+        (tmp_path / "none").read_text()
 
 
 def test_json_goes_round(tmp_path: Path) -> None:

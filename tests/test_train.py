@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import json
+import signal
 from pathlib import Path
 
 import numpy as np
@@ -8,6 +9,8 @@ import pytest
 import torch
 
 from compress.cli import main
+from compress.commands.display import Display
+from compress.files import try_lock
 from compress.models.checkpoint import read_tensors
 
 
@@ -74,3 +77,55 @@ def test_the_padding_of_crops_changes_what_is_learned(npz: Path, tmp_path: Path)
         read_tensors(tmp_path / run / "model.safetensors").tensors for run in ("wide", "none")
     )
     assert not torch.equal(wide["linear.weight"], none["linear.weight"])
+
+
+@pytest.mark.parametrize(
+    ("number", "code", "word"),
+    [(signal.SIGINT, 130, "interrupted"), (signal.SIGTERM, 143, "terminated")],
+)
+def test_a_signal_saves_and_the_same_command_goes_on(
+    npz: Path,
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
+    number: signal.Signals,
+    code: int,
+    word: str,
+) -> None:
+    assert train(npz, tmp_path / "whole") == 0
+    capsys.readouterr()
+
+    def send(self: Display, progress: object) -> None:
+        signal.raise_signal(number)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(Display, "progress", send)
+        assert train(npz, tmp_path / "run", "--resume") == code
+    said = capsys.readouterr().err.splitlines()
+    assert said[0].startswith("Nothing was saved in ")
+    assert said[-2:] == [
+        "Stopped after step 1 of 4 of epoch 1 of 2; its state is saved.",
+        f"{word}; run the same command again to go on",
+    ]
+    assert train(npz, tmp_path / "run", "--resume") == 0
+    assert "Going on after step 1 of 4" in capsys.readouterr().err
+    whole, run = (
+        read_tensors(tmp_path / name / "model.safetensors").tensors for name in ("whole", "run")
+    )
+    assert all(torch.equal(whole[name], run[name]) for name in whole)
+
+
+def test_a_run_that_another_process_is_at_is_left_alone(
+    npz: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    with try_lock(tmp_path / "run"):
+        assert train(npz, tmp_path / "run") == 2
+    assert "Another process is at the run" in capsys.readouterr().err
+
+
+def test_a_folder_that_cannot_be_written_to(
+    npz: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / "file").touch()
+    assert train(npz, tmp_path / "file/run") == 2
+    assert "Choose another folder" in capsys.readouterr().err

@@ -41,6 +41,7 @@ DISTRIBUTIONS = {"PIL": "pillow", "google": "protobuf"}
 EXTRAS = {
     "openvino": {"openvino"},
     "plots": {"matplotlib"},
+    "pytest": {"pytest"},
     "tensorrt": {"tensorrt"},
     "tensorrt-rtx": {"tensorrt-rtx"},
 }

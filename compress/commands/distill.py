@@ -9,7 +9,13 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from compress.commands.budget import budget_options, read_budget
-from compress.commands.options import data_options, load_data, read_training, training_options
+from compress.commands.options import (
+    check_resume,
+    data_options,
+    load_data,
+    read_training,
+    training_options,
+)
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -63,18 +69,26 @@ RECIPE_OPTIONS = ("temperature", "lr_d")
     help="A checkpoint of the student, trained on the labels, to start from.",
 )
 @click.option(
-    "--teacher-logits",
-    default="stored",
+    "--views",
+    type=int,
+    default=1,
     show_default=True,
-    help="stored: once, of each image as it is. exact: of each crop that the student sees. "
-    "dropout: the same with the teacher's dropout on.",
+    help="In how many views of an image the teacher is asked, once each. 1: as it is, while the "
+    "student sees new crops. N: in N crops, which the student sees in turn. 0: in the new crop of "
+    "every epoch.",
 )
 @click.option(
     "--teacher-dropout",
     type=float,
-    default=0.3,
+    default=0.0,
     show_default=True,
-    help="Of --teacher-logits dropout.",
+    help="Of the teacher when it gives logits, drawn anew in every step; for --views 0.",
+)
+@click.option(
+    "--outputs-dir",
+    type=click.Path(path_type=Path),
+    help="Where the teacher's outputs are kept, for other runs too. "
+    "[default: ~/.cache/compress/outputs]",
 )
 @training_options()
 @click.option("--json", "as_json", is_flag=True, help="Print result.json on stdout.")
@@ -88,8 +102,10 @@ def command(
     recipe: str | None,
     settings: tuple[str, ...],
     student_init: Path | None,
+    outputs_dir: Path | None,
     device: str,
     out: Path | None,
+    resume: bool,
     as_json: bool,
     **options: Any,
 ) -> None:
@@ -124,10 +140,13 @@ def command(
     if student is None:
         budget.require_limit()
     stated = resolve(normalize) if normalize else None
+    out = out or _default_folder(teacher, budget, student, method.name, training.seed)
     with Display() as display:
+        if resume:
+            check_resume(out, display.message)
         request = Request(
             data=load_data(options, seed=training.seed),
-            out=out or _default_folder(teacher, budget, student, method.name, training.seed),
+            out=out,
             recipe=method,
             options=training,
             budget=budget,
@@ -138,6 +157,7 @@ def command(
             teacher_arch=teacher_arch,
             normalization=stated,
             tradeoff=tradeoff,
+            outputs_dir=outputs_dir,
             device=device,
             use_cache=not no_cache,
         )

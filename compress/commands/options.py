@@ -159,11 +159,23 @@ def training_options() -> Decorator:
         click.option("--seed", type=int, default=0, show_default=True),
         click.option("--device", default="auto", show_default=True, help="auto, cpu or cuda."),
         click.option("--out", type=click.Path(path_type=Path), help="The run folder."),
+        click.option(
+            "--resume",
+            is_flag=True,
+            help="Go on with the run in the folder, and say so where nothing was saved yet. The "
+            "same command without it goes on, too.",
+        ),
     )
 
 
+def check_resume(out: Path, say: Callable[[str], None]) -> None:
+    """What --resume adds: says where there is nothing to go on with."""
+    if not any((out / name).exists() for name in ("last.ckpt", "previous.ckpt", "result.json")):
+        say(f"Nothing was saved in {out} yet: this starts at the beginning.")
+
+
 def read_training(options: dict[str, Any]) -> TrainingOptions:
-    """What ``training_options`` say; teacher_logits where the command has that option.
+    """What ``training_options`` say, and other fields of it where the command has the option.
 
     Raises:
         UsageError: a value cannot be.

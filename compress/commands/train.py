@@ -7,7 +7,13 @@ from typing import Any
 
 import click
 
-from compress.commands.options import data_options, load_data, read_training, training_options
+from compress.commands.options import (
+    check_resume,
+    data_options,
+    load_data,
+    read_training,
+    training_options,
+)
 
 
 @click.command("train")
@@ -23,7 +29,13 @@ from compress.commands.options import data_options, load_data, read_training, tr
 @training_options()
 @click.option("--json", "as_json", is_flag=True, help="Print result.json on stdout.")
 def command(
-    arch: str, init: Path | None, out: Path | None, device: str, as_json: bool, **options: Any
+    arch: str,
+    init: Path | None,
+    out: Path | None,
+    resume: bool,
+    device: str,
+    as_json: bool,
+    **options: Any,
 ) -> None:
     """Train a network from labels alone: a teacher to start from.
 
@@ -42,6 +54,8 @@ def command(
     data = load_data(options, seed=training.seed)
     out = out or Path("runs") / f"{spec.name}-{data.name}-seed{training.seed}"
     with Display() as display:
+        if resume:
+            check_resume(out, display.message)
         result = train(
             spec, data, out, options=training, init=init, device=device, listener=display
         )

@@ -1,10 +1,12 @@
 """Random flip, pad and crop for whole batches.
 
 A view of an image is a pure function of (seed, view number, position in the data set): the same
-three always give the same crop, whatever the batch it is drawn in.
+three always give the same crop, whatever the batch it is drawn in. View 0 is the image as it is.
 """
 
 from __future__ import annotations
+
+import hashlib
 
 import torch
 from torch import Tensor
@@ -12,43 +14,83 @@ from torch.nn import functional
 
 from compress.data.seeds import generator
 
+# Changes with what a view of the same number looks like.
+AUGMENTATION = "flip, zeros around, crop; 1"
+# Images that are hashed at once.
+HASHED = 4096
+
 
 class Augmenter:
-    """Crops (and mirrors) batches out of a padded copy of the images.
+    """Crops (and mirrors) batches of images.
 
     Args:
-        images: uint8 [n, c, h, w]; zeros are padded around them, as the papers' code does.
+        images: uint8 [n, c, h, w].
         seed: of the crops.
         flip: whether to mirror half of them.
-        pad: pixels added on every side before cropping back to h x w.
+        pad: zeros added on every side before cropping back to h x w, as the papers' code does.
     """
 
     def __init__(self, images: Tensor, *, seed: int, flip: bool, pad: int = 4) -> None:
-        height, width = images.shape[2:]
-        padded = functional.pad(images, (pad, pad, pad, pad))
-        # A view of all crops, [n, c, 2 pad + 1, 2 pad + 1, h, w]; it takes no memory.
-        self._crops = padded.unfold(2, height, 1).unfold(3, width, 1)
+        self._images = images
         self._seed = seed
         self._flip = flip
         self._pad = pad
         self._view: int | None = None
         self._rows = self._columns = self._mirrored = torch.empty(0)
+        self._sha256 = ""
+
+    def __len__(self) -> int:
+        return len(self._images)
 
     def __call__(self, index: Tensor, view: int) -> Tensor:
         """View number ``view`` of the images at ``index`` (int64 [b]), uint8 [b, c, h, w]."""
+        images = self._images[index]
+        if view == 0:
+            return images
         if view != self._view:
             self._draw(view)
-        crops: Tensor = self._crops[index, :, self._rows[index], self._columns[index]]
-        if not self._flip:
-            return crops
-        mirrored = self._mirrored[index][:, None, None, None]
-        return torch.where(mirrored, crops.flip(3), crops)
+        mirrored = self._mirrored[index] if self._flip else None
+        return crop(images, self._rows[index], self._columns[index], mirrored, self._pad)
+
+    def identity(self, view: int) -> str:
+        """A digest of everything that the pixels of a view depend on."""
+        if not self._sha256:
+            digest = hashlib.sha256(str(tuple(self._images.shape)).encode())
+            for part in self._images.split(HASHED):
+                digest.update(part.cpu().contiguous().numpy().data)
+            self._sha256 = digest.hexdigest()
+        if view == 0:
+            return self._sha256
+        text = f"{self._sha256} {AUGMENTATION} {self._seed} {self._flip} {self._pad} {view}"
+        return hashlib.sha256(text.encode()).hexdigest()
 
     def _draw(self, view: int) -> None:
-        count = len(self._crops)
-        device = self._crops.device
+        count = len(self._images)
+        device = self._images.device
         rng = generator(self._seed, "view", view)
         offsets = torch.randint(0, 2 * self._pad + 1, (2, count), generator=rng)
         self._rows, self._columns = offsets.to(device)
         self._mirrored = (torch.rand(count, generator=rng) < 0.5).to(device)
         self._view = view
+
+
+def crop(
+    images: Tensor, rows: Tensor, columns: Tensor, mirrored: Tensor | None, pad: int
+) -> Tensor:
+    """Pads images [b, c, h, w] by zeros, crops them to their size again, and mirrors some.
+
+    Args:
+        images: of any type.
+        rows: int64 [b], where each crop begins, 0 to 2 pad.
+        columns: the same across.
+        mirrored: bool [b]; None for none.
+        pad: pixels on every side.
+    """
+    height, width = images.shape[2:]
+    padded = functional.pad(images, (pad, pad, pad, pad))
+    # A view of all crops, [b, c, 2 pad + 1, 2 pad + 1, h, w]; it takes no memory.
+    possible = padded.unfold(2, height, 1).unfold(3, width, 1)
+    crops: Tensor = possible[torch.arange(len(images), device=images.device), :, rows, columns]
+    if mirrored is None:
+        return crops
+    return torch.where(mirrored[:, None, None, None], crops.flip(3), crops)

@@ -14,6 +14,7 @@ import pickle
 import re
 import sys
 import time
+from collections.abc import Callable
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -33,13 +34,22 @@ CALLS = 5
 
 def main() -> None:
     """Reads the request, measures, answers."""
+    serve(lambda request: encode(measure(request)))
+
+
+def serve(answer_to_request: Callable[[Any], dict[str, Any]]) -> None:
+    """Answers the one request that ``compress.profiling.fresh.ask`` sends.
+
+    Args:
+        answer_to_request: gives plain values; what it raises of this package's errors is raised
+            again where it was asked.
+    """
     # Only the answer may go to stdout; whatever libraries print goes to stderr.
     answer_to = os.dup(1)
     os.dup2(2, 1)
-    request: Request = pickle.load(sys.stdin.buffer)
-    answer: dict[str, Any]
+    request = pickle.load(sys.stdin.buffer)
     try:
-        answer = encode(measure(request))
+        answer = answer_to_request(request)
     except CompressError as error:
         # An unknown name is built from other arguments than its message.
         kind = "UsageError" if isinstance(error, UnknownName) else type(error).__name__

@@ -286,14 +286,8 @@ class _Measuring:
             max_s=max_s,
             threads=settings.threads,
             seed=settings.seed,
-            quiet_s=SPINNING_S if self._spins() else 0.0,
+            quiet_s=_quiet_s([run.runtime.name for run in self.runs], settings.threads),
         )
-
-    def _spins(self) -> bool:
-        """Whether workers of one model, or of a product, may be in the way of another."""
-        threads = self.settings.threads
-        of_torch = any(RUNTIMES[run.runtime.name].takes == "torch" for run in self.runs)
-        return threads > 1 and (of_torch or not shares_cores(threads))
 
     def _decided(self, timing: Timing) -> bool:
         """Whether the claims are known: those of the first runtime, and which one is fastest."""
@@ -312,6 +306,15 @@ class _Measuring:
             return True
         fastest = _fastest(_of(self.runs, "model"), timing)
         return fastest is None or is_known(fastest)
+
+
+def _quiet_s(runtimes: Sequence[str], threads: int) -> float:
+    """How long workers of one model, or of a product, may be in the way of another.
+
+    torch's spin for a while after each call, ONNX Runtime's where cores are not shared.
+    """
+    of_torch = any(RUNTIMES[name].takes == "torch" for name in runtimes)
+    return SPINNING_S if threads > 1 and (of_torch or not shares_cores(threads)) else 0.0
 
 
 def _runs(subjects: Mapping[str, Subject], settings: Settings) -> list[_Run]:

@@ -55,7 +55,8 @@ class Batch:
         labels: int64 [n].
         teacher_logits: t, float32 [n, C] of each teacher; none for a recipe that wants none.
         teacher_features: m_t, the first teacher's last convolutional feature map, float32
-            [n, c', h', w']; None for a recipe that does not want it.
+            [n, c', h', w'], or what the phase has them go through makes of it; None for a recipe
+            that does not want it.
     """
 
     images: Tensor
@@ -74,6 +75,8 @@ class Phase:
         lr: initial learning rate by optimiser; those not named have the options'.
         teaches: whether the student learns; epochs in which it does not are not the student's.
         asks_teacher: whether its batches have the teacher's outputs, which cost a pass each.
+        maps_through: a module that nothing trains in this phase or later, and through which alone
+            the teacher's feature maps are looked at: its batches have what it makes of them.
     """
 
     name: str
@@ -81,6 +84,7 @@ class Phase:
     lr: Mapping[str, float] = field(default_factory=dict)
     teaches: bool = True
     asks_teacher: bool = True
+    maps_through: nn.Module | None = None
 
 
 @dataclass(frozen=True)

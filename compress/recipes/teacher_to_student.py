@@ -86,3 +86,7 @@ class TeacherToStudent(nn.Module):
         """[N, C_t, M_t,h, M_t,w] -> [N, C_s, M_s,h, M_s,w]."""
         maps: Tensor = self.conv(m_t)
         return functional.relu(maps) if self.rectify else maps
+
+    def extra_repr(self) -> str:
+        """What its parameters do not show."""
+        return f"rectify={self.rectify}"

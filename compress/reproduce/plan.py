@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import math
 import time
 from collections.abc import Callable
 from dataclasses import asdict, dataclass
@@ -25,16 +26,10 @@ from compress.models.checkpoint import read_tensors
 from compress.models.registry import Network, build
 from compress.profiling.machine import fingerprint
 from compress.recipes.recipe import FEATURES, LOGITS
+from compress.reproduce import work
 from compress.reproduce.experiment import Images, Task, slug
 from compress.reproduce.runner import Request, Training, trainings
-from compress.reproduce.work import (
-    FACTS,
-    LOGITS_FILE,
-    TEACHERS,
-    TRAINING,
-    keeps_crops,
-    load_data,
-)
+from compress.reproduce.work import FACTS, TEACHERS, TRAINING, load_data
 from compress.spec import ModelSpec
 from compress.tradeoff.costs import costs_of
 from compress.training.engine import Autocast, choose_device
@@ -209,16 +204,16 @@ class _Planner:
     def _teacher(
         self, task: Task, spec: ModelSpec, speed: Speed, train: int, validation: int, test: int
     ) -> Part | None:
-        """Training the teacher where none is given, scoring it, and storing its logits."""
+        """Training the teacher where none is given, scoring it, and asking it of the images."""
         folder = self.request.out / TEACHERS / slug(task.name)
-        if (folder / FACTS).exists() and (folder / LOGITS_FILE).exists():
+        if (folder / FACTS).exists():
             return None
-        seconds = (train + validation + test) * speed.forward_s
+        asked = train if task.schedule.views == 1 else 0
+        seconds = (asked + validation + test) * speed.forward_s
         epochs = 0
         if task.teacher is not None and task.teacher.file is None:
-            if not (folder / FACTS).exists():
-                done = _lines(folder / TRAINING / METRICS)
-                epochs = max(0, task.teacher.schedule.epochs - done)
+            done = _lines(folder / TRAINING / METRICS)
+            epochs = max(0, task.teacher.schedule.epochs - done)
             seconds += epochs * (train * speed.train_s + validation * speed.forward_s)
         what = f"{task.name}, the teacher {spec.name}"
         return Part(what, 1 if epochs else 0, epochs, epochs * train, seconds)
@@ -327,20 +322,20 @@ def _teacher_passes(
         return 0
     first, second = teacher.input_shape[1] // 4, teacher.input_shape[2] // 4
     maps = (teacher.stage_channels[-1], first, second)
-    anew, kept = 0, dict[tuple[int, bool, bool], int]()
+    anew, kept = 0, dict[tuple[int, frozenset[str]], int]()
     for training, epochs in these:
         options, wanted = training.options, training.method.make().teacher_outputs
-        logits = LOGITS in wanted and options.teacher_logits != "stored"
-        features = FEATURES in wanted
-        if not logits and not features:
+        if options.views == 1:
+            wanted -= {LOGITS}  # of the images as they are, for all seeds; see _teacher
+        if not wanted:
             continue
-        classes = teacher.num_classes if logits else 0
-        few = keeps_crops(train * options.epochs, classes, maps if features else None)
-        if not few or (logits and options.teacher_logits == "dropout"):
+        numbers = math.prod(maps) * (FEATURES in wanted) + teacher.num_classes * (LOGITS in wanted)
+        few = 2 * numbers * train * options.epochs <= work.KEPT_BYTES
+        if options.reused_views is None and (options.teacher_dropout or not few):
             anew += epochs
         else:
-            key = (training.seed, logits, features)
-            kept[key] = max(kept.get(key, 0), epochs)
+            key = (training.seed, wanted)
+            kept[key] = max(kept.get(key, 0), min(epochs, options.reused_views or epochs))
     return anew + sum(kept.values())
 
 

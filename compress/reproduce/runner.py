@@ -23,19 +23,19 @@ import torch
 
 from compress.data.dataset import Split
 from compress.errors import Inconclusive, TrainingDiverged
-from compress.files import read_json, sha256_of, write_json
+from compress.files import clear_up, read_json, sha256_of, try_lock, write_json
 from compress.models.checkpoint import save_checkpoint, weights_of
 from compress.models.registry import Network, count_parameters
 from compress.profiling.machine import fingerprint
 from compress.reproduce import figures
 from compress.reproduce.experiment import Experiment, Method, Task, slug
-from compress.reproduce.locks import try_lock
 from compress.reproduce.scores import Histogram, histogram
 from compress.reproduce.settings import Adapted
 from compress.reproduce.table import Report, TaskReport, write_report
 from compress.reproduce.timing import Times, time_networks
 from compress.reproduce.work import TaskWork, TeacherFacts, load_data
 from compress.spec import Normalization
+from compress.training.checkpoints import Checkpoints
 from compress.training.engine import Listener, Progress, choose_device, fit
 from compress.training.evaluation import evaluate, logits_of, predictor, spread
 from compress.training.options import TrainingOptions
@@ -231,12 +231,11 @@ class _Reproduction:
         with try_lock(path) as mine:
             if not mine:
                 return False
+            clear_up(path)
             folder = self._folder(work, training, facts)
             if not folder.finished:
                 self.timed.check()
-                ready, outputs = work.outputs(training.method.make(), training.options, facts)
-                if not ready:
-                    return False
+                outputs = work.outputs(training.method.make(), training.options, facts)
                 self._train(work, training, folder, outputs)
         self._collect(work)
         self._write()
@@ -302,7 +301,7 @@ class _Reproduction:
                 )
         folder.finish({**about, **accuracies})
         # What resuming needs is as large as four students, and there is nothing left to resume.
-        folder.checkpoint.unlink(missing_ok=True)
+        Checkpoints(folder.path, self.listener.message).remove()
 
     def _score(self, work: TaskWork, student: Network) -> dict[str, float]:
         """The only look at the test images that a training gets."""
@@ -418,7 +417,12 @@ class _Reproduction:
             if (self.request.out / training.place / "result.json").exists():
                 folder = self._folder(work, training, facts)
                 if folder.finished:
-                    yield {**folder.result(), "place": training.place.as_posix()}
+                    # The method may have had another name with the same place when it was trained.
+                    yield {
+                        **folder.result(),
+                        "method": training.method.name,
+                        "place": training.place.as_posix(),
+                    }
 
     def _write(self) -> Report:
         report = Report(

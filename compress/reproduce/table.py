@@ -281,9 +281,18 @@ def schedule_text(options: TrainingOptions) -> str:
         f"{options.epochs} epochs, batch {options.batch_size}, SGD with learning rate "
         f"{options.lr:g}, {course}, momentum {options.momentum:g}, weight decay "
         f"{options.weight_decay:g}, dropout {options.dropout:g}, crops padded by "
-        f"{options.crop_padding}, teacher's logits {options.teacher_logits}, autocast "
-        f"{options.autocast}"
+        f"{options.crop_padding}, {views_text(options)}, autocast {options.autocast}"
     )
+
+
+def views_text(options: TrainingOptions) -> str:
+    """What the teacher is asked of."""
+    if options.views == 1:
+        return "teacher's logits of the images as they are"
+    if options.reused_views is not None:
+        return f"teacher's outputs of {options.reused_views} crops an image, used in turn"
+    dropout = f" with dropout {options.teacher_dropout:g}" if options.teacher_dropout else ""
+    return f"teacher's outputs of every crop{dropout}"
 
 
 def _table(report: TaskReport, experiment: Experiment) -> Iterator[str]:

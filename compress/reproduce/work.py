@@ -1,60 +1,42 @@
-"""A task at work: its data, its teacher and the teacher's logits, each made once and kept.
+"""A task at work: its data, its teacher and what the teacher says, each made once and kept.
 
 teachers/TASK/training/             the run folder of a teacher that is trained here
 teachers/TASK/teacher.safetensors   the teacher, with all that running it needs
 teachers/TASK/teacher.json          what it is and how good
-teachers/TASK/logits.safetensors    its logits of the training images, for all methods and seeds
-teachers/TASK/crops/                 its outputs of the crops of a seed, for all methods
+teachers/TASK/outputs/              what it says of views of the training images, for all methods
 """
 
 from __future__ import annotations
 
-import hashlib
 import json
-import math
-from collections.abc import Collection
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 import torch
-from safetensors import SafetensorError, safe_open
-from safetensors.torch import save_file
-from torch import Tensor
 
-from compress.data.augment import Augmenter
 from compress.data.dataset import Dataset, load_dataset, to_device
 from compress.data.normalization import resolve
 from compress.errors import InputError, RunFolderError, UsageError
-from compress.files import atomic_path, read_json, sha256_of, write_json
+from compress.files import clear_up, read_json, sha256_of, try_lock, write_json
 from compress.models.checkpoint import save_checkpoint, weights_of
 from compress.models.registry import Network, build, count_parameters
-from compress.recipes.recipe import FEATURES, LOGITS, Recipe
+from compress.recipes.recipe import Recipe
 from compress.recipes.supervised import Supervised
 from compress.reproduce.experiment import Task, slug
-from compress.reproduce.locks import try_lock
 from compress.spec import ModelSpec, Normalization
 from compress.training.engine import Listener, fit
-from compress.training.evaluation import evaluate, logits_of, predictor, spread
-from compress.training.options import TrainingOptions
-from compress.training.outputs import (
-    ComputedOutputs,
-    KeptOutputs,
-    Outputs,
-    TeacherOutputs,
-    Teaching,
-)
+from compress.training.evaluation import evaluate, predictor
+from compress.training.kept import outputs_of
+from compress.training.options import TrainingOptions, upgraded
+from compress.training.outputs import TeacherOutputs, Teaching
 from compress.training.runfolder import RunFolder
 from compress.training.student import first_network, with_dropout
 from compress.training.teacher import load_teacher
 from compress.units import format_percent
 
-TEACHERS, TRAINING, CROPS = "teachers", "training", "crops"
-TEACHER, FACTS, LOGITS_FILE = "teacher.safetensors", "teacher.json", "logits.safetensors"
-# Stored logits are computed again for so many images before they are believed, and may differ by
-# this share of their deviation: another device or another number of threads rounds otherwise.
-CHECKED_IMAGES = 16
-CHECK_TOLERANCE = 0.05
+TEACHERS, TRAINING, OUTPUTS = "teachers", "training", "outputs"
+TEACHER, FACTS = "teacher.safetensors", "teacher.json"
 # What the teacher says of a seed's crops is kept for the other methods up to this size.
 KEPT_BYTES = 5e9
 
@@ -134,27 +116,6 @@ class TeacherFacts:
         )
 
 
-class SharedOutputs:
-    """Stored logits that somebody else has computed, and feature maps of the crops.
-
-    Args:
-        logits: float32 [n, C] of all training images; None where they are not wanted.
-        features: gives the feature maps; None where they are not wanted.
-    """
-
-    def __init__(self, logits: Tensor | None, features: TeacherOutputs | None) -> None:
-        self._logits = logits
-        self._features = features
-        self.feature_shape = None if features is None else features.feature_shape
-
-    def __call__(self, index: Tensor, view: int, pixels: Tensor) -> Outputs:
-        """See ``TeacherOutputs``."""
-        logits = () if self._logits is None else (self._logits[index],)
-        if self._features is None:
-            return Outputs(logits)
-        return Outputs(logits, self._features(index, view, pixels).features)
-
-
 class TaskWork:
     """One task with what its trainings share.
 
@@ -180,12 +141,10 @@ class TaskWork:
         self.data = to_device(data, device)
         self.device = device
         self.folder = folder / TEACHERS / slug(task.name)
-        self._images_sha256 = _digest(data.train.images)
         self._split_seed = split_seed
         self._listener = listener
         self._network: Network | None = None
         self._teacher_is: dict[str, Any] | None = None
-        self._logits: Tensor | None = None
 
     def identity(self) -> dict[str, Any]:
         """Which images a training of this task saw."""
@@ -211,11 +170,13 @@ class TaskWork:
             return None
         stored = read_json(path)
         try:
-            identity, facts = stored["identity"], TeacherFacts.from_dict(stored)
-        except (KeyError, TypeError) as error:
+            identity, facts = dict(stored["identity"]), TeacherFacts.from_dict(stored)
+        except (KeyError, TypeError, ValueError) as error:
             raise InputError(
                 f"{path} does not describe a teacher. Remove it to make the teacher again."
             ) from error
+        if "training" in identity:
+            identity["training"] = upgraded(identity["training"])
         asked = json.loads(json.dumps(self._teacher_identity()))
         if identity != asked:
             changed = [key for key in asked if identity.get(key) != asked[key]]
@@ -296,6 +257,7 @@ class TaskWork:
             raise UsageError(f"{self.task.name} has no teacher. Give one with --teacher.")
         options = teacher.schedule
         folder = RunFolder(self.folder / TRAINING, self._teacher_identity())
+        clear_up(folder.path)
         folder.begin({"normalization": self.data.normalization.to_dict()})
         network = first_network(self.spec(teacher.arch, options), options.seed)
         self._listener.message(
@@ -351,130 +313,16 @@ class TaskWork:
 
     def outputs(
         self, recipe: Recipe, options: TrainingOptions, facts: TeacherFacts | None
-    ) -> tuple[bool, TeacherOutputs | None]:
-        """Whether the outputs are to be had now, and they; None for a recipe that wants none.
-
-        They are not where another process computes the logits at the moment.
-        """
-        wanted = recipe.teacher_outputs
-        if not wanted or facts is None:
-            return True, None
-        network = self.teacher_network(facts)
-        teaching = [Teaching(network, facts.normalization)]
-        if LOGITS in wanted and options.teacher_logits == "stored":
-            logits = self._stored_logits(facts)
-            if logits is None:
-                return False, None
-            if FEATURES not in wanted:
-                return True, SharedOutputs(logits, None)
-            return True, SharedOutputs(logits, self._of_crops(teaching, {FEATURES}, options))
-        return True, self._of_crops(teaching, wanted, options)
-
-    def _of_crops(
-        self, teaching: list[Teaching], wanted: Collection[str], options: TrainingOptions
-    ) -> TeacherOutputs:
-        """Outputs of the crops that a seed gives: computed by the first method, kept for all.
-
-        They are not kept where they would fill a disk, or are drawn anew each time.
-        """
-        train = self.data.train
-        computed = ComputedOutputs(
-            teaching,
-            wanted=frozenset(wanted),
-            logits=options.teacher_logits,
-            images=train.images,
-            dropout=options.teacher_dropout,
-        )
-        classes = self.data.num_classes if LOGITS in wanted else 0
-        if not computed.repeatable or not keeps_crops(
-            len(train) * options.epochs, classes, computed.feature_shape
-        ):
-            return computed
-        crops = Augmenter(
-            train.images, seed=options.seed, flip=self.data.flip, pad=options.crop_padding
-        )
-        return KeptOutputs(computed, crops, len(train), self.folder / CROPS)
-
-    def _stored_logits(self, facts: TeacherFacts) -> Tensor | None:
-        """Of all training images, float32 [n, C]: from the file where that is right, or computed.
-
-        Returns:
-            None where another process computes them.
-        """
-        if self._logits is None:
-            found = self._read_logits(facts)
-            if found is None:
-                with try_lock(self.folder) as mine:
-                    if not mine:
-                        return None
-                    found = self._read_logits(facts)
-                    if found is None:
-                        found = self._compute_logits(facts)
-            self._logits = found.to(self.device)
-        return self._logits
-
-    def _logits_key(self, facts: TeacherFacts) -> dict[str, str]:
-        return {"teacher": facts.sha256, "images": self._images_sha256}
-
-    def _compute_logits(self, facts: TeacherFacts) -> Tensor:
-        images = self.data.train.images
-        self._listener.message(
-            f"Computing the teacher's logits of {len(images):,} images of {self.task.name}, once "
-            "for all methods and seeds."
-        )
-        network = self.teacher_network(facts)
-        logits = logits_of(predictor(network), images, facts.normalization).contiguous()
-        metadata = {**self._logits_key(facts), "logits": _digest(logits)}
-        with atomic_path(self.folder / LOGITS_FILE) as temporary:
-            save_file({"logits": logits}, temporary, metadata=metadata)
-        return logits
-
-    def _read_logits(self, facts: TeacherFacts) -> Tensor | None:
-        """What is stored, if it is of this teacher and of these images and undamaged."""
-        path = self.folder / LOGITS_FILE
-        if not path.exists():
+    ) -> TeacherOutputs | None:
+        """The teacher's outputs; None for a recipe that wants none."""
+        if not recipe.teacher_outputs or facts is None:
             return None
-        try:
-            with safe_open(path, framework="pt") as file:
-                metadata: dict[str, str] = file.metadata() or {}
-                logits: Tensor = file.get_tensor("logits")
-        except (SafetensorError, OSError) as error:
-            self._listener.message(f"{path} cannot be read and is made again: {error}.")
-            return None
-        key = self._logits_key(facts)
-        if metadata != {**key, "logits": _digest(logits)} or not self._agrees(logits, facts):
-            self._listener.message(
-                f"{path} is not of this teacher and these images, or is damaged; it is made again."
-            )
-            return None
-        return logits
-
-    def _agrees(self, logits: Tensor, facts: TeacherFacts) -> bool:
-        """Whether the teacher says the same of a few images today."""
-        train = self.data.train
-        if len(logits) != len(train):
-            return False
-        sample = spread(train.labels, CHECKED_IMAGES).to(train.images.device)
-        images = train.images[sample]
-        now = logits_of(predictor(self.teacher_network(facts)), images, facts.normalization)
-        then = logits[sample.cpu()]
-        return float((now - then).abs().max()) <= CHECK_TOLERANCE * float(logits.std())
-
-
-def keeps_crops(crops: int, classes: int, maps: tuple[int, int, int] | None) -> bool:
-    """Whether a seed's outputs of so many crops are few enough to be kept.
-
-    Args:
-        crops: training images times epochs.
-        classes: of the logits, float32; 0 where they are not wanted.
-        maps: shape of the feature maps, float16; None where they are not wanted.
-    """
-    each_bytes = 4 * classes + (0 if maps is None else 2 * math.prod(maps))
-    return crops * each_bytes <= KEPT_BYTES
-
-
-def _digest(tensor: Tensor) -> str:
-    """SHA-256 of a tensor's shape and values."""
-    digest = hashlib.sha256(str(tuple(tensor.shape)).encode())
-    digest.update(tensor.contiguous().cpu().numpy().data)
-    return digest.hexdigest()
+        return outputs_of(
+            [Teaching(self.teacher_network(facts), facts.normalization)],
+            recipe.teacher_outputs,
+            self.data,
+            options,
+            folder=self.folder / OUTPUTS,
+            say=self._listener.message,
+            keep_bytes=KEPT_BYTES,
+        )

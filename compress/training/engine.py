@@ -2,16 +2,14 @@
 
 The loop knows no equation; the recipe knows no loop. Everything random comes from
 ``options.seed``, so on the CPU the same seed and thread count give the same student bit for bit,
-also when the run was stopped and goes on from its checkpoint.
+also when the run was stopped at any step and goes on from its checkpoint.
 """
 
 from __future__ import annotations
 
-import math
 import time
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import asdict, dataclass, field
-from pathlib import Path
+from dataclasses import dataclass, field
 from typing import Any, Protocol
 
 import torch
@@ -22,16 +20,23 @@ from compress.data.augment import Augmenter
 from compress.data.dataset import Dataset, Split
 from compress.data.normalization import normalize
 from compress.data.seeds import derive_seed, generator
-from compress.errors import CheckpointError, TrainingDiverged, UsageError
-from compress.files import atomic_path
+from compress.errors import TrainingDiverged, UsageError
 from compress.models.registry import Network
 from compress.recipes.recipe import Batch, Method, Phase, Recipe, Setting
+from compress.training.checkpoints import Checkpoints
 from compress.training.evaluation import evaluate, predictor
 from compress.training.options import TrainingOptions
 from compress.training.outputs import Outputs, TeacherOutputs, feature_shape
 from compress.training.runfolder import RunFolder
+from compress.training.stopping import StopSignals
 
-CHECKPOINT_VERSION = 2
+# Version 2 had no place within an epoch.
+CHECKPOINT_VERSIONS = (2, 3)
+# An epoch that takes longer is saved within.
+SAVE_EVERY_S = 120.0
+# A loss that is no number any more is looked for at least so often. Looking makes the host wait
+# for the device, so it is not done in every step.
+LOOK_EVERY_S = 10.0
 
 
 @dataclass(frozen=True)
@@ -152,12 +157,14 @@ def fit(
     listener: Listener,
     student_trained: bool = False,
     watched: Mapping[str, Split] | None = None,
+    save_every_s: float = SAVE_EVERY_S,
 ) -> Fitted:
     """Trains ``student`` in place.
 
-    The data lies on the device that is to train. After every epoch everything that resuming
-    needs is written to ``folder``; where it holds a checkpoint already, training goes on from it.
-    A recipe's phases follow each other; epochs are counted through all of them.
+    The data lies on the device that is to train. Everything that resuming needs is written to
+    ``folder`` after every epoch, every ``save_every_s`` within one, and on SIGINT and SIGTERM,
+    which then do what they would have done; where the folder holds a state already, training goes
+    on from it. A recipe's phases follow each other; epochs are counted through all of them.
 
     Args:
         recipe: what is descended.
@@ -170,10 +177,12 @@ def fit(
         student_trained: whether the student comes trained on the labels already.
         watched: further images that the student is scored on after each epoch, by name; an
             epoch's metrics have "NAME_accuracy". Nothing depends on it.
+        save_every_s: see above; 0 saves after every step.
 
     Raises:
         TrainingDiverged: the loss became infinite or not a number.
-        CheckpointError: the folder's checkpoint cannot be read.
+        CheckpointError: the folder's checkpoints cannot be read.
+        UsageError: a checkpoint cannot be written.
     """
     device = data.train.images.device
     student.to(device=device, memory_format=torch.channels_last)  # type: ignore[call-overload]
@@ -201,26 +210,13 @@ def fit(
             student_trained=student_trained,
         )
         method = recipe.start(setting)
-        history: list[dict[str, Any]] = []
-        best = Best()
-        if folder is not None and folder.checkpoint.exists():
-            history, best = _restore(folder.checkpoint, method)
-            folder.write_metrics(history)  # the last line may have been lost with the process
-            total = sum(phase.epochs for phase in method.phases)
-            listener.message(f"Going on after epoch {len(history)} of {total}.")
         loop = _Loop(method, student, data, options, teacher, listener, watched or {})
-        for place in _places(method.phases)[len(history) :]:
-            history.append(loop.run_epoch(place))
-            reached = history[-1]["validation_accuracy"]
-            if place.phase.teaches and reached is not None and reached > best.accuracy:
-                weights = {name: t.cpu().clone() for name, t in student.state_dict().items()}
-                best = Best(place.epoch, reached, weights)
-            if folder is not None:
-                _save(folder.checkpoint, method, history, best)
-                folder.write_metrics(history)
-            listener.epoch(history[-1])
+        if folder is None:
+            loop.run()
+        else:
+            loop.run_in(folder, save_every_s)
     student.eval()
-    return Fitted(history, best if best.epoch else None)
+    return Fitted(loop.history, loop.best if loop.best.epoch else None)
 
 
 @dataclass(frozen=True)
@@ -231,8 +227,8 @@ class _Place:
         epoch: from 1, through all phases.
         phase: that it is a part of.
         number: of the epoch in its phase, from 0.
-        view: of the images. The student's epochs are numbered from 1, and so are the others: what
-            a teacher says of a view serves both.
+        view: of the images. Those of the student's epochs are numbered from 1, and so are those of
+            the others: what a teacher says of a view serves both.
     """
 
     epoch: int
@@ -241,19 +237,65 @@ class _Place:
     view: int
 
 
-def _places(phases: Sequence[Phase]) -> list[_Place]:
+def _places(phases: Sequence[Phase], reused_views: int | None) -> list[_Place]:
     """All epochs in order."""
     places: list[_Place] = []
-    views = {True: 0, False: 0}
+    seen = {True: 0, False: 0}
     for phase in phases:
         for number in range(phase.epochs):
-            views[phase.teaches] += 1
-            places.append(_Place(len(places) + 1, phase, number, views[phase.teaches]))
+            view = seen[phase.teaches]
+            seen[phase.teaches] += 1
+            if reused_views is not None:
+                view %= reused_views
+            places.append(_Place(len(places) + 1, phase, number, 1 + view))
     return places
 
 
+@dataclass
+class _Scalars:
+    """What the steps of an epoch have returned, on the device; read as seldom as possible.
+
+    Attributes:
+        steps: that are done.
+        names: of the scalars; empty before the first step.
+        table: float32 [all steps of the epoch, names].
+    """
+
+    steps: int = 0
+    names: tuple[str, ...] = ()
+    table: Tensor = field(default_factory=lambda: torch.empty(0))
+
+    def add(self, scalars: Mapping[str, Tensor], of: int) -> None:
+        """Takes up those of the next step; the epoch has ``of``."""
+        values = torch.stack(list(scalars.values()))
+        if not self.names:
+            self.names = tuple(scalars)
+            self.table = values.new_empty(of, len(values))
+        self.table[self.steps] = values
+        self.steps += 1
+
+    def first_bad(self) -> tuple[int, str, float] | None:
+        """Step from 1, name and value of the first that is infinite or not a number."""
+        done = self.table[: self.steps].cpu()
+        bad = (~torch.isfinite(done)).nonzero()
+        if len(bad) == 0:
+            return None
+        step, column = bad[0].tolist()
+        return step + 1, self.names[column], float(done[step, column])
+
+    def means(self) -> dict[str, float]:
+        """Each scalar's mean over the steps."""
+        return dict(
+            zip(self.names, self.table[: self.steps].double().mean(0).tolist(), strict=True)
+        )
+
+
 class _Loop:
-    """One training; an object only because an epoch needs a dozen things of it."""
+    """One training; an object only because its parts share a dozen things.
+
+    ``history``, ``best`` and ``scalars`` say where it is: what is done is ``len(history)`` epochs,
+    and ``scalars.steps`` of the next.
+    """
 
     def __init__(
         self,
@@ -271,50 +313,85 @@ class _Loop:
         self.data = data
         self.options = options
         self.teacher = teacher
+        self.through: dict[nn.Module, TeacherOutputs] = {}
         self.listener = listener
         self.augment = Augmenter(
             data.train.images, seed=options.seed, flip=data.flip, pad=options.crop_padding
         )
-        self.epochs = sum(phase.epochs for phase in method.phases)
+        self.places = _places(method.phases, options.reused_views)
+        self.history: list[dict[str, Any]] = []
+        self.best = Best()
+        self.scalars = _Scalars()
+        self.kept = ""  # what the newest saved state is, for people
         self.warned: set[str] = set()
-        self.started_s = time.monotonic()
+        self.started_s = self.looked_s = self.saved_s = time.monotonic()
         self.images_seen = 0
         self.shown_s = 0.0
 
-    def run_epoch(self, place: _Place) -> dict[str, Any]:
-        """Trains one epoch and validates; the metrics of that epoch."""
+    def run_in(self, folder: RunFolder, save_every_s: float) -> None:
+        """Trains from where the folder's state is, and keeps the state there."""
+        checkpoints = Checkpoints(folder.path, self.listener.message)
+        if checkpoints.load(self._restore):
+            folder.write_metrics(self.history)  # the last line may have been lost
+            self.listener.message(f"Going on after {self._where()}.")
+            self.kept = f"The state after {self._where()}"
+
+        def keep(stop: StopSignals) -> None:
+            whole_epoch = self.scalars.steps == 0
+            if whole_epoch or stop.noted or time.monotonic() - self.saved_s >= save_every_s:
+                self._look(to_save=True)
+                checkpoints.save(self._state())
+                self.saved_s = time.monotonic()
+                self.kept = f"The state after {self._where()}"
+            if whole_epoch:
+                folder.write_metrics(self.history)
+            if stop.noted:
+                self.listener.message(f"Stopped after {self._where()}; its state is saved.")
+                stop.obey()
+
+        with StopSignals() as stop:
+            self.run(lambda: keep(stop))
+
+    def run(self, after_step: Callable[[], None] = lambda: None) -> None:
+        """Trains what is left.
+
+        Args:
+            after_step: called after each step and, when its metrics are there, each epoch.
+        """
+        for place in self.places[len(self.history) :]:
+            metrics = self._run_epoch(place, after_step)
+            self.history.append(metrics)
+            self.scalars = _Scalars()
+            reached = metrics["validation_accuracy"]
+            if place.phase.teaches and reached is not None and reached > self.best.accuracy:
+                weights = {name: t.cpu().clone() for name, t in self.student.state_dict().items()}
+                self.best = Best(place.epoch, reached, weights)
+            after_step()
+            self.listener.epoch(metrics)
+
+    def _run_epoch(self, place: _Place, after_step: Callable[[], None]) -> dict[str, Any]:
+        """Trains what is left of one epoch and validates; the metrics of that epoch."""
         epoch, phase = place.epoch, place.phase
         options, train = self.options, self.data.train
-        began_s = time.monotonic()
+        began_s, images_before = time.monotonic(), self.images_seen
         for module in self.method.modules.values():
             module.train()
         order = torch.randperm(len(train), generator=generator(options.seed, "order", epoch))
         batches = [part for part in order.split(options.batch_size) if len(part) > 1]
-        sums: dict[str, Tensor] = {}
-        for number, cpu_index in enumerate(batches):
+        for number in range(self.scalars.steps, len(batches)):
             done = number / len(batches)
-            factor = options.rate_factor((place.number + done) / phase.epochs)
-            rates = {
-                name: phase.lr.get(name, options.lr) * factor for name in self.method.optimizers
-            }
-            for name, optimizer in self.method.optimizers.items():
-                for group in optimizer.param_groups:
-                    group["lr"] = rates[name]
-            batch = self._batch(cpu_index.to(train.images.device), place)
-            scalars = self.method.step(batch, phase.name)
-            # Summed on the device and read once an epoch: reading is a synchronisation.
-            for key, value in scalars.items():
-                sums[key] = sums[key] + value if key in sums else value.clone()
-            self.images_seen += len(cpu_index)
-            self._show(epoch, (epoch - 1 + done) / self.epochs)
-        means = {key: float(value) / len(batches) for key, value in sums.items()}
+            self._set_rates(phase, place.number + done)
+            batch = self._batch(batches[number], place)
+            self.scalars.add(self.method.step(batch, phase.name), of=len(batches))
+            self.images_seen += len(batches[number])
+            self._show(epoch, (epoch - 1 + done) / len(self.places))
+            if time.monotonic() - self.looked_s >= LOOK_EVERY_S:
+                self._look()
+            if number + 1 < len(batches):
+                after_step()
+        self._look()
+        means = self.scalars.means()
         trained_s = time.monotonic() - began_s
-        if not math.isfinite(means["loss"]):
-            raise TrainingDiverged(
-                f"The loss became {means['loss']} in epoch {epoch}. Try a lower --lr "
-                f"(it is {options.lr:g})"
-                + (", or --lr-d." if "discriminator" in self.method.optimizers else ".")
-            )
         advice = self.method.advice(means)
         if advice is not None and advice not in self.warned:
             self.warned.add(advice)
@@ -330,25 +407,44 @@ class _Loop:
         return {
             "epoch": epoch,
             **({"phase": phase.name} if len(self.method.phases) > 1 else {}),
-            "lr": rates["student"],
+            "lr": self.method.optimizers["student"].param_groups[0]["lr"],
             **means,
             "validation_accuracy": validation,
             **watched,
-            "images_per_s": round(sum(map(len, batches)) / trained_s, 1),
+            "images_per_s": round((self.images_seen - images_before) / trained_s, 1),
         }
 
+    def _set_rates(self, phase: Phase, epochs_done: float) -> None:
+        factor = self.options.rate_factor(epochs_done / phase.epochs)
+        for name, optimizer in self.method.optimizers.items():
+            for group in optimizer.param_groups:
+                group["lr"] = phase.lr.get(name, self.options.lr) * factor
+
     def _batch(self, index: Tensor, place: _Place) -> Batch:
-        pixels = self.augment(index, view=place.view)
+        """The images at ``index``, on the CPU, and what the teacher says of them."""
+        train = self.data.train
+        there = index.to(train.images.device)
+        pixels = self.augment(there, view=place.view)
         images = normalize(pixels, self.data.normalization)
-        outputs = Outputs()
-        if self.teacher is not None and place.phase.asks_teacher:
-            outputs = self.teacher(index, place.view, pixels)
+        teacher = self._teacher(place.phase)
+        outputs = Outputs() if teacher is None else teacher(index, place.view, pixels)
         return Batch(
             images=images.contiguous(memory_format=torch.channels_last),
-            labels=self.data.train.labels[index],
+            labels=train.labels[there],
             teacher_logits=outputs.logits,
             teacher_features=outputs.features,
         )
+
+    def _teacher(self, phase: Phase) -> TeacherOutputs | None:
+        """What gives the teacher's outputs in a phase."""
+        if self.teacher is None or not phase.asks_teacher:
+            return None
+        if phase.maps_through is None:
+            return self.teacher
+        # The module stands still from here on, so one source serves all phases that have it.
+        if phase.maps_through not in self.through:
+            self.through[phase.maps_through] = self.teacher.through(phase.maps_through)
+        return self.through[phase.maps_through]
 
     def _show(self, epoch: int, fraction: float) -> None:
         now_s = time.monotonic()
@@ -356,48 +452,72 @@ class _Loop:
             return
         self.shown_s = now_s
         rate = self.images_seen / max(now_s - self.started_s, 1e-9)
-        total = len(self.data.train) * self.epochs
-        left = (1 - fraction) * total / rate
-        self.listener.progress(Progress(epoch, self.epochs, fraction, rate, left))
+        epochs = len(self.places)
+        left = (1 - fraction) * len(self.data.train) * epochs / rate
+        self.listener.progress(Progress(epoch, epochs, fraction, rate, left))
 
+    def _look(self, *, to_save: bool = False) -> None:
+        """Looks whether the training has diverged; before its state is saved, at the weights too.
 
-def _save(path: Path, method: Method, history: list[dict[str, Any]], best: Best) -> None:
-    """Everything that resuming needs, whole or not at all."""
-    cuda = torch.cuda.get_rng_state_all() if torch.cuda.is_available() else []
-    with atomic_path(path) as temporary:
-        torch.save(
-            {
-                "version": CHECKPOINT_VERSION,
-                "modules": {name: m.state_dict() for name, m in method.modules.items()},
-                "optimizers": {name: o.state_dict() for name, o in method.optimizers.items()},
-                "random": torch.get_rng_state(),
-                "random_cuda": cuda,
-                "history": history,
-                "best": asdict(best),
-            },
-            temporary,
+        Raises:
+            TrainingDiverged: it has.
+        """
+        self.looked_s = time.monotonic()
+        bad = self.scalars.first_bad()
+        if bad is not None:
+            step, name, value = bad
+            what = "loss" if name == "loss" else f"figure {name}"
+            found = f"The {what} became {value} in step {step} of epoch {len(self.history) + 1}."
+        elif to_save and not all(bool(t.isfinite().all()) for t in self.student.parameters()):
+            found = f"The weights are no finite numbers after {self._where()}."
+        else:
+            return
+        kept = f" {self.kept} is kept." if self.kept else ""
+        discriminator = "discriminator" in self.method.optimizers
+        raise TrainingDiverged(
+            f"{found}{kept} Try a lower --lr (it is {self.options.lr:g}) with another --out"
+            f"{', or a lower --lr-d' if discriminator else ''}."
         )
 
+    def _where(self) -> str:
+        """How far the training is, for people."""
+        epochs = f"epoch {len(self.history)} of {len(self.places)}"
+        if self.scalars.steps == 0:
+            return epochs
+        steps = f"step {self.scalars.steps} of {len(self.scalars.table)}"
+        return f"{steps} of epoch {len(self.history) + 1} of {len(self.places)}"
 
-def _restore(path: Path, method: Method) -> tuple[list[dict[str, Any]], Best]:
-    """Puts a checkpoint back into the method and the generators; what was found so far."""
-    try:
-        saved = torch.load(path, map_location="cpu", weights_only=True)
-        if saved["version"] != CHECKPOINT_VERSION:
-            raise ValueError(f"its version is {saved['version']}, not {CHECKPOINT_VERSION}")
-        for name, module in method.modules.items():
+    def _state(self) -> dict[str, Any]:
+        """Everything that resuming needs."""
+        cuda = torch.cuda.get_rng_state_all() if torch.cuda.is_available() else []
+        return {
+            "version": CHECKPOINT_VERSIONS[-1],
+            "modules": {name: m.state_dict() for name, m in self.method.modules.items()},
+            "optimizers": {name: o.state_dict() for name, o in self.method.optimizers.items()},
+            "random": torch.get_rng_state(),
+            "random_cuda": cuda,
+            "history": self.history,
+            "best": dict(vars(self.best)),
+            "scalars": dict(vars(self.scalars)),
+        }
+
+    def _restore(self, saved: Mapping[str, Any]) -> bool:
+        """Puts a state back.
+
+        Raises:
+            Exception: it is not one of this training.
+        """
+        if saved["version"] not in CHECKPOINT_VERSIONS:
+            raise ValueError(f"its version is {saved['version']}, not {CHECKPOINT_VERSIONS[-1]}")
+        for name, module in self.method.modules.items():
             module.load_state_dict(saved["modules"][name])
-        for name, optimizer in method.optimizers.items():
+        for name, optimizer in self.method.optimizers.items():
             optimizer.load_state_dict(saved["optimizers"][name])
         torch.set_rng_state(saved["random"])
         if saved["random_cuda"]:
             torch.cuda.set_rng_state_all(saved["random_cuda"])
-        history: list[dict[str, Any]] = saved["history"]
-        best = Best(**saved["best"])
-    except Exception as error:
-        # torch raises anything from KeyError to UnpicklingError for a damaged file.
-        raise CheckpointError(
-            f"{path} is damaged or of another run ({type(error).__name__}: {error}). "
-            "Remove it to start this training over."
-        ) from error
-    return history, best
+        self.history = saved["history"]
+        self.best = Best(**saved["best"])
+        self.scalars = _Scalars(**saved.get("scalars", {}))
+        self.scalars.table = self.scalars.table.to(self.data.train.images.device)
+        return True

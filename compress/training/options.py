@@ -8,10 +8,8 @@ from typing import Any
 
 from compress.errors import UsageError
 
-# "stored": t_i once, of the image as it is, which is what arXiv 1709.00513 does (section 4.1).
-# "exact": of the very crop that the student sees, which costs a teacher's forward pass a step.
-# "dropout": the same with the teacher's dropout on, which section 5 proposes.
-TEACHER_LOGITS = ("stored", "exact", "dropout")
+# What ``teacher_logits`` of earlier versions is in the options of this one.
+TEACHER_LOGITS = {"stored": (1, False), "exact": (0, False), "dropout": (0, True)}
 # "steps": the paper's, see TrainingOptions.milestones. "one-cycle": up in a straight line and down
 # along a cosine, for those with less time (Smith and Topin, arXiv 1708.07120, without its last
 # phase).
@@ -38,8 +36,14 @@ class TrainingOptions:
         lr_factor: see milestones.
         dropout: in WRN blocks.
         crop_padding: pixels that a crop may be shifted by.
-        teacher_logits: one of TEACHER_LOGITS.
-        teacher_dropout: probability of the teachers' dropout, where their logits are "dropout".
+        views: in how many views of an image the teachers are asked, once each. 1: as it is, while
+            the student sees a new crop in every epoch (arXiv 1709.00513, section 4.1); feature
+            maps, which say where things are, are of the crops all the same. 2 and more: in so many
+            crops, which the student sees in turn. 0, or as many as epochs: in the new crop of
+            every epoch.
+        teacher_dropout: probability of the teachers' dropout when they give logits, which
+            section 5 of that paper proposes; 0 for none. Logits are then drawn anew in every step,
+            so ``views`` is 0.
         autocast: one of AUTOCAST.
         seed: of the initial weights, the order, the crops and the dropout.
     """
@@ -54,8 +58,8 @@ class TrainingOptions:
     lr_factor: float = 0.1
     dropout: float = 0.3
     crop_padding: int = 4
-    teacher_logits: str = "stored"
-    teacher_dropout: float = 0.3
+    views: int = 1
+    teacher_dropout: float = 0.0
     autocast: str = "off"
     seed: int = 0
 
@@ -73,13 +77,19 @@ class TrainingOptions:
             faults.append(f"weight decay is {self.weight_decay}, it must be 0 or more")
         if not 0 <= self.dropout < 1:
             faults.append(f"dropout is {self.dropout}, it must be in [0, 1)")
-        if not 0 < self.teacher_dropout < 1:
-            faults.append(f"the teacher's dropout is {self.teacher_dropout}, not in (0, 1)")
+        if self.views < 0:
+            faults.append(f"views is {self.views}, it must be 0 or more")
+        if not 0 <= self.teacher_dropout < 1:
+            faults.append(f"the teacher's dropout is {self.teacher_dropout}, not in [0, 1)")
+        elif self.teacher_dropout and self.views:
+            faults.append(
+                f"the teacher's dropout is {self.teacher_dropout} and views is {self.views}: what "
+                "is drawn anew in every step cannot be kept, take 0 views"
+            )
         if self.crop_padding < 0:
             faults.append(f"the crops' padding is {self.crop_padding}, it must be 0 or more")
         for name, value, known in (
             ("schedule is", self.schedule, SCHEDULES),
-            ("teacher logits are", self.teacher_logits, TEACHER_LOGITS),
             ("autocast is", self.autocast, AUTOCAST),
         ):
             if value not in known:
@@ -98,6 +108,21 @@ class TrainingOptions:
         passed = sum(progress >= milestone for milestone in self.milestones)
         return self.lr_factor**passed
 
+    @property
+    def reused_views(self) -> int | None:
+        """How many crops of an image serve all epochs in turn; None where each has its own."""
+        return self.views if 1 < self.views < self.epochs else None
+
     def to_dict(self) -> dict[str, Any]:
         """Plain values for run.json."""
         return asdict(self) | {"milestones": list(self.milestones)}
+
+
+def upgraded(said: dict[str, Any]) -> dict[str, Any]:
+    """What an earlier version recorded of a training (``to_dict``), in the words of this one."""
+    now = dict(said)
+    logits, dropout = now.pop("teacher_logits", None), now.get("teacher_dropout", 0.0)
+    if logits in TEACHER_LOGITS:
+        views, drops = TEACHER_LOGITS[logits]
+        now |= {"views": views, "teacher_dropout": dropout if drops else 0.0}
+    return now

@@ -1,29 +1,25 @@
-"""Where a teacher's logits and feature maps of a batch come from."""
+"""What a teacher says of a batch: its logits and its last feature map.
+
+Computed here for each batch; ``compress.training.kept`` computes them once a view and keeps them.
+"""
 
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import ExitStack, contextmanager
+import math
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
-from pathlib import Path
-from typing import Any, Protocol
+from typing import Protocol
 
-import numpy as np
-import numpy.typing as npt
 import torch
 from torch import Tensor, nn
 
 from compress.data.normalization import normalize
 from compress.errors import UsageError
-from compress.files import atomic_path, write_text
 from compress.models.registry import Network
 from compress.recipes.recipe import FEATURES, LOGITS
 from compress.spec import Normalization
-from compress.training.evaluation import EVALUATION_BATCH, logits_of, predictor
-
-# The file that says that a view's files are all there.
-KEPT_WHOLE = "whole"
 
 
 @dataclass(frozen=True)
@@ -50,7 +46,17 @@ class TeacherOutputs(Protocol):
     feature_shape: tuple[int, int, int] | None
 
     def __call__(self, index: Tensor, view: int, pixels: Tensor) -> Outputs:
-        """Of the images at ``index`` [n], of which ``pixels`` uint8 [n, c, h, w] is that view."""
+        """Of the images at ``index``, of which ``pixels`` is that view.
+
+        Args:
+            index: int64 [n], on the CPU.
+            view: see ``compress.data.augment``.
+            pixels: uint8 [n, c, h, w], on the device that trains.
+        """
+        ...
+
+    def through(self, module: nn.Module) -> TeacherOutputs:
+        """The same with what ``module``, which nothing trains any more, makes of the maps."""
         ...
 
 
@@ -61,19 +67,22 @@ class Teaching:
     network: Network
     normalization: Normalization
 
+    def identity(self) -> str:
+        """A digest of everything but the images that its outputs depend on."""
+        digest = hashlib.sha256(f"{self.network.spec.to_dict()} {self.normalization}".encode())
+        _add_weights(digest, self.network)
+        return digest.hexdigest()
+
 
 class ComputedOutputs:
-    """The outputs of one or more teachers.
-
-    Feature maps are always of the crop that the student sees: a map says where things are.
+    """The outputs of one or more teachers, computed for each batch.
 
     Args:
         teachers: one or more.
         wanted: LOGITS, FEATURES or both.
-        logits: one of ``TEACHER_LOGITS``: "stored", once, of the training image as it is; "exact",
-            of the crop; "dropout", of the crop with the teachers' dropout on.
-        images: the training images, uint8 [n, c, h, w], on the device of the teachers.
-        dropout: probability that the teachers drop a unit with, where ``logits`` is "dropout".
+        dropout: probability that the teachers drop a unit with when they give logits; 0 for none.
+            Feature maps are always without.
+        after: what the feature maps go through; None for nothing.
 
     Raises:
         UsageError: dropout is wanted and a teacher has none.
@@ -84,150 +93,115 @@ class ComputedOutputs:
         teachers: Sequence[Teaching],
         *,
         wanted: frozenset[str],
-        logits: str,
-        images: Tensor,
-        dropout: float = 0.3,
+        dropout: float = 0.0,
+        after: nn.Module | None = None,
     ) -> None:
-        self._teachers = teachers
-        self._logits_of_crops = LOGITS in wanted and logits != "stored"
-        self._features = FEATURES in wanted
-        self._dropout = dropout if self._logits_of_crops and logits == "dropout" else None
-        if self._dropout is not None:
-            for teacher in teachers:
-                if not _dropouts(teacher.network):
-                    raise UsageError(
-                        f"The teacher {teacher.network.spec.name} has no dropout to turn on. Take "
-                        "--teacher-logits exact."
-                    )
-        self._stored: tuple[Tensor, ...] = ()
-        if LOGITS in wanted and logits == "stored":
-            self._stored = tuple(_stored(teacher, images) for teacher in teachers)
-        self.feature_shape = None
-        if self._features:
-            self.feature_shape = feature_shape(teachers[0].network)
+        self.teachers = teachers
+        self.wanted = wanted
+        self.after = after
+        self._dropout = dropout if LOGITS in wanted else 0.0
+        for teacher in teachers if self._dropout else ():
+            if not _dropouts(teacher.network):
+                raise UsageError(
+                    f"The teacher {teacher.network.spec.name} has no dropout to turn on. Leave "
+                    "--teacher-dropout out."
+                )
+        self.feature_shape = feature_shape(teachers[0].network) if FEATURES in wanted else None
+        if self.feature_shape is not None and after is not None:
+            self.feature_shape = _shape_after(after, self.feature_shape)
+
+    @property
+    def bytes_an_image(self) -> int:
+        """Of all outputs of one, as float16."""
+        numbers = math.prod(self.feature_shape) if self.feature_shape else 0
+        if LOGITS in self.wanted:
+            numbers += sum(teacher.network.spec.num_classes for teacher in self.teachers)
+        return 2 * numbers
 
     @property
     def repeatable(self) -> bool:
-        """Whether the same crops always have the same outputs; dropout is drawn anew."""
-        return self._dropout is None
+        """Whether the same images always have the same outputs; dropout is drawn anew."""
+        return not self._dropout
 
-    def identity(self) -> bytes:
-        """A digest of everything but the crops that outputs of crops depend on."""
-        digest = hashlib.sha256(f"{self._features} {self._logits_of_crops}".encode())
-        for teacher in self._teachers:
-            spec = teacher.network.spec.to_dict()
-            digest.update(f"{spec} {teacher.normalization}".encode())
-            for name, tensor in teacher.network.state_dict().items():
-                digest.update(name.encode() + tensor.cpu().contiguous().numpy().tobytes())
-        return digest.digest()
+    def identities(self) -> dict[str, str]:
+        """For each kind of output (see ``kinds``), a digest of what it depends on but images."""
+        found = {}
+        if FEATURES in self.wanted:
+            digest = hashlib.sha256(f"{FEATURES} {self.teachers[0].identity()}".encode())
+            if self.after is not None:
+                digest.update(str(self.after).encode())
+                _add_weights(digest, self.after)
+            found[FEATURES] = digest.hexdigest()
+        if LOGITS in self.wanted:
+            for number, teacher in enumerate(self.teachers):
+                text = f"{LOGITS} {teacher.identity()}"
+                found[f"{LOGITS}{number}"] = hashlib.sha256(text.encode()).hexdigest()
+        return found
 
-    def stored(self, index: Tensor) -> tuple[Tensor, ...]:
-        """The logits of the images as they are; none where those of crops are wanted."""
-        return tuple(kept[index] for kept in self._stored)
+    def through(self, module: nn.Module) -> ComputedOutputs:
+        """See ``TeacherOutputs``."""
+        return ComputedOutputs(
+            self.teachers, wanted=self.wanted, dropout=self._dropout, after=module
+        )
 
     def __call__(self, index: Tensor, view: int, pixels: Tensor) -> Outputs:
         """See ``TeacherOutputs``."""
-        logits = list(self.stored(index))
+        logits: list[Tensor] = []
         features = None
-        for number, teacher in enumerate(self._teachers):
-            if number == 0 and self._features:
-                features = _features(teacher, pixels)
-                if self._logits_of_crops and self._dropout is None:
-                    with torch.no_grad():
-                        logits.append(teacher.network.classify(features))
-                    continue
-            if self._logits_of_crops:
-                with _dropout_on(teacher.network, self._dropout), torch.no_grad():
-                    logits.append(teacher.network(_inputs(teacher, pixels)))
+        with torch.no_grad():
+            for number, teacher in enumerate(self.teachers):
+                network = teacher.network
+                if number == 0 and FEATURES in self.wanted:
+                    features = network.features(_inputs(teacher, pixels))
+                    if LOGITS in self.wanted and self.repeatable:
+                        logits.append(network.classify(features))
+                        continue
+                if LOGITS in self.wanted:
+                    with _dropout_on(network, self._dropout):
+                        logits.append(network(_inputs(teacher, pixels)))
+            if features is not None and self.after is not None:
+                features = self.after(features)
         return Outputs(tuple(logits), features)
 
 
-class KeptOutputs:
-    """Another source's outputs of whole views, computed once, kept in files and shared.
-
-    Runs that see the same views of the same images (the same seed of ``TrainingOptions``) find
-    what another one computed. A file's name is a digest of the teachers' weights and of the very
-    pixels of the view, so it cannot be stale. Maps are kept as float16 where that holds them;
-    every run gets the kept values, also the one that computed them.
+class OutputsThrough:
+    """Another source's outputs, with what a module makes of the feature maps.
 
     Args:
-        source: computes; it must be repeatable.
-        crops: (index, view) -> uint8 [n, c, h, w], such as an ``Augmenter``.
-        count: of the images of a view.
-        folder: of the files; it is made.
-
-    Raises:
-        ValueError: the source is not repeatable.
+        source: of the maps.
+        module: that nothing trains any more.
     """
 
-    def __init__(
-        self,
-        source: ComputedOutputs,
-        crops: Callable[[Tensor, int], Tensor],
-        count: int,
-        folder: Path,
-    ) -> None:
-        if not source.repeatable:
-            raise ValueError("Outputs that are drawn anew each time cannot be kept.")
+    def __init__(self, source: TeacherOutputs, module: nn.Module) -> None:
         self._source = source
-        self._crops = crops
-        self._count = count
-        self._folder = folder
-        self._identity = source.identity()
-        self._view = -1
-        self._arrays: dict[str, npt.NDArray[Any]] = {}
-        self.feature_shape = source.feature_shape
+        self._module = module
+        shape = source.feature_shape
+        self.feature_shape = None if shape is None else _shape_after(module, shape)
 
     def __call__(self, index: Tensor, view: int, pixels: Tensor) -> Outputs:
         """See ``TeacherOutputs``."""
-        if view != self._view:
-            self._arrays = self._open(view)
-            self._view = view
-        places = index.cpu().numpy()
-        found = {
-            kind: torch.from_numpy(array[places].astype(np.float32)).to(index.device)
-            for kind, array in self._arrays.items()
-        }
-        logits = [found[kind] for kind in sorted(found) if kind != FEATURES]
-        return Outputs((*self._source.stored(index), *logits), found.get(FEATURES))
+        outputs = self._source(index, view, pixels)
+        if outputs.features is None:
+            return outputs
+        with torch.no_grad():
+            return Outputs(outputs.logits, self._module(outputs.features))
 
-    def _open(self, view: int) -> dict[str, npt.NDArray[Any]]:
-        """The arrays of a view, by kind; computes those that no file holds."""
-        parts = torch.arange(self._count).split(EVALUATION_BATCH)
-        digest = hashlib.sha256(self._identity)
-        for part in parts:
-            digest.update(self._crops(part, view).cpu().numpy().tobytes())
-        folder = self._folder / digest.hexdigest()[:32]
-        if not (folder / KEPT_WHOLE).exists():
-            if not self._compute(folder, view, parts, np.float16):
-                self._compute(folder, view, parts, np.float32)
-            # Written last: a folder without it was interrupted.
-            write_text(folder / KEPT_WHOLE, "")
-        return {path.stem: np.load(path, mmap_mode="r") for path in sorted(folder.glob("*.npy"))}
+    def through(self, module: nn.Module) -> OutputsThrough:
+        """See ``TeacherOutputs``."""
+        return OutputsThrough(self, module)
 
-    def _compute(
-        self, folder: Path, view: int, parts: Sequence[Tensor], maps: type[np.floating[Any]]
-    ) -> bool:
-        """Writes a view's arrays, maps of the type ``maps``; False where it cannot hold them."""
-        arrays: dict[str, np.memmap[Any, Any]] = {}
-        with ExitStack() as files:
-            for part in parts:
-                outputs = self._source(part, view, self._crops(part, view))
-                kinds = {} if outputs.features is None else {FEATURES: outputs.features}
-                if not self._source.stored(part):
-                    kinds |= {f"{LOGITS}{k:03}": t for k, t in enumerate(outputs.logits)}
-                for kind, values in kinds.items():
-                    dtype = maps if kind == FEATURES else np.float32
-                    if float(values.abs().max()) > float(np.finfo(dtype).max):
-                        return False
-                    if kind not in arrays:
-                        path = files.enter_context(atomic_path(folder / f"{kind}.npy"))
-                        shape = (self._count, *values.shape[1:])
-                        arrays[kind] = np.lib.format.open_memmap(path, "w+", dtype, shape)
-                    arrays[kind][part.numpy()] = values.cpu().numpy()
-            for array in arrays.values():
-                array.flush()
-        return True
+
+def kinds(outputs: Outputs) -> dict[str, Tensor]:
+    """Outputs by kind: "features", "logits0" of the first teacher, and so on."""
+    found = {} if outputs.features is None else {FEATURES: outputs.features}
+    return found | {f"{LOGITS}{number}": t for number, t in enumerate(outputs.logits)}
+
+
+def of_kinds(found: dict[str, Tensor]) -> Outputs:
+    """The inverse of ``kinds``."""
+    count = len(found) - (FEATURES in found)
+    logits = tuple(found[f"{LOGITS}{number}"] for number in range(count))
+    return Outputs(logits, found.get(FEATURES))
 
 
 def feature_shape(network: Network) -> tuple[int, int, int]:
@@ -241,8 +215,14 @@ def feature_shape(network: Network) -> tuple[int, int, int]:
     return (maps.shape[1], maps.shape[2], maps.shape[3])
 
 
-def _stored(teacher: Teaching, images: Tensor) -> Tensor:
-    return logits_of(predictor(teacher.network), images, teacher.normalization).to(images.device)
+def _shape_after(module: nn.Module, shape: tuple[int, int, int]) -> tuple[int, int, int]:
+    """The shape of what a module of one layer or more makes of a map of that shape."""
+    was_training = module.training
+    module.eval()
+    with torch.no_grad():
+        maps = module(torch.zeros(1, *shape, device=next(module.parameters()).device))
+    module.train(was_training)
+    return (maps.shape[1], maps.shape[2], maps.shape[3])
 
 
 def _inputs(teacher: Teaching, pixels: Tensor) -> Tensor:
@@ -250,9 +230,10 @@ def _inputs(teacher: Teaching, pixels: Tensor) -> Tensor:
     return images.contiguous(memory_format=torch.channels_last)
 
 
-def _features(teacher: Teaching, pixels: Tensor) -> Tensor:
-    with torch.no_grad():
-        return teacher.network.features(_inputs(teacher, pixels))
+def _add_weights(digest: hashlib._Hash, module: nn.Module) -> None:
+    for name, tensor in module.state_dict().items():
+        digest.update(name.encode())
+        digest.update(tensor.cpu().contiguous().numpy().tobytes())
 
 
 def _dropouts(network: nn.Module) -> list[nn.Dropout]:
@@ -260,9 +241,9 @@ def _dropouts(network: nn.Module) -> list[nn.Dropout]:
 
 
 @contextmanager
-def _dropout_on(network: nn.Module, probability: float | None) -> Iterator[None]:
-    """Dropout as in training, everything else as in evaluation; nothing where it is None."""
-    if probability is None:
+def _dropout_on(network: nn.Module, probability: float) -> Iterator[None]:
+    """Dropout as in training, everything else as in evaluation; nothing where it is 0."""
+    if not probability:
         yield
         return
     modules = _dropouts(network)

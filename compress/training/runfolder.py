@@ -2,7 +2,7 @@
 
 run.json            the resolved configuration, versions, machine, hashes; written first
 metrics.jsonl       a line an epoch
-last.ckpt           everything that resuming needs
+last.ckpt           everything that resuming needs, and previous.ckpt the state before
 result.json         written last: a folder that has it is finished
 """
 
@@ -10,17 +10,19 @@ from __future__ import annotations
 
 import json
 import platform
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from datetime import UTC, datetime
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
 
 from compress.errors import RunFolderError, UsageError
-from compress.files import read_json, write_json, write_text
+from compress.files import clear_up, read_json, try_lock, write_json, write_text
 from compress.results import SCHEMA_VERSION
+from compress.training.options import upgraded
 
-RUN, METRICS, CHECKPOINT, RESULT = "run.json", "metrics.jsonl", "last.ckpt", "result.json"
+RUN, METRICS, RESULT = "run.json", "metrics.jsonl", "result.json"
 # What a run writes before its training has saved anything.
 BEFORE_TRAINING = (RUN, "choice.json", "tradeoff.csv", "teacher.onnx")
 RECORDED_PACKAGES = (
@@ -37,7 +39,7 @@ RECORDED_PACKAGES = (
 class RunFolder:
     """One run's folder, opened for one configuration.
 
-    Nothing is written before ``begin``.
+    Nothing is written or removed before ``begin``.
 
     Args:
         path: the folder itself.
@@ -59,6 +61,7 @@ class RunFolder:
                 f"Cannot use {path} as a run folder: {error.strerror or error}."
             ) from error
         held = {name for name in held if not name.startswith(".")}
+        self._outdated: set[str] = set()
         self.existed = RUN in held
         if self.existed:
             self._compare(held)
@@ -74,15 +77,29 @@ class RunFolder:
         """Whether the run came to its end."""
         return (self.path / RESULT).exists()
 
-    @property
-    def checkpoint(self) -> Path:
-        """Where the training keeps its state."""
-        return self.path / CHECKPOINT
+    @contextmanager
+    def alone(self) -> Iterator[None]:
+        """Keeps other processes out of the folder for as long as the block lasts.
+
+        Raises:
+            RunFolderError: another process is at this run.
+            UsageError: the folder cannot be written to.
+        """
+        with try_lock(self.path) as mine:
+            if not mine:
+                raise RunFolderError(
+                    f"Another process is at the run in {self.path}. Let it end, or give --out "
+                    "another folder."
+                )
+            clear_up(self.path)
+            yield
 
     def begin(self, facts: Mapping[str, Any]) -> None:
         """Writes run.json, once: the configuration, and ``facts`` that explain the result."""
         if self.existed:
             return
+        for name in self._outdated:
+            (self.path / name).unlink(missing_ok=True)
         write_json(
             self.path / RUN,
             {
@@ -120,23 +137,35 @@ class RunFolder:
             raise RunFolderError(
                 f"{self.path / RUN} does not describe a run. Give --out another folder."
             )
-        changed = [
-            f"{key}: {was.get(key)!r} there, {self.config.get(key)!r} asked for"
-            for key in sorted(was.keys() | self.config.keys())
-            if was.get(key) != self.config.get(key)
-        ]
+        if isinstance(was.get("training"), dict):
+            was["training"] = upgraded(was["training"])
+        changed = list(_differences(was, self.config))
         if not changed:
             return
         if held <= set(BEFORE_TRAINING):
             # It was refused or stopped before there was anything to lose.
-            for name in held:
-                (self.path / name).unlink()
+            self._outdated = held
             self.existed = False
             return
         raise RunFolderError(
             f"{self.path} holds a run with another configuration: {'; '.join(changed)}. "
             "Give --out another folder, or the same options to go on."
         )
+
+
+def _differences(there: Any, asked: Any, name: str = "") -> Iterator[str]:
+    """What differs between two configurations, a phrase each: 'training.lr: 0.1 there, ...'."""
+    if isinstance(there, dict) and isinstance(asked, dict):
+        for key in sorted(there.keys() | asked.keys()):
+            below = f"{name}.{key}" if name else key
+            if key in there and key in asked:
+                yield from _differences(there[key], asked[key], below)
+            elif key in there:
+                yield f"{below}: {there[key]!r} there, not known to this version"
+            else:
+                yield f"{below}: not said there, {asked[key]!r} asked for"
+    elif there != asked:
+        yield f"{name}: {there!r} there, {asked!r} asked for"
 
 
 def installed_versions() -> dict[str, str]:

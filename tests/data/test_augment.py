@@ -57,3 +57,25 @@ def test_crops_and_mirrors_are_drawn_evenly() -> None:
 def test_streams_of_one_seed_are_apart() -> None:
     assert derive_seed(0, "view", 1) != derive_seed(0, "view", 2) != derive_seed(1, "view", 2)
     assert 0 <= derive_seed(5, "x") < 2**63
+
+
+def test_view_0_is_the_image_as_it_is() -> None:
+    crops = Augmenter(IMAGES, seed=1, flip=True)
+    index = torch.tensor([3, 1])
+    crops(index, view=1)
+    assert torch.equal(crops(index, view=0), IMAGES[index])
+
+
+def test_identities_tell_apart_what_gives_other_pixels() -> None:
+    def made(
+        images: torch.Tensor = IMAGES, seed: int = 1, flip: bool = True, pad: int = 4
+    ) -> Augmenter:
+        return Augmenter(images, seed=seed, flip=flip, pad=pad)
+
+    others = [made(IMAGES + 1), made(IMAGES[:4]), made(seed=2), made(flip=False), made(pad=3)]
+    views = [each.identity(1) for each in (made(), *others)] + [made().identity(2)]
+    assert len(set(views)) == len(views)
+    assert made().identity(1) == made().identity(1)
+    plain = [made(seed=2), made(flip=False), made(pad=3)]
+    assert {each.identity(0) for each in plain} == {made().identity(0)}
+    assert made(IMAGES + 1).identity(0) != made().identity(0)

@@ -171,6 +171,22 @@ def test_answers_that_are_no_numbers_are_told_with_the_file_s_name(
         )
 
 
+@pytest.mark.parametrize(
+    ("names", "threads", "shared", "waits"),
+    [
+        (["onnxruntime", "torch"], 2, True, True),
+        (["onnxruntime", "torch"], 1, True, False),  # one thread has no workers
+        (["onnxruntime"], 2, True, False),  # its workers do not spin there
+        (["onnxruntime"], 2, False, True),
+    ],
+)
+def test_it_waits_where_workers_spin(
+    names: list[str], threads: int, shared: bool, waits: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(profile_model, "shares_cores", lambda _: shared)
+    assert (profile_model._quiet_s(names, threads) > 0) == waits
+
+
 def test_a_fixed_batch_is_the_default(tmp_path: Path) -> None:
     path = tiny.convolution(tmp_path / "m.onnx", input_shape=(4, 3, 8, 8))
     report = profile(Subject("fixed", path=path), settings=Settings(threads=1))

@@ -22,7 +22,7 @@ from compress.recipes.teacher_to_student import TeacherToStudent, Window, window
 from compress.spec import ModelSpec
 from compress.training.engine import Autocast
 from compress.training.outputs import feature_shape
-from tests.recipes.test_methods import SPEC, TEACHER_MAP, a_batch, moved, setting, weights
+from tests.recipes.test_methods import SPEC, TEACHER_MAP, a_batch, given, moved, setting, weights
 
 RATE = 0.01
 FAMILY = ["dln", "ktan", "ktan+kd"]
@@ -166,15 +166,25 @@ def test_too_few_epochs_are_told() -> None:
 
 def test_the_phases_of_alg_1_and_2() -> None:
     pretrain = Phase("pretrain", 30, {}, asks_teacher=False)
-    regressor = Phase("regressor", 5, {}, teaches=False)
-    assert make_recipe("dln").start(setting()).phases == (pretrain, regressor, Phase("dln", 30))
-    rates = {"student": 0.01, "classifier": 0.01, "discriminator": 0.01}
+    regressor = Phase("regressor", 1, {"regressor": 0.01}, teaches=False)
+
+    def phases(name: str, **changes: Any) -> list[Phase]:
+        """Those of a recipe; after Alg. 1 nothing but R(m_t) is asked for."""
+        method = make_recipe(name).start(replace(setting(), **changes))
+        found = []
+        for phase in method.phases:
+            after = phase.name in ("dln", "adversarial")
+            assert phase.maps_through is (method.modules["regressor"] if after else None)
+            found.append(replace(phase, maps_through=None))
+        return found
+
+    assert phases("dln") == [pretrain, regressor, Phase("dln", 30)]
+    rates = {"student": 0.01, "classifier": 0.01, "discriminator": 0.001}
     last = Phase("adversarial", 15, rates)
     for name in ("ktan", "ktan+kd"):
-        phases = make_recipe(name).start(setting()).phases
-        assert phases == (pretrain, regressor, Phase("dln", 15), last)
-    trained = make_recipe("ktan").start(replace(setting(), student_trained=True)).phases
-    assert trained == (regressor, Phase("dln", 30), replace(last, epochs=30))
+        assert phases(name) == [pretrain, regressor, Phase("dln", 15), last]
+    trained = phases("ktan", student_trained=True)
+    assert trained == [regressor, Phase("dln", 30), replace(last, epochs=30)]
 
 
 @pytest.mark.parametrize("name", ["ktan", "ktan+kd"])
@@ -222,9 +232,9 @@ def step_moves(
 
     ``losses`` gets the modules as they were and as they are.
     """
-    batch = a_batch()
-    given = [batch.images, batch.labels, *batch.teacher_logits, target(batch)]
-    kept = [each.clone() for each in given]
+    batch = given(method, a_batch(), phase)
+    seen = [batch.images, batch.labels, *batch.teacher_logits, target(batch)]
+    kept = [each.clone() for each in seen]
     then = {name: copy.deepcopy(module) for name, module in method.modules.items()}
     told = method.step(batch, phase)
     now = dict(method.modules)
@@ -240,7 +250,7 @@ def step_moves(
         assert any(slope.abs().max() > 1e-4 for slope in slopes), name
         for before, slope, after in zip(old, slopes, new, strict=True):
             assert torch.allclose(before - RATE * slope, after, rtol=1e-4, atol=1e-6), name
-    assert all(torch.equal(a, b) for a, b in zip(given, kept, strict=True))
+    assert all(torch.equal(a, b) for a, b in zip(seen, kept, strict=True))
     more = 0 if phase == "regressor" else 1
     assert passes(now["student"]) == {count + more for count in passes(then["student"])}
     return told
@@ -306,17 +316,19 @@ def test_pretrain_moves_the_student_by_the_labels(name: str) -> None:
 
 
 @pytest.mark.parametrize("name", FAMILY)
-def test_alg_1_moves_r_and_its_classifier_alone(name: str) -> None:
-    method = started(name)
+@pytest.mark.parametrize("head", ["student", "new"])
+def test_alg_1_moves_r_and_a_new_classifier_alone(name: str, head: str) -> None:
+    method = started(name, head=head)
     batch = a_batch()
     told: dict[str, Tensor] = {}
 
     def losses(then: Copies, now: Copies) -> dict[str, Tensor]:
         R = torch.relu(then["regressor"].conv(target(batch)))
-        logits = then["regressor_classifier"].linear(R.mean((2, 3)))
+        of = then["regressor_classifier"] if head == "new" else then["student"]
+        logits = of.linear(R.mean((2, 3)))
         told["hits"] = (logits.argmax(1) == batch.labels).float().mean()
         loss = functional.cross_entropy(logits, batch.labels)
-        return {"regressor": loss, "regressor_classifier": loss}
+        return {"regressor": loss} | ({"regressor_classifier": loss} if head == "new" else {})
 
     found = step_moves(method, "regressor", losses)
     assert set(found) == {"loss", "regressor_accuracy"}
@@ -391,11 +403,11 @@ def test_the_adversarial_phase_moves_each_by_its_own_loss(
 @pytest.mark.parametrize("name", FAMILY)
 def test_r_stands_still_after_alg_1(name: str) -> None:
     torch.manual_seed(0)
-    method = make_recipe(name).start(setting(epochs=12))
+    method = make_recipe(name, head="new").start(setting(epochs=12))
     before = {key: weights(method.modules[key]) for key in ("regressor", "regressor_classifier")}
     for phase in method.phases:
         for _ in range(phase.epochs):
-            method.step(a_batch(), phase.name)
+            method.step(given(method, a_batch(), phase.name), phase.name)
         for key, old in before.items():
             assert moved(old, method.modules[key]) == (phase.name == "regressor")
             before[key] = weights(method.modules[key])
@@ -403,11 +415,12 @@ def test_r_stands_still_after_alg_1(name: str) -> None:
 
 def test_the_classifier_of_alg_1_is_not_used_later() -> None:
     torch.manual_seed(0)
-    method = make_recipe("ktan").start(setting())
+    method = make_recipe("ktan", head="new").start(setting())
     for parameter in method.modules["regressor_classifier"].parameters():
         nn.init.constant_(parameter, float("nan"))
     for phase in ("pretrain", "dln", "adversarial"):
-        assert all(torch.isfinite(value) for value in method.step(a_batch(), phase).values())
+        told = method.step(given(method, a_batch(), phase), phase)
+        assert all(torch.isfinite(value) for value in told.values())
 
 
 @pytest.mark.parametrize("name", ["wrn-10-2", "resnet-8", "resnet-8-b"])
@@ -461,7 +474,8 @@ def test_each_pair_of_families(name: str, student: str, teacher: str) -> None:
     method = make_recipe(name).start(work)
     before = {part: weights(module) for part, module in method.modules.items()}
     for phase in method.phases:
-        assert all(torch.isfinite(v) for v in method.step(batch, phase.name).values())
+        told = method.step(given(method, batch, phase.name), phase.name)
+        assert all(torch.isfinite(v) for v in told.values())
     assert all(moved(before[part], module) for part, module in method.modules.items())
 
 
@@ -500,6 +514,7 @@ def test_wrong_options_are_told_at_once() -> None:
         "dln": -0.1,
         "teacher_epochs": 0,
         "channels_d": 0,
+        "head": "teacher",
         "lr_regressor": 0.0,
         "lr_dln": -3.0,
         "lr_adversarial": float("nan"),
@@ -516,6 +531,7 @@ def test_wrong_options_are_told_at_once() -> None:
         "dln of the epochs is -0.1",
         "teacher_epochs is 0",
         "channels_d is 0",
+        "head is 'teacher'",
         "lr_regressor is 0.0",
         "lr_dln is -3.0",
         "lr_adversarial is nan",

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import pytest
 import torch
 from torch import Tensor, nn
@@ -39,11 +41,20 @@ def setting(
     return Setting(student, 4, (1, 8, 8), optimizer, epochs, shape, TEACHER_MAP)
 
 
+def given(method: Method, batch: Batch, phase: str) -> Batch:
+    """The batch as the engine gives it to a phase."""
+    through = next(each.maps_through for each in method.phases if each.name == phase)
+    if through is None or batch.teacher_features is None:
+        return batch
+    with torch.no_grad():
+        return replace(batch, teacher_features=through(batch.teacher_features))
+
+
 def run(method: Method, batch: Batch) -> dict[str, Tensor]:
     """Every phase, a step an epoch; what the last step told."""
     for phase in method.phases:
         for _ in range(phase.epochs):
-            scalars = method.step(batch, phase.name)
+            scalars = method.step(given(method, batch, phase.name), phase.name)
     return scalars
 
 

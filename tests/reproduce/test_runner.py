@@ -7,6 +7,7 @@ import itertools
 import json
 import multiprocessing
 import os
+import shutil
 import signal
 import time
 from pathlib import Path
@@ -17,9 +18,9 @@ import torch
 from safetensors.torch import load_file
 
 from compress.errors import Inconclusive, RunFolderError
+from compress.files import try_lock
 from compress.reproduce import runner, work
 from compress.reproduce.experiment import load_experiment
-from compress.reproduce.locks import try_lock
 from compress.reproduce.runner import Request, reproduce
 from compress.reproduce.settings import Overrides, adapt
 from compress.reproduce.table import Report
@@ -127,6 +128,21 @@ def test_what_is_finished_is_not_trained_again(file: Path, whole: Path) -> None:
     assert not list(whole.rglob("last.ckpt")) or "teachers" in str(next(whole.rglob("last.ckpt")))
 
 
+def test_a_method_with_a_new_name_for_the_same_place_keeps_its_trainings(
+    file: Path, whole: Path, tmp_path: Path
+) -> None:
+    text = file.read_text()
+    renamed = tmp_path / file.name
+    assert '"logit-GAN"' in text
+    renamed.write_text(text.replace('"logit-GAN"', '"Logit GAN"'))
+    out = tmp_path / "out"
+    shutil.copytree(whole, out)
+    report = run(renamed, out, Quiet())
+    assert report.finished == 6
+    (row,) = [line for line in (out / "table.md").read_text().splitlines() if "Logit GAN" in line]
+    assert "| 2 |" in row
+
+
 def test_one_teacher_and_one_computation_of_its_logits_serve_all(
     file: Path, tmp_path: Path
 ) -> None:
@@ -134,35 +150,26 @@ def test_one_teacher_and_one_computation_of_its_logits_serve_all(
     run(file, tmp_path, listener)
     said = "\n".join(listener.messages)
     assert said.count("Training the teacher") == 1
-    assert said.count("Computing the teacher's logits") == 1
+    assert said.count("Computing what the teacher says") == 1
     again = Quiet()
     run(file, tmp_path, again, seeds=(2,))
     said = "\n".join(again.messages)
     assert "Training the teacher" not in said
-    assert "Computing the teacher's logits" not in said
+    assert "Computing what the teacher says" not in said
     assert again.epochs == 6
 
 
-@pytest.mark.parametrize("spoil", ["bits", "other"])
-def test_stored_logits_that_are_not_right_are_computed_again(
-    spoil: str, file: Path, whole: Path, tmp_path: Path
+def test_stored_logits_that_are_damaged_are_computed_again(
+    file: Path, whole: Path, tmp_path: Path
 ) -> None:
     run(file, tmp_path, seeds=(0,), methods=("student", "KD T=5"))
-    path = tmp_path / "teachers/stripes/logits.safetensors"
-    good = load_file(path)["logits"].clone()  # the file itself is going to be changed
-    if spoil == "bits":
-        raw = bytearray(path.read_bytes())
-        raw[-3] ^= 0x55
-        path.write_bytes(raw)
-    else:
-        # Of another teacher, and itself in order.
-        from safetensors.torch import save_file
-
-        save_file({"logits": good + 1}, path, metadata={"teacher": "another"})
+    (path,) = tmp_path.glob("teachers/stripes/outputs/*/values.npy")
+    good = path.read_bytes()
+    path.write_bytes(good[:-3] + bytes([good[-3] ^ 0x55]) + good[-2:])
     listener = Quiet()
     run(file, tmp_path, listener, seeds=(1,), methods=("KD T=5",))
     assert any("made again" in text for text in listener.messages)
-    assert torch.equal(load_file(path)["logits"], good)
+    assert path.read_bytes() == good
     there = "runs/stripes/wrn-10-0.5/kd-t=5/seed1/last.safetensors"
     assert torch.equal(
         load_file(tmp_path / there)["linear.weight"], load_file(whole / there)["linear.weight"]
@@ -368,11 +375,21 @@ def test_the_epoch_s_validation_may_be_of_a_part(
     )
 
 
-def test_outputs_of_crops_are_kept_only_where_they_are_few() -> None:
-    # 10,000 images, 12 epochs, ResNet-56's maps; CIFAR-100, 240 epochs, WRN-40-2's.
-    assert work.keeps_crops(10_000 * 12, 0, (64, 8, 8))
-    assert not work.keeps_crops(45_000 * 240, 0, (128, 8, 8))
-    assert work.keeps_crops(45_000 * 240, 100, None)
+def test_folders_of_an_earlier_version_go_on(file: Path, whole: Path, tmp_path: Path) -> None:
+    """They have other words for what the teacher is asked of."""
+    shutil.copytree(whole, tmp_path / "out")
+    changed = [*(tmp_path / "out").rglob("run.json"), *(tmp_path / "out").rglob("teacher.json")]
+    assert len(changed) == 8
+    for path in changed:
+        text = path.read_text()
+        old = json.loads(text)
+        training = old["identity" if path.name == "teacher.json" else "config"]["training"]
+        assert training.pop("views") == 1
+        training |= {"teacher_logits": "stored", "teacher_dropout": 0.3}
+        path.write_text(json.dumps(old))
+    listener = Quiet()
+    assert run(file, tmp_path / "out", listener).finished == 6
+    assert listener.epochs == 0
 
 
 def test_a_stored_teacher_that_was_changed_is_refused(

@@ -1,98 +1,37 @@
 from __future__ import annotations
 
+import math
 import re
-from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
 
 import pytest
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
-from compress.data.dataset import Dataset, Split
+from compress.data.augment import Augmenter
+from compress.data.dataset import Dataset
 from compress.errors import CheckpointError, TrainingDiverged, UsageError
-from compress.models.registry import build
+from compress.models.registry import Network, build
 from compress.recipes.recipe import FEATURES
 from compress.recipes.registry import RECIPES, make_recipe
-from compress.spec import ModelSpec, Normalization
-from compress.training.engine import Autocast, Fitted, Progress, choose_device, fit
+from compress.training import engine
+from compress.training.engine import Autocast, choose_device, fit
 from compress.training.evaluation import accuracy, evaluate, predictor
 from compress.training.options import TrainingOptions
-from compress.training.outputs import ComputedOutputs, Outputs, Teaching
+from compress.training.outputs import (
+    ComputedOutputs,
+    Outputs,
+    OutputsThrough,
+    TeacherOutputs,
+    Teaching,
+)
 from compress.training.runfolder import RunFolder
-
-SPEC = ModelSpec("wrn", 10, 0.5, num_classes=3, input_shape=(1, 8, 8), dropout=0.3)
-GRAY = Normalization((0.5,), (0.25,))
-OPTIONS = TrainingOptions(epochs=4, batch_size=16, lr=0.05, seed=1)
-
-
-class Listener:
-    """Keeps what it is told; stops the run after some epochs, as a signal would."""
-
-    def __init__(self, stop_after: int | None = None) -> None:
-        self.messages: list[str] = []
-        self.epochs: list[Mapping[str, Any]] = []
-        self.stop_after = stop_after
-
-    def message(self, text: str) -> None:
-        self.messages.append(text)
-
-    def progress(self, progress: Progress) -> None:
-        assert 0 <= progress.fraction < 1
-
-    def epoch(self, metrics: Mapping[str, Any]) -> None:
-        self.epochs.append(metrics)
-        if metrics["epoch"] == self.stop_after:
-            raise KeyboardInterrupt
+from tests.training.toy import GRAY, OPTIONS, SPEC, Listener, lines, same, stripes, train
 
 
 @pytest.fixture(scope="module")
 def data() -> Dataset:
-    """Three classes told apart by their stripes: none, upright, lying."""
-    rng = torch.Generator().manual_seed(0)
-
-    def split(count: int) -> Split:
-        labels = torch.arange(count) % 3
-        images = torch.randint(0, 100, (count, 1, 8, 8), generator=rng, dtype=torch.uint8)
-        images[labels == 1, :, :, ::2] += 150
-        images[labels == 2, :, ::2, :] += 150
-        return Split(images, labels)
-
-    train, validation, test = split(97), split(30), split(30)
-    names = ("a", "b", "c")
-    return Dataset("toy", train, validation, test, 3, names, GRAY, False, "0" * 64, "made here")
-
-
-def train(
-    data: Dataset,
-    recipe: str = "supervised",
-    folder: RunFolder | None = None,
-    stop_after: int | None = None,
-    options: TrainingOptions = OPTIONS,
-) -> tuple[dict[str, Tensor], Fitted]:
-    torch.manual_seed(5)
-    student, teacher = build(SPEC), build(SPEC).eval()
-    made = make_recipe(recipe)
-    outputs = ComputedOutputs(
-        [Teaching(teacher, GRAY)],
-        wanted=made.teacher_outputs,
-        logits=options.teacher_logits,
-        images=data.train.images,
-    )
-    fitted = fit(
-        made,
-        student,
-        data,
-        options,
-        teacher=outputs,
-        folder=folder,
-        listener=Listener(stop_after),
-    )
-    return student.state_dict(), fitted
-
-
-def same(a: Mapping[str, Tensor], b: Mapping[str, Tensor]) -> bool:
-    return a.keys() == b.keys() and all(torch.equal(a[key], b[key]) for key in a)
+    return stripes()
 
 
 def test_it_learns(data: Dataset) -> None:
@@ -123,11 +62,11 @@ def test_it_learns(data: Dataset) -> None:
 
 
 @pytest.mark.parametrize("recipe", sorted(RECIPES))
-@pytest.mark.parametrize("teacher_logits", ["stored", "exact", "dropout"])
+@pytest.mark.parametrize(("views", "dropout"), [(1, 0.0), (2, 0.0), (0, 0.3)])
 def test_the_same_seed_gives_the_same_student_bit_for_bit(
-    data: Dataset, recipe: str, teacher_logits: str
+    data: Dataset, recipe: str, views: int, dropout: float
 ) -> None:
-    options = TrainingOptions(epochs=3, batch_size=16, seed=1, teacher_logits=teacher_logits)
+    options = TrainingOptions(3, 16, seed=1, views=views, teacher_dropout=dropout)
     first, _ = train(data, recipe, options=options)
     torch.rand(7)  # what others draw from torch's generator must not matter
     again, _ = train(data, recipe, options=options)
@@ -146,18 +85,14 @@ def test_a_run_that_was_stopped_ends_with_the_same_student(
     for epoch in (1, len(expected.history) - 1):
         folder = RunFolder(tmp_path / str(epoch), {})
         with pytest.raises(KeyboardInterrupt):
-            train(data, recipe, folder, stop_after=epoch)
+            train(data, recipe, folder, Listener(epoch))
         resumed, fitted = train(data, recipe, folder)
         assert same(whole, resumed)
         assert expected.best is not None
         assert fitted.best is not None
         assert fitted.best.epoch == expected.best.epoch
         assert same(fitted.best.weights, expected.best.weights)
-        without_speed = [
-            [{k: v for k, v in line.items() if k != "images_per_s"} for line in lines]
-            for lines in (expected.history, fitted.history)
-        ]
-        assert without_speed[0] == without_speed[1]
+        assert lines(fitted) == lines(expected)
         assert len((folder.path / "metrics.jsonl").read_text().splitlines()) == len(
             expected.history
         )
@@ -171,14 +106,14 @@ def test_a_run_goes_on_from_every_epoch_of_every_phase(
     history = fitted.history
     phases = [line["phase"] for line in history]
     last = [] if recipe == "dln" else ["adversarial"]
-    assert phases == ["pretrain"] * 2 + ["regressor"] * 5 + ["dln"] * (2 - len(last)) + last
+    assert phases == ["pretrain"] * 2 + ["regressor"] + ["dln"] * (2 - len(last)) + last
     # The last batch of each phase's last epoch is at a hundredth of its initial rate.
     assert history[1]["lr"] == pytest.approx(0.05 / 100)
     assert history[-1]["lr"] == pytest.approx((0.01 if last else 0.05) / 100)
     folder = RunFolder(tmp_path, {})
     for epoch in range(1, len(history)):
         with pytest.raises(KeyboardInterrupt):
-            train(data, recipe, folder, stop_after=epoch)
+            train(data, recipe, folder, Listener(epoch))
     resumed, _ = train(data, recipe, folder)
     assert same(whole, resumed)
 
@@ -186,12 +121,7 @@ def test_a_run_goes_on_from_every_epoch_of_every_phase(
 def test_the_teacher_is_asked_in_the_phases_that_ask_it(data: Dataset) -> None:
     torch.manual_seed(5)
     student, teacher = build(SPEC), build(SPEC).eval()
-    outputs = ComputedOutputs(
-        [Teaching(teacher, GRAY)],
-        wanted=frozenset({FEATURES}),
-        logits="stored",
-        images=data.train.images,
-    )
+    outputs = ComputedOutputs([Teaching(teacher, GRAY)], wanted=frozenset({FEATURES}))
     asked: list[bool] = []
 
     class Asked:
@@ -200,6 +130,9 @@ def test_the_teacher_is_asked_in_the_phases_that_ask_it(data: Dataset) -> None:
         def __call__(self, index: Tensor, view: int, pixels: Tensor) -> Outputs:
             asked.append(True)
             return outputs(index, view, pixels)
+
+        def through(self, module: nn.Module) -> TeacherOutputs:
+            return OutputsThrough(self, module)
 
     recipe = make_recipe("dln", teacher_epochs=1)
     teacher_source = Asked()
@@ -218,6 +151,32 @@ def test_the_teacher_is_asked_in_the_phases_that_ask_it(data: Dataset) -> None:
         student_trained=True,
     )
     assert len(asked) == 6 * 5
+
+
+def test_views_are_used_in_turn(data: Dataset, monkeypatch: pytest.MonkeyPatch) -> None:
+    seen: list[int] = []
+    crop = Augmenter.__call__
+
+    def note(self: Augmenter, index: Tensor, view: int) -> Tensor:
+        if len(index) == 16:
+            seen.append(view)
+        return crop(self, index, view)
+
+    monkeypatch.setattr(Augmenter, "__call__", note)
+    for views, expected in ((1, [1, 2, 3, 4, 5]), (2, [1, 2, 1, 2, 1]), (5, [1, 2, 3, 4, 5])):
+        train(data, options=TrainingOptions(5, 16, views=views))
+        assert seen[::6] == expected
+        seen.clear()
+
+
+@pytest.mark.parametrize("recipe", ["kd", "fitnet", "ktan"])
+def test_as_many_views_as_epochs_are_the_teacher_in_every_step(data: Dataset, recipe: str) -> None:
+    students = [
+        train(data, recipe, options=TrainingOptions(3, 16, 0.05, seed=1, views=views))[0]
+        for views in (0, 3, 2)
+    ]
+    assert same(students[0], students[1])
+    assert not same(students[0], students[2])
 
 
 def test_watched_images_are_scored_and_change_nothing(data: Dataset) -> None:
@@ -251,23 +210,116 @@ def test_training_leaves_torch_s_generator_alone(data: Dataset) -> None:
     assert torch.equal(torch.rand(3), expected)
 
 
-def test_a_damaged_checkpoint_is_refused(data: Dataset, tmp_path: Path) -> None:
+@pytest.mark.parametrize("recipe", ["kd", "logit-gan", "ktan"])
+def test_a_run_that_was_stopped_within_an_epoch_ends_with_the_same_student(
+    data: Dataset, tmp_path: Path, recipe: str
+) -> None:
+    whole, expected = train(data, recipe)
     folder = RunFolder(tmp_path, {})
-    folder.checkpoint.write_bytes(b"PK\x03\x04 nothing")
-    with pytest.raises(CheckpointError, match=r"last.ckpt is damaged .* Remove it"):
+
+    def stop(step: int) -> None:
+        if step == 4:
+            raise KeyboardInterrupt
+
+    # 97 images in batches of 16: 6 steps an epoch, so this stops at other places every time.
+    stops = 0
+    while True:
+        try:
+            listener = Listener()
+            resumed, fitted = train(data, recipe, folder, listener, on_step=stop, save_every_s=0.0)
+            break
+        except KeyboardInterrupt:
+            stops += 1
+            assert stops < 12
+    assert stops >= 4
+    assert same(whole, resumed)
+    assert lines(fitted) == lines(expected)
+    assert any(re.match(r"Going on after step \d of 6 of epoch", m) for m in listener.messages)
+
+
+def test_a_damaged_checkpoint_gives_way_to_the_one_before(data: Dataset, tmp_path: Path) -> None:
+    whole, _ = train(data)
+    folder = RunFolder(tmp_path, {})
+    with pytest.raises(KeyboardInterrupt):
+        train(data, folder=folder, listener=Listener(3))
+    content = bytearray((tmp_path / "last.ckpt").read_bytes())
+    content[len(content) // 2] ^= 1
+    (tmp_path / "last.ckpt").write_bytes(content)
+    listener = Listener()
+    resumed, _ = train(data, folder=folder, listener=listener)
+    assert re.search(r"Damaged: .*last.ckpt .*checksum.* previous.ckpt", listener.messages[0])
+    assert listener.messages[1] == "Going on after epoch 2 of 4."
+    assert same(whole, resumed)
+
+
+def test_nothing_but_damaged_checkpoints_are_refused(data: Dataset, tmp_path: Path) -> None:
+    folder = RunFolder(tmp_path, {})
+    for name in ("last.ckpt", "previous.ckpt"):
+        (tmp_path / name).write_bytes(b"PK\x03\x04 nothing")
+    with pytest.raises(CheckpointError, match=r"last.ckpt .*previous.ckpt .* Remove what is named"):
         train(data, folder=folder)
 
 
-@pytest.mark.parametrize(("recipe", "advice"), [("kd", r"1e\+30\)\.$"), ("logit-gan", "--lr-d")])
-def test_a_diverging_loss_stops_the_run(
-    data: Dataset, tmp_path: Path, recipe: str, advice: str
-) -> None:
+@pytest.mark.parametrize("recipe", ["kd", "logit-gan"])
+def test_a_diverging_loss_stops_the_run(data: Dataset, tmp_path: Path, recipe: str) -> None:
     folder = RunFolder(tmp_path, {})
     options = TrainingOptions(epochs=3, batch_size=16, lr=1e30)
-    with pytest.raises(TrainingDiverged, match="Try a lower --lr") as caught:
+    with pytest.raises(TrainingDiverged) as caught:
         train(data, recipe, folder=folder, options=options)
-    assert re.search(advice, str(caught.value))
-    assert not folder.checkpoint.exists()
+    said = str(caught.value)
+    assert re.match(r"The loss became (nan|inf) in step [12] of epoch 1\. Try a lower --lr ", said)
+    assert "(it is 1e+30) with another --out" in said
+    assert ("--lr-d" in said) == (recipe == "logit-gan")
+    assert not (tmp_path / "last.ckpt").exists()
+
+
+def test_what_was_good_before_a_loss_diverged_is_kept(data: Dataset, tmp_path: Path) -> None:
+    folder = RunFolder(tmp_path, {})
+    with pytest.raises(KeyboardInterrupt):
+        train(data, folder=folder, listener=Listener(2))
+    before = (tmp_path / "last.ckpt").read_bytes()
+    student: list[Network] = []
+
+    def spoil(step: int) -> None:
+        if step == 3:
+            with torch.no_grad():
+                student[0].get_parameter("linear.weight")[0, 0] = math.inf
+
+    def remember(made: Network) -> None:
+        student.append(made)
+
+    with pytest.raises(TrainingDiverged) as caught:
+        train(data, folder=folder, on_step=spoil, on_build=remember)
+    assert "in step 4 of epoch 3. The state after epoch 2 of 4 is kept." in str(caught.value)
+    assert (tmp_path / "last.ckpt").read_bytes() == before
+
+
+def test_weights_that_are_no_numbers_are_not_saved(data: Dataset, tmp_path: Path) -> None:
+    """An infinite slope of a finite loss: the loss shows it one step later."""
+    folder = RunFolder(tmp_path, {})
+    student: list[Network] = []
+
+    def spoil(step: int) -> None:
+        parameter = student[0].get_parameter("conv.weight")
+        if step == 2:
+            parameter.register_hook(lambda slope: slope * math.nan)
+
+    with pytest.raises(TrainingDiverged, match="weights are no finite numbers after step 3 of 6"):
+        train(data, folder=folder, on_step=spoil, on_build=student.append, save_every_s=0.0)
+    saved = torch.load(tmp_path / "last.ckpt", weights_only=True)
+    assert saved["scalars"]["steps"] == 2
+    assert all(bool(t.isfinite().all()) for t in saved["modules"]["student"].values())
+
+
+def test_losses_are_looked_at_in_time(
+    data: Dataset, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Not at the end of an epoch alone, which may take hours."""
+    monkeypatch.setattr(engine, "LOOK_EVERY_S", 0.0)
+    steps: list[int] = []
+    with pytest.raises(TrainingDiverged):
+        train(data, options=TrainingOptions(3, 16, lr=1e30), on_step=steps.append)
+    assert steps == [0, 1]
 
 
 def test_the_schedule_is_the_paper_s_rescaled() -> None:
@@ -290,7 +342,7 @@ def test_autocast_gives_the_same_student_bit_for_bit_also_when_stopped(
     whole, _ = train(data, recipe, options=options)
     folder = RunFolder(tmp_path, {})
     with pytest.raises(KeyboardInterrupt):
-        train(data, recipe, folder, stop_after=1, options=options)
+        train(data, recipe, folder, Listener(1), options=options)
     resumed, _ = train(data, recipe, folder, options=options)
     assert same(whole, resumed)
     precise, _ = train(data, recipe, options=TrainingOptions(3, 16, 0.05, seed=1))
@@ -318,7 +370,8 @@ def test_impossible_options_are_told_at_once() -> None:
             batch_size=1,
             lr=-1.0,
             dropout=1.0,
-            teacher_logits="some",
+            views=-1,
+            teacher_dropout=1.0,
             schedule="up",
             autocast="fp8",
         )
@@ -329,9 +382,15 @@ def test_impossible_options_are_told_at_once() -> None:
         "batch size is 1",
         "rate is -1.0",
         "dropout is 1.0",
-        "'some'",
+        "views is -1",
+        "teacher's dropout is 1.0",
     ):
         assert fault in str(caught.value)
+
+
+def test_what_is_drawn_anew_cannot_be_kept() -> None:
+    with pytest.raises(UsageError, match=r"dropout is 0.3 and views is 1: .* take 0 views"):
+        TrainingOptions(teacher_dropout=0.3)
 
 
 def test_a_missing_gpu_is_named() -> None:

@@ -1,7 +1,5 @@
 from __future__ import annotations
 
-from pathlib import Path
-
 import pytest
 import torch
 from torch import Tensor
@@ -9,12 +7,13 @@ from torch import Tensor
 from compress.errors import UsageError
 from compress.models.registry import Network, build
 from compress.recipes.recipe import FEATURES, LOGITS
+from compress.recipes.teacher_to_student import TeacherToStudent
 from compress.spec import ModelSpec, Normalization
 from compress.training.evaluation import logits_of, predictor
 from compress.training.outputs import (
     ComputedOutputs,
-    KeptOutputs,
     Outputs,
+    OutputsThrough,
     Teaching,
     feature_shape,
 )
@@ -35,43 +34,30 @@ def images() -> Tensor:
     return torch.randint(0, 256, (50, 1, 8, 8), generator=rng, dtype=torch.uint8)
 
 
-def outputs(images: Tensor, pixels: Tensor, logits: str, *teachers: Teaching) -> Outputs:
+def outputs(pixels: Tensor, *teachers: Teaching, dropout: float = 0.0) -> Outputs:
     source = ComputedOutputs(
         teachers or [Teaching(network(), GRAY)],
         wanted=frozenset({LOGITS, FEATURES}),
-        logits=logits,
-        images=images,
+        dropout=dropout,
     )
     return source(INDEX, 1, pixels)
 
 
-def test_stored_logits_are_of_the_image_and_exact_ones_of_the_crop(images: Tensor) -> None:
-    expected = logits_of(predictor(network()), images, GRAY)[INDEX]
+def test_outputs_are_of_the_crop(images: Tensor) -> None:
     shifted = images[INDEX].roll(2, dims=3)
-    for logits, pixels, equal in (
-        ("stored", shifted, True),
-        ("exact", images[INDEX], True),
-        ("exact", shifted, False),
-    ):
-        (found,) = outputs(images, pixels, logits).logits
-        assert torch.allclose(found, expected, atol=1e-5) == equal
-        assert not found.requires_grad
+    found = outputs(shifted)
+    assert found.features is not None
+    inputs = (shifted / 255 - 0.5) / 0.25
+    assert torch.allclose(found.features, network().features(inputs), atol=1e-5)
+    assert torch.allclose(found.logits[0], network()(inputs), atol=1e-5)
+    assert not found.features.requires_grad
+    assert not found.logits[0].requires_grad
+    assert found.features.shape[1:] == feature_shape(network()) == (32, 2, 2)
 
 
-def test_feature_maps_are_of_the_crop(images: Tensor) -> None:
-    shifted = images[INDEX].roll(2, dims=3)
-    features = outputs(images, shifted, "stored").features
-    assert features is not None
-    expected = network().features((shifted / 255 - 0.5) / 0.25)
-    assert torch.allclose(features, expected, atol=1e-5)
-    assert not features.requires_grad
-    assert features.shape[1:] == feature_shape(network()) == (32, 2, 2)
-
-
-@pytest.mark.parametrize("logits", ["stored", "exact"])
-def test_each_teacher_sees_its_own_normalisation(images: Tensor, logits: str) -> None:
+def test_each_teacher_sees_its_own_normalisation(images: Tensor) -> None:
     two = (Teaching(network(), GRAY), Teaching(network("resnet-8", seed=1), OTHER))
-    found = outputs(images, images[INDEX], logits, *two)
+    found = outputs(images[INDEX], *two)
     assert len(found.logits) == 2
     for mine, teacher in zip(found.logits, two, strict=True):
         expected = logits_of(predictor(teacher.network), images[INDEX], teacher.normalization)
@@ -79,116 +65,43 @@ def test_each_teacher_sees_its_own_normalisation(images: Tensor, logits: str) ->
 
 
 def test_dropout_is_on_for_logits_alone_and_off_again(images: Tensor) -> None:
-    teacher = network()
+    teacher = Teaching(network(), GRAY)
     pixels = images[INDEX]
-    dropped = [outputs(images, pixels, "dropout", Teaching(teacher, GRAY)) for _ in range(2)]
+    dropped = [outputs(pixels, teacher, dropout=0.3) for _ in range(2)]
     assert not torch.allclose(dropped[0].logits[0], dropped[1].logits[0])
     assert dropped[0].features is not None
     assert dropped[1].features is not None
     assert torch.equal(dropped[0].features, dropped[1].features)
-    assert not any(module.training for module in teacher.modules())
-    assert {m.p for m in teacher.modules() if isinstance(m, torch.nn.Dropout)} == {0.0}
-    exact = outputs(images, pixels, "exact").logits[0]
-    assert not torch.allclose(dropped[0].logits[0], exact)
+    modules = list(teacher.network.modules())
+    assert not any(module.training for module in modules)
+    assert {m.p for m in modules if isinstance(m, torch.nn.Dropout)} == {0.0}
+    assert not torch.allclose(outputs(pixels, teacher).logits[0], dropped[0].logits[0])
 
 
 def test_a_teacher_without_dropout_has_none_to_turn_on(images: Tensor) -> None:
-    with pytest.raises(UsageError, match=r"resnet-8 has no dropout .* --teacher-logits exact"):
-        outputs(images, images[INDEX], "dropout", Teaching(network("resnet-8"), GRAY))
+    with pytest.raises(UsageError, match=r"resnet-8 has no dropout .* Leave --teacher-dropout out"):
+        outputs(images[INDEX], Teaching(network("resnet-8"), GRAY), dropout=0.3)
+
+
+def test_maps_may_go_through_a_module(images: Tensor) -> None:
+    regressor = TeacherToStudent((32, 2, 2), (8, 2, 2), rectify=True)
+    source = ComputedOutputs([Teaching(network(), GRAY)], wanted=frozenset({LOGITS, FEATURES}))
+    plain = source(INDEX, 1, images[INDEX])
+    assert plain.features is not None
+    for through in (source.through(regressor), OutputsThrough(source, regressor)):
+        found = through(INDEX, 1, images[INDEX])
+        assert through.feature_shape == (8, 2, 2)
+        assert found.features is not None
+        assert not found.features.requires_grad
+        assert torch.equal(found.features, regressor(plain.features))
+        assert torch.equal(found.logits[0], plain.logits[0])
+    assert source.bytes_an_image == 2 * (3 + 32 * 2 * 2)
+    assert source.through(regressor).bytes_an_image == 2 * (3 + 8 * 2 * 2)
 
 
 def test_what_is_not_wanted_is_not_computed(images: Tensor) -> None:
     for wanted, has_logits in ((frozenset({LOGITS}), True), (frozenset({FEATURES}), False)):
-        source = ComputedOutputs(
-            [Teaching(network(), GRAY)], wanted=wanted, logits="exact", images=images
-        )
+        source = ComputedOutputs([Teaching(network(), GRAY)], wanted=wanted)
         found = source(INDEX, 1, images[INDEX])
         assert bool(found.logits) == has_logits
         assert (found.features is None) == has_logits
-
-
-class Shifting:
-    """An augmenter; view v is shifted by v pixels."""
-
-    def __init__(self, images: Tensor) -> None:
-        self.images = images
-
-    def __call__(self, index: Tensor, view: int) -> Tensor:
-        return self.images[index].roll(view, dims=3)
-
-
-def kept(images: Tensor, folder: Path, teacher: Network, logits: str = "exact") -> KeptOutputs:
-    wanted = frozenset({LOGITS, FEATURES})
-    teaching = [Teaching(teacher, GRAY), Teaching(network("resnet-8", 1), OTHER)]
-    source = ComputedOutputs(teaching, wanted=wanted, logits=logits, images=images)
-    return KeptOutputs(source, Shifting(images), len(images), folder)
-
-
-@pytest.mark.parametrize("logits", ["exact", "stored"])
-def test_kept_outputs_are_those_of_the_crops(images: Tensor, tmp_path: Path, logits: str) -> None:
-    source = kept(images, tmp_path, network(), logits)
-    computed = ComputedOutputs(
-        [Teaching(network(), GRAY), Teaching(network("resnet-8", 1), OTHER)],
-        wanted=frozenset({LOGITS, FEATURES}),
-        logits=logits,
-        images=images,
-    )
-    for view in (1, 2, 1):
-        pixels = Shifting(images)(INDEX, view)
-        found, expected = source(INDEX, view, pixels), computed(INDEX, view, pixels)
-        assert len(found.logits) == 2
-        for mine, other in zip(found.logits, expected.logits, strict=True):
-            assert torch.allclose(mine, other, atol=1e-5)
-        assert found.features is not None
-        assert expected.features is not None
-        assert torch.allclose(found.features, expected.features, rtol=1e-3, atol=1e-4)
-        assert found.features.dtype == torch.float32
-    assert len(list(tmp_path.iterdir())) == 2
-
-
-def test_kept_outputs_are_shared_and_never_stale(images: Tensor, tmp_path: Path) -> None:
-    pixels = Shifting(images)(INDEX, 1)
-    first = kept(images, tmp_path, network())(INDEX, 1, pixels)
-    held = {path: path.stat().st_mtime_ns for path in tmp_path.rglob("*")}
-    again = kept(images, tmp_path, network())(INDEX, 1, pixels)
-    assert {path: path.stat().st_mtime_ns for path in tmp_path.rglob("*")} == held
-    assert first.features is not None
-    assert again.features is not None
-    assert torch.equal(first.features, again.features)
-    # Another teacher, or other images, find nothing of it.
-    other = kept(images, tmp_path, network(seed=3))(INDEX, 1, pixels)
-    assert other.features is not None
-    assert not torch.allclose(first.features, other.features)
-    brighter = (images // 2 + 100).to(torch.uint8)
-    kept(brighter, tmp_path, network())(INDEX, 1, pixels)
-    assert len(list(tmp_path.iterdir())) == 3
-
-
-def test_a_view_that_was_interrupted_is_computed_again(images: Tensor, tmp_path: Path) -> None:
-    pixels = Shifting(images)(INDEX, 1)
-    first = kept(images, tmp_path, network())(INDEX, 1, pixels)
-    (folder,) = tmp_path.iterdir()
-    (folder / "whole").unlink()
-    (folder / "features.npy").write_bytes(b"half")
-    again = kept(images, tmp_path, network())(INDEX, 1, pixels)
-    assert first.features is not None
-    assert again.features is not None
-    assert torch.equal(first.features, again.features)
-
-
-def test_large_maps_are_kept_as_float32(images: Tensor, tmp_path: Path) -> None:
-    teacher = network()
-    with torch.no_grad():
-        teacher.get_parameter("bn.weight").mul_(1e6)
-    found = kept(images, tmp_path, teacher)(INDEX, 1, Shifting(images)(INDEX, 1)).features
-    assert found is not None
-    assert found.max() > 65504
-    assert torch.isfinite(found).all()
-
-
-def test_outputs_with_dropout_cannot_be_kept(images: Tensor, tmp_path: Path) -> None:
-    source = ComputedOutputs(
-        [Teaching(network(), GRAY)], wanted=frozenset({LOGITS}), logits="dropout", images=images
-    )
-    with pytest.raises(ValueError, match="cannot be kept"):
-        KeptOutputs(source, Shifting(images), len(images), tmp_path)

@@ -6,6 +6,7 @@ from pathlib import Path
 import pytest
 
 from compress.errors import RunFolderError, UsageError
+from compress.files import clear_up
 from compress.training.runfolder import RunFolder
 
 CONFIG = {"command": "distill", "training": {"epochs": 3}}
@@ -40,8 +41,9 @@ def test_a_run_that_saved_no_training_makes_room_for_another(tmp_path: Path) -> 
     RunFolder(tmp_path, CONFIG).begin({})
     (tmp_path / "teacher.onnx").write_text("of another teacher, perhaps")
     other = RunFolder(tmp_path, {"command": "train"})
-    assert not list(tmp_path.iterdir())
+    assert len(list(tmp_path.iterdir())) == 2
     other.begin({})
+    assert [path.name for path in tmp_path.iterdir()] == ["run.json"]
     assert RunFolder(tmp_path, {"command": "train"}).existed
 
 
@@ -52,10 +54,47 @@ def test_a_run_json_that_is_none_is_refused(tmp_path: Path) -> None:
 
 
 def test_another_configuration_is_refused_with_the_difference(tmp_path: Path) -> None:
-    RunFolder(tmp_path, CONFIG).begin({})
+    RunFolder(tmp_path, {**CONFIG, "gone": 1}).begin({})
     (tmp_path / "last.ckpt").write_text("hours of work")
-    with pytest.raises(RunFolderError, match=r"training: \{'epochs': 3\} there, \{'epochs': 9\}"):
-        RunFolder(tmp_path, {"command": "distill", "training": {"epochs": 9}})
+    with pytest.raises(RunFolderError) as caught:
+        RunFolder(tmp_path, {"command": "distill", "training": {"epochs": 9, "views": 2}})
+    for difference in (
+        "training.epochs: 3 there, 9 asked for",
+        "training.views: not said there, 2 asked for",
+        "gone: 1 there, not known to this version",
+    ):
+        assert difference in str(caught.value)
+
+
+def test_one_process_at_a_time(tmp_path: Path) -> None:
+    folder = RunFolder(tmp_path / "run", CONFIG)
+    again = RunFolder(tmp_path / "run", CONFIG)
+    with (
+        folder.alone(),
+        pytest.raises(RunFolderError, match="Another process is at the run in "),
+        again.alone(),
+    ):
+        pass
+    with again.alone():
+        pass
+
+
+def test_what_a_killed_process_left_half_written_goes(tmp_path: Path) -> None:
+    for name in (".last.ckpt.abcdef_1.ckpt", ".run.json.abcdef_1.json", ".notes", "a.abcdef_1"):
+        (tmp_path / name).touch()
+    with RunFolder(tmp_path / "other", CONFIG).alone():
+        assert len(list(tmp_path.glob(".*"))) == 3
+    clear_up(tmp_path)
+    assert sorted(path.name for path in tmp_path.glob("*")) == [".notes", "a.abcdef_1", "other"]
+
+
+def test_a_folder_that_cannot_be_written_to_is_an_error_of_use(tmp_path: Path) -> None:
+    (tmp_path / "file").touch()
+    with (
+        pytest.raises(UsageError, match=r"Cannot write into .*Choose another folder"),
+        RunFolder(tmp_path / "file/run", CONFIG).alone(),
+    ):
+        pass
 
 
 def test_a_folder_with_other_files_is_refused(tmp_path: Path) -> None:

@@ -1,4 +1,4 @@
-"""compress.reproduce.locks: one at a time, and nothing is left of a process that is gone."""
+"""compress.files: one at a time, and nothing is left of a process that is gone."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ import signal
 import time
 from pathlib import Path
 
-from compress.reproduce.locks import LOCK, try_lock
+from compress.files import LOCK, try_lock
 
 
 def hold(folder: Path) -> None:

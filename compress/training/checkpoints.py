@@ -1,0 +1,104 @@
+"""The state of a training in a file, and the state before it.
+
+last.ckpt        the newest
+previous.ckpt    the one before, for where the newest turns out damaged
+"""
+
+from __future__ import annotations
+
+import io
+import os
+import zipfile
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any, TypeVar
+
+import torch
+
+from compress.errors import CheckpointError
+from compress.files import atomic_path
+
+NEWEST, PREVIOUS = "last.ckpt", "previous.ckpt"
+
+Found = TypeVar("Found")
+
+
+class Checkpoints:
+    """The last two states of a training.
+
+    Args:
+        folder: that they lie in.
+        say: is told what a user should know.
+    """
+
+    def __init__(self, folder: Path, say: Callable[[str], None]) -> None:
+        self.newest, self.previous = folder / NEWEST, folder / PREVIOUS
+        self._say = say
+
+    def save(self, state: Mapping[str, Any]) -> None:
+        """Writes a state; at every moment one is there whole, if ever one was.
+
+        Raises:
+            UsageError: it cannot be written, because the disk is full for instance. What was
+                saved before is still there.
+        """
+        content = io.BytesIO()
+        torch.save(dict(state), content)
+        with atomic_path(self.newest) as temporary:
+            with temporary.open("wb") as file:
+                file.write(content.getbuffer())
+                file.flush()
+                os.fsync(file.fileno())
+            if self.newest.exists():
+                self.newest.replace(self.previous)
+
+    def load(self, restore: Callable[[Mapping[str, Any]], Found]) -> Found | None:
+        """What ``restore`` makes of the newest state that is whole; None where none was saved.
+
+        Args:
+            restore: takes a state, on the CPU, and raises where it cannot use it. What it did by
+                then does not count: it is called again with the state before.
+
+        Raises:
+            CheckpointError: there are states, and none of them can be used.
+        """
+        faults = []
+        for path in (self.newest, self.previous):
+            if not path.exists():
+                continue
+            try:
+                found = restore(_read(path))
+            except Exception as error:  # noqa: BLE001 - torch raises anything for a damaged file
+                faults.append(f"{path} ({type(error).__name__}: {error})")
+                continue
+            if faults:
+                self._say(f"Damaged: {faults[0]}. Going on from {path.name}, the state before.")
+                # Otherwise the next state to be saved would move it over the good one.
+                self.newest.unlink()
+            return found
+        if faults:
+            raise CheckpointError(
+                f"Damaged or of another run: {'; '.join(faults)}. Remove what is named to start "
+                "this training over."
+            )
+        return None
+
+    def remove(self) -> None:
+        """Removes both, where there is nothing to resume any more."""
+        self.newest.unlink(missing_ok=True)
+        self.previous.unlink(missing_ok=True)
+
+
+def _read(path: Path) -> Mapping[str, Any]:
+    """A state.
+
+    Raises:
+        Exception: whatever torch raises, or ValueError, for a file that is damaged.
+    """
+    # torch writes a checksum of every tensor and compares none when it reads.
+    with zipfile.ZipFile(path) as archive:
+        damaged = archive.testzip()
+    if damaged is not None:
+        raise ValueError(f"the checksum of {damaged} is wrong")
+    state: Mapping[str, Any] = torch.load(path, map_location="cpu", weights_only=True)
+    return state

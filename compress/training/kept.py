@@ -1,0 +1,417 @@
+"""A teacher's outputs of whole views: computed once, kept, shared between runs.
+
+FOLDER/KEY/values.npy    one kind of output of one view of all images, float16 where that holds it
+FOLDER/KEY/facts.json    what it is of, and the digest of the values; written last
+
+KEY is a digest of the teacher's weights and normalisation, of everything that the view's pixels
+depend on (images, augmentation, seed), and of the device and its threads, on which the last bits
+depend. Every run gets the kept values, also the one that computed them. They are believed when the
+digest is right and the teacher says the same of some images again.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import shutil
+import time
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import ExitStack, contextmanager
+from pathlib import Path
+from typing import IO, Any
+
+import numpy as np
+import numpy.typing as npt
+import torch
+from torch import Tensor, nn
+
+from compress.data.augment import Augmenter
+from compress.data.dataset import Dataset
+from compress.data.memory import fits
+from compress.errors import InputError, UsageError
+from compress.files import atomic_path, clear_up, read_json, sha256_of, try_lock, write_json
+from compress.recipes.recipe import LOGITS
+from compress.training.evaluation import EVALUATION_BATCH
+from compress.training.options import TrainingOptions
+from compress.training.outputs import (
+    ComputedOutputs,
+    Outputs,
+    OutputsThrough,
+    TeacherOutputs,
+    Teaching,
+    kinds,
+    of_kinds,
+)
+from compress.units import format_bytes, format_duration
+
+VALUES, FACTS = "values.npy", "facts.json"
+# Kept outputs are computed again for so many images before they are believed, and may differ by
+# this share of their deviation: another device or another number of threads rounds otherwise.
+CHECKED_IMAGES = 16
+CHECK_TOLERANCE = 0.05
+# Another process that computes the same view is asked again after so long.
+WAIT_S = 0.5
+# A computation that takes longer is announced with its duration.
+LONG_S = 20.0
+TRIAL_PARTS = 2
+# Outputs that are all alike deviate by nothing.
+EPSILON = 1e-6
+
+Values = Tensor | npt.NDArray[Any]
+
+
+class KeptOutputs:
+    """The outputs of another source, of whole views.
+
+    They lie in the device's memory where there is room, else in files that are mapped into memory,
+    and in the files for other runs in any case, where the disk has room.
+
+    Args:
+        source: computes; it must be repeatable.
+        crops: gives the views.
+        views: their numbers.
+        folder: of the files.
+        device: that trains.
+        say: is told how large it becomes, and what is computed.
+        for_others: whether this training sees each view once, and other runs are what the outputs
+            are kept for. Where maps go through a module, those are then kept as the teacher gives
+            them, because another run has another module or none.
+
+    Raises:
+        ValueError: the source is not repeatable.
+        UsageError: neither memory nor disk has room for so much.
+    """
+
+    def __init__(
+        self,
+        source: ComputedOutputs,
+        crops: Augmenter,
+        *,
+        views: Sequence[int],
+        folder: Path,
+        device: torch.device,
+        say: Callable[[str], None],
+        for_others: bool = False,
+    ) -> None:
+        if not source.repeatable:
+            raise ValueError("Outputs that are drawn anew each time cannot be kept.")
+        self._source = source
+        self._crops = crops
+        self._views = views
+        self._folder = folder
+        self._device = device
+        self._say = say
+        self._for_others = for_others
+        self._in_memory = self._on_disk = False
+        self._identities = source.identities()
+        self._kept: dict[int, dict[str, Values]] = {}
+        self.feature_shape = source.feature_shape
+
+    def __call__(self, index: Tensor, view: int, pixels: Tensor) -> Outputs:
+        """See ``TeacherOutputs``."""
+        if view not in self._kept:
+            if not self._kept:
+                self._settle()
+            elif self._for_others:
+                self._kept.clear()
+            self._kept[view] = self._view(view)
+        there = index.to(self._device, non_blocking=True)
+        places = index.numpy()
+        found = {}
+        for kind, values in self._kept[view].items():
+            if isinstance(values, Tensor):
+                found[kind] = values[there].float()
+            else:
+                rows = torch.from_numpy(values[places].astype(np.float32))
+                found[kind] = rows.to(self._device, non_blocking=True)
+        return of_kinds(found)
+
+    def through(self, module: nn.Module) -> TeacherOutputs:
+        """See ``TeacherOutputs``."""
+        if self._for_others:
+            return OutputsThrough(self, module)
+        return KeptOutputs(
+            self._source.through(module),
+            self._crops,
+            views=self._views,
+            folder=self._folder,
+            device=self._device,
+            say=self._say,
+        )
+
+    # --- Where there is room ---------------------------------------------------------------------
+
+    def _settle(self) -> None:
+        """Decides where the views are kept, and says so before anything is computed."""
+        view_bytes = self._source.bytes_an_image * len(self._crops)
+        size_bytes = len(self._views) * view_bytes
+        views = "" if len(self._views) == 1 else f" in {len(self._views)} views each"
+        what = f"The teacher's outputs of {len(self._crops):,} images{views}"
+        self._in_memory = fits(view_bytes if self._for_others else size_bytes, self._device)
+        new = [v for v in self._views if not all(_is_there(f) for f in self._folders(v).values())]
+        self._on_disk = _has_room(self._folder, len(new) * view_bytes)
+        if self._on_disk:
+            where = "in memory, and for other runs" if self._in_memory else "mapped into memory"
+            self._say(f"{what} take {format_bytes(size_bytes)}, {where} in {self._folder}.")
+        elif self._in_memory:
+            self._say(
+                f"{what} take {format_bytes(size_bytes)}, in memory alone: {self._folder} has no "
+                "room for them."
+            )
+        else:
+            raise UsageError(
+                f"{what} take {format_bytes(size_bytes)}, for which neither memory nor "
+                f"{self._folder} has room. Take fewer --views (with 0 the teacher runs in every "
+                "step and nothing is kept), or another folder with --outputs-dir."
+            )
+
+    # --- One view --------------------------------------------------------------------------------
+
+    def _view(self, view: int) -> dict[str, Values]:
+        """The values of a view by kind; those that are not kept yet, or not well, are computed."""
+        if not self._on_disk:
+            return self._in_memory_alone(view)
+        folders = self._folders(view)
+        with ExitStack() as locks:
+            # In one order, so that no two processes wait for each other.
+            for folder in sorted(folders.values()):
+                locks.enter_context(self._alone(folder))
+            missing = {kind: folders[kind] for kind in self._missing(folders, view)}
+            if missing:
+                self._write(missing, view)
+        return {kind: self._read(folder / VALUES) for kind, folder in folders.items()}
+
+    def _folders(self, view: int) -> dict[str, Path]:
+        """Where the values of a view are, by kind."""
+        threads = torch.get_num_threads() if self._device.type == "cpu" else 0
+        of_view = f"{self._crops.identity(view)} {self._device.type} {threads}"
+        return {
+            kind: self._folder / hashlib.sha256(f"{identity} {of_view}".encode()).hexdigest()[:32]
+            for kind, identity in self._identities.items()
+        }
+
+    def _read(self, path: Path) -> Values:
+        if self._in_memory:
+            return torch.from_numpy(np.load(path)).to(self._device)
+        mapped: npt.NDArray[Any] = np.load(path, mmap_mode="r")
+        return mapped
+
+    @contextmanager
+    def _alone(self, folder: Path) -> Iterator[None]:
+        """Waits until no other process is at a folder."""
+        told = False
+        while True:
+            with try_lock(folder) as mine:
+                if mine:
+                    clear_up(folder)
+                    yield
+                    return
+            if not told:
+                self._say("Another process computes the teacher's outputs; waiting for it.")
+            told = True
+            time.sleep(WAIT_S)
+
+    def _missing(self, folders: Mapping[str, Path], view: int) -> list[str]:
+        """The kinds that are not kept, or cannot be believed."""
+        there = [kind for kind, folder in folders.items() if _is_there(folder)]
+        if not there:
+            return list(folders)
+        count = len(self._crops)
+        sample = torch.linspace(0, count - 1, min(CHECKED_IMAGES, count)).long()
+        now = kinds(self._source(sample, view, self._crops(sample.to(self._device), view)))
+        bad = [
+            kind for kind in there if not _is_good(folders[kind], count, sample, now[kind].cpu())
+        ]
+        for kind in bad:
+            self._say(
+                f"{folders[kind] / VALUES} is damaged or not what the teacher says; it is made "
+                "again."
+            )
+        return [kind for kind in folders if kind not in there or kind in bad]
+
+    def _write(self, folders: Mapping[str, Path], view: int) -> None:
+        """Computes a view and writes some kinds of it."""
+        types: dict[str, Any] = dict.fromkeys(folders, np.float16)
+        while too_large := self._write_as(types, folders, view):
+            types |= dict.fromkeys(too_large, np.float32)
+        for kind, folder in folders.items():
+            facts = {
+                "kind": kind,
+                "view": view,
+                "images": len(self._crops),
+                "networks": [teacher.network.spec.name for teacher in self._source.teachers],
+                "sha256": sha256_of(folder / VALUES),
+            }
+            write_json(folder / FACTS, facts)
+
+    def _write_as(
+        self, types: Mapping[str, Any], folders: Mapping[str, Path], view: int
+    ) -> set[str]:
+        """The same with these types; the kinds that their type cannot hold."""
+        with ExitStack() as files:
+            open_files: dict[str, IO[bytes]] = {}
+            for found in self._parts(view):
+                too_large = {kind for kind in folders if _overflows(found[kind], types[kind])}
+                if too_large:
+                    return too_large
+                for kind, folder in folders.items():
+                    values = found[kind].astype(types[kind])
+                    if kind not in open_files:
+                        path = files.enter_context(atomic_path(folder / VALUES))
+                        file = open_files[kind] = files.enter_context(path.open("wb"))
+                        shape = (len(self._crops), *values.shape[1:])
+                        header = {"descr": values.dtype.str, "fortran_order": False, "shape": shape}
+                        np.lib.format.write_array_header_1_0(file, header)
+                    # Not through a mapped file: on a full disk that kills the process.
+                    open_files[kind].write(values.tobytes())
+        return set()
+
+    def _in_memory_alone(self, view: int) -> dict[str, Values]:
+        parts: dict[str, list[npt.NDArray[Any]]] = {}
+        for found in self._parts(view):
+            for kind, values in found.items():
+                fits_half = not _overflows(values, np.float16)
+                parts.setdefault(kind, []).append(
+                    values.astype(np.float16) if fits_half else values
+                )
+        return {
+            kind: torch.from_numpy(np.concatenate(each)).to(self._device)
+            for kind, each in parts.items()
+        }
+
+    def _parts(self, view: int) -> Iterator[dict[str, npt.NDArray[np.float32]]]:
+        """The outputs of all images of a view in order, by kind."""
+        parts = torch.arange(len(self._crops)).split(EVALUATION_BATCH)
+        images = "the images as they are" if view == 0 else f"view {view}"
+        self._say(f"Computing what the teacher says of {images}, {len(self._crops):,} in all.")
+        began_s = time.monotonic()
+        for number, part in enumerate(parts):
+            if number == TRIAL_PARTS:
+                left_s = (time.monotonic() - began_s) / number * (len(parts) - number)
+                if left_s > LONG_S:
+                    self._say(f"That takes about {format_duration(left_s)}.")
+            found = kinds(self._source(part, view, self._crops(part.to(self._device), view)))
+            yield {kind: values.cpu().numpy() for kind, values in found.items()}
+
+
+def outputs_of(
+    teachers: Sequence[Teaching],
+    wanted: frozenset[str],
+    data: Dataset,
+    options: TrainingOptions,
+    *,
+    folder: Path,
+    say: Callable[[str], None],
+    keep_bytes: float = 0.0,
+) -> TeacherOutputs | None:
+    """Where a training gets its teachers' outputs from: computed, kept, or both.
+
+    Args:
+        teachers: one or more.
+        wanted: LOGITS, FEATURES, both, or none for a recipe without a teacher.
+        data: on the device that trains.
+        options: of the training; ``views`` decides.
+        folder: of what is kept.
+        say: is told what is kept and computed.
+        keep_bytes: up to so much is kept also of views that this training sees only once, for
+            others that see the same.
+
+    Returns:
+        None where nothing is wanted.
+
+    Raises:
+        UsageError: as ``KeptOutputs`` and ``ComputedOutputs``.
+    """
+    if not wanted:
+        return None
+    device = data.train.images.device
+    crops = Augmenter(
+        data.train.images, seed=options.seed, flip=data.flip, pad=options.crop_padding
+    )
+
+    def kept(
+        source: ComputedOutputs, views: Sequence[int], *, for_others: bool = False
+    ) -> KeptOutputs:
+        return KeptOutputs(
+            source,
+            crops,
+            views=views,
+            folder=folder,
+            device=device,
+            say=say,
+            for_others=for_others,
+        )
+
+    plain = None
+    if LOGITS in wanted and options.views == 1:
+        plain = kept(ComputedOutputs(teachers, wanted=frozenset({LOGITS})), (0,))
+        wanted = wanted - {LOGITS}
+        if not wanted:
+            return PlainLogits(plain, None)
+    computed = ComputedOutputs(teachers, wanted=wanted, dropout=options.teacher_dropout)
+    of_crops: TeacherOutputs = computed
+    size_bytes = options.epochs * computed.bytes_an_image * len(data.train)
+    if options.reused_views is not None:
+        of_crops = kept(computed, range(1, options.reused_views + 1))
+    elif computed.repeatable and size_bytes <= keep_bytes:
+        of_crops = kept(computed, range(1, options.epochs + 1), for_others=True)
+    return of_crops if plain is None else PlainLogits(plain, of_crops)
+
+
+class PlainLogits:
+    """Logits of the images as they are; feature maps, which say where things are, of the crops.
+
+    Args:
+        logits: gives the logits, of view 0.
+        features: gives the feature maps; None where they are not wanted.
+    """
+
+    def __init__(self, logits: TeacherOutputs, features: TeacherOutputs | None) -> None:
+        self._logits = logits
+        self._features = features
+        self.feature_shape = None if features is None else features.feature_shape
+
+    def __call__(self, index: Tensor, view: int, pixels: Tensor) -> Outputs:
+        """See ``TeacherOutputs``."""
+        logits = self._logits(index, 0, pixels).logits
+        if self._features is None:
+            return Outputs(logits)
+        return Outputs(logits, self._features(index, view, pixels).features)
+
+    def through(self, module: nn.Module) -> PlainLogits:
+        """See ``TeacherOutputs``."""
+        features = None if self._features is None else self._features.through(module)
+        return PlainLogits(self._logits, features)
+
+
+def _is_there(folder: Path) -> bool:
+    """Whether a folder has values, good or not; the facts are written last."""
+    return (folder / FACTS).exists()
+
+
+def _overflows(values: npt.NDArray[Any], kind: type[np.floating[Any]]) -> bool:
+    return bool(np.abs(values).max() > np.finfo(kind).max)
+
+
+def _has_room(folder: Path, size_bytes: float) -> bool:
+    """Whether a folder can be written to and its disk has room, with a twentieth to spare."""
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        return os.access(folder, os.W_OK) and shutil.disk_usage(folder).free >= 1.05 * size_bytes
+    except OSError:
+        return False
+
+
+def _is_good(folder: Path, count: int, sample: Tensor, now: Tensor) -> bool:
+    """Whether kept values are whole, and of a sample the same that the teacher says ``now``."""
+    try:
+        facts = read_json(folder / FACTS)
+        if facts["sha256"] != sha256_of(folder / VALUES):
+            return False
+        values = np.load(folder / VALUES, mmap_mode="r")
+    except (InputError, KeyError, TypeError, ValueError, OSError):
+        return False
+    if len(values) != count or values.shape[1:] != now.shape[1:]:
+        return False
+    then = torch.from_numpy(values[sample.numpy()].astype(np.float32))
+    return float((then - now).abs().max()) <= CHECK_TOLERANCE * float(now.std()) + EPSILON

@@ -1,0 +1,60 @@
+"""SIGINT and SIGTERM in a training: noted, and obeyed when everything is saved."""
+
+from __future__ import annotations
+
+import signal
+import threading
+from types import FrameType, TracebackType
+from typing import Any, Self
+
+SIGNALS = (signal.SIGINT, signal.SIGTERM)
+
+
+class StopSignals:
+    """Notes the first signal while its block lasts; a second one acts at once.
+
+    Only the main thread of a program gets signals; in any other thread this does nothing. A signal
+    that the process ignores, as one started in the background may, stays ignored.
+    """
+
+    def __init__(self) -> None:
+        self._noted: int | None = None
+        self._before: dict[int, Any] = {}
+
+    def __enter__(self) -> Self:
+        if threading.current_thread() is threading.main_thread():
+            heard = [each for each in SIGNALS if signal.getsignal(each) is not signal.SIG_IGN]
+            self._before = {each: signal.signal(each, self._note) for each in heard}
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        value: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        self._give_back()
+        if kind is None:
+            self.obey()  # it came too late to be seen
+
+    @property
+    def noted(self) -> bool:
+        """Whether there was a signal."""
+        return self._noted is not None
+
+    def obey(self) -> None:
+        """Does what the signal would have done; nothing where there was none."""
+        if self._noted is not None:
+            self._give_back()
+            number, self._noted = self._noted, None
+            signal.raise_signal(number)
+
+    def _note(self, number: int, frame: FrameType | None) -> None:
+        self._noted = number
+        self._give_back()
+
+    def _give_back(self) -> None:
+        for number, handler in self._before.items():
+            # None is a handler that was not installed from Python; there is no way back to it.
+            signal.signal(number, signal.SIG_DFL if handler is None else handler)
+        self._before = {}

@@ -1,0 +1,113 @@
+from __future__ import annotations
+
+import multiprocessing
+import signal
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+
+from compress.errors import CheckpointError, UsageError
+from compress.training.checkpoints import Checkpoints
+
+
+def state(number: int) -> dict[str, Any]:
+    return {"number": number, "weights": torch.full((1000,), float(number))}
+
+
+def number_of(found: Mapping[str, Any]) -> int:
+    assert torch.equal(found["weights"], state(found["number"])["weights"])
+    return int(found["number"])
+
+
+def checkpoints(folder: Path) -> tuple[Checkpoints, list[str]]:
+    said: list[str] = []
+    return Checkpoints(folder, said.append), said
+
+
+def test_the_last_two_are_kept(tmp_path: Path) -> None:
+    kept, said = checkpoints(tmp_path)
+    assert kept.load(number_of) is None
+    for number in (1, 2, 3):
+        kept.save(state(number))
+        assert kept.load(number_of) == number
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["last.ckpt", "previous.ckpt"]
+    (tmp_path / "last.ckpt").unlink()
+    assert kept.load(number_of) == 2
+    assert said == []
+    kept.remove()
+    assert not list(tmp_path.iterdir())
+
+
+# A bit of a tensor, of the pickle, of the list of contents; the end lost; all lost.
+@pytest.mark.parametrize("damage", ["tensor", "pickle", "directory", "end", "all"])
+def test_the_newest_may_be_damaged_anywhere(tmp_path: Path, damage: str) -> None:
+    kept, said = checkpoints(tmp_path)
+    for number in (1, 2):
+        kept.save(state(number))
+    content = bytearray(kept.newest.read_bytes())
+    if damage == "tensor":
+        content[content.index(b"\x00\x00\x00\x40" * 10)] ^= 1
+    elif damage == "pickle":
+        content[content.index(b"weights")] ^= 1
+    elif damage == "directory":
+        content[content.index(b"PK\x01\x02")] ^= 1
+    else:
+        del content[100 if damage == "end" else 0 :]
+    kept.newest.write_bytes(content)
+    assert kept.load(number_of) == 1
+    assert "last.ckpt" in said[0]
+    assert said[0].endswith("Going on from previous.ckpt, the state before.")
+    # The good one is not lost to the damaged one.
+    kept.save(state(5))
+    assert kept.load(number_of) == 5
+    kept.newest.unlink()
+    assert kept.load(number_of) == 1
+
+
+def test_a_state_that_cannot_be_used_is_told_with_its_reason(tmp_path: Path) -> None:
+    kept, _ = checkpoints(tmp_path)
+    kept.save(state(1))
+
+    def refuse(found: Mapping[str, Any]) -> int:
+        raise KeyError("discriminator")
+
+    with pytest.raises(CheckpointError, match=r"last.ckpt \(KeyError: 'discriminator'\)"):
+        kept.load(refuse)
+    assert kept.load(number_of) == 1
+
+
+def test_a_folder_that_is_none(tmp_path: Path) -> None:
+    (tmp_path / "file").touch()
+    with pytest.raises(UsageError, match=r"Cannot write .*Choose another folder"):
+        checkpoints(tmp_path / "file")[0].save(state(1))
+
+
+def save_on_a_full_disk(folder: Path, said: Any) -> None:
+    """A limit on the size of files fails in the same way: the system takes a part, then no more."""
+    import resource
+
+    signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (3000, 3000))
+    try:
+        checkpoints(folder)[0].save(state(2))
+    except UsageError as error:
+        said.put(str(error))
+
+
+def test_a_full_disk_leaves_what_was_saved_before(tmp_path: Path) -> None:
+    pytest.importorskip("resource")
+    kept, _ = checkpoints(tmp_path)
+    kept.save(state(1))
+    context = multiprocessing.get_context("forkserver")
+    context.set_forkserver_preload(["tests.training.toy"])
+    said = context.SimpleQueue()
+    process = context.Process(target=save_on_a_full_disk, args=(tmp_path, said))
+    process.start()
+    process.join(200)
+    assert process.exitcode == 0
+    assert "last.ckpt: File too large. Make room there, or choose another" in said.get()
+    assert kept.load(number_of) == 1
+    assert [path.name for path in tmp_path.iterdir()] == ["last.ckpt"]

@@ -1,0 +1,378 @@
+"""compress.training.kept: computed once, shared, never stale, and as large as it was said."""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Sequence
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from torch import Tensor
+
+from compress.data.augment import Augmenter
+from compress.errors import UsageError
+from compress.files import try_lock
+from compress.models.registry import Network, build
+from compress.recipes.recipe import FEATURES, LOGITS
+from compress.recipes.teacher_to_student import TeacherToStudent
+from compress.spec import ModelSpec, Normalization
+from compress.training import kept as keeping
+from compress.training.kept import KeptOutputs, PlainLogits, outputs_of
+from compress.training.options import TrainingOptions
+from compress.training.outputs import ComputedOutputs, Outputs, Teaching
+from tests.training.toy import stripes
+
+GRAY = Normalization((0.5,), (0.25,))
+OTHER = Normalization((0.1,), (0.5,))
+INDEX = torch.tensor([3, 0, 40])
+BOTH = frozenset({LOGITS, FEATURES})
+CPU = torch.device("cpu")
+
+
+def network(name: str = "wrn-10-0.5", seed: int = 0) -> Network:
+    torch.manual_seed(seed)
+    return build(ModelSpec.parse(name, num_classes=3, input_shape=(1, 8, 8))).eval()
+
+
+@pytest.fixture
+def images() -> Tensor:
+    rng = torch.Generator().manual_seed(0)
+    return torch.randint(0, 256, (50, 1, 8, 8), generator=rng, dtype=torch.uint8)
+
+
+def crops_of(images: Tensor, seed: int = 1) -> Augmenter:
+    return Augmenter(images, seed=seed, flip=False, pad=2)
+
+
+class Kept:
+    """What a run finds in a folder, and what it is told."""
+
+    def __init__(
+        self,
+        images: Tensor,
+        folder: Path,
+        teacher: Network | None = None,
+        wanted: frozenset[str] = BOTH,
+        views: Sequence[int] = (1, 2),
+        seed: int = 1,
+    ) -> None:
+        self.said: list[str] = []
+        teaching = [
+            Teaching(teacher or network(), GRAY),
+            Teaching(network("resnet-8", 1), OTHER),
+        ]
+        self.crops = crops_of(images, seed)
+        self.computed = ComputedOutputs(teaching, wanted=wanted)
+        self.source = KeptOutputs(
+            self.computed,
+            self.crops,
+            views=views,
+            folder=folder,
+            device=CPU,
+            say=self.said.append,
+        )
+
+    def __call__(self, view: int = 1) -> Outputs:
+        return self.source(INDEX, view, self.crops(INDEX, view))
+
+    @property
+    def computations(self) -> int:
+        return sum(text.startswith("Computing") for text in self.said)
+
+
+def close(found: Outputs, expected: Outputs) -> bool:
+    pairs = [*zip(found.logits, expected.logits, strict=True)]
+    if found.features is not None and expected.features is not None:
+        pairs.append((found.features, expected.features))
+    assert (found.features is None) == (expected.features is None)
+    return all(torch.allclose(a, b, rtol=2e-3, atol=2e-3) for a, b in pairs)
+
+
+def equal(one: Outputs, other: Outputs) -> bool:
+    assert one.features is not None
+    assert other.features is not None
+    return torch.equal(one.features, other.features) and all(
+        torch.equal(a, b) for a, b in zip(one.logits, other.logits, strict=True)
+    )
+
+
+@pytest.mark.parametrize("place", ["memory and disk", "mapped", "memory"])
+def test_kept_outputs_are_those_of_the_views(
+    images: Tensor, tmp_path: Path, place: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    if place == "mapped":
+        monkeypatch.setattr(keeping, "fits", lambda size_bytes, device: False)
+    if place == "memory":
+        (tmp_path / "file").touch()
+    folder = tmp_path / ("file" if place == "memory" else "kept")
+    kept = Kept(images, folder, views=(0, 1, 2))
+    for view in (1, 2, 1, 0):
+        found = kept(view)
+        assert close(found, kept.computed(INDEX, view, kept.crops(INDEX, view)))
+        assert {t.dtype for t in (*found.logits, found.features) if t is not None} == {
+            torch.float32
+        }
+    assert kept.computations == 3
+    # 50 images, 2 x 3 logits and 32 x 2 x 2 maps, two bytes each, three views.
+    size = "40.2 kB"
+    said = {
+        "memory and disk": f"take {size}, in memory, and for other runs in ",
+        "mapped": f"take {size}, mapped into memory in ",
+        "memory": f"take {size}, in memory alone: ",
+    }
+    assert "outputs of 50 images in 3 views each" in kept.said[0]
+    assert said[place] in kept.said[0]
+    held = sum(np.load(path).nbytes for path in tmp_path.rglob("*.npy"))
+    assert held == (0 if place == "memory" else 50 * 2 * (6 + 128) * 3)
+    again = Kept(images, folder, views=(0, 1, 2))
+    assert equal(again(2), kept(2))
+    assert again.computations == (1 if place == "memory" else 0)
+
+
+def test_kinds_are_shared_between_those_that_want_one_and_both(
+    images: Tensor, tmp_path: Path
+) -> None:
+    maps = Kept(images, tmp_path, wanted=frozenset({FEATURES}))
+    assert maps().logits == ()
+    held = {path: path.stat().st_mtime_ns for path in tmp_path.rglob("*.npy")}
+    both = Kept(images, tmp_path)
+    found = both()
+    assert both.computations == 1
+    assert len(list(tmp_path.rglob("*.npy"))) == 3
+    assert {path: path.stat().st_mtime_ns for path in held} == held
+    logits = Kept(images, tmp_path, wanted=frozenset({LOGITS}))
+    assert torch.equal(logits().logits[1], found.logits[1])
+    assert logits.computations == 0
+
+
+def test_what_depends_on_anything_else_finds_nothing_of_it(images: Tensor, tmp_path: Path) -> None:
+    first = Kept(images, tmp_path)()
+    brighter = (images // 2 + 100).to(torch.uint8)
+    for other in (
+        Kept(images, tmp_path, teacher=network(seed=3)),
+        Kept(brighter, tmp_path),
+        Kept(images, tmp_path, seed=2),
+    ):
+        assert not equal(other(), first)
+        assert other.computations == 1
+    threads = torch.get_num_threads()
+    torch.set_num_threads(threads + 1)
+    try:
+        elsewhere = Kept(images, tmp_path)
+        assert close(elsewhere(), first)
+        assert elsewhere.computations == 1
+    finally:
+        torch.set_num_threads(threads)
+
+
+def test_the_images_as_they_are_are_shared_by_all_seeds(images: Tensor, tmp_path: Path) -> None:
+    Kept(images, tmp_path, views=(0,))(0)
+    again = Kept(images, tmp_path, views=(0,), seed=2)
+    assert close(again(0), again.computed(INDEX, 0, images[INDEX]))
+    assert again.computations == 0
+
+
+@pytest.mark.parametrize("damage", ["a bit", "the end", "facts", "interrupted"])
+def test_what_is_damaged_is_made_again(images: Tensor, tmp_path: Path, damage: str) -> None:
+    first = Kept(images, tmp_path)()
+    path = max(tmp_path.rglob("*.npy"), key=lambda each: each.stat().st_size)
+    content = bytearray(path.read_bytes())
+    if damage == "a bit":
+        content[-5] ^= 64
+        path.write_bytes(content)
+    elif damage == "the end":
+        path.write_bytes(content[:-100])
+    elif damage == "facts":
+        (path.parent / "facts.json").write_text('{"sha256"')
+    else:
+        (path.parent / "facts.json").unlink()
+        path.write_bytes(b"half")
+    again = Kept(images, tmp_path)
+    assert equal(again(), first)
+    assert again.computations == 1
+    assert any("it is made again" in text for text in again.said) == (damage != "interrupted")
+
+
+def test_what_the_teacher_does_not_say_any_more_is_made_again(
+    images: Tensor, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A file that is whole, under a name that promises too much."""
+    first = Kept(images, tmp_path)()
+    monkeypatch.setattr("compress.data.augment.AUGMENTATION", "another")
+    stale = Kept(images, tmp_path / "stale", seed=2)
+    stale()
+    right = [p.parent for p in sorted(tmp_path.glob("*/facts.json"))]
+    monkeypatch.undo()
+    for wrong in (tmp_path / "stale").iterdir():
+        kind = (wrong / "facts.json").read_text().split('"kind": ')[1].split(",")[0]
+        (there,) = (p for p in right if f'"kind": {kind}' in (p / "facts.json").read_text())
+        shutil.rmtree(there)
+        shutil.copytree(wrong, there)
+    again = Kept(images, tmp_path)
+    assert equal(again(), first)
+    assert sum("not what the teacher says" in text for text in again.said) == 3
+
+
+def test_another_process_is_waited_for(
+    images: Tensor, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    Kept(images, tmp_path)()
+    folder = next(tmp_path.iterdir())
+    lock = try_lock(folder)
+    assert lock.__enter__()
+    # The other one is ready when this one has waited once.
+    monkeypatch.setattr(
+        "compress.training.kept.time.sleep", lambda _: lock.__exit__(None, None, None)
+    )
+    waiting = Kept(images, tmp_path)
+    waiting()
+    assert sum("Another process computes" in text for text in waiting.said) == 1
+    assert waiting.computations == 0
+
+
+def test_large_maps_are_kept_as_float32(images: Tensor, tmp_path: Path) -> None:
+    teacher = network()
+    with torch.no_grad():
+        teacher.get_parameter("bn.weight").mul_(1e6)
+    found = Kept(images, tmp_path, teacher)().features
+    assert found is not None
+    assert found.max() > 65504
+    assert torch.isfinite(found).all()
+    assert {str(np.load(path).dtype) for path in tmp_path.rglob("*.npy")} == {"float32", "float16"}
+
+
+def test_what_a_module_makes_of_the_maps_is_kept(images: Tensor, tmp_path: Path) -> None:
+    torch.manual_seed(9)
+    regressor = TeacherToStudent((32, 2, 2), (8, 2, 2), rectify=True)
+    kept = Kept(images, tmp_path)
+    through = kept.source.through(regressor)
+    found = through(INDEX, 1, kept.crops(INDEX, 1))
+    assert close(found, kept.computed.through(regressor)(INDEX, 1, kept.crops(INDEX, 1)))
+    assert found.features is not None
+    assert found.features.shape[1] == 8
+    # Another R finds nothing of it: other weights, or no rectifier.
+    sizes = [len(list(tmp_path.iterdir()))]
+    for other in (
+        TeacherToStudent((32, 2, 2), (8, 2, 2), rectify=True),
+        TeacherToStudent((32, 2, 2), (8, 2, 2), rectify=False),
+    ):
+        if not other.rectify:
+            other.load_state_dict(regressor.state_dict())
+        kept.source.through(other)(INDEX, 1, kept.crops(INDEX, 1))
+        sizes.append(len(list(tmp_path.iterdir())))
+    assert sizes == [3, 4, 5]
+
+
+def test_neither_memory_nor_disk_has_room(
+    images: Tensor, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    usage = shutil.disk_usage(tmp_path)
+    monkeypatch.setattr(shutil, "disk_usage", lambda _: usage._replace(free=20_000))
+    monkeypatch.setattr(keeping, "fits", lambda size_bytes, device: False)
+    kept = Kept(images, tmp_path)
+    with pytest.raises(UsageError, match=r"take 26.8 kB, for which neither .* Take fewer --views"):
+        kept()
+    # What is there already needs no more room.
+    one = Kept(images, tmp_path, views=(1,))
+    one()
+    monkeypatch.setattr(shutil, "disk_usage", lambda _: usage._replace(free=10))
+    assert equal(Kept(images, tmp_path, views=(1,))(), one())
+
+
+def test_outputs_with_dropout_cannot_be_kept(images: Tensor, tmp_path: Path) -> None:
+    source = ComputedOutputs([Teaching(network(), GRAY)], wanted=BOTH, dropout=0.3)
+    with pytest.raises(ValueError, match="cannot be kept"):
+        KeptOutputs(
+            source, crops_of(images), views=(1,), folder=tmp_path, device=CPU, say=lambda _: None
+        )
+
+
+# --- What is kept of which training --------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("wanted", "views", "keep_bytes", "expected"),
+    [
+        ({LOGITS}, 1, 0, "plain logits"),
+        ({FEATURES}, 1, 0, "computed"),
+        (BOTH, 1, 0, "plain logits, computed"),
+        (BOTH, 1, 1e9, "plain logits, kept"),
+        (BOTH, 3, 0, "kept"),
+        (BOTH, 4, 0, "computed"),
+        (BOTH, 9, 0, "computed"),
+        (BOTH, 0, 0, "computed"),
+        (BOTH, 0, 1e9, "kept"),
+        # 97 images, 4 epochs, 3 logits and 32 x 2 x 2 maps, two bytes each.
+        (BOTH, 0, 97 * 4 * 262 - 1, "computed"),
+        (BOTH, 0, 97 * 4 * 262, "kept"),
+        ((), 1, 0, "nothing"),
+    ],
+)
+def test_where_outputs_come_from(
+    tmp_path: Path, wanted: Sequence[str], views: int, keep_bytes: float, expected: str
+) -> None:
+    found = outputs_of(
+        [Teaching(network(), GRAY)],
+        frozenset(wanted),
+        stripes(),
+        TrainingOptions(epochs=4, views=views),
+        folder=tmp_path,
+        say=lambda _: None,
+        keep_bytes=keep_bytes,
+    )
+    names = {ComputedOutputs: "computed", KeptOutputs: "kept", type(None): ""}
+    if isinstance(found, PlainLogits):
+        parts = ["plain logits", names[type(found._features)]]
+        assert ", ".join(filter(None, parts)) == expected
+    else:
+        assert (names[type(found)] or "nothing") == expected
+
+
+def test_maps_that_others_want_are_kept_as_they_are(tmp_path: Path) -> None:
+    data = stripes()
+    options = TrainingOptions(epochs=4, views=0)
+    regressor = TeacherToStudent((32, 2, 2), (8, 2, 2), rectify=True)
+    said: list[str] = []
+    found = outputs_of(
+        [Teaching(network(), GRAY)],
+        frozenset({FEATURES}),
+        data,
+        options,
+        folder=tmp_path,
+        say=said.append,
+        keep_bytes=1e9,
+    )
+    assert found is not None
+    through = found.through(regressor)
+    pixels = crops_of(data.train.images)(INDEX, 1)
+    for view in (1, 2):
+        maps, made = found(INDEX, view, pixels).features, through(INDEX, view, pixels).features
+        assert maps is not None
+        assert made is not None
+        assert torch.allclose(made, regressor(maps), atol=1e-6)
+    assert len(list(tmp_path.rglob("*.npy"))) == 2
+    assert sum("Computing" in text for text in said) == 2
+
+
+def test_plain_logits_do_not_depend_on_the_view(tmp_path: Path) -> None:
+    data = stripes()
+    found = outputs_of(
+        [Teaching(network(), GRAY)],
+        BOTH,
+        data,
+        replace(TrainingOptions(), views=1),
+        folder=tmp_path,
+        say=lambda _: None,
+    )
+    assert found is not None
+    crops = Augmenter(data.train.images, seed=0, flip=False)
+    first, second = (found(INDEX, view, crops(INDEX, view)) for view in (1, 2))
+    assert torch.equal(first.logits[0], second.logits[0])
+    expected = network()((data.train.images[INDEX] / 255 - 0.5) / 0.25)
+    assert torch.allclose(first.logits[0], expected, atol=2e-3)
+    assert first.features is not None
+    assert second.features is not None
+    assert not torch.allclose(first.features, second.features)
