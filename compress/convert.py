@@ -17,13 +17,14 @@ from compress.engines.package import PACKAGES, package_named
 from compress.engines.sidecar import EngineFile
 from compress.errors import DataError, ModelFileError, UnknownName, UsageError
 from compress.export.artifact import read_artifact, read_model
-from compress.export.fidelity import Judge, Proof, paired_rule
+from compress.export.fidelity import Proof
 from compress.export.half import bf16_from_onnx, fp16_from_onnx
 from compress.export.parity import Array, seeded_images
 from compress.export.quantize import Quantization, int8_from_onnx
 from compress.export.to_onnx import onnx_from_torch
 from compress.export.to_tensorrt import engine_from_onnx
 from compress.files import sha256_of
+from compress.gate.precision import MAX_LOSS, PrecisionRule
 from compress.models.checkpoint import read_tensors
 from compress.models.recognition.hypothesis import instantiate
 from compress.models.recognition.statement import statement_of, structure
@@ -45,8 +46,6 @@ ONNX = "onnx"
 TARGETS = (ONNX, *PACKAGES)
 CALIBRATION_IMAGES = 512
 DEFAULT_SIZE = 32
-# Points of accuracy, as a fraction of 1.
-MAX_LOSS = 0.005
 
 
 @dataclass(frozen=True)
@@ -109,12 +108,8 @@ class Request:
             faults.append(f"--calibration-images is {self.calibration_images}, it must be positive")
         if faults:
             raise UsageError(f"This cannot be exported: {'; '.join(faults)}.")
-        self.judge()
+        PrecisionRule(self.max_loss)
         Quantization(self.method, float_layers=self.float_layers)
-
-    def judge(self) -> Judge:
-        """The rule that a file in fewer bits has to keep."""
-        return paired_rule(self.max_loss)
 
 
 @dataclass(frozen=True)
@@ -353,7 +348,7 @@ class _Conversion:
         """The first images of a split, with their labels and the rule."""
         images = normalize(split.images[: self.request.images], normalization).numpy()
         labels = split.labels[: self.request.images].numpy().astype(np.int64)
-        return Proof(images, labels, self.request.judge())
+        return Proof(images, labels, PrecisionRule(self.request.max_loss).judge)
 
     def _proof_without_data(
         self, shape: tuple[int, int, int], normalization: Normalization | None

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 
@@ -25,9 +24,6 @@ BATCH = 64
 # Where there are no labels to judge by: logits further off than this are of a broken conversion.
 # fp16 is off by 0.001 to 0.003 on the networks that there are, bf16 by 0.01 to 0.02.
 LARGEST_RELATIVE_ERROR = 0.1
-
-# Of the normal distribution, for two-sided 95%.
-DEVIATIONS = 1.959964
 
 
 @dataclass(frozen=True)
@@ -113,43 +109,3 @@ def relative_error(
     centred = [each - each.mean(axis=1, keepdims=True) for each in (difference, expected)]
     error, spread = (float(np.sqrt((each**2).mean())) for each in centred)
     return error / spread if spread > 0 else float(error > 0)
-
-
-def paired_rule(most: float) -> Judge:
-    """Refuses a file unless its loss of accuracy is known to be below ``most``.
-
-    The upper end of the interval of the paired difference has to be below: one more image lost
-    and one more won than were found, and a normal interval of those counts (Bonett and Price,
-    Journal of Educational and Behavioral Statistics 37, 2012, 479-488).
-
-    Args:
-        most: as a fraction of 1: 0.005 is half a point.
-
-    Raises:
-        UsageError: it is no such fraction.
-    """
-    if not 0 < most < 1:
-        raise UsageError(
-            f"--max-precision-loss is {100 * most:g}; it takes points above 0 and below 100, "
-            "such as 0.5."
-        )
-
-    def judge(ours: Sequence[bool], theirs: Sequence[bool]) -> str:
-        pairs = list(zip(ours, theirs, strict=True))
-        lost = sum(right and not found for found, right in pairs)
-        won = sum(found and not right for found, right in pairs)
-        n = len(pairs)
-        more_lost, more_won = (lost + 1) / (n + 2), (won + 1) / (n + 2)
-        drop = more_lost - more_won
-        deviation = math.sqrt((more_lost + more_won - drop**2) / (n + 2))
-        high = drop + DEVIATIONS * deviation
-        if high < most:
-            return ""
-        open_ = " More validation images may decide it." if (lost - won) / n < most else ""
-        return (
-            f"It loses {100 * (lost - won) / n:.2f} points of accuracy on {n:,} images ({lost} "
-            f"lost, {won} won), and may lose up to {100 * high:.2f}; {100 * most:g} are allowed "
-            f"(--max-precision-loss).{open_}"
-        )
-
-    return judge

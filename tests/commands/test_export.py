@@ -179,8 +179,9 @@ def test_what_may_lose_too_much_is_refused(
     more = ["--precision", "int8", "--max-precision-loss", "0.1", *on_data(bright)]
     assert main([*arguments, *more]) == 1
     told = capsys.readouterr().err
-    assert "t.onnx is not good enough in int8. It loses" in told
-    assert "0.1 are allowed (--max-precision-loss)" in told
+    assert "t.onnx is not good enough in int8. It is not decided: " in told
+    assert "a drop of 0.1 is allowed; " in told
+    assert "(--max-precision-loss)" in told
     assert not list(tmp_path.iterdir())
 
 

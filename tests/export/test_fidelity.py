@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from compress.errors import UsageError
-from compress.export.fidelity import Proof, compare, judgement, paired_rule, relative_error
+from compress.export.fidelity import Proof, compare, judgement, relative_error
 
 IMAGES = np.zeros((4, 1, 2, 2), np.float32)
 LABELS = np.array([0, 1, 1, 0])
@@ -66,53 +66,6 @@ def test_who_judges() -> None:
         "spread."
     )
     assert judgement(EXPECTED, 1.05 * EXPECTED, Proof(IMAGES)) == ""
-
-
-@pytest.mark.parametrize(
-    ("n", "lost", "won", "refused"),
-    [
-        (10_000, 0, 0, False),
-        (10_000, 60, 55, False),
-        (10_000, 100, 95, False),
-        (10_000, 60, 0, True),
-        (10_000, 250, 230, True),  # 0.2 points, and not known well enough
-        (500, 2, 2, True),
-        (500, 0, 0, True),
-        (1_000, 0, 0, False),
-    ],
-)
-def test_a_loss_has_to_be_known_to_be_small(n: int, lost: int, won: int, refused: bool) -> None:
-    theirs = [True] * lost + [False] * won + [True] * (n - lost - won)
-    ours = [False] * lost + [True] * won + [True] * (n - lost - won)
-    assert bool(paired_rule(0.005)(ours, theirs)) == refused
-
-
-def test_the_rule_says_what_it_found() -> None:
-    judge = paired_rule(0.005)
-    assert judge([False] * 10 + [True] * 990, [True] * 1000) == (
-        "It loses 1.00 points of accuracy on 1,000 images (10 lost, 0 won), and may lose up to "
-        "1.67; 0.5 are allowed (--max-precision-loss)."
-    )
-    assert "More validation images may decide it." in judge([True] * 100, [True] * 100)
-
-
-def test_how_often_the_rule_passes_what_loses_as_much_as_is_allowed() -> None:
-    """2.5% is what a 95% interval grants; drawn 1,000 times from 2,000 images, 2% of them lost."""
-    rng = np.random.default_rng(0)
-    judge, n, passed = paired_rule(0.01), 2_000, 0
-    for lost, won in rng.multinomial(n, [0.02, 0.01, 0.97], 1_000)[:, :2]:
-        theirs = np.ones(n, bool)
-        theirs[lost : lost + won] = False
-        ours = np.ones(n, bool)
-        ours[:lost] = False
-        passed += not judge(ours.tolist(), theirs.tolist())
-    assert passed / 1_000 < 0.04
-
-
-@pytest.mark.parametrize("most", [0, -0.1, 1, float("nan")])
-def test_a_limit_is_a_fraction(most: float) -> None:
-    with pytest.raises(UsageError, match="--max-precision-loss is"):
-        paired_rule(most)
 
 
 def test_a_proof_needs_images_and_as_many_labels() -> None:
