@@ -31,7 +31,7 @@ from compress.models.recognition.statement import statement_of, structure
 from compress.models.registry import Network
 from compress.profiling.machine import default_threads
 from compress.results import Artifact, Fidelity, Parity
-from compress.spec import Normalization, Target
+from compress.spec import PRECISIONS, Normalization, Target
 from compress.training.evaluation import evaluate, file_predictor, predictor, spread
 from compress.training.teacher import (
     check_channels,
@@ -41,7 +41,6 @@ from compress.training.teacher import (
 )
 from compress.units import format_percent
 
-PRECISIONS = ("fp32", "fp16", "bf16", "int8")
 ONNX = "onnx"
 TARGETS = (ONNX, *PACKAGES)
 CALIBRATION_IMAGES = 512

@@ -46,14 +46,17 @@ def read_budget(options: dict[str, Any]) -> Budget:
     """The budget that ``budget_options`` describe; it may be without a limit.
 
     Raises:
-        UsageError: a limit, the batch, the percentile, the threads or the runtime are impossible.
+        UsageError: a limit, the batch, the percentile, the threads, the runtime or the precision
+            are impossible.
     """
     from compress.errors import UnknownName, UsageError
     from compress.profiling.machine import default_threads
     from compress.profiling.runtimes import RUNTIMES
-    from compress.spec import FASTEST, Budget, Target
+    from compress.spec import AUTO, FASTEST, PRECISIONS, Budget, Target
 
-    runtime = options["runtime"]
+    runtime, precision = options["runtime"], options.get("precision", "fp32")
+    if precision not in (*PRECISIONS, AUTO):
+        raise UnknownName("precision", precision, (*PRECISIONS, AUTO))
     if runtime != FASTEST and runtime not in RUNTIMES:
         raise UnknownName("runtime", runtime, (*RUNTIMES, FASTEST))
     if runtime != FASTEST and RUNTIMES[runtime].takes != "onnx":
@@ -72,6 +75,7 @@ def read_budget(options: dict[str, Any]) -> Budget:
         target=Target(
             runtime=runtime,
             device="cpu" if runtime == FASTEST else RUNTIMES[runtime].device,
+            precision=precision,
             threads=default_threads() if threads is None else threads,
         ),
     )

@@ -106,7 +106,7 @@ def _converted(source: Path, path: Path, proof: Proof, target: Format) -> tuple[
     expected = logits_of(predictor_of(source, threads=torch.get_num_threads()), proof.images)
     original = onnx.load(source)
     _check_weights(original, source, target)
-    model = _narrowed(original, source, target)
+    model = narrowed(original, source, target)
     wide, output = rounded(model, target), model.graph.output[0].name
     run = values_of(wide, [output], threads=torch.get_num_threads())
     found = logits_of(lambda images: run(images)[output], proof.images)
@@ -158,7 +158,7 @@ def _check_weights(model: onnx.ModelProto, source: Path, target: Format) -> None
         )
 
 
-def _narrowed(original: onnx.ModelProto, source: Path, target: Format) -> onnx.ModelProto:
+def narrowed(original: onnx.ModelProto, source: Path, target: Format) -> onnx.ModelProto:
     """The converted graph.
 
     Raises:

@@ -113,6 +113,8 @@ class Entry:
         make: makes the runtime once it is there.
         takes: the form of a model that it runs: "onnx" (a file) or "torch" (a network).
         device: "cpu" or "cuda".
+        activations: the type that int8 files should have for it: uint8 with a zero point, or int8
+            without one.
     """
 
     module: str
@@ -120,6 +122,7 @@ class Entry:
     make: Callable[[], Runtime]
     takes: str = "onnx"
     device: str = "cpu"
+    activations: str = "uint8"
 
 
 def _onnxruntime() -> Runtime:
@@ -185,9 +188,15 @@ RUNTIMES: dict[str, Entry] = {
     "onnxruntime": Entry(*_ORT, _onnxruntime),
     "openvino": Entry("openvino", "python -m pip install openvino", _openvino),
     "onnxruntime-cuda": Entry(*_ORT, _onnxruntime_cuda, device="cuda"),
-    "onnxruntime-tensorrt": Entry(*_ORT, _onnxruntime_tensorrt, device="cuda"),
+    "onnxruntime-tensorrt": Entry(*_ORT, _onnxruntime_tensorrt, device="cuda", activations="int8"),
     **{
-        name: Entry(package.module, package.install, partial(_tensorrt, name), device="cuda")
+        name: Entry(
+            package.module,
+            package.install,
+            partial(_tensorrt, name),
+            device="cuda",
+            activations="int8",
+        )
         for name, package in PACKAGES.items()
     },
     "torch": Entry(*_TORCH, _torch, takes="torch"),

@@ -32,6 +32,7 @@ class OwnRun:
         error: share of validation images it gets wrong, 0 to 1.
         images: how many validation images that share is of.
         seed: of the run.
+        precision: of the file that was scored.
     """
 
     dataset_sha256: str
@@ -42,6 +43,7 @@ class OwnRun:
     error: float
     images: int
     seed: int
+    precision: str = "fp32"
 
 
 def record_run(run: OwnRun, *, folder: Path | None = None) -> None:
