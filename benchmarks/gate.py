@@ -57,8 +57,6 @@ BUSY = [
     "-c",
     "import os\nparent = os.getppid()\nwhile os.getppid() == parent: pass",
 ]
-# In which extra work is measured beforehand.
-PROCESSES = 5
 NAIVE_CALLS, NAIVE_LIMIT = 100, 1.05
 DROPS = (0.0, 0.005, 0.01, 0.02, 0.03)
 SIZES = (1000, 2000, 5000, 10_000)
@@ -90,6 +88,9 @@ def main() -> None:
     latency.add_argument("--same", type=int, default=300, help="A/A checks of each condition")
     latency.add_argument("--slower", type=int, default=100, help="others of each condition")
     latency.add_argument("--threads", default="1,2")
+    latency.add_argument(
+        "--processes", type=int, default=5, help="in which extra work is measured beforehand"
+    )
     latency.add_argument("--minutes", type=float, default=math.inf)
     accuracy = commands.add_parser("accuracy")
     accuracy.add_argument("first", type=Path)
@@ -141,7 +142,7 @@ def check_latency(options: argparse.Namespace) -> None:
     ]
     wanted = {each: options.slower if each.slowdown else options.same for each in conditions}
     candidates = {
-        (count, slowdown): candidate(options.model, count, slowdown, folder)
+        (count, slowdown): candidate(options.model, count, slowdown, folder, options.processes)
         for count in threads
         for slowdown in SLOWDOWNS
     }
@@ -159,7 +160,7 @@ def check_latency(options: argparse.Namespace) -> None:
         append(file, {**found, "machine": machine["digest"], "model": sha256})
 
 
-def candidate(model: Path, threads: int, slowdown: float, folder: Path) -> Path:
+def candidate(model: Path, threads: int, slowdown: float, folder: Path, processes: int) -> Path:
     """A copy of the model, or one with extra work; made once, with what it was measured to be."""
     if not slowdown:
         path = folder / "copy.onnx"
@@ -169,7 +170,7 @@ def candidate(model: Path, threads: int, slowdown: float, folder: Path) -> Path:
     facts = path.with_suffix(".json")
     if not facts.exists():
         settings = Settings(threads=threads)
-        found = slow_down(model, slowdown, path, settings=settings, processes=PROCESSES, say=print)
+        found = slow_down(model, slowdown, path, settings=settings, processes=processes, say=print)
         facts.write_text(
             json.dumps({"rows": found.rows, "ratio": found.ratio.to_dict()}), encoding="utf-8"
         )

@@ -64,7 +64,7 @@ def options(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Namespace:
         assert trial.rule is not None
         return Judged(trial.rule.decide(found.ratio()), None, found)
 
-    def candidate(_model: Path, threads: int, slowdown: float, folder: Path) -> Path:
+    def candidate(_model: Path, threads: int, slowdown: float, folder: Path, _runs: int) -> Path:
         name = f"slower-{slowdown:.0%}-{threads}" if slowdown else "copy"
         ratio = {"value": 1 + slowdown, "low": 1 + slowdown, "high": 1 + slowdown}
         (folder / f"{name}.json").write_text(json.dumps({"rows": 1, "ratio": ratio}))
@@ -74,7 +74,13 @@ def options(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Namespace:
     monkeypatch.setattr(gate, "candidate", candidate)
     monkeypatch.setattr(gate, "mean_call_s", lambda _path, _threads: 1.0)
     return Namespace(
-        model=model, trials=tmp_path / "trials", same=3, slower=2, threads="1", minutes=1.0
+        model=model,
+        trials=tmp_path / "trials",
+        same=3,
+        slower=2,
+        threads="1",
+        processes=1,
+        minutes=1.0,
     )
 
 
