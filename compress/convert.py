@@ -18,9 +18,9 @@ from compress.engines.sidecar import EngineFile
 from compress.errors import DataError, ModelFileError, UnknownName, UsageError
 from compress.export.artifact import read_artifact, read_model
 from compress.export.fidelity import Proof
-from compress.export.half import bf16_from_onnx, fp16_from_onnx
 from compress.export.parity import Array, seeded_images
-from compress.export.quantize import Quantization, int8_from_onnx
+from compress.export.precision import narrowed_from_onnx
+from compress.export.quantize import CALIBRATION_IMAGES, Quantization
 from compress.export.to_onnx import onnx_from_torch
 from compress.export.to_tensorrt import engine_from_onnx
 from compress.files import sha256_of
@@ -43,7 +43,6 @@ from compress.units import format_percent
 
 ONNX = "onnx"
 TARGETS = (ONNX, *PACKAGES)
-CALIBRATION_IMAGES = 512
 DEFAULT_SIZE = 32
 
 
@@ -359,17 +358,19 @@ class _Conversion:
     ) -> tuple[Artifact, Fidelity]:
         """The float32 file in fewer bits."""
         request = self.request
-        if request.precision == "fp16":
-            return fp16_from_onnx(floats, path, proof=proof)
-        if request.precision == "bf16":
-            return bf16_from_onnx(floats, path, proof=proof)
         options = Quantization(
             method=request.method,
             activations="uint8" if request.target == ONNX else "int8",
             float_layers=request.float_layers,
         )
-        images = self._calibration(normalization)
-        return int8_from_onnx(floats, path, calibration=images, proof=proof, options=options)
+        return narrowed_from_onnx(
+            floats,
+            path,
+            request.precision,
+            proof=proof,
+            calibration=lambda: self._calibration(normalization),
+            options=options,
+        )
 
     def _calibration(self, normalization: Normalization | None) -> Array:
         """Training images of all classes alike, as the network takes them."""

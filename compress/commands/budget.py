@@ -39,6 +39,13 @@ def budget_options() -> Decorator:
             "tensorrt or tensorrt-rtx; or fastest: the one of those that are here that runs a "
             "mid-sized candidate fastest.",
         ),
+        click.option(
+            "--precision",
+            default="fp32",
+            show_default=True,
+            help="Of the file: fp32, fp16, bf16 or int8; or auto: the one with the best expected "
+            "accuracy that fits. Fewer bits that are not faster here are not taken.",
+        ),
     )
 
 
@@ -54,7 +61,7 @@ def read_budget(options: dict[str, Any]) -> Budget:
     from compress.profiling.runtimes import RUNTIMES
     from compress.spec import AUTO, FASTEST, PRECISIONS, Budget, Target
 
-    runtime, precision = options["runtime"], options.get("precision", "fp32")
+    runtime, precision = options["runtime"], options["precision"]
     if precision not in (*PRECISIONS, AUTO):
         raise UnknownName("precision", precision, (*PRECISIONS, AUTO))
     if runtime != FASTEST and runtime not in RUNTIMES:

@@ -20,13 +20,6 @@ MARKS = {"table": "", "between": "", "own": " o", "extrapolated": " *"}
 
 @click.command("select")
 @budget_options()
-@click.option(
-    "--precision",
-    default="fp32",
-    show_default=True,
-    help="Of the file: fp32, fp16, bf16 or int8; or auto: the one with the best expected accuracy "
-    "that fits. Fewer bits that are not faster here are not taken.",
-)
 @click.option("--teacher", type=click.Path(path_type=Path), help="A checkpoint, for --speedup.")
 @click.option("--teacher-arch", help="What the teacher is, where its weights do not show it.")
 @data_options(default=None, validation=False, training=False)

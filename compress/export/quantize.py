@@ -54,6 +54,8 @@ METHODS: dict[str, tuple[CalibrationMethod, dict[str, Any]]] = {
 ACTIVATIONS = ("uint8", "int8")
 FLOAT_LAYERS = ("first", "last")
 
+# Training images that ranges are measured on.
+CALIBRATION_IMAGES = 512
 # Images that the calibrator sees at once: it keeps all their activations.
 CALIBRATION_BATCH = 16
 PRODUCTS = ("Gemm", "MatMul")

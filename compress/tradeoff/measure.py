@@ -17,7 +17,7 @@ import torch
 from torch import nn
 
 from compress.errors import CompressError, UnknownName, UsageError
-from compress.export.for_timing import narrowed_for_timing
+from compress.export.precision import narrowed_for_timing
 from compress.export.to_onnx import onnx_for_timing
 from compress.files import cache_folder, read_json, write_json
 from compress.models.registry import Network, build

@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from compress.errors import ExportError, InputError, ModelFileError, UsageError
-from compress.export.for_timing import narrowed_for_timing
+from compress.export.precision import narrowed_for_timing
 from compress.export.to_onnx import onnx_for_timing
 from compress.profiling.runtimes import RUNTIMES, Subject, make_input, runtime_named
 from compress.profiling.timing import time_models
