@@ -49,6 +49,8 @@ from compress.units import format_percent
 
 STUDENT, STUDENT_ONNX, TEACHER_ONNX = "student.safetensors", "student.onnx", "teacher.onnx"
 TEACHER_PROOF_IMAGES = 500
+# Of validation images that memory has no room for.
+STREAMED_PROOF_IMAGES = 5000
 # The last timing takes no longer; a percentile needs hundreds of calls.
 MEDIAN_S, PERCENTILE_S = 30.0, 120.0
 TRADEOFF, CHOICE = "tradeoff.csv", "choice.json"
@@ -346,6 +348,8 @@ class _Run:
         }
         self.listener.message(f"Exporting the student to {request.out / STUDENT_ONNX}.")
         images = data.validation.images
+        if not isinstance(images, Tensor):
+            images = images[spread(data.validation.labels, STREAMED_PROOF_IMAGES)]
         return self._export(
             student, spec, data.normalization, images, request.out / STUDENT_ONNX, source
         )

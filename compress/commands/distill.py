@@ -145,7 +145,7 @@ def command(
         if resume:
             check_resume(out, display.message)
         request = Request(
-            data=load_data(options, seed=training.seed),
+            data=load_data(options, seed=training.seed, say=display.message),
             out=out,
             recipe=method,
             options=training,

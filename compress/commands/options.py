@@ -75,8 +75,13 @@ def data_options(
     return chain(*options)
 
 
-def load_data(options: dict[str, Any], *, seed: int) -> Dataset:
-    """Reads the data set that ``data_options`` name; those that a command lacks may be missing."""
+def load_data(
+    options: dict[str, Any], *, seed: int, say: Callable[[str], None] = lambda _: None
+) -> Dataset:
+    """Reads the data set that ``data_options`` name; those that a command lacks may be missing.
+
+    ``say`` is told of what takes long.
+    """
     from compress.data.dataset import load_dataset
 
     return load_dataset(
@@ -87,6 +92,7 @@ def load_data(options: dict[str, Any], *, seed: int) -> Dataset:
         limit_train=options.get("limit_train"),
         flip=options.get("flip"),
         image_size=options["image_size"],
+        say=say,
     )
 
 

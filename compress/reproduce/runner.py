@@ -471,4 +471,4 @@ class _TimedListener:
 
 def _part(split: Split, count: int) -> Split:
     """At most ``count`` images of all classes alike, always the same ones."""
-    return split.take(spread(split.labels, count).to(split.images.device))
+    return split.take(spread(split.labels, count))

@@ -218,7 +218,7 @@ class KeptOutputs:
             return list(folders)
         count = len(self._crops)
         sample = torch.linspace(0, count - 1, min(CHECKED_IMAGES, count)).long()
-        now = kinds(self._source(sample, view, self._crops(sample.to(self._device), view)))
+        now = kinds(self._source(sample, view, self._crops(sample, view)))
         bad = [
             kind for kind in there if not _is_good(folders[kind], count, sample, now[kind].cpu())
         ]
@@ -290,7 +290,7 @@ class KeptOutputs:
                 left_s = (time.monotonic() - began_s) / number * (len(parts) - number)
                 if left_s > LONG_S:
                     self._say(f"That takes about {format_duration(left_s)}.")
-            found = kinds(self._source(part, view, self._crops(part.to(self._device), view)))
+            found = kinds(self._source(part, view, self._crops(part, view)))
             yield {kind: values.cpu().numpy() for kind, values in found.items()}
 
 
