@@ -141,7 +141,8 @@ def training_options() -> Decorator:
             "--schedule",
             default="steps",
             show_default=True,
-            help="Of the learning rate: steps (the paper's) or one-cycle (better in few epochs).",
+            help="Of the learning rate: steps (the paper's), one-cycle (better in few epochs) or "
+            "cosine.",
         ),
         click.option("--momentum", type=float, default=0.9, show_default=True),
         click.option("--weight-decay", type=float, default=1e-4, show_default=True),
@@ -157,10 +158,56 @@ def training_options() -> Decorator:
         ),
         click.option(
             "--autocast",
-            default="off",
+            default="auto",
             show_default=True,
-            help="off, or bf16: the student's passes in bfloat16. Up to twice as fast on "
-            "processors and GPUs that have it.",
+            help="bf16: the student's passes in bfloat16, up to twice as fast on processors and "
+            "GPUs that have it; off; or auto: on such GPUs.",
+        ),
+        click.option(
+            "--label-smoothing",
+            type=float,
+            default=0.0,
+            show_default=True,
+            help="Share of each label that is spread over all classes.",
+        ),
+        click.option(
+            "--ema",
+            type=float,
+            default=0.0,
+            show_default=True,
+            help="Keep an exponential moving average of the weights: 0.999, say. 0 keeps the last.",
+        ),
+        click.option(
+            "--memory-format",
+            default="auto",
+            show_default=True,
+            help="channels_last, contiguous, measured (the faster one, tried at the start), or "
+            "auto: measured on a GPU, else channels_last.",
+        ),
+        click.option(
+            "--compile",
+            default="auto",
+            show_default=True,
+            help="torch.compile: off, on, graphs (with CUDA graphs), measured (the fastest, tried "
+            "at the start), or auto: on or off as measured on a GPU, else off.",
+        ),
+        click.option(
+            "--fused",
+            default="auto",
+            show_default=True,
+            help="The optimiser in one kernel: off, on, or auto: on a GPU.",
+        ),
+        click.option(
+            "--tf32/--no-tf32",
+            default=True,
+            show_default=True,
+            help="Whether a GPU's products may take TF32.",
+        ),
+        click.option(
+            "--deterministic",
+            is_flag=True,
+            help="The same bits every time on a GPU, too, where auto then measures nothing. On a "
+            "CPU they are the same in any case, unless something is measured.",
         ),
         click.option("--seed", type=int, default=0, show_default=True),
         click.option("--device", default="auto", show_default=True, help="auto, cpu or cuda."),

@@ -175,9 +175,9 @@ class TaskWork:
             raise InputError(
                 f"{path} does not describe a teacher. Remove it to make the teacher again."
             ) from error
-        if "training" in identity:
-            identity["training"] = upgraded(identity["training"])
         asked = json.loads(json.dumps(self._teacher_identity()))
+        if "training" in identity and "training" in asked:
+            identity["training"] = upgraded(identity["training"], asked["training"])
         if identity != asked:
             changed = [key for key in asked if identity.get(key) != asked[key]]
             raise RunFolderError(

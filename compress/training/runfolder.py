@@ -111,6 +111,17 @@ class RunFolder:
         )
         self.existed = True
 
+    def note(self, name: str, value: Mapping[str, Any]) -> None:
+        """Adds to run.json what was decided in the course of the run; needs ``begin``."""
+        write_json(self.path / RUN, {**read_json(self.path / RUN), name: dict(value)})
+
+    def noted(self, name: str) -> dict[str, Any] | None:
+        """What was noted under that name, by this process or one before; None for nothing."""
+        if not (self.path / RUN).exists():
+            return None
+        found = read_json(self.path / RUN).get(name)
+        return found if isinstance(found, dict) else None
+
     def write_metrics(self, history: Sequence[Mapping[str, Any]]) -> None:
         """Writes metrics.jsonl, one line an epoch."""
         lines = (json.dumps(metrics) + "\n" for metrics in history)
@@ -131,8 +142,9 @@ class RunFolder:
             raise RunFolderError(
                 f"{self.path / RUN} does not describe a run. Give --out another folder."
             )
-        if isinstance(was.get("training"), dict):
-            was["training"] = upgraded(was["training"])
+        then, asked = was.get("training"), self.config.get("training")
+        if isinstance(then, dict) and isinstance(asked, dict):
+            was["training"] = upgraded(then, asked)
         changed = list(_differences(was, self.config))
         if not changed:
             return

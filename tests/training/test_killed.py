@@ -7,7 +7,7 @@ import os
 import random
 import signal
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +15,7 @@ import pytest
 import torch
 from torch import Tensor
 
+from compress.training.checkpoints import Checkpoints
 from compress.training.options import TrainingOptions
 from compress.training.runfolder import RunFolder
 from tests.training.toy import Listener, same, stripes, train
@@ -55,19 +56,26 @@ def work(path: Path, threads: int) -> None:
 
 def work_and_die(path: Path, threads: int, call: int) -> None:
     """Trains and kills itself in the middle of a checkpoint: at a call to sync or to rename."""
-    left = call
+    left, saving = call, False
     RunFolder(path, {}).begin({})
+    save = Checkpoints.save
 
     def counted(function: Callable[..., Any]) -> Callable[..., Any]:
         def calls(*arguments: Any) -> Any:
             nonlocal left
-            left -= 1
+            left -= saving
             if left < 0:
                 os.kill(os.getpid(), signal.SIGKILL)
             return function(*arguments)
 
         return calls
 
+    def counting(self: Checkpoints, state: Mapping[str, Any]) -> None:
+        nonlocal saving
+        saving = True  # before there is a checkpoint, what the teacher said is written
+        save(self, state)
+
+    setattr(Checkpoints, "save", counting)  # noqa: B010 - mypy forbids assigning to it
     os.fsync = counted(os.fsync)
     setattr(Path, "replace", counted(Path.replace))  # noqa: B010 - mypy forbids assigning to it
     work(path, threads)
