@@ -27,6 +27,8 @@ COMMANDS = {
     "distill": "Teacher and budget in, a student.onnx that keeps the budget out.",
     "select": "Time candidates here and choose the best that keeps a budget.",
     "profile": "Measure what a model costs on this machine, with uncertainty.",
+    "check": "Judge a candidate beside a baseline, for continuous integration.",
+    "baseline": "Write or show the baseline that check compares with.",
     "evaluate": "Score a checkpoint or an ONNX file on a data set.",
     "export": "Turn a checkpoint into a verified ONNX file.",
     "train": "Train a network from labels alone.",
@@ -225,18 +227,33 @@ def read_config(path: Path) -> dict[str, dict[str, Any]]:
         elif not isinstance(values, dict):
             faults.append(f"{table} is not a table; write [{table}] and its options below")
         else:
-            defaults[table] = dict(_checked_options(table, values, faults))
+            command = load_command(table)
+            defaults[table] = dict(_checked_options(command, table, values, faults))
     if faults:
         raise UsageError(f"{path} cannot be used: {'; '.join(faults)}.")
     return defaults
 
 
 def _checked_options(
-    table: str, values: dict[str, Any], faults: list[str]
+    command: click.Command, table: str, values: dict[str, Any], faults: list[str]
 ) -> Iterator[tuple[str, Any]]:
-    """(parameter, value) of each key that is right; of the others ``faults`` gets the reason."""
-    command = load_command(table)
+    """(parameter, value) of each key that is right; of the others ``faults`` gets the reason.
+
+    The keys of a group are its subcommands, each a table of its own.
+    """
     context = click.Context(command, info_name=table)
+    if isinstance(command, click.Group):
+        for key, inner in values.items():
+            below = command.get_command(context, key)
+            if below is None:
+                faults.append(
+                    f"[{table}.{key}] is no subcommand{_nearest(key, list(command.commands))}"
+                )
+            elif not isinstance(inner, dict):
+                faults.append(f"{table}.{key} is not a table; write [{table}.{key}]")
+            else:
+                yield key, dict(_checked_options(below, f"{table}.{key}", inner, faults))
+        return
     options = {
         flag.lstrip("-"): parameter
         for parameter in command.params

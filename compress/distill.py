@@ -24,16 +24,20 @@ from compress.models.registry import Network, count_parameters
 from compress.profiling.costs import costs_of_module
 from compress.profiling.fresh import FreshTiming, time_in_fresh_process
 from compress.profiling.machine import fingerprint
+from compress.profiling.runtimes import runtime_named
 from compress.profiling.timing import ModelTiming
 from compress.recipes.recipe import Recipe
 from compress.results import Parity
-from compress.spec import Budget, ModelSpec, Normalization
+from compress.spec import FASTEST, Budget, ModelSpec, Normalization
 from compress.tradeoff import (
     Choice,
     OwnRun,
+    RuntimeChoice,
+    choose_runtime,
     load_table,
     record_run,
     table_for,
+    with_runtime,
     write_csv,
 )
 from compress.tradeoff.runs import cache_folder
@@ -76,7 +80,7 @@ class Request:
         recipe: the method.
         options: how to train.
         budget: what the student may cost and how that is measured. Where ``student`` is named it
-            may be without limits.
+            may be without limits. Its runtime may be FASTEST.
         student: the student's name; None when the budget chooses it.
         teacher: a checkpoint; None for the embedded one.
         more_teachers: further checkpoints that the student learns from; what it is compared with
@@ -108,6 +112,8 @@ class Request:
     use_cache: bool = True
 
     def __post_init__(self) -> None:
+        if self.budget.target.runtime != FASTEST:
+            runtime_named(self.budget.target.runtime)  # so that an absent one is told at once
         if self.student is None:
             self.budget.require_limit()
         else:
@@ -150,6 +156,8 @@ class _Run:
         self.device = choose_device(request.device)
         self.teacher_path = request.teacher or embedded_teacher_path()
         self.more_teachers: list[Teacher] = []
+        self.budget = request.budget
+        self.runtime: RuntimeChoice | None = None
 
     def run(self) -> dict[str, Any]:
         request, say = self.request, self.listener.message
@@ -164,6 +172,7 @@ class _Run:
         request, say = self.request, self.listener.message
         teacher = self._teacher(self.teacher_path)
         self.more_teachers = [self._teacher(path) for path in request.more_teachers]
+        self._choose_runtime(folder)
         folder.begin(self._facts(teacher))
         teacher_onnx = self._export_teacher(teacher)
         student_spec = self._choose(teacher, teacher_onnx)
@@ -203,6 +212,7 @@ class _Run:
         """What explains the result without deciding it."""
         return {
             "machine": fingerprint().to_dict(),
+            "runtime_choice": None if self.runtime is None else self.runtime.to_dict(),
             "data_source": self.request.data.source,
             "normalization": self.request.data.normalization.to_dict(),
             "teacher": {
@@ -212,6 +222,23 @@ class _Run:
                 "notes": list(teacher.notes),
             },
         }
+
+    def _choose_runtime(self, folder: RunFolder) -> None:
+        """The fastest runtime, where that was asked for: as it was found when the run began."""
+        request, data = self.request, self.request.data
+        if request.budget.target.runtime == FASTEST and folder.existed:
+            self.runtime = RuntimeChoice.from_dict(folder.facts().get("runtime_choice"))
+        else:
+            self.runtime = choose_runtime(
+                request.budget,
+                num_classes=data.num_classes,
+                input_shape=data.input_shape,
+                tradeoff=request.tradeoff,
+                progress=self.listener.message,
+            )
+        if self.runtime is not None:
+            runtime_named(self.runtime.runtime)
+            self.budget = with_runtime(request.budget, self.runtime.runtime)
 
     def _teacher(self, path: Path) -> Teacher:
         request, data = self.request, self.request.data
@@ -292,7 +319,7 @@ class _Run:
                 cache=request.use_cache,
                 progress=self.listener.message,
             )
-        choice = table.select(request.budget)
+        choice = table.select(self.budget)
         write_csv(request.out / TRADEOFF, choice)
         write_json(request.out / CHOICE, choice.to_dict())
         self.listener.choice(choice)
@@ -355,7 +382,7 @@ class _Run:
         )
 
     def _time(self, teacher_onnx: Path) -> FreshTiming:
-        budget = self.request.budget
+        budget = self.budget
         return time_in_fresh_process(
             self.request.out / STUDENT_ONNX,
             batch=budget.batch,
@@ -412,7 +439,7 @@ class _Run:
         timing: FreshTiming,
     ) -> dict[str, Any]:
         """result.json. The one place that looks at the test images."""
-        request, data, budget = self.request, self.request.data, self.request.budget
+        request, data, budget = self.request, self.request.data, self.budget
         student_onnx = request.out / STUDENT_ONNX
         self.listener.message(f"Scoring both on the {len(data.test):,} test images.")
         with file_predictor(student_onnx, budget.target) as predict:
@@ -446,6 +473,7 @@ class _Run:
                 "kept": kept,
             },
             "target": asdict(budget.target),
+            "runtime_choice": None if self.runtime is None else self.runtime.to_dict(),
             "teacher": {
                 **_costs(teacher.network, teacher.spec, data.input_shape),
                 "size_bytes": teacher_onnx.stat().st_size,

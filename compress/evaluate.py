@@ -7,27 +7,18 @@ from pathlib import Path
 from typing import Any
 
 from compress.data.dataset import Dataset
-from compress.errors import DataError, ModelFileError
-from compress.export import read_artifact
+from compress.errors import DataError
 from compress.files import sha256_of
 from compress.profiling.machine import default_threads
 from compress.results import SCHEMA_VERSION
 from compress.spec import Normalization, Target
 from compress.training.engine import choose_device
-from compress.training.evaluation import (
-    Predict,
-    accuracy,
-    file_predictor,
-    logits_of,
-    predictor,
-)
+from compress.training.evaluation import accuracy, logits_of, predictor
+from compress.training.scoring import score_onnx
 from compress.training.teacher import (
     Standing,
-    check_channels,
     compare_with_chance,
     identify,
-    known_normalizations,
-    probe_normalization,
 )
 
 
@@ -100,13 +91,11 @@ def evaluate(
     """
     if len(data.test) == 0:
         raise DataError(f"{data.name} has no test images to score {model} on.")
-    if normalization is not None:
-        check_channels(normalization, data.input_shape[0])
     if model.suffix == ".onnx":
         target = Target(threads=threads or default_threads())
-        with file_predictor(model, target) as predict:
-            name, normalization, notes = _onnx(model, data, normalization, predict)
-            logits = logits_of(predict, data.test.images, normalization)
+        scored = score_onnx(model, data, normalization=normalization, target=target)
+        name, normalization, notes = scored.name, scored.normalization, scored.notes
+        logits = scored.logits
     else:
         found = identify(
             model,
@@ -130,31 +119,3 @@ def evaluate(
         data=(data.name, data.sha256),
         notes=notes,
     )
-
-
-def _onnx(
-    path: Path, data: Dataset, stated: Normalization | None, predict: Predict
-) -> tuple[str, Normalization, tuple[str, ...]]:
-    """Name, normalisation and notes of an ONNX file, after checking that it fits the data."""
-    artifact = read_artifact(path)
-    name = artifact.spec.name if artifact.spec else path.name
-    try:
-        outputs = logits_of(predict, data.test.images[:1], data.normalization).shape[1]
-    except ModelFileError as error:
-        shape = "x".join(map(str, data.input_shape))
-        raise ModelFileError(
-            f"{path} does not take the {shape} images of {data.name}: {error}"
-        ) from error
-    if outputs != data.num_classes:
-        raise ModelFileError(
-            f"{path} gives {outputs} classes, {data.name} has {data.num_classes}. "
-            "Give the data that the model was made for."
-        )
-    normalization = stated or artifact.normalization
-    if normalization is not None:
-        return name, normalization, ()
-    tried = known_normalizations(path, data.normalization, len(data.validation))
-    best, found = probe_normalization(
-        predict, tried, data.validation.images, data.validation.labels
-    )
-    return name, best, (f"{path.name} does not say its normalisation. {found}",)

@@ -122,6 +122,30 @@ class Throughput:
 
 
 @dataclass(frozen=True)
+class Peak:
+    """How near a model comes to the fastest multiplying that this machine was seen to do.
+
+    Attributes:
+        side: rows and columns of the matrices whose product was timed in the same rounds, in the
+            same runtime, precision and threads.
+        macs_per_s: multiply-accumulates a second of that product.
+        share: what part of that the model reaches.
+    """
+
+    side: int
+    macs_per_s: float
+    share: Estimate
+
+    def to_dict(self) -> dict[str, Any]:
+        """Plain values for JSON."""
+        return {
+            "product_side": self.side,
+            "macs_per_s": self.macs_per_s,
+            "share": self.share.to_dict(),
+        }
+
+
+@dataclass(frozen=True)
 class RuntimeProfile:
     """What a model takes in one runtime.
 
@@ -138,6 +162,12 @@ class RuntimeProfile:
         preempted: share of calls that lost a CPU to another process; None where unknown.
         outliers: calls far out; they count.
         warnings: a sentence each.
+        input_shape: of the batch that the latency is of.
+        macs_per_s: multiply-accumulates a second that the latency comes to.
+        peak: how near that is to what the machine can do; None where there is no such product.
+        copies_s: what of the latency is copying to and from a device; None without one.
+        device: what the device said of itself before and after: clocks, temperature, throttling.
+        calls_s: every counted call, for a picture; not in the JSON.
     """
 
     runtime: str
@@ -157,6 +187,12 @@ class RuntimeProfile:
     preempted: float | None
     outliers: int
     warnings: tuple[str, ...] = ()
+    input_shape: tuple[int, ...] = ()
+    macs_per_s: float | None = None
+    peak: Peak | None = None
+    copies_s: float | None = None
+    device: dict[str, str] = field(default_factory=dict)
+    calls_s: tuple[float, ...] = field(default=(), repr=False)
 
     def to_dict(self) -> dict[str, Any]:
         """Plain values for JSON, times in milliseconds."""
@@ -165,6 +201,7 @@ class RuntimeProfile:
             "precision": self.precision,
             "threads": self.threads,
             "batch": self.batch,
+            "input_shape": list(self.input_shape),
             "options": self.options,
             "latency_ms": self.latency.to_dict(1e3, "median")
             | _percentile("p90", self.p90)
@@ -173,6 +210,10 @@ class RuntimeProfile:
             "first_ms": self.first_s * 1e3,
             "throughput": [asdict(each) for each in self.throughput],
             "memory_bytes": self.memory_bytes,
+            "macs_per_s": self.macs_per_s,
+            "peak": None if self.peak is None else self.peak.to_dict(),
+            "copies_ms": None if self.copies_s is None else self.copies_s * 1e3,
+            "device": self.device,
             "rounds": self.rounds,
             "calls": self.calls,
             "preempted": self.preempted,
@@ -242,6 +283,113 @@ class Profile:
 
 
 @dataclass(frozen=True)
+class Layer:
+    """What a runtime executed as one.
+
+    Attributes:
+        name: as the runtime calls it.
+        kind: operation and kernel, as the runtime calls them.
+        time_s: of a call, the median of the profiled ones.
+        macs: of the operations of the file that it was made of, for the batch.
+    """
+
+    name: str
+    kind: str
+    time_s: float
+    macs: int = 0
+
+    @property
+    def macs_per_s(self) -> float | None:
+        """None where it takes less than the microsecond that profilers count in."""
+        return self.macs / self.time_s if self.time_s >= 1e-6 else None
+
+
+@dataclass(frozen=True)
+class Layers:
+    """What a model costs by layer, as a runtime's own profiler tells it.
+
+    Attributes:
+        runtime, threads, batch: what it was measured with.
+        calls: that the times are medians of.
+        layers: in the order in which they ran.
+        call_s: the median of a profiled call as a whole.
+        slowdown: time of a profiled call / time of one without, from the same rounds.
+        unmatched: operation of the file -> its MACs, where none of the layers is known to have it.
+    """
+
+    runtime: str
+    threads: int
+    batch: int
+    calls: int
+    layers: tuple[Layer, ...]
+    call_s: float
+    slowdown: Estimate
+    unmatched: dict[str, int] = field(default_factory=dict)
+
+    @property
+    def macs(self) -> int:
+        """Of the whole model, for the batch."""
+        return sum(layer.macs for layer in self.layers) + sum(self.unmatched.values())
+
+    @property
+    def total_s(self) -> float:
+        """Of all layers; shares are of this."""
+        return sum(layer.time_s for layer in self.layers)
+
+    def to_dict(self) -> dict[str, Any]:
+        """Plain values for JSON."""
+        return {
+            "runtime": self.runtime,
+            "threads": self.threads,
+            "batch": self.batch,
+            "calls": self.calls,
+            "call_ms": self.call_s * 1e3,
+            "layers_ms": self.total_s * 1e3,
+            "slowdown": self.slowdown.to_dict(),
+            "macs": self.macs,
+            "unmatched_macs": self.unmatched,
+            "layers": [
+                {
+                    "name": layer.name,
+                    "kind": layer.kind,
+                    "ms": layer.time_s * 1e3,
+                    "share": layer.time_s / self.total_s if self.total_s else 0.0,
+                    "macs": layer.macs,
+                    "macs_per_s": layer.macs_per_s,
+                }
+                for layer in self.layers
+            ],
+        }
+
+
+@dataclass(frozen=True)
+class Fastest:
+    """Which of several runtimes runs a model fastest on this machine.
+
+    Attributes:
+        runtime: the one with the smallest median.
+        ratios: each other one -> its time / the fastest one's, from the same rounds.
+    """
+
+    runtime: str
+    ratios: dict[str, Estimate]
+
+    @property
+    def ties(self) -> tuple[str, ...]:
+        """Those that no difference was shown to: 1 lies in the interval of the ratio."""
+        return tuple(name for name, ratio in self.ratios.items() if ratio.low <= 1)
+
+    def to_dict(self) -> dict[str, Any]:
+        """Plain values for JSON; "shown": whether it is faster than all others."""
+        return {
+            "runtime": self.runtime,
+            "shown": not self.ties,
+            "no_difference_to": list(self.ties),
+            "time_of_others": {name: ratio.to_dict() for name, ratio in self.ratios.items()},
+        }
+
+
+@dataclass(frozen=True)
 class ProfileReport:
     """What ``compress profile`` found.
 
@@ -250,6 +398,9 @@ class ProfileReport:
         speedup: time(against) / time(model), same runtime, precision, batch and threads.
         machine: where.
         warnings: about the comparison.
+        fastest: of the runtimes that ran the model; None where they were not to be compared.
+        speedups: the same ratio in each runtime that ran both.
+        layers: what the model costs by layer; None where that was not asked.
     """
 
     model: Profile
@@ -257,6 +408,9 @@ class ProfileReport:
     speedup: Estimate | None
     machine: Machine
     warnings: tuple[str, ...] = ()
+    fastest: Fastest | None = None
+    speedups: dict[str, Estimate] = field(default_factory=dict)
+    layers: Layers | None = None
 
     def to_dict(self) -> dict[str, Any]:
         """Plain values for JSON."""
@@ -267,5 +421,8 @@ class ProfileReport:
             **values,
             "against": None if self.against is None else self.against.to_dict(),
             "speedup": None if self.speedup is None else self.speedup.to_dict(),
+            "speedups": {name: ratio.to_dict() for name, ratio in self.speedups.items()},
+            "fastest": None if self.fastest is None else self.fastest.to_dict(),
+            "layers": None if self.layers is None else self.layers.to_dict(),
             "machine": self.machine.to_dict(),
         }

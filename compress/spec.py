@@ -266,6 +266,10 @@ class Normalization:
         return {"mean": list(self.mean), "std": list(self.std)}
 
 
+# In place of a runtime's name: the one that is found to be fastest before anything else is done.
+FASTEST = "fastest"
+
+
 @dataclass(frozen=True)
 class Target:
     """Where the student is to run."""

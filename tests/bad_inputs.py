@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import onnx
 import torch
 from numpy.typing import NDArray
 
@@ -24,6 +25,7 @@ from compress.data.normalization import normalize
 from compress.models.checkpoint import save_checkpoint
 from compress.models.registry import build
 from compress.spec import ModelSpec, Normalization
+from tests.profiling import tiny
 
 CLASSES, SIZE = 4, 8
 
@@ -99,6 +101,21 @@ BAD_INPUTS = (
     BadInput("an unknown key in TOML", "--config {f}/typo.toml distill", 2, "budget-ms"),
     BadInput("evaluating no ONNX file", "evaluate {f}/text.onnx --data {f}/data.npz", 2, "ONNX"),
     BadInput("profiling an empty file", "profile {f}/empty.onnx", 2, "empty.onnx"),
+    BadInput("profiling a truncated file", "profile {f}/cut.onnx", 2, "cut short"),
+    BadInput("profiling without the weights", "profile {f}/split.onnx", 2, "split.data"),
+    BadInput("profiling an open image size", "profile {f}/open.onnx", 2, "'height' is open"),
+    BadInput(
+        "an image size that does not fit",
+        "profile {f}/open.onnx --shape 3,8",
+        2,
+        "channels, height and width",
+    ),
+    BadInput("profiling two inputs", "profile {f}/two.onnx", 2, "has 2 inputs"),
+    BadInput("profiling NaN", "profile {f}/nan.onnx --threads 1", 2, "not finite"),
+    BadInput("the same by OpenVINO", "profile {f}/split.onnx --runtime openvino", 2, "split.data"),
+    BadInput("an unknown runtime", "profile {f}/open.onnx --runtime onnx", 2, "'onnxruntime'"),
+    BadInput("a student in torch", f"{NO_STUDENT} --budget-ms 2 --runtime torch", 2, "ONNX file"),
+    BadInput("an unknown runtime to serve", f"{GOOD} --runtime fast", 2, "Did you mean 'fastest'"),
     BadInput("exporting nothing", "export {f}/none.pt --output {f}/out.onnx", 2, "no such file"),
     BadInput("training without an architecture", "train --arch vgg --out {f}/out", 2, "vgg"),
 )
@@ -151,12 +168,31 @@ def make_files(folder: Path) -> None:
         (folder / f"cut{Path(name).suffix}").write_bytes(content[: len(content) // 2])
     torch.save({**weights, "linear.bias": weights["linear.bias"] * torch.nan}, folder / "nan.pt")
     torch.save(torch.nn.Sequential(torch.nn.Linear(8, 4)).state_dict(), folder / "mlp.pt")
+    make_onnx_files(folder)
     (folder / "empty.pt").touch()
     (folder / "empty.onnx").touch()
     for name in ("text.pt", "text.onnx"):
         (folder / name).write_text("These are not the weights that you are looking for.\n")
     (folder / "evil.pt").write_bytes(pickle.dumps({"state_dict": Evil(folder)}))
     (folder / "typo.toml").write_text("[distill]\nbudget-sm = 2\n")
+
+
+def make_onnx_files(folder: Path) -> None:
+    """Files that cannot be run, each for a reason of its own."""
+    whole = tiny.convolution(folder / "whole.onnx")
+    (folder / "cut.onnx").write_bytes(whole.read_bytes()[:-9])
+    onnx.save(
+        onnx.load(whole),
+        folder / "split.onnx",
+        save_as_external_data=True,
+        location="split.data",
+        size_threshold=0,
+    )
+    (folder / "split.data").unlink()
+    tiny.convolution(folder / "open.onnx", input_shape=("n", 3, "height", "width"))
+    tiny.convolution(folder / "nan.onnx", scale=float("nan"))
+    add = onnx.helper.make_node("Add", ["left", "right"], ["logits"])
+    tiny.save(folder / "two.onnx", [add], {}, [(name, ("n", 3)) for name in ("left", "right")])
 
 
 def teach(network: torch.nn.Module, images: torch.Tensor, labels: NDArray[np.int64]) -> None:

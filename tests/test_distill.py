@@ -18,9 +18,11 @@ from compress.errors import NoStudentFits, RunFolderError, TeacherError, UsageEr
 from compress.models.checkpoint import read_tensors, save_checkpoint
 from compress.models.recognition.hypothesis import instantiate
 from compress.models.registry import build
+from compress.profiling.runtimes import available
 from compress.recipes.registry import make_recipe
-from compress.spec import Budget, ModelSpec, Target
-from compress.tradeoff import Choice, table_for, write_csv
+from compress.results import Estimate
+from compress.spec import FASTEST, Budget, ModelSpec, Target
+from compress.tradeoff import Choice, RuntimeChoice, table_for, write_csv
 from compress.train import train
 from compress.training.engine import Progress
 from compress.training.options import TrainingOptions
@@ -209,6 +211,40 @@ def test_an_interrupted_run_ends_with_the_same_student(
         if weights:
             assert all(torch.equal(weights[0][key], weights[1][key]) for key in weights[0])
     assert again["student"]["accuracy"] == finished["student"]["accuracy"]
+
+
+def test_the_fastest_runtime_is_found_once_and_stays_the_run_s(
+    data: Dataset, teacher: Path, folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    budget = Budget(target=Target(runtime=FASTEST, threads=1))
+    found = RuntimeChoice("openvino", "It took less.", {"onnxruntime": Estimate(1.5, 1.4, 1.6)})
+    asked: list[Budget] = []
+
+    def choose(budget: Budget, **_: Any) -> RuntimeChoice:
+        asked.append(budget)
+        return found
+
+    monkeypatch.setattr("compress.distill.choose_runtime", choose)
+    wanted = request(data, teacher, folder / "fastest", budget=budget)
+    with pytest.raises(KeyboardInterrupt):
+        distill(wanted, Listener(stop_after=1))
+    written = json.loads((folder / "fastest/run.json").read_text())
+    assert written["runtime_choice"]["runtime"] == "openvino"
+    result = distill(wanted, Listener())
+    assert asked == [budget]
+    assert result["target"]["runtime"] == "openvino"
+    assert result["runtime_choice"] == found.to_dict() == written["runtime_choice"]
+    assert result["student"]["accuracy"]["test"] > 0.5  # as OpenVINO runs the file
+
+
+def test_a_runtime_that_is_not_there_is_told_before_anything_is_done(
+    data: Dataset, teacher: Path, folder: Path
+) -> None:
+    if available("onnxruntime-cuda"):
+        pytest.skip("it is there")
+    target = Target(runtime="onnxruntime-cuda", device="cuda", threads=1)
+    with pytest.raises(UsageError, match="onnxruntime-gpu"):
+        request(data, teacher, folder / "absent", budget=Budget(target=target))
 
 
 def test_a_budget_chooses_the_student_and_says_why(

@@ -9,7 +9,17 @@ import pytest
 
 from compress.cli import COMMANDS
 
-HEAVY = ("torch", "torchvision", "numpy", "onnx", "onnxruntime", "onnxscript", "rich", "matplotlib")
+HEAVY = (
+    "torch",
+    "torchvision",
+    "numpy",
+    "onnx",
+    "onnxruntime",
+    "onnxscript",
+    "openvino",
+    "rich",
+    "matplotlib",
+)
 CALLS = [["--help"], *([name, "--help"] for name in COMMANDS)]
 
 # Prints which of the heavy packages are there after `compress ARGUMENTS`.

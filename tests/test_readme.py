@@ -10,20 +10,25 @@ import pytest
 
 from compress.cli import COMMANDS, group, load_command, read_config
 from compress.distill import CHOICE, STUDENT, STUDENT_ONNX, TEACHER_ONNX, TRADEOFF
+from compress.profiling.runtimes import RUNTIMES
 from compress.recipes.registry import DEFAULT_RECIPE, RECIPES
 
 ROOT = Path(__file__).resolve().parents[1]
 README = (ROOT / "README.md").read_text(encoding="utf-8")
-PAGES = ("README.md", "CONTRIBUTING.md", "CHANGELOG.md")
+PAGES = ("README.md", "CONTRIBUTING.md", "CHANGELOG.md", "docs/checking.md")
 
 
-def blocks(language: str) -> list[str]:
-    return re.findall(rf"^```{language}\n(.*?)^```$", README, re.MULTILINE | re.DOTALL)
+DOCS = tuple(sorted(ROOT.glob("docs/*.md")))
+
+
+def blocks(language: str, text: str = README) -> list[str]:
+    return re.findall(rf"^```{language}\n(.*?)^```$", text, re.MULTILINE | re.DOTALL)
 
 
 LINES = [
     line.split("#")[0].strip()
-    for block in blocks("sh")
+    for text in (README, *(page.read_text(encoding="utf-8") for page in DOCS))
+    for block in blocks("sh", text)
     for line in block.splitlines()
     if line.startswith("compress ")
 ]
@@ -41,7 +46,10 @@ def test_a_command_is_one_that_the_program_takes(line: str) -> None:
     rest = parse(group, shlex.split(line)[1:])
     if rest:
         assert rest[0] in COMMANDS
-        parse(load_command(rest[0]), rest[1:])
+        command = load_command(rest[0])
+        rest = parse(command, rest[1:])
+        if isinstance(command, click.Group):
+            parse(command.commands[rest[0]], rest[1:])
 
 
 def test_every_subcommand_is_shown() -> None:
@@ -72,6 +80,22 @@ def test_the_recipes_are_told() -> None:
         assert source in RECIPES[name].paper
 
 
+def test_every_runtime_is_told_with_what_it_takes() -> None:
+    table = (ROOT / "docs/profiling.md").read_text(encoding="utf-8").split("## Runtimes")[1]
+    rows = [line.split("|")[1:4] for line in table.splitlines() if line.startswith("| `")]
+    told = {
+        name: (takes.strip(), where.strip())
+        for names, takes, where in rows
+        for name in re.findall(r"`([a-z-]+)`", names)
+        if name != "--runtime"
+    }
+    forms = {"onnx": "ONNX files", "torch": "checkpoints"}
+    places = {"cpu": "CPU", "cuda": "NVIDIA GPU"}
+    assert told == {
+        name: (forms[entry.takes], places[entry.device]) for name, entry in RUNTIMES.items()
+    }
+
+
 def test_the_exit_codes_are_all_told() -> None:
     told = {int(code) for code in re.findall(r"^\| (\d+) \|", README, re.MULTILINE)}
     assert told == {0, 1, 2, 3, 4, 70}
@@ -88,7 +112,8 @@ def relative_links(page: str) -> set[str]:
 
 @pytest.mark.parametrize("page", PAGES)
 def test_what_a_page_links_to_is_there(page: str) -> None:
-    assert [link for link in sorted(relative_links(page)) if not (ROOT / link).exists()] == []
+    folder = (ROOT / page).parent
+    assert [link for link in sorted(relative_links(page)) if not (folder / link).exists()] == []
 
 
 def test_the_readme_has_a_picture() -> None:
@@ -108,3 +133,20 @@ def test_the_layers_are_those_that_are_checked() -> None:
     section = text.split("## Who may import whom")[1].split("\n## ")[0]
     drawn = re.findall(r"^    (\S.*)$", section, re.MULTILINE)
     assert drawn == [layer for layer in checked if layer != "__main__"]
+
+
+def cells(text: str) -> list[list[str]]:
+    """The cells of every line of the tables in a page."""
+    lines = [line for line in text.splitlines() if line.startswith("| ")]
+    return [[cell.strip() for cell in line.strip("|").split("|")] for line in lines]
+
+
+def test_what_the_methods_reached_is_what_was_recorded() -> None:
+    page = (ROOT / "docs" / "methods.md").read_text(encoding="utf-8")
+    recorded = ROOT / "benchmarks" / "results" / "cifar10_resnet56" / "table.md"
+    _, teacher, *rows = cells(recorded.read_text(encoding="utf-8"))
+    assert teacher[1] == "teacher"
+    told = {name: figure for name, _, figure in (row for row in cells(page) if len(row) == 3)}
+    for _, method, last_epoch, *_ in rows:
+        assert told[method] == last_epoch
+    assert len(rows) >= len(RECIPES)

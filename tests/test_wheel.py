@@ -38,8 +38,17 @@ RUNTIME = {
 # Packages that are imported by another name than they are installed by.
 DISTRIBUTIONS = {"PIL": "pillow", "google": "protobuf"}
 # Extra -> what it brings.
-EXTRAS = {"plots": {"matplotlib"}}
-DEVELOPMENT = ("build", "hatchling", "importlinter", "matplotlib", "mypy", "pytest", "ruff")
+EXTRAS = {"openvino": {"openvino"}, "plots": {"matplotlib"}, "pytest": {"pytest"}}
+DEVELOPMENT = (
+    "build",
+    "hatchling",
+    "importlinter",
+    "matplotlib",
+    "mypy",
+    "openvino",
+    "pytest",
+    "ruff",
+)
 
 
 def build(kind: str, folder: Path) -> Path:

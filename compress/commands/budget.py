@@ -31,6 +31,14 @@ def budget_options() -> Decorator:
             type=int,
             help="That serve the model. [default: the cores that this process may use]",
         ),
+        click.option(
+            "--runtime",
+            default="onnxruntime",
+            show_default=True,
+            help="That serves it: onnxruntime, openvino, onnxruntime-cuda or "
+            "onnxruntime-tensorrt; or fastest: the one of those that are here that runs a "
+            "mid-sized candidate fastest.",
+        ),
     )
 
 
@@ -38,11 +46,22 @@ def read_budget(options: dict[str, Any]) -> Budget:
     """The budget that ``budget_options`` describe; it may be without a limit.
 
     Raises:
-        UsageError: a limit, the batch, the percentile or the threads are impossible.
+        UsageError: a limit, the batch, the percentile, the threads or the runtime are impossible.
     """
+    from compress.errors import UnknownName, UsageError
     from compress.profiling.machine import default_threads
-    from compress.spec import Budget, Target
+    from compress.profiling.runtimes import RUNTIMES
+    from compress.spec import FASTEST, Budget, Target
 
+    runtime = options["runtime"]
+    if runtime != FASTEST and runtime not in RUNTIMES:
+        raise UnknownName("runtime", runtime, (*RUNTIMES, FASTEST))
+    if runtime != FASTEST and RUNTIMES[runtime].takes != "onnx":
+        serve = [name for name, entry in RUNTIMES.items() if entry.takes == "onnx"]
+        raise UsageError(
+            f"--runtime is {runtime}, which runs no ONNX file, and a student is one. It can be "
+            f"{', '.join(serve)} or {FASTEST}."
+        )
     time_ms, size_mb, threads = (options[key] for key in ("budget_ms", "budget_mb", "threads"))
     return Budget(
         latency_s=None if time_ms is None else time_ms / 1e3,
@@ -50,5 +69,9 @@ def read_budget(options: dict[str, Any]) -> Budget:
         speedup=options["speedup"],
         batch=options["batch"],
         percentile=options["percentile"],
-        target=Target(threads=default_threads() if threads is None else threads),
+        target=Target(
+            runtime=runtime,
+            device="cpu" if runtime == FASTEST else RUNTIMES[runtime].device,
+            threads=default_threads() if threads is None else threads,
+        ),
     )

@@ -75,8 +75,16 @@ def data_options(
     return chain(*options)
 
 
+def tell(text: str) -> None:
+    """Says on stderr what is being done, for commands without a display."""
+    click.echo(text, err=True)
+
+
 def load_data(
-    options: dict[str, Any], *, seed: int, say: Callable[[str], None] = lambda _: None
+    options: dict[str, Any],
+    *,
+    seed: int,
+    say: Callable[[str], None] = tell,
 ) -> Dataset:
     """Reads the data set that ``data_options`` name; those that a command lacks may be missing.
 

@@ -61,7 +61,7 @@ def command(
 
     from compress.errors import UsageError
     from compress.recipes.registry import DEFAULT_RECIPE, make_recipe
-    from compress.tradeoff import load_table, table_for, write_csv
+    from compress.tradeoff import choose_runtime, load_table, table_for, with_runtime, write_csv
 
     budget = read_budget(options)
     if not everything:
@@ -84,6 +84,11 @@ def command(
         "epochs": epochs,
         "teacher": teacher_spec,
     }
+    runtime = choose_runtime(
+        budget, num_classes=classes, input_shape=shape, tradeoff=tradeoff, progress=_say
+    )
+    if runtime is not None:
+        budget = with_runtime(budget, runtime.runtime)
     if tradeoff is not None:
         table = load_table(tradeoff, **known)
     else:
@@ -93,7 +98,8 @@ def command(
         write_csv(save, choice)
         _say(f"The table is in {save}.")
     if as_json:
-        click.echo(json.dumps(choice.to_dict(), indent=2, allow_nan=False))
+        told = {"runtime_choice": None if runtime is None else runtime.to_dict()}
+        click.echo(json.dumps(choice.to_dict() | told, indent=2, allow_nan=False))
     else:
         print_choice(choice)
 

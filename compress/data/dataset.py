@@ -12,7 +12,7 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
-from compress.data.images import Images, StreamedImages
+from compress.data.images import PART, Images, StreamedImages
 from compress.data.memory import fits
 from compress.data.seeds import generator
 from compress.data.sources import (
@@ -29,8 +29,6 @@ from compress.spec import Normalization
 EMBEDDED = "default"
 VALIDATION_FRACTION = 0.1
 LARGEST_DEFAULT_VALIDATION = 5000
-# Images that are hashed at once.
-HASHED = 4096
 
 
 @dataclass(frozen=True)
@@ -128,7 +126,7 @@ def load_dataset(
     digest = hashlib.sha256()
     for tensor in (raw.train_images, raw.train_labels, raw.test_images, raw.test_labels):
         digest.update(str(tuple(tensor.shape)).encode())
-        for part in tensor.split(HASHED):
+        for part in tensor.split(PART):
             digest.update(part.contiguous().numpy().data)
     count = len(raw.train_labels)
     if validation is None:

@@ -12,6 +12,8 @@ from torch import Tensor
 
 # Batches that are read before they are asked for.
 AHEAD = 2
+# Where all images of a data set are gone through, so many at once.
+PART = 4096
 
 Item = TypeVar("Item")
 

@@ -29,7 +29,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 from torch.nn import functional
 
-from compress.data.images import Images, StreamedImages
+from compress.data.images import PART, Images, StreamedImages
 from compress.data.memory import fits
 from compress.data.normalization import KNOWN
 from compress.errors import DataError, UnknownName, UsageError
@@ -72,9 +72,6 @@ TEST_SEED = 20171
 
 # How many faults a message lists before it only counts.
 FAULTS_SHOWN = 8
-
-# Images that are counted, or decoded into a file, at once.
-COUNTED = 4096
 
 
 @dataclass(frozen=True)
@@ -124,7 +121,7 @@ def measure_normalization(images: Images) -> Normalization:
     levels = torch.arange(256, dtype=torch.float64) / 255
     channels = range(images.shape[1])
     all_counts = torch.zeros(images.shape[1], 256, dtype=torch.int64)
-    for part in images.split(COUNTED):
+    for part in images.split(PART):
         for channel in channels:
             all_counts[channel] += torch.bincount(part[:, channel].flatten(), minlength=256)
     means, deviations = [], []
@@ -724,8 +721,8 @@ def _write_decoded(
         temporary.open("wb") as file,
     ):
         np.lib.format.write_array_header_1_0(file, header)
-        for start in range(0, len(paths), COUNTED):
-            some = paths[start : start + COUNTED]
+        for start in range(0, len(paths), PART):
+            some = paths[start : start + PART]
             for found in pool.map(lambda path: _decode_one(path, image_size), some):
                 if isinstance(found, str):
                     raise DataError(f"An image in {folder} cannot be read: {found}.")

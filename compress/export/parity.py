@@ -64,7 +64,7 @@ def verify(model: nn.Module, path: Path, images: Tensor) -> Parity:
         if found.shape != expected.shape:
             raise ParityError(
                 f"The exported file gives {list(found.shape)} for {len(batch)} images, the model "
-                f"{list(expected.shape)}. Nothing was written."
+                f"{list(expected.shape)}."
             )
         if not np.isfinite(expected).all():
             image = start + int(np.argmin(np.isfinite(expected).all(axis=1)))
@@ -82,7 +82,6 @@ def verify(model: nn.Module, path: Path, images: Tensor) -> Parity:
             raise ParityError(
                 _where_they_part(expected[place], found[place], start + place, tolerance)
                 + _first_difference(model, path, batch[place : place + 1])
-                + " Nothing was written."
             )
         largest = max(largest, float(difference.max()))
         start += len(batch)

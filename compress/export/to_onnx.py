@@ -15,7 +15,7 @@ import onnx
 import torch
 from torch import Tensor, nn
 
-from compress.errors import ExportError, UsageError
+from compress.errors import ExportError, ParityError, UsageError
 from compress.export.artifact import metadata_of, read_artifact
 from compress.export.parity import seeded_images, verify
 from compress.files import atomic_path
@@ -74,7 +74,10 @@ def onnx_from_torch(
     with atomic_path(path) as temporary:
         temporary.write_bytes(proto.SerializeToString(deterministic=True))
         inputs = seeded_images(spec.input_shape, normalization) if images is None else images.cpu()
-        parity = verify(network, temporary, inputs)
+        try:
+            parity = verify(network, temporary, inputs)
+        except ParityError as error:
+            raise ParityError(f"{error} Nothing was written.") from error
     return read_artifact(path), parity
 
 

@@ -6,6 +6,7 @@ time_model(Path("student.onnx"), threads=1, budget_s=0.002)
 
 from compress.profiling.costs import costs_of_module, costs_of_onnx
 from compress.profiling.fresh import FreshTiming, time_in_fresh_process
+from compress.profiling.layers import profile_layers
 from compress.profiling.machine import default_threads, fingerprint
 from compress.profiling.profile_model import Settings, profile
 from compress.profiling.protocol import Timing, measure
@@ -24,6 +25,7 @@ __all__ = [
     "fingerprint",
     "measure",
     "profile",
+    "profile_layers",
     "time_against_budget",
     "time_in_fresh_process",
     "time_model",

@@ -14,6 +14,7 @@ import pickle
 import re
 import sys
 import time
+from collections.abc import Callable
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -33,13 +34,22 @@ CALLS = 5
 
 def main() -> None:
     """Reads the request, measures, answers."""
+    serve(lambda request: encode(measure(request)))
+
+
+def serve(answer_to_request: Callable[[Any], dict[str, Any]]) -> None:
+    """Answers the one request that ``compress.profiling.fresh.ask`` sends.
+
+    Args:
+        answer_to_request: gives plain values; what it raises of this package's errors is raised
+            again where it was asked.
+    """
     # Only the answer may go to stdout; whatever libraries print goes to stderr.
     answer_to = os.dup(1)
     os.dup2(2, 1)
-    request: Request = pickle.load(sys.stdin.buffer)
-    answer: dict[str, Any]
+    request = pickle.load(sys.stdin.buffer)
     try:
-        answer = encode(measure(request))
+        answer = answer_to_request(request)
     except CompressError as error:
         # An unknown name is built from other arguments than its message.
         kind = "UsageError" if isinstance(error, UnknownName) else type(error).__name__
@@ -63,7 +73,7 @@ def measure(request: Request) -> FreshTiming:
         importlib.import_module(name)
     before = _reset_high_water()
     start = time.perf_counter()
-    session = runtime.load(subject, threads=request.threads)
+    session = runtime.load(subject, threads=request.threads, images=images)
     load_s = time.perf_counter() - start
     start = time.perf_counter()
     output = session.infer(images)
@@ -100,7 +110,7 @@ def _timed(request: Request, images: np.ndarray[Any, Any], found: FreshTiming) -
 
     timing = protocol.measure(
         {
-            name: partial(runtime.load, subject, threads=request.threads)
+            name: partial(runtime.load, subject, threads=request.threads, images=inputs[name])
             for name, subject in subjects.items()
         },
         inputs,

@@ -14,6 +14,7 @@ from __future__ import annotations
 import math
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -22,7 +23,12 @@ from google.protobuf.message import DecodeError  # type: ignore[import-untyped]
 from onnx import TensorProto, numpy_helper, shape_inference
 
 from compress.errors import ModelFileError, UsageError
-from compress.profiling.runtimes import resolve_shape, spec_of_value_info
+from compress.profiling.runtimes import (
+    InputSpec,
+    one_input,
+    resolve_shape,
+    spec_of_value_info,
+)
 from compress.results import Costs
 
 if TYPE_CHECKING:
@@ -191,19 +197,12 @@ def costs_of_onnx(path: Path, *, shape: Shape | None = None) -> Costs:
     """
     model = parse(path)
     params = sum(math.prod(tensor.dims) for tensor in _weights(model))
-    fixed = _fixed(model, path, shape)
-    try:
-        inferred = shape_inference.infer_shapes(
-            _without_weights(model), strict_mode=True, data_prop=True
-        )
-    except (shape_inference.InferenceError, RuntimeError, ValueError) as error:
-        line = (str(error).strip().splitlines() or ["unknown"])[0]
-        raise ModelFileError(f"The shapes in {path.name} contradict each other: {line}") from error
-    shapes = _shapes(inferred.graph)
+    graph, batch = _with_shapes(model, path, shape)
+    shapes = _shapes(graph)
     macs = 0
     others: Counter[str] = Counter()
     warnings: list[str] = []
-    for node in inferred.graph.node:
+    for node in graph.node:
         found = _macs_of_node(node, shapes)
         if found is not None:
             macs += found
@@ -215,7 +214,63 @@ def costs_of_onnx(path: Path, *, shape: Shape | None = None) -> Costs:
         elif node.op_type not in _FREE:
             others[node.op_type] += 1
     # A file whose batch is fixed at more than one image is counted at that batch.
-    return Costs(params, macs // fixed, dict(sorted(others.items())), tuple(warnings))
+    return Costs(params, macs // batch, dict(sorted(others.items())), tuple(warnings))
+
+
+@dataclass(frozen=True)
+class Operation:
+    """One node of an ONNX file.
+
+    Attributes:
+        name: of the node; may be empty.
+        kind: its operation.
+        inputs, outputs: names of values.
+        macs: for one image; None where it is no convolution or matrix product whose shape is known.
+    """
+
+    name: str
+    kind: str
+    inputs: tuple[str, ...]
+    outputs: tuple[str, ...]
+    macs: int | None
+
+
+def operations_of_onnx(path: Path, *, shape: Shape | None = None) -> tuple[Operation, ...]:
+    """The nodes of a file in its order, with the multiply-accumulates that are counted of each.
+
+    Raises:
+        ModelFileError, UsageError: as ``costs_of_onnx``.
+    """
+    graph, batch = _with_shapes(parse(path), path, shape)
+    shapes = _shapes(graph)
+    found = []
+    for node in graph.node:
+        macs = _macs_of_node(node, shapes)
+        found.append(
+            Operation(
+                node.name,
+                node.op_type,
+                tuple(node.input),
+                tuple(node.output),
+                None if macs is None else macs // batch,
+            )
+        )
+    return tuple(found)
+
+
+def _with_shapes(
+    model: onnx.ModelProto, path: Path, shape: Shape | None
+) -> tuple[onnx.GraphProto, int]:
+    """The graph with the shapes of its values, and the batch that they are for."""
+    batch = _fixed(model, path, shape)
+    try:
+        inferred = shape_inference.infer_shapes(
+            _without_weights(model), strict_mode=True, data_prop=True
+        )
+    except (shape_inference.InferenceError, RuntimeError, ValueError) as error:
+        line = (str(error).strip().splitlines() or ["unknown"])[0]
+        raise ModelFileError(f"The shapes in {path.name} contradict each other: {line}") from error
+    return inferred.graph, batch
 
 
 def precision_of_onnx(path: Path) -> str:
@@ -249,6 +304,39 @@ def parse(path: Path) -> onnx.ModelProto:
             f"{path} is not an ONNX file: there is no graph in its {path.stat().st_size} bytes."
         )
     return model
+
+
+def fault_of_file(path: Path) -> str:
+    """What is wrong with an ONNX file whoever reads it, and what to do; empty where nothing is."""
+    if not path.is_file():
+        return f"There is no file {path}."
+    try:
+        model = parse(path)
+    except ModelFileError as fault:
+        return str(fault)
+    missing = missing_external_data(model, path)
+    if missing:
+        return (
+            f"{path.name} keeps weights in {', '.join(missing)}, which is not there or too short. "
+            f"Put it beside {path.name}, or export again into one file."
+        )
+    return ""
+
+
+def input_of_onnx(path: Path) -> InputSpec:
+    """The one input of an ONNX file, as the file describes it.
+
+    Raises:
+        ModelFileError: the file is damaged or not whole, or has not exactly one input.
+    """
+    fault = fault_of_file(path)
+    if fault:
+        raise ModelFileError(fault)
+    value = _only_input(parse(path), path)
+    kind = value.type.tensor_type.elem_type
+    named = TensorProto.DataType.Name(kind).lower()
+    dtype = {"float": "float32", "double": "float64"}.get(named, named)
+    return replace(spec_of_value_info(value), dtype=dtype)
 
 
 def missing_external_data(model: onnx.ModelProto, path: Path) -> list[str]:
@@ -318,25 +406,33 @@ def _precision(model: onnx.ModelProto) -> str:
 
 def _fixed(model: onnx.ModelProto, path: Path, shape: Shape | None) -> int:
     """Gives the input its sizes, in place; returns the batch, which is 1 where it is open."""
-    weights = {tensor.name for tensor in model.graph.initializer}
-    inputs = [each for each in model.graph.input if each.name not in weights]
-    if len(inputs) != 1:
-        raise ModelFileError(
-            f"{path.name} has {len(inputs)} inputs "
-            f"({', '.join(repr(each.name) for each in inputs) or 'none'}); an image model has one."
-        )
-    spec = spec_of_value_info(inputs[0])
+    value = _only_input(model, path)
+    spec = spec_of_value_info(value)
     if not spec.shape:
         raise ModelFileError(f"The input '{spec.name}' of {path.name} has no dimensions.")
     batch = spec.shape[0] if isinstance(spec.shape[0], int) else 1
     sizes = resolve_shape(spec, path.name, batch=batch, shape=shape)
-    for dimension, size in zip(inputs[0].type.tensor_type.shape.dim, sizes, strict=True):
+    for dimension, size in zip(value.type.tensor_type.shape.dim, sizes, strict=True):
         dimension.dim_value = size
     # What the file says of later shapes was said for an open batch; it is inferred anew.
     del model.graph.value_info[:]
     for output in model.graph.output:
         output.type.tensor_type.ClearField("shape")
     return batch
+
+
+def _only_input(model: onnx.ModelProto, path: Path) -> onnx.ValueInfoProto:
+    """The input that is no weight.
+
+    Raises:
+        ModelFileError: there is none, or more than one.
+    """
+    weights = {tensor.name for tensor in model.graph.initializer}
+    inputs: list[onnx.ValueInfoProto] = [
+        each for each in model.graph.input if each.name not in weights
+    ]
+    one_input([each.name for each in inputs], path)
+    return inputs[0]
 
 
 def _without_weights(model: onnx.ModelProto) -> onnx.ModelProto:

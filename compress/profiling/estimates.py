@@ -33,6 +33,9 @@ MINIMUM_CALLS = 64
 # So many undisturbed calls of a round have a median worth more than that of all calls.
 CLEAN_CALLS = 5
 
+# What the value of a round is of.
+UNDISTURBED, CPU_TIME, DISTURBED = "undisturbed", "cpu time", "disturbed"
+
 RESAMPLES = 2000
 
 
@@ -56,6 +59,33 @@ def clean_median(calls_s: Array, preempted: NDArray[np.bool_] | None) -> tuple[f
     if len(clean) >= min(CLEAN_CALLS, len(calls_s) / 2):
         return float(np.median(clean)), True
     return float(np.median(calls_s)), False
+
+
+def median_of_round(
+    calls_s: Array, preempted: NDArray[np.bool_] | None, cpu_s: Array | None
+) -> tuple[float, str]:
+    """The value of a round: by undisturbed calls, else by CPU time, else by all calls.
+
+    On a core that another process shares, a call that outlasts the scheduler's slices by much is
+    never undisturbed, and then takes as many times as long as there are processes. The CPU time
+    of a thread that never waits leaves out exactly what it was kept from running; each time it
+    comes back it finds caches that others have emptied, which costs it some tenths of a
+    millisecond more than it would have taken.
+
+    Args:
+        calls_s: seconds of each call [n], n >= 1.
+        preempted: which calls lost the CPU to another process [n]; None where unknown.
+        cpu_s: the calls' CPU time [n]; None where it cannot stand for the wall clock.
+
+    Returns:
+        the median in seconds, and what it is of: UNDISTURBED, CPU_TIME or DISTURBED.
+    """
+    median, clean = clean_median(calls_s, preempted)
+    if clean:
+        return median, UNDISTURBED
+    if cpu_s is not None:
+        return float(np.median(cpu_s)), CPU_TIME
+    return median, DISTURBED
 
 
 def median_of_rounds(rounds: Array, *, seed: int = 0) -> Estimate | None:

@@ -13,6 +13,7 @@ import pickle
 import site
 import subprocess
 import sys
+import tempfile
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -131,27 +132,44 @@ def in_fresh_process(request: Request) -> FreshTiming:
         CompressError: what the measuring raised there.
         NothingMeasured: the process died.
     """
-    done = subprocess.run(
-        # -P: whatever lies in the current folder is not imported in a package's place.
-        [sys.executable, "-P", "-m", "compress.profiling.child"],
-        input=pickle.dumps(request),
-        capture_output=True,
-        env=_environment(),
-        check=False,
-    )
+    return decode(ask("compress.profiling.child", request, request.subject.name))
+
+
+def ask(module: str, request: object, name: str) -> dict[str, Any]:
+    """What a module that calls ``compress.profiling.child.serve`` answers, in a fresh process.
+
+    Args:
+        module: run as a program.
+        request: what it is asked, picklable.
+        name: of what is measured, for messages.
+
+    Raises:
+        CompressError: what the module raised.
+        NothingMeasured: the process died.
+    """
+    with tempfile.TemporaryDirectory(prefix="compress-") as folder:
+        done = subprocess.run(
+            # -P: whatever lies in the current folder is not imported in a package's place.
+            [sys.executable, "-P", "-m", module],
+            input=pickle.dumps(request),
+            capture_output=True,
+            # What was compiled here earlier would make loading look quicker than it is elsewhere.
+            env=_environment() | {"TORCHINDUCTOR_CACHE_DIR": folder},
+            check=False,
+        )
     try:
         answer = json.loads(done.stdout)
     except ValueError:
         tail = done.stderr.decode(errors="replace").strip().splitlines()[-1:]
         raise NothingMeasured(
-            f"The process that was to measure {request.subject.name} ended with code "
+            f"The process that was to measure {name} ended with code "
             f"{done.returncode} and no answer{': ' + tail[0] if tail else ''}. "
             "It may have been killed for want of memory."
         ) from None
     if "error" in answer:
         kind = getattr(errors, answer["error"], CompressError)
         raise kind(answer["message"])
-    return decode(answer)
+    return dict(answer)
 
 
 def encode(found: FreshTiming) -> dict[str, Any]:

@@ -14,7 +14,14 @@ from pathlib import Path
 
 from compress.results import Machine
 
-ENGINES = ("onnxruntime", "onnxruntime-gpu", "openvino", "tensorrt", "torch")
+ENGINES = (
+    "onnxruntime",
+    "onnxruntime-gpu",
+    "openvino",
+    "tensorrt",
+    "tensorrt-rtx",
+    "torch",
+)
 
 # Our name -> how Linux (x86, then Arm) calls it.
 _LINUX_FLAGS = {
@@ -176,6 +183,39 @@ def _nvidia(root: Path) -> tuple[str, str]:
         if model:
             models.append(model[1].strip())
     return ", ".join(models), driver[1] if driver else ""
+
+
+# What nvidia-smi is asked for -> how it is called here.
+_GPU_STATE = {
+    "clocks.sm": "sm_clock_mhz",
+    "clocks.mem": "memory_clock_mhz",
+    "temperature.gpu": "temperature_c",
+    "power.draw": "power_w",
+    "clocks_event_reasons.active": "throttle_reasons",
+}
+
+
+def gpu_state() -> dict[str, str]:
+    """Clocks, temperature, power and reasons for throttling of the first GPU, as it tells them now.
+
+    Empty where there is no GPU, or no nvidia-smi to ask.
+    """
+    told = nvidia_smi(f"--query-gpu={','.join(_GPU_STATE)}", "--format=csv,noheader,nounits")
+    if not told:
+        return {}
+    values = (value.strip() for value in told[0].split(","))
+    return dict(zip(_GPU_STATE.values(), values, strict=False))
+
+
+def nvidia_smi(*arguments: str) -> list[str]:
+    """The lines that nvidia-smi answers with; none where it is not there or fails."""
+    try:
+        done = subprocess.run(
+            ["nvidia-smi", *arguments], capture_output=True, text=True, timeout=20, check=False
+        )
+    except (OSError, subprocess.TimeoutExpired):
+        return []
+    return done.stdout.splitlines() if done.returncode == 0 else []
 
 
 def _engines() -> dict[str, str]:

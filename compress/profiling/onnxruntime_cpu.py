@@ -10,10 +10,10 @@ import onnxruntime as ort
 from onnxruntime.capi import onnxruntime_pybind11_state as ort_errors
 
 from compress.errors import ModelFileError, UsageError
-from compress.profiling.costs import missing_external_data, parse, precision_of_onnx
+from compress.profiling.costs import fault_of_file, precision_of_onnx
 from compress.profiling.machine import shares_cores
 from compress.profiling.protocol import Input, Output
-from compress.profiling.runtimes import InputSpec, Subject
+from compress.profiling.runtimes import InputSpec, Subject, one_input, path_of
 
 # Everything that loading or calling may raise; they share no base but Exception.
 ORT_ERRORS: tuple[type[Exception], ...] = (
@@ -26,7 +26,7 @@ ORT_ERRORS: tuple[type[Exception], ...] = (
     ValueError,
 )
 
-_DTYPES = {
+DTYPES = {
     "tensor(float)": "float32",
     "tensor(float16)": "float16",
     "tensor(double)": "float64",
@@ -41,13 +41,17 @@ class OnnxRuntimeCpu:
 
     name: str = "onnxruntime"
 
+    def missing(self) -> str:
+        """Nothing: it is there with its package."""
+        return ""
+
     def input_of(self, subject: Subject) -> InputSpec:
         """The one input of the file."""
-        return OnnxSession(_path(subject), threads=1, optimise=False).input
+        return OnnxSession(path_of(subject, "ONNX Runtime"), threads=1, optimise=False).input
 
     def precision(self, subject: Subject) -> str:
         """That of the file."""
-        return precision_of_onnx(_path(subject))
+        return precision_of_onnx(path_of(subject, "ONNX Runtime"))
 
     def options(self, threads: int) -> dict[str, str]:
         """What a session is created with."""
@@ -58,9 +62,9 @@ class OnnxRuntimeCpu:
             "spinning": "on" if spins(threads) else "off",
         }
 
-    def load(self, subject: Subject, *, threads: int) -> OnnxSession:
+    def load(self, subject: Subject, *, threads: int, images: Input | None = None) -> OnnxSession:
         """A session of the file."""
-        return OnnxSession(_path(subject), threads=threads)
+        return OnnxSession(path_of(subject, "ONNX Runtime"), threads=threads)
 
 
 class OnnxSession:
@@ -70,15 +74,16 @@ class OnnxSession:
         path: the ONNX file.
         threads: intra-op threads, the calling one among them.
         optimise: all graph optimisations, or none (to read what the file says).
+        profile: how the names of files begin that ONNX Runtime's profiler writes; None: it is off.
 
     Raises:
         ModelFileError: the file is missing, damaged, lacks its external data, or has not exactly
             one input.
     """
 
-    def __init__(self, path: Path, *, threads: int, optimise: bool = True) -> None:
-        if not path.is_file():
-            raise ModelFileError(f"There is no file {path}.")
+    def __init__(
+        self, path: Path, *, threads: int, optimise: bool = True, profile: Path | None = None
+    ) -> None:
         options = ort.SessionOptions()
         options.intra_op_num_threads = threads
         options.inter_op_num_threads = 1
@@ -88,25 +93,27 @@ class OnnxSession:
             level.ORT_ENABLE_ALL if optimise else level.ORT_DISABLE_ALL
         )
         options.log_severity_level = 4
+        if profile is not None:
+            options.enable_profiling = True
+            options.profile_file_prefix = str(profile)
         if not spins(threads):
             options.add_session_config_entry("session.intra_op.allow_spinning", "0")
         try:
             session = ort.InferenceSession(path, options, providers=["CPUExecutionProvider"])
         except ORT_ERRORS as error:
-            raise ModelFileError(_why_not(path, error)) from error
-        inputs = session.get_inputs()
-        if len(inputs) != 1:
-            names = ", ".join(f"'{each.name}'" for each in inputs) or "none"
             raise ModelFileError(
-                f"{path.name} has {len(inputs)} inputs ({names}); an image model has one."
-            )
+                fault_of_file(path)
+                or f"{path.name} cannot be loaded by ONNX Runtime: {first_line(error)}"
+            ) from error
+        inputs = session.get_inputs()
+        one_input([each.name for each in inputs], path)
         self.input = InputSpec(
             name=inputs[0].name,
             shape=tuple(
                 size if isinstance(size, int) else str(size or f"dim{place}")
                 for place, size in enumerate(inputs[0].shape)
             ),
-            dtype=_DTYPES.get(inputs[0].type, inputs[0].type),
+            dtype=DTYPES.get(inputs[0].type, inputs[0].type),
         )
         self._name = path.name
         self._session: ort.InferenceSession | None = session
@@ -125,8 +132,14 @@ class OnnxSession:
         except ORT_ERRORS as error:
             raise ModelFileError(
                 f"{self._name} cannot be run on an input of {'x'.join(map(str, images.shape))}: "
-                f"{_first_line(error)}"
+                f"{first_line(error)}"
             ) from error
+
+    def end_profiling(self) -> Path:
+        """Ends the profile that was begun with the session, and gives its file."""
+        if self._session is None:
+            raise UsageError(f"The session of {self._name} is closed.")
+        return Path(self._session.end_profiling())
 
     def synchronize(self) -> None:
         """Nothing: a call on the CPU returns when it is done."""
@@ -145,26 +158,6 @@ def spins(threads: int) -> bool:
     return threads > 1 and not shares_cores(threads)
 
 
-def _path(subject: Subject) -> Path:
-    if subject.path is None:
-        raise UsageError(f"{subject.name} is not an ONNX file, and ONNX Runtime reads no other.")
-    return subject.path
-
-
-def _why_not(path: Path, error: Exception) -> str:
-    """Why a file could not be loaded, in the reader's words."""
-    try:
-        model = parse(path)
-    except ModelFileError as fault:
-        return str(fault)
-    missing = missing_external_data(model, path)
-    if missing:
-        return (
-            f"{path.name} keeps weights in {', '.join(missing)}, which is not there or too short. "
-            f"Put it beside {path.name}, or export again into one file."
-        )
-    return f"{path.name} cannot be loaded by ONNX Runtime: {_first_line(error)}"
-
-
-def _first_line(error: Exception) -> str:
+def first_line(error: Exception) -> str:
+    """What an error says first; its kind where it says nothing."""
     return (str(error).strip().splitlines() or [type(error).__name__])[0]

@@ -3,7 +3,8 @@
 A round creates every subject's session anew in random order (where a session's memory comes to
 lie makes its speed, for as long as it lives), warms each up, then calls them in short bursts in
 random order, so that whatever the machine does meets all of them. Each call is timed by the wall
-clock; its CPU time and how often the kernel took the CPU away from it are noted.
+clock, or by events on the stream of the device that runs it; its CPU time and how often the kernel
+took the CPU away from it are noted.
 """
 
 from __future__ import annotations
@@ -13,9 +14,9 @@ import gc
 import math
 import random
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, Protocol
+from typing import Any, Protocol, runtime_checkable
 
 import numpy as np
 from numpy.typing import NDArray
@@ -55,6 +56,28 @@ class Session(Protocol):
         ...
 
 
+@dataclass(frozen=True)
+class DeviceTimes:
+    """One call as a device's own events tell it, in seconds.
+
+    Attributes:
+        total_s: from before the images are copied to it until its answer is copied back.
+        copies_s: of that, the copies.
+    """
+
+    total_s: float
+    copies_s: float
+
+
+@runtime_checkable
+class DeviceSession(Protocol):
+    """A session whose device has a clock of its own, which tells its work from what starts it."""
+
+    def device_times(self) -> DeviceTimes:
+        """Of the last call, once ``synchronize`` has returned."""
+        ...
+
+
 class Clock(Protocol):
     """What a call is measured with."""
 
@@ -63,11 +86,15 @@ class Clock(Protocol):
         ...
 
     def cpu_ns(self) -> int:
-        """CPU time of this process, all threads together, in nanoseconds."""
+        """CPU time of those threads whose preemptions count, in nanoseconds."""
         ...
 
     def preemptions(self) -> int | None:
         """How often the kernel took a CPU away so far; None where it does not tell."""
+        ...
+
+    def waits(self) -> int | None:
+        """How often a thread gave its CPU up so far, to wait; None where it is not told."""
         ...
 
 
@@ -75,28 +102,34 @@ class SystemClock:
     """The machine's clocks.
 
     Args:
-        threads: with one thread, only what happened to the calling thread counts as preemption
-            (where the system counts by thread); with more, what happened to any of the process,
-            for a call is as late as its latest worker.
+        threads: with one thread, only what the calling thread did and what happened to it counts
+            (where the system counts by thread); with more, all of the process, for a call is as
+            late as its latest worker.
     """
 
     def __init__(self, threads: int = 1) -> None:
         self._who: int | None = None
+        self._cpu_ns: Callable[[], int] = time.process_time_ns
         if resource is not None:
-            by_thread = getattr(resource, "RUSAGE_THREAD", resource.RUSAGE_SELF)
-            self._who = by_thread if threads == 1 else resource.RUSAGE_SELF
+            self._who = resource.RUSAGE_SELF
+            if threads == 1 and hasattr(resource, "RUSAGE_THREAD"):
+                self._who, self._cpu_ns = resource.RUSAGE_THREAD, time.thread_time_ns
 
     def wall_ns(self) -> int:
         """Nanoseconds of the performance counter."""
         return time.perf_counter_ns()
 
     def cpu_ns(self) -> int:
-        """User and system time of the process."""
-        return time.process_time_ns()
+        """User and system time."""
+        return self._cpu_ns()
 
     def preemptions(self) -> int | None:
         """Involuntary context switches so far."""
         return None if self._who is None else resource.getrusage(self._who).ru_nivcsw
+
+    def waits(self) -> int | None:
+        """Voluntary context switches so far."""
+        return None if self._who is None else resource.getrusage(self._who).ru_nvcsw
 
 
 @dataclass(frozen=True)
@@ -158,11 +191,15 @@ class Calls:
     """The calls of one model in one round.
 
     Attributes:
-        wall_s, cpu_s: seconds of each call [n].
+        wall_s: seconds of each call [n]: by the wall clock, or by a device's own events.
+        cpu_s: the CPU's seconds of each call [n].
         preempted: whether the kernel took a CPU away during it [n]; None where it does not tell.
         load_s: what creating the session took.
         first_s: the session's first call.
         warm: whether the warm-up rule was met.
+        computes: whether the calls were one thread's work and most did not wait for anything, so
+            that a call takes its CPU time where nobody takes the CPU away.
+        copies_s: seconds of each call that a device was copied to and from [n]; None without one.
     """
 
     wall_s: Array
@@ -171,6 +208,14 @@ class Calls:
     load_s: float
     first_s: float
     warm: bool
+    computes: bool = False
+    copies_s: Array | None = None
+
+    def median(self) -> tuple[float, str]:
+        """The round's value in seconds, and what it is of: see ``estimates.median_of_round``."""
+        return estimates.median_of_round(
+            self.wall_s, self.preempted, self.cpu_s if self.computes else None
+        )
 
 
 @dataclass(frozen=True)
@@ -191,12 +236,7 @@ class Timing:
 
     def round_medians(self, name: str) -> Array:
         """One value a round [rounds]: the median of undisturbed calls where there are enough."""
-        return np.array(
-            [
-                estimates.clean_median(one[name].wall_s, one[name].preempted)[0]
-                for one in self.rounds
-            ]
-        )
+        return np.array([one[name].median()[0] for one in self.rounds])
 
     def median(self, name: str) -> float:
         """Median over rounds, without an interval, from any number of rounds."""
@@ -243,6 +283,12 @@ class Timing:
         known = [flag for flag in flags if flag is not None]
         return float(np.mean(np.concatenate(known))) if known else None
 
+    def copies_s(self, name: str) -> float | None:
+        """What of a call is copying to and from a device, the median; None without one."""
+        found = [one[name].copies_s for one in self.rounds]
+        known = [copies for copies in found if copies is not None]
+        return float(np.median(np.concatenate(known))) if known else None
+
     def outliers(self, name: str) -> int:
         """Calls far out, relative to their round. They are counted and never dropped."""
         return estimates.outliers(
@@ -253,14 +299,23 @@ class Timing:
         """What makes these figures less than they seem, a sentence each."""
         found = []
         if not self.rounds[0][name].warm:
-            found.append("The warm-up did not settle within 5 s: two medians still differed by 2%.")
-        disturbed = self.disturbed_rounds(name)
-        if disturbed:
             found.append(
-                f"In {disturbed} of {len(self.rounds)} rounds nearly all calls were preempted "
-                f"({self.preempted_share(name) or 0:.0%} of all), so disturbed calls are in the "
-                "figure."
+                "The warm-up was ended after 5 s, before two medians of 10 calls agreed within 2%."
             )
+        for basis, consequence in (
+            (
+                estimates.CPU_TIME,
+                "their CPU time stands for the wall clock: what they take with the core to "
+                "themselves, and some per cent for caches that others emptied",
+            ),
+            (estimates.DISTURBED, "disturbed calls are in the figure"),
+        ):
+            rounds = self._rounds_of(name, basis)
+            if rounds:
+                found.append(
+                    f"In {rounds} of {len(self.rounds)} rounds nearly all calls were preempted "
+                    f"({self.preempted_share(name) or 0:.0%} of all), so {consequence}."
+                )
         return tuple(found)
 
     def remarks(self, name: str) -> tuple[str, ...]:
@@ -268,7 +323,8 @@ class Timing:
         found = []
         calls = len(self.calls_s(name))
         share = self.preempted_share(name)
-        if share and share >= 0.01 and not self.disturbed_rounds(name):
+        clean = self._rounds_of(name, estimates.UNDISTURBED) == len(self.rounds)
+        if share and share >= 0.01 and clean:
             found.append(
                 f"{share:.0%} of {calls} calls were preempted; the median is of the others."
             )
@@ -279,10 +335,11 @@ class Timing:
 
     def disturbed_rounds(self, name: str) -> int:
         """Rounds in which nearly all calls were preempted, so that all had to count."""
-        return sum(
-            not estimates.clean_median(one[name].wall_s, one[name].preempted)[1]
-            for one in self.rounds
-        )
+        return self._rounds_of(name, estimates.DISTURBED)
+
+    def _rounds_of(self, name: str, basis: str) -> int:
+        """Rounds whose value rests on that."""
+        return sum(one[name].median()[1] == basis for one in self.rounds)
 
 
 def measure(
@@ -298,6 +355,7 @@ def measure(
     seed: int = 0,
     threads: int = 1,
     first: WarmUp = FIRST_WARM_UP,
+    quiet_s: float = 0.0,
     clock: Clock | None = None,
 ) -> Timing:
     """Times models in interleaved rounds until ``stop`` says that it is decided.
@@ -316,6 +374,8 @@ def measure(
         seed: of the random orders, and of the bootstrap.
         threads: how many each session uses; decides whose preemptions count.
         first: how sessions warm up in the first round.
+        quiet_s: what is waited between bursts of two models, for workers of the first that go on
+            spinning after its last call.
         clock: the machine's unless given.
 
     Raises:
@@ -328,7 +388,9 @@ def measure(
     begun_ns = clock.wall_ns()
     wanted = math.ceil(calls_wanted / max(1, max_rounds // 2))
     while True:
-        rounds.append(_round(subjects, inputs, plans, wanted, order, first, clock))
+        rounds.append(
+            _round(subjects, inputs, plans, wanted, order, first, quiet_s, clock, threads)
+        )
         done = len(rounds)
         if done >= max_rounds or (stop is None and done >= min_rounds):
             break
@@ -366,7 +428,9 @@ def _round(
     wanted: int,
     order: random.Random,
     first: WarmUp,
+    quiet_s: float,
     clock: Clock,
+    threads: int,
 ) -> Mapping[str, Calls]:
     """One round; fills ``plans`` where a model has none yet, which is in the first."""
     names = list(subjects)
@@ -375,7 +439,7 @@ def _round(
     load_s: dict[str, float] = {}
     first_s: dict[str, float] = {}
     warm: dict[str, bool] = {}
-    taken: dict[str, list[tuple[float, float, bool | None]]] = {name: [] for name in names}
+    taken: dict[str, list[_Call]] = {name: [] for name in names}
     # The stack closes sessions in reverse order, as those need that set something global.
     with contextlib.ExitStack() as stack, _without_collector():
         for name in names:
@@ -385,19 +449,22 @@ def _round(
             stack.callback(session.close)
             sessions[name] = session
         for name in names:
-            first_s[name] = _first_call(name, sessions[name], inputs[name], clock)
+            first_s[name] = first_call(name, sessions[name], inputs[name], clock)
             rule = NEXT_WARM_UP if name in plans else first
             calls_s, warm[name] = warm_up(sessions[name], inputs[name], rule, clock, first_s[name])
             if name not in plans:
                 plans[name] = plan_bursts(float(np.median(calls_s[-10:])), wanted)
         bursts = [name for name in names for _ in range(plans[name].count)]
         order.shuffle(bursts)
-        for name in bursts:
+        for before, name in zip([bursts[0], *bursts], bursts, strict=False):
+            if quiet_s and name != before:
+                time.sleep(quiet_s)
             plan = plans[name]
             calls = [_call(sessions[name], inputs[name], clock) for _ in range(plan.calls)]
             taken[name].extend(calls[plan.dropped :])
     return {
-        name: _collect(taken[name], load_s[name], first_s[name], warm[name]) for name in subjects
+        name: _collect(taken[name], load_s[name], first_s[name], warm[name], threads)
+        for name in subjects
     }
 
 
@@ -420,11 +487,16 @@ def warm_up(
     while not rule.settled(calls_s):
         if sum(calls_s) >= rule.max_s:
             return calls_s, False
-        calls_s.append(_call(session, images, clock)[0])
+        calls_s.append(_call(session, images, clock).wall_s)
     return calls_s, True
 
 
-def _first_call(name: str, session: Session, images: Input, clock: Clock) -> float:
+def first_call(name: str, session: Session, images: Input, clock: Clock) -> float:
+    """Seconds of a session's first call.
+
+    Raises:
+        ModelFileError: the model fails on it, or its answer is not finite.
+    """
     start_ns = clock.wall_ns()
     output = session.infer(images)
     session.synchronize()
@@ -437,31 +509,54 @@ def _first_call(name: str, session: Session, images: Input, clock: Clock) -> flo
     return taken_s
 
 
-def _call(session: Session, images: Input, clock: Clock) -> tuple[float, float, bool | None]:
-    """Wall seconds, CPU seconds, preempted or not."""
-    switches = clock.preemptions()
+@dataclass(frozen=True)
+class _Call:
+    """One call: seconds, and whether it lost the CPU or gave it up; None where unknown."""
+
+    wall_s: float
+    cpu_s: float
+    preempted: bool | None
+    waited: bool | None
+    copies_s: float | None
+
+
+def _call(session: Session, images: Input, clock: Clock) -> _Call:
+    preemptions, waits = clock.preemptions(), clock.waits()
     cpu_ns = clock.cpu_ns()
     start_ns = clock.wall_ns()
     session.infer(images)
     session.synchronize()
     end_ns = clock.wall_ns()
     cpu_ns = clock.cpu_ns() - cpu_ns
-    after = clock.preemptions()
-    preempted = None if after is None or switches is None else after > switches
-    return (end_ns - start_ns) / 1e9, cpu_ns / 1e9, preempted
+    preempted = _more(clock.preemptions(), preemptions)
+    waited = _more(clock.waits(), waits)
+    wall_s, copies_s = (end_ns - start_ns) / 1e9, None
+    if isinstance(session, DeviceSession):
+        times = session.device_times()
+        wall_s, copies_s = times.total_s, times.copies_s
+    return _Call(wall_s, cpu_ns / 1e9, preempted, waited, copies_s)
 
 
-def _collect(
-    calls: list[tuple[float, float, bool | None]], load_s: float, first_s: float, warm: bool
-) -> Calls:
-    flags = [flag for _, _, flag in calls if flag is not None]
+def _mostly(flags: Iterable[bool]) -> bool:
+    return float(np.mean(list(flags))) > 0.5
+
+
+def _more(after: int | None, before: int | None) -> bool | None:
+    return None if after is None or before is None else after > before
+
+
+def _collect(calls: list[_Call], load_s: float, first_s: float, warm: bool, threads: int) -> Calls:
+    preempted = [call.preempted for call in calls if call.preempted is not None]
+    copies = [call.copies_s for call in calls if call.copies_s is not None]
     return Calls(
-        wall_s=np.array([wall for wall, _, _ in calls]),
-        cpu_s=np.array([cpu for _, cpu, _ in calls]),
-        preempted=np.array(flags, dtype=np.bool_) if len(flags) == len(calls) else None,
+        wall_s=np.array([call.wall_s for call in calls]),
+        cpu_s=np.array([call.cpu_s for call in calls]),
+        preempted=np.array(preempted, dtype=np.bool_) if len(preempted) == len(calls) else None,
         load_s=load_s,
         first_s=first_s,
         warm=warm,
+        computes=threads == 1 and not copies and _mostly(call.waited is False for call in calls),
+        copies_s=np.array(copies) if copies else None,
     )
 
 

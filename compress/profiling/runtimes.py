@@ -1,12 +1,12 @@
 """What a model can be run by: one small protocol, and the runtimes that there are.
 
-To add a runtime, write a file beside this and a line in ``RUNTIMES``.
+To add a runtime, write a file beside this and an entry in ``RUNTIMES``.
 """
 
 from __future__ import annotations
 
 import importlib.util
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Protocol
@@ -64,6 +64,10 @@ class Runtime(Protocol):
         """What ``--runtime`` calls it."""
         ...
 
+    def missing(self) -> str:
+        """Why it cannot run on this machine though its package is there, and what to do; or ""."""
+        ...
+
     def input_of(self, subject: Subject) -> InputSpec:
         """What the model wants to be called with.
 
@@ -80,8 +84,15 @@ class Runtime(Protocol):
         """What else was set, to be recorded with the figures."""
         ...
 
-    def load(self, subject: Subject, *, threads: int) -> Session:
+    def load(self, subject: Subject, *, threads: int, images: Input | None = None) -> Session:
         """A session with that many threads.
+
+        Args:
+            subject: the model.
+            threads: that compute, the calling one among them.
+            images: a batch like those that the session will be called with. Runtimes that make
+                code for one shape make it now, so that it belongs to loading; without it the
+                first call does.
 
         Raises:
             ModelFileError: the model cannot be loaded.
@@ -90,10 +101,47 @@ class Runtime(Protocol):
         ...
 
 
+@dataclass(frozen=True)
+class Entry:
+    """A runtime that this package knows.
+
+    Attributes:
+        module: that has to be importable.
+        install: the command that installs it.
+        make: makes the runtime once it is there.
+        takes: the form of a model that it runs: "onnx" (a file) or "torch" (a network).
+        device: "cpu" or "cuda".
+    """
+
+    module: str
+    install: str
+    make: Callable[[], Runtime]
+    takes: str = "onnx"
+    device: str = "cpu"
+
+
 def _onnxruntime() -> Runtime:
     from compress.profiling.onnxruntime_cpu import OnnxRuntimeCpu
 
     return OnnxRuntimeCpu()
+
+
+def _onnxruntime_cuda() -> Runtime:
+    from compress.profiling.onnxruntime_cuda import OnnxRuntimeCuda
+
+    return OnnxRuntimeCuda()
+
+
+def _onnxruntime_tensorrt() -> Runtime:
+    from compress.profiling.onnxruntime_cuda import TENSORRT, OnnxRuntimeCuda
+
+    return OnnxRuntimeCuda("onnxruntime-tensorrt", TENSORRT)
+
+
+def _openvino() -> Runtime:
+    from compress.profiling.openvino_cpu import OpenVino
+
+    return OpenVino()
 
 
 def _torch() -> Runtime:
@@ -102,11 +150,38 @@ def _torch() -> Runtime:
     return TorchEager()
 
 
-# Name -> the package that has to be there, and what makes the runtime once it is. Nothing is
-# imported before it is needed: a process that measures memory must not hold a second engine.
-RUNTIMES: dict[str, tuple[str, Callable[[], Runtime]]] = {
-    "onnxruntime": ("onnxruntime", _onnxruntime),
-    "torch": ("torch", _torch),
+def _torch_compile() -> Runtime:
+    from compress.profiling.torch_compiled import TorchCompile
+
+    return TorchCompile()
+
+
+def _torch_cuda() -> Runtime:
+    from compress.profiling.torch_cuda import TorchCuda
+
+    return TorchCuda()
+
+
+def _torch_compile_cuda() -> Runtime:
+    from compress.profiling.torch_cuda import TorchCuda
+
+    return TorchCuda("torch-compile-cuda", compiled=True)
+
+
+_ORT = ("onnxruntime", "python -m pip install onnxruntime")
+_TORCH = ("torch", "python -m pip install torch")
+
+# Nothing is imported before it is needed: a process that measures memory must not hold a second
+# engine. The order is that of tables; of runtimes that are equally fast the first is taken.
+RUNTIMES: dict[str, Entry] = {
+    "onnxruntime": Entry(*_ORT, _onnxruntime),
+    "openvino": Entry("openvino", "python -m pip install openvino", _openvino),
+    "onnxruntime-cuda": Entry(*_ORT, _onnxruntime_cuda, device="cuda"),
+    "onnxruntime-tensorrt": Entry(*_ORT, _onnxruntime_tensorrt, device="cuda"),
+    "torch": Entry(*_TORCH, _torch, takes="torch"),
+    "torch-compile": Entry(*_TORCH, _torch_compile, takes="torch"),
+    "torch-cuda": Entry(*_TORCH, _torch_cuda, takes="torch", device="cuda"),
+    "torch-compile-cuda": Entry(*_TORCH, _torch_compile_cuda, takes="torch", device="cuda"),
 }
 
 
@@ -115,19 +190,60 @@ def runtime_named(name: str) -> Runtime:
 
     Raises:
         UnknownName: there is none.
-        UsageError: it is not installed; the message says how to install it.
+        UsageError: it is not installed, or not on this machine; the message says what to do.
     """
     if name not in RUNTIMES:
         raise UnknownName("runtime", name, RUNTIMES)
-    package, make = RUNTIMES[name]
-    if not available(name):
-        raise UsageError(f"The runtime {name} is not installed. Install it: pip install {package}")
-    return make()
+    fault = why_not(name)
+    if fault:
+        raise UsageError(fault)
+    return RUNTIMES[name].make()
+
+
+def why_not(name: str) -> str:
+    """Why a runtime cannot be used here, and what to do about it; empty where it can."""
+    entry = RUNTIMES[name]
+    if importlib.util.find_spec(entry.module) is None:
+        return f"The runtime {name} is not installed. Install it: {entry.install}"
+    return entry.make().missing()
 
 
 def available(name: str) -> bool:
-    """Whether a runtime's package is installed; nothing is imported to find out."""
-    return importlib.util.find_spec(RUNTIMES[name][0]) is not None
+    """Whether a runtime is installed and has the device that it needs."""
+    return not why_not(name)
+
+
+def can_run(name: str, subject: Subject) -> bool:
+    """Whether a model is at hand in the form that a runtime needs."""
+    return (subject.module if RUNTIMES[name].takes == "torch" else subject.path) is not None
+
+
+def path_of(subject: Subject, engine: str) -> Path:
+    """The ONNX file of a model.
+
+    Raises:
+        UsageError: it is not at hand as one.
+    """
+    if subject.path is None:
+        raise UsageError(f"{subject.name} is not an ONNX file, and {engine} reads no other.")
+    return subject.path
+
+
+def one_input(names: Sequence[str], path: Path) -> None:
+    """Refuses a file with another number of inputs than one.
+
+    Args:
+        names: of its inputs.
+        path: the file.
+
+    Raises:
+        ModelFileError: there is none, or more than one.
+    """
+    if len(names) != 1:
+        told = ", ".join(f"'{name}'" for name in names) or "none"
+        raise ModelFileError(
+            f"{path.name} has {len(names)} inputs ({told}); an image model has one."
+        )
 
 
 def spec_of_value_info(value: onnx.ValueInfoProto) -> InputSpec:

@@ -3,16 +3,21 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
 from compress.errors import Inconclusive
 from compress.profiling import protocol
 from compress.profiling.estimates import calls_needed
+from compress.profiling.machine import shares_cores
 from compress.profiling.protocol import Clock, Input, Session, Timing
 from compress.profiling.runtimes import Subject, make_input, runtime_named
-from compress.results import Estimate
+from compress.results import Estimate, Fastest
+
+# For so long at most workers go on spinning after a call; torch's were seen to do so for 3 to 7 ms.
+SPINNING_S = 0.02
 
 # Without a budget to be clear of, looking ends when the interval is this narrow, as a fraction.
 NARROW = 0.02
@@ -75,7 +80,7 @@ def time_model(
     found = runtime_named(runtime)
     images = make_input(found, subject, batch=batch, shape=shape, seed=seed)
     timing, straddles = time_against_budget(
-        lambda: found.load(subject, threads=threads),
+        lambda: found.load(subject, threads=threads, images=images),
         images,
         budget_s=budget_s,
         percentile=percentile,
@@ -158,7 +163,7 @@ def time_models(
         for name, subject in subjects.items()
     }
     loads = {
-        name: (lambda subject=subject: found.load(subject, threads=threads))
+        name: partial(found.load, subject, threads=threads, images=inputs[name])
         for name, subject in subjects.items()
     }
     first, *others = names = list(paths)
@@ -170,6 +175,75 @@ def time_models(
         return all(is_clear(timing.ratio(first, other), ratio) for other in others)
 
     return protocol.measure(loads, inputs, stop=narrow, max_s=max_s, threads=threads, seed=seed)
+
+
+def time_runtimes(
+    path: Path,
+    runtimes: Sequence[str],
+    *,
+    batch: int = 1,
+    threads: int = 1,
+    shape: tuple[int, ...] | None = None,
+    max_s: float = 60.0,
+    seed: int = 0,
+) -> Timing:
+    """Times one file in several runtimes in the same rounds: ``timing.ratio("a", "b")``.
+
+    Ends when the fastest is known (see ``is_known``), after 48 rounds, or when ``max_s`` is over.
+
+    Args:
+        path: an ONNX file.
+        runtimes: two or more of ``runtimes.RUNTIMES`` that read ONNX files.
+        batch: images a call, for a dynamic first dimension.
+        threads: of each session.
+        shape: channels, height and width, where the file leaves them open.
+        max_s: no further round begins after so many seconds.
+        seed: of the inputs, the orders and the resampling.
+
+    Raises:
+        ModelFileError, UsageError: as ``time_model``.
+    """
+    subject = Subject(path.name, path=path)
+    engines = {name: runtime_named(name) for name in runtimes}
+    inputs = {
+        name: make_input(engine, subject, batch=batch, shape=shape, seed=seed)
+        for name, engine in engines.items()
+    }
+    return protocol.measure(
+        {
+            name: partial(engine.load, subject, threads=threads, images=inputs[name])
+            for name, engine in engines.items()
+        },
+        inputs,
+        stop=lambda timing: is_known(fastest_of(timing, {name: name for name in runtimes})),
+        max_s=max_s,
+        threads=threads,
+        seed=seed,
+        quiet_s=0.0 if threads == 1 or shares_cores(threads) else SPINNING_S,
+    )
+
+
+def fastest_of(timing: Timing, names: Mapping[str, str]) -> Fastest:
+    """The runtime with the smallest median, and how much longer the others take.
+
+    Args:
+        timing: rounds in which all of them ran the same model.
+        names: runtime -> what it is called in the timing.
+    """
+    best = min(names, key=lambda runtime: timing.median(names[runtime]))
+    return Fastest(
+        best,
+        {
+            runtime: timing.ratio(name, names[best])
+            for runtime, name in names.items()
+            if runtime != best
+        },
+    )
+
+
+def is_known(fastest: Fastest) -> bool:
+    """Whether every other one is shown to be slower, or the difference is known within 2%."""
+    return all(is_clear(ratio, 1.0) or is_clear(ratio, None) for ratio in fastest.ratios.values())
 
 
 def is_clear(estimate: Estimate, limit: float | None) -> bool:

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import torch
@@ -18,13 +20,13 @@ class TorchEager:
 
     name: str = "torch"
 
+    def missing(self) -> str:
+        """Nothing: it is there with its package."""
+        return ""
+
     def input_of(self, subject: Subject) -> InputSpec:
         """Open batch, the subject's image shape."""
-        if subject.input_shape is None:
-            raise UsageError(
-                f"The image shape of {subject.name} is not known. Give it with --shape C,H,W."
-            )
-        return InputSpec("images", ("batch", *subject.input_shape))
+        return input_of_network(subject)
 
     def precision(self, subject: Subject) -> str:
         """float32, as the network is loaded."""
@@ -34,13 +36,9 @@ class TorchEager:
         """The mode it runs in."""
         return {"mode": "eager, inference_mode"}
 
-    def load(self, subject: Subject, *, threads: int) -> TorchSession:
+    def load(self, subject: Subject, *, threads: int, images: Input | None = None) -> TorchSession:
         """A session of the network that the subject gives."""
-        if subject.module is None:
-            raise UsageError(
-                f"{subject.name} is not at hand as a torch network; torch eager needs a checkpoint."
-            )
-        return TorchSession(subject.name, subject.module(), threads=threads)
+        return TorchSession(subject.name, network_of(subject), threads=threads)
 
 
 class TorchSession:
@@ -62,20 +60,8 @@ class TorchSession:
         Raises:
             ModelFileError: the network fails on it.
         """
-        try:
-            with torch.inference_mode():
-                output = self._module(torch.from_numpy(images))
-        except RuntimeError as error:
-            line = (str(error).splitlines() or ["RuntimeError"])[0]
-            raise ModelFileError(
-                f"{self._name} cannot be run on an input of {'x'.join(map(str, images.shape))}: "
-                f"{line}"
-            ) from error
-        if not isinstance(output, torch.Tensor):
-            raise ModelFileError(
-                f"{self._name} answers with {type(output).__name__}, not with one tensor of logits."
-            )
-        return np.asarray(output.numpy())
+        with torch.inference_mode():
+            return np.asarray(logits_of(self._name, self._module, images).numpy())
 
     def synchronize(self) -> None:
         """Nothing: a call on the CPU returns when it is done."""
@@ -83,3 +69,49 @@ class TorchSession:
     def close(self) -> None:
         """Puts torch's number of threads back."""
         torch.set_num_threads(self._threads_before)
+
+
+def input_of_network(subject: Subject) -> InputSpec:
+    """Open batch, and the image shape of a network.
+
+    Raises:
+        UsageError: the shape is not known.
+    """
+    if subject.input_shape is None:
+        raise UsageError(
+            f"The image shape of {subject.name} is not known. Give it with --shape C,H,W."
+        )
+    return InputSpec("images", ("batch", *subject.input_shape))
+
+
+def network_of(subject: Subject) -> torch.nn.Module:
+    """The network of a model, a new one each time.
+
+    Raises:
+        UsageError: it is not at hand as one.
+    """
+    if subject.module is None:
+        raise UsageError(
+            f"{subject.name} is not at hand as a torch network; torch needs a checkpoint."
+        )
+    return subject.module()
+
+
+def logits_of(name: str, network: Callable[[torch.Tensor], Any], images: Input) -> torch.Tensor:
+    """What a network answers to a batch.
+
+    Raises:
+        ModelFileError: it fails on it, or answers with something else than one tensor.
+    """
+    try:
+        output = network(torch.from_numpy(images))
+    except RuntimeError as error:
+        line = (str(error).splitlines() or ["RuntimeError"])[0]
+        raise ModelFileError(
+            f"{name} cannot be run on an input of {'x'.join(map(str, images.shape))}: {line}"
+        ) from error
+    if not isinstance(output, torch.Tensor):
+        raise ModelFileError(
+            f"{name} answers with {type(output).__name__}, not with one tensor of logits."
+        )
+    return output

@@ -37,8 +37,10 @@ Left open by the paper, and decided here:
     on the batch size and D at chance is at log 2.
   - r in Eq. 2 is the scale between the maps; after R it is 1 and L_MSE is the mean over all values.
   - C_R, the classifier of Alg. 1, is "fully connected parts of the teacher" in the paper; they read
-    C_t channels and R gives c. It is a new average pooling and linear layer, as the networks'
-    own, that learns with R and is not used afterwards.
+    C_t channels and R gives c. Here it is the student's own C, as it is after pretrain, and stands
+    still (``head``): what R learns is then what C reads, and S can come near to R(m_t) without
+    leaving C, which dln does not change. With a new classifier, learnt with R and not used
+    afterwards, R's channels mean something else than the student's.
   - A ReLU follows R (``rectify``): the student's map comes out of one. A value below 0 would
     tell D everything, and L_MSE could not be met.
   - D: a 3x3 convolution to ``channels_d`` channels, ReLU, 2x2 max pooling, one linear layer over
@@ -52,7 +54,11 @@ Left open by the paper, and decided here:
     none of it.
   - How the epochs are shared. ``pretrain`` is its share of all, ``dln`` its share of the rest; each
     phase gets one epoch at least, and a share of 0 leaves the phase out.
-  - The k steps of Alg. 1 are ``teacher_epochs``; R is one layer on maps that are easily classified.
+  - The k steps of Alg. 1 are ``teacher_epochs``, one at a low rate. On images that the teacher has
+    learnt, R can lower H without end by enlarging R(m_t), and S has the further to go: L_MSE began
+    at 7.3 after five epochs at 0.1, at 1.3 after one at 0.01 (docs/methods.md).
+  - D learns at a tenth of S's rate. At the same rate it soon knows nearly every map, -log q has
+    its largest slope there, and S loses within an epoch what it had learnt (same place).
   - Optimisers go on through the phases with their momentum; the schedule starts anew in each.
 """
 
@@ -83,6 +89,10 @@ from compress.recipes.recipe import (
 )
 from compress.recipes.supervised import L_S
 from compress.recipes.teacher_to_student import TeacherToStudent
+
+# Whose classifier C_R is: the student's own C, or one of its own.
+STUDENT, NEW = "student", "new"
+HEADS = (STUDENT, NEW)
 
 PRETRAIN, REGRESSOR, DLN, ADVERSARIAL = "pretrain", "regressor", "dln", "adversarial"
 
@@ -187,12 +197,15 @@ def _phases(
     """All phases, with their epochs and rates."""
     pretrain = 0.0 if setting.student_trained else options.pretrain
     epochs = share_epochs(setting.epochs, pretrain, dln)
-    d = lr_adversarial if lr_d is None else lr_d
     rates: dict[str, dict[str, float | None]] = {
         PRETRAIN: {},
         REGRESSOR: {"regressor": options.lr_regressor},
         DLN: {"student": options.lr_dln},
-        ADVERSARIAL: {"student": lr_adversarial, "classifier": lr_adversarial, "discriminator": d},
+        ADVERSARIAL: {
+            "student": lr_adversarial,
+            "classifier": lr_adversarial,
+            "discriminator": lr_d,
+        },
     }
     return tuple(
         Phase(
@@ -221,6 +234,8 @@ def _check(options: Mapping[str, Any], **known: Any) -> None:
             faults.append(f"{name} is {value}, it must be 1 or more.")
         if name == "weight" and not 0 <= value <= 1:
             faults.append(f"The weight of kd is {value}, it must be in [0, 1].")
+        if name == "head" and value not in HEADS:
+            faults.append(f"head is '{value}', it must be {' or '.join(HEADS)}.")
         if name.startswith("lr_") and value is not None and not 0 < value < math.inf:
             faults.append(f"The learning rate {name} is {value}, it must be positive.")
     check_options(*faults, **known)
@@ -235,15 +250,17 @@ class Dln:
         pretrain: share of the epochs for pretrain; 0 for none.
         teacher_epochs: of the Teacher-to-Student layer; the student's are not among them.
         rectify: whether a ReLU follows that layer.
-        lr_regressor: initial learning rate of that layer; None for the options'.
+        head: one of HEADS, through which that layer learns.
+        lr_regressor: initial learning rate of that layer.
         lr_dln: of the student in dln; None for the options'.
     """
 
     beta: float = 0.5
     pretrain: float = 0.5
-    teacher_epochs: int = 5
+    teacher_epochs: int = 1
     rectify: bool = True
-    lr_regressor: float | None = None
+    head: str = STUDENT
+    lr_regressor: float = 0.01
     lr_dln: float | None = None
 
     name = "dln"
@@ -257,7 +274,7 @@ class Dln:
     def start(self, setting: Setting) -> Method:
         """See ``Recipe.start``."""
         phases = _phases(setting, self, dln=1.0)
-        return KtanMethod(setting, phases, rectify=self.rectify, beta=self.beta)
+        return KtanMethod(setting, phases, rectify=self.rectify, head=self.head, beta=self.beta)
 
     def to_dict(self) -> dict[str, Any]:
         """See ``Recipe.to_dict``."""
@@ -275,26 +292,28 @@ class Ktan:
         dln: share of what pretrain leaves for dln; 0 for none.
         teacher_epochs: of the Teacher-to-Student layer; the student's are not among them.
         rectify: whether a ReLU follows that layer.
+        head: one of HEADS, through which that layer learns.
         channels_d: of the discriminator's convolution.
         minimax: whether the student descends log(1 - q(m_s)) instead of -log q(m_s).
         lr_regressor: initial learning rate of the Teacher-to-Student layer; None for the options'.
         lr_dln: of the student in dln; None for the options'.
         lr_adversarial: of the student in the adversarial phase.
-        lr_d: of the discriminator; None for lr_adversarial.
+        lr_d: of the discriminator.
     """
 
     alpha: float = 0.6
     beta: float = 0.5
     pretrain: float = 0.5
     dln: float = 0.5
-    teacher_epochs: int = 5
+    teacher_epochs: int = 1
     rectify: bool = True
+    head: str = STUDENT
     channels_d: int = 64
     minimax: bool = False
-    lr_regressor: float | None = None
+    lr_regressor: float = 0.01
     lr_dln: float | None = None
     lr_adversarial: float = 0.01
-    lr_d: float | None = None
+    lr_d: float = 0.001
 
     name = "ktan"
     summary = "a discriminator on feature maps, and their distance (Alg. 2)"
@@ -310,6 +329,7 @@ class Ktan:
             setting,
             _phases(setting, self, self.dln, self.lr_adversarial, self.lr_d),
             rectify=self.rectify,
+            head=self.head,
             beta=self.beta,
             alpha=self.alpha,
             channels_d=self.channels_d,
@@ -335,6 +355,7 @@ class KtanKd:
         dln: see ``Ktan``.
         teacher_epochs: see ``Ktan``.
         rectify: see ``Ktan``.
+        head: see ``Ktan``.
         channels_d: see ``Ktan``.
         minimax: see ``Ktan``.
         lr_regressor: see ``Ktan``.
@@ -350,14 +371,15 @@ class KtanKd:
     beta: float = 0.5
     pretrain: float = 0.5
     dln: float = 0.5
-    teacher_epochs: int = 5
+    teacher_epochs: int = 1
     rectify: bool = True
+    head: str = STUDENT
     channels_d: int = 64
     minimax: bool = False
-    lr_regressor: float | None = None
+    lr_regressor: float = 0.01
     lr_dln: float | None = None
     lr_adversarial: float = 0.01
-    lr_d: float | None = None
+    lr_d: float = 0.001
 
     name = "ktan+kd"
     summary = "ktan with kd's softened logits in the place of the labels"
@@ -374,6 +396,7 @@ class KtanKd:
             setting,
             _phases(setting, self, self.dln, self.lr_adversarial, self.lr_d),
             rectify=self.rectify,
+            head=self.head,
             beta=self.beta,
             alpha=self.alpha,
             channels_d=self.channels_d,
@@ -403,6 +426,7 @@ class KtanMethod:
         setting: what it works on.
         phases: that it is to go through.
         rectify: whether a ReLU follows R.
+        head: one of HEADS.
         beta: weight of L_MSE.
         alpha: weight of the student's L_D.
         channels_d: of D; None where there is no adversarial phase.
@@ -417,6 +441,7 @@ class KtanMethod:
         phases: Sequence[Phase],
         *,
         rectify: bool,
+        head: str,
         beta: float,
         alpha: float = 0.0,
         channels_d: int | None = None,
@@ -430,10 +455,15 @@ class KtanMethod:
         shape = setting.student_features
         teacher_shape = required(setting.teacher_features)
         self.R = TeacherToStudent(teacher_shape, shape, rectify=rectify)
-        self.C_R = Head(shape[0], setting.num_classes)
-        modules = {"student": student, "regressor": self.R, "regressor_classifier": self.C_R}
+        modules: dict[str, nn.Module] = {"student": student, "regressor": self.R}
         S, C = parts(student)
-        learning = {"student": S, "classifier": C, "regressor": nn.ModuleList([self.R, self.C_R])}
+        learning = {"student": S, "classifier": C, "regressor": self.R}
+        if head == STUDENT:
+            self.classify: Callable[[Tensor], Tensor] = student.classify
+        else:
+            C_R = Head(shape[0], setting.num_classes)
+            modules["regressor_classifier"], self.classify = C_R, C_R
+            learning["regressor"] = nn.ModuleList([self.R, C_R])
         if channels_d is not None:
             self.D = Discriminator(shape, channels_d)
             modules["discriminator"] = learning["discriminator"] = self.D
@@ -466,7 +496,7 @@ class KtanMethod:
         return {"loss": loss}
 
     def _regressor(self, batch: Batch) -> dict[str, Tensor]:
-        logits = self.C_R(self.R(required(batch.teacher_features)))
+        logits = self.classify(self.R(required(batch.teacher_features)))
         loss = L_S(logits, batch.labels)
         self._descend(regressor=loss)
         hits = (logits.argmax(dim=1) == batch.labels).float().mean()

@@ -289,10 +289,13 @@ def _faults_of_lists(experiment: Experiment) -> Iterator[str]:
         yield "there are no [[methods]]"
     if not experiment.tasks:
         yield "there are no [[tasks]]"
-    for kind, names in (
-        ("method", [slug(method.name) for method in experiment.methods if method.name]),
-        ("task", [slug(task.name) for task in experiment.tasks if task.name]),
+    for kind, given in (
+        ("method", [method.name for method in experiment.methods if method.name]),
+        ("task", [task.name for task in experiment.tasks if task.name]),
     ):
+        # --methods and --tasks take lists.
+        yield from (f"the {kind} '{name}' has a comma in its name" for name in given if "," in name)
+        names = [slug(name) for name in given]
         for name in sorted({name for name in names if names.count(name) > 1}):
             yield f"two {kind}s are called '{name}'"
 

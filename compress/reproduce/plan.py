@@ -206,6 +206,7 @@ class _Planner:
             split_seed=self.experiment.split_seed,
             fraction=1.0,
             root=self.request.data_dir,
+            say=self.progress,
         )
         train = len(data.train) + len(data.validation)
         return Images(train, len(data.test), data.num_classes, data.input_shape)

@@ -162,6 +162,7 @@ class _Reproduction:
             split_seed=self.experiment.split_seed,
             fraction=request.adapted.fraction,
             root=request.data_dir,
+            say=self.listener.message,
         )
         return TaskWork(
             task, data, request.out, self.device, self.experiment.split_seed, self.timed
@@ -417,7 +418,12 @@ class _Reproduction:
             if (self.request.out / training.place / "result.json").exists():
                 folder = self._folder(work, training, facts)
                 if folder.finished:
-                    yield {**folder.result(), "place": training.place.as_posix()}
+                    # The method may have had another name with the same place when it was trained.
+                    yield {
+                        **folder.result(),
+                        "method": training.method.name,
+                        "place": training.place.as_posix(),
+                    }
 
     def _write(self) -> Report:
         report = Report(

@@ -9,6 +9,7 @@ teachers/TASK/outputs/              what it says of views of the training images
 from __future__ import annotations
 
 import json
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -41,8 +42,17 @@ TEACHER, FACTS = "teacher.safetensors", "teacher.json"
 KEPT_BYTES = 5e9
 
 
-def load_data(task: Task, *, split_seed: int, fraction: float, root: Path | None) -> Dataset:
+def load_data(
+    task: Task,
+    *,
+    split_seed: int,
+    fraction: float,
+    root: Path | None,
+    say: Callable[[str], None],
+) -> Dataset:
     """A task's images, split; ``fraction`` of its training images where no number is given.
+
+    ``say`` is told of what takes long.
 
     Raises:
         DataError, UsageError: as ``load_dataset``.
@@ -55,6 +65,7 @@ def load_data(task: Task, *, split_seed: int, fraction: float, root: Path | None
             seed=split_seed,
             validation=task.validation,
             limit_train=limit,
+            say=say,
         )
 
     data = load(task.limit_train)

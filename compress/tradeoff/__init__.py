@@ -1,6 +1,7 @@
 """Which student to train: what candidates take, and how good they are expected to be."""
 
 from compress.tradeoff.choice import Choice, TradeoffRow
+from compress.tradeoff.fastest import RuntimeChoice, choose_runtime, with_runtime
 from compress.tradeoff.runs import OwnRun, record_run
 from compress.tradeoff.storage import write_csv
 from compress.tradeoff.table import TradeoffTable, load_table, table_for
@@ -8,10 +9,13 @@ from compress.tradeoff.table import TradeoffTable, load_table, table_for
 __all__ = [
     "Choice",
     "OwnRun",
+    "RuntimeChoice",
     "TradeoffRow",
     "TradeoffTable",
+    "choose_runtime",
     "load_table",
     "record_run",
     "table_for",
+    "with_runtime",
     "write_csv",
 ]

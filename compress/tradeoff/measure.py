@@ -16,11 +16,12 @@ from typing import Any
 import torch
 from torch import nn
 
-from compress.errors import CompressError, UsageError
+from compress.errors import CompressError, UnknownName, UsageError
 from compress.export.to_onnx import onnx_for_timing
 from compress.files import read_json, write_json
 from compress.models.registry import Network, build
 from compress.profiling.machine import fingerprint
+from compress.profiling.runtimes import RUNTIMES
 from compress.profiling.timing import is_clear, time_model, time_models
 from compress.results import Estimate
 from compress.spec import Budget, ModelSpec
@@ -247,10 +248,13 @@ def untrained(spec: ModelSpec, *, seed: int = 0) -> Network:
 
 def _check_target(budget: Budget) -> None:
     target = budget.target
-    if (target.device, target.precision) != ("cpu", "fp32"):
+    if target.runtime not in RUNTIMES:
+        raise UnknownName("runtime", target.runtime, RUNTIMES)
+    device = RUNTIMES[target.runtime].device
+    if (target.device, target.precision) != (device, "fp32"):
         raise UsageError(
-            f"Candidates are timed in fp32 on the CPU; the budget is for {target.precision} on "
-            f"{target.device}."
+            f"Candidates are timed in fp32, and {target.runtime} runs on {device}; the budget is "
+            f"for {target.precision} on {target.device}."
         )
 
 

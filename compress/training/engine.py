@@ -218,7 +218,7 @@ def _tuning(
 ) -> Tuning:
     """How steps are computed: as when the run began, or decided now."""
     if folder is not None:
-        noted = folder.noted("tuning")
+        noted = folder.facts().get("tuning") if folder.existed else None
         if noted is not None:
             return Tuning(**noted)
         if Checkpoints(folder.path, listener.message).any():

@@ -42,16 +42,32 @@ def predictor(network: nn.Module) -> Predict:
 
 @contextmanager
 def file_predictor(path: Path, target: Target) -> Iterator[Predict]:
-    """The same for a file, as the target's runtime runs it.
+    """The same for a file, as the target's runtime runs it; one of a fixed batch in its batches.
 
     Raises:
         ModelFileError: the file cannot be loaded.
     """
-    session = runtime_named(target.runtime).load(
-        Subject(path.name, path=path), threads=target.threads
-    )
+    runtime, subject = runtime_named(target.runtime), Subject(path.name, path=path)
+    shape = runtime.input_of(subject).shape
+    session = runtime.load(subject, threads=target.threads)
+
+    def infer(images: Tensor) -> Tensor:
+        logits = session.infer(images.cpu().numpy())
+        session.synchronize()
+        return torch.tensor(logits)  # a copy: the next call may use the same memory
+
+    def in_batches(images: Tensor, size: int) -> Tensor:
+        parts = []
+        for part in images.split(size):
+            missing = size - len(part)
+            parts.append(infer(torch.cat([part, part[:1].expand(missing, *part.shape[1:])])))
+        return torch.cat(parts)[: len(images)]
+
     try:
-        yield lambda images: torch.from_numpy(session.infer(images.cpu().numpy()))
+        if shape and isinstance(size := shape[0], int):
+            yield lambda images: in_batches(images, size)
+        else:
+            yield infer
     finally:
         session.close()
 

@@ -32,6 +32,7 @@ RECORDED_PACKAGES = (
     "onnx",
     "onnxscript",
     "onnxruntime",
+    "openvino",
 )
 
 
@@ -113,14 +114,12 @@ class RunFolder:
 
     def note(self, name: str, value: Mapping[str, Any]) -> None:
         """Adds to run.json what was decided in the course of the run; needs ``begin``."""
-        write_json(self.path / RUN, {**read_json(self.path / RUN), name: dict(value)})
+        write_json(self.path / RUN, self.facts() | {name: dict(value)})
 
-    def noted(self, name: str) -> dict[str, Any] | None:
-        """What was noted under that name, by this process or one before; None for nothing."""
-        if not (self.path / RUN).exists():
-            return None
-        found = read_json(self.path / RUN).get(name)
-        return found if isinstance(found, dict) else None
+    def facts(self) -> dict[str, Any]:
+        """What run.json says."""
+        facts: dict[str, Any] = read_json(self.path / RUN)
+        return facts
 
     def write_metrics(self, history: Sequence[Mapping[str, Any]]) -> None:
         """Writes metrics.jsonl, one line an epoch."""

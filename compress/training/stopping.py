@@ -13,7 +13,8 @@ SIGNALS = (signal.SIGINT, signal.SIGTERM)
 class StopSignals:
     """Notes the first signal while its block lasts; a second one acts at once.
 
-    Only the main thread of a program gets signals; in any other thread this does nothing.
+    Only the main thread of a program gets signals; in any other thread this does nothing. A signal
+    that the process ignores, as one started in the background may, stays ignored.
     """
 
     def __init__(self) -> None:
@@ -22,7 +23,8 @@ class StopSignals:
 
     def __enter__(self) -> Self:
         if threading.current_thread() is threading.main_thread():
-            self._before = {each: signal.signal(each, self._note) for each in SIGNALS}
+            heard = [each for each in SIGNALS if signal.getsignal(each) is not signal.SIG_IGN]
+            self._before = {each: signal.signal(each, self._note) for each in heard}
         return self
 
     def __exit__(

@@ -393,7 +393,8 @@ def mismatch(
     remembered = {name: value.double() for name, value in network.state_dict().items()}
     preactivated = network.spec.arch in ("wrn", "preresnet")
     first = "stages.0.0.bn1" if preactivated else "bn"
-    crops = Augmenter(images, seed=0, flip=False)(torch.arange(len(images)), 0)
+    # View 0 is the images as they are.
+    crops = Augmenter(images, seed=0, flip=False)(torch.arange(len(images)), 1)
     found = []
     for batch in (images, crops):
         probe = copy.deepcopy(network).train()

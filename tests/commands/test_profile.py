@@ -1,15 +1,20 @@
 from __future__ import annotations
 
 import json
+import re
+from dataclasses import replace
 from pathlib import Path
 
+import click
 import pytest
 import torch
 
 from compress.cli import main
-from compress.commands.profile import _alike, _shorten, _times, command
+from compress.commands.profile import _runtimes, command
 from compress.models.checkpoint import save_checkpoint
 from compress.models.registry import build
+from compress.profiling import runtimes
+from compress.profiling.runtimes import RUNTIMES
 from compress.spec import ModelSpec
 from tests.profiling import tiny
 
@@ -103,12 +108,12 @@ def test_the_table_fits_its_terminal(
     model = onnx_file if files == 2 else long
     assert main(["profile", str(model), *against, "--threads", "1", "--batch", "1"]) == 0
     lines = capsys.readouterr().out.splitlines()
-    table = lines[: next(n for n, line in enumerate(lines) if "MACs an image" in line) + 1]
+    table = lines[: next(n for n, line in enumerate(lines) if "share of peak" in line) + 1]
     assert max(map(len, table)) <= columns
     assert any("a-ra" in line and "v2.onnx" in line for line in table)
     labels = [line.split("  ")[0].strip() for line in table]
     assert "latency, median" in labels  # one line each, nothing wrapped
-    assert len(table) == 18
+    assert len(table) == 20
     rows = {line[1:16].strip(): line for line in table}
     assert rows["precision"].split()[1:] == ["fp32"] * files  # nothing cut off
     assert rows["size"].split()[-1] == "B"
@@ -153,8 +158,11 @@ def test_files_that_cannot_be_used_end_with_2(
         (["--shape", "3,0,8"], "channels, height and width"),
         (["--shape", "1,8,8"], "does not fit"),
         (["--threads", "0"], "--threads"),
-        (["--runtime", "fast"], "fast"),
-        (["--runtime", "torch"], "takes checkpoints"),
+        (["--runtime", "onnx"], "Did you mean 'onnxruntime'"),
+        (["--runtime", "torch"], "take checkpoints"),
+        (["--runtime", "onnxruntime,fast"], "There is no runtime 'fast'"),
+        (["--json", "--markdown"], "give one of them"),
+        (["--plot", "picture.pdf"], ".png or .svg"),
     ],
 )
 def test_options_that_cannot_be_used_end_with_2(
@@ -189,24 +197,53 @@ def test_every_option_is_explained() -> None:
             assert getattr(parameter, "help", None), parameter.name
 
 
-def test_times_are_shown_in_one_unit() -> None:
-    assert _alike(0.000975, 0.00093, 0.00104) == ("930", "1040", "us")
-    assert _alike(0.00123, 0.00123, 0.0114) == ("1.23", "11.40", "ms")
-
-
-def test_ratios_have_three_digits() -> None:
-    assert [_times(ratio) for ratio in (0.966, 1.0, 7.844, 12.94, 130.2)] == [
-        "0.97",
-        "1.00",
-        "7.84",
-        "12.9",
-        "130",
+def test_the_help_names_every_runtime() -> None:
+    (told,) = [
+        str(p.help) for p in command.params if isinstance(p, click.Option) and p.name == "asked"
     ]
+    for name in RUNTIMES:
+        assert re.search(rf"\b{name}\b", told), name
 
 
-def test_long_names_keep_both_ends() -> None:
-    assert _shorten("short.onnx", 12) == "short.onnx"
-    shown = _shorten("a-very-long-name-of-a-model.onnx", 16)
-    assert len(shown) == 16
-    assert shown.startswith("a-ve")
-    assert shown.endswith("del.onnx")
+def test_all_is_what_is_here_for_the_model(
+    onnx_file: Path,
+    checkpoint: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    absent = replace(RUNTIMES["openvino"], module="no_such_module")
+    kept = ("onnxruntime", "torch")
+    monkeypatch.setattr(
+        runtimes, "RUNTIMES", {"openvino": absent, **{name: RUNTIMES[name] for name in kept}}
+    )
+    assert _runtimes("all", [checkpoint]) == kept
+    assert "openvino is not installed. Install it: python -m pip install openvino" in (
+        capsys.readouterr().err
+    )
+    assert _runtimes("all", [onnx_file]) == ("onnxruntime",)
+    assert _runtimes("torch, onnxruntime,torch", [checkpoint]) == ("torch", "onnxruntime")
+    assert _runtimes(None, [checkpoint]) == kept
+
+
+def test_two_runtimes_layers_a_trace_and_a_picture(
+    onnx_file: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    trace, plot = tmp_path / "trace.json", tmp_path / "picture.png"
+    arguments = ["profile", str(onnx_file), "--runtime", "openvino,onnxruntime", "--threads", "1"]
+    asked = ["--batch", "1", "--trace", str(trace), "--plot", str(plot), "--markdown"]
+    assert main([*arguments, *asked]) == 0
+    out = capsys.readouterr().out
+    assert "|  | student.onnx | student.onnx |" in out
+    assert "| runtime | openvino | onnxruntime |" in out
+    assert re.search(r"^- (fastest here|perhaps): (openvino|onnxruntime)", out, re.MULTILINE)
+    assert "**openvino by layer, batch 1, 1 thread**" in out
+    assert "Profiling slows the model" in out
+    assert {event["ph"] for event in json.loads(trace.read_text())["traceEvents"]} == {"M", "X"}
+    assert plot.read_bytes().startswith(b"\x89PNG")
+
+
+def test_layers_of_torch_are_refused_before_anything_is_measured(
+    checkpoint: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main(["profile", str(checkpoint), "--runtime", "torch", "--layers"]) == 2
+    assert "torch does not tell what its layers take" in capsys.readouterr().err

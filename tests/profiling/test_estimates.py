@@ -51,6 +51,17 @@ def test_the_upper_bound_of_p90_covers_as_often_as_it_says() -> None:
     assert covered / 400 > 0.92
 
 
+def test_the_value_of_a_round_is_of_undisturbed_calls_then_of_cpu_time_then_of_all() -> None:
+    calls = np.array([4.0, 4.0, 4.0, 4.0, 1.0, 1.0, 1.0, 1.0, 1.0, 4.0, 4.0, 4.0])
+    cpu = np.full(12, 2.0)
+    disturbed = calls > 3
+    assert estimates.median_of_round(calls, disturbed, cpu) == (1.0, estimates.UNDISTURBED)
+    assert estimates.median_of_round(calls, None, cpu) == (4.0, estimates.UNDISTURBED)
+    disturbed[4] = True  # four are left undisturbed
+    assert estimates.median_of_round(calls, disturbed, cpu) == (2.0, estimates.CPU_TIME)
+    assert estimates.median_of_round(calls, disturbed, None) == (4.0, estimates.DISTURBED)
+
+
 def test_five_rounds_give_no_interval_and_six_do() -> None:
     assert estimates.median_of_rounds(np.arange(1.0, 6.0)) is None
     found = estimates.median_of_rounds(np.arange(1.0, 7.0))

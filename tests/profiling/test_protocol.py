@@ -2,6 +2,8 @@ from __future__ import annotations
 
 import gc
 import itertools
+import threading
+import time
 from collections.abc import Callable, Iterator
 from functools import partial
 
@@ -10,7 +12,14 @@ import pytest
 
 from compress.errors import Inconclusive, ModelFileError
 from compress.profiling import protocol
-from compress.profiling.protocol import FIRST_WARM_UP, NEXT_WARM_UP, Burst, Timing, plan_bursts
+from compress.profiling.protocol import (
+    FIRST_WARM_UP,
+    NEXT_WARM_UP,
+    Burst,
+    DeviceTimes,
+    Timing,
+    plan_bursts,
+)
 from tests.profiling.tiny import ScriptedClock, ScriptedSession
 
 IMAGES = np.zeros((1, 2), dtype=np.float32)
@@ -117,6 +126,32 @@ def test_bursts_of_two_models_are_mixed() -> None:
     assert len(bursts) > 2
 
 
+def test_it_waits_between_the_bursts_of_two_models_only(monkeypatch: pytest.MonkeyPatch) -> None:
+    waited: list[float] = []
+    log: list[str] = []
+    clock = ScriptedClock()
+
+    def sleep(seconds: float) -> None:
+        waited.append(seconds)
+        log.append("wait")
+
+    monkeypatch.setattr(time, "sleep", sleep)
+    protocol.measure(
+        {
+            name: partial(ScriptedSession, clock, always(0.001), log=log, name=name)
+            for name in ("a", "b")
+        },
+        dict.fromkeys(("a", "b"), IMAGES),
+        min_rounds=1,
+        clock=clock,
+        quiet_s=0.02,
+    )
+    assert set(waited) == {0.02}
+    bursts = [name for name, _ in itertools.groupby(log[log.index("wait") :]) if name in "ab"]
+    between = log[log.index("wait") :].count("wait")
+    assert between == len(bursts) == len(waited)
+
+
 def test_figures_of_scripted_models() -> None:
     timing = scripted({"slow": 0.004, "fast": 0.001})
     latency = timing.latency("slow")
@@ -175,8 +210,16 @@ def test_no_round_begins_when_time_is_up_but_there_are_at_least_six() -> None:
     assert 6 < looked_at(lambda _: False, max_s=0.6)[1] < 48
 
 
-def preempted(every: int, *, duration_s: float = 0.001) -> Timing:
-    clock = ScriptedClock()
+def preempted(
+    every: int,
+    *,
+    duration_s: float = 0.001,
+    cpu_share: float = 1.0,
+    waits: int = 0,
+    threads: int = 1,
+) -> Timing:
+    """Every so-manieth call is preempted and takes nine times as long; of ten, some wait."""
+    clock = ScriptedClock(cpu_share)
     counter = itertools.count(1)
 
     def durations() -> Iterator[float]:
@@ -190,12 +233,14 @@ def preempted(every: int, *, duration_s: float = 0.001) -> Timing:
 
     def preempt() -> bool:
         hits.current = next(counter)
+        clock.waited += hits.current % 10 < waits
         return hits.current % every == 0
 
     return protocol.measure(
         {"a": lambda: ScriptedSession(clock, durations(), preempted=preempt)},
         {"a": IMAGES},
         clock=clock,
+        threads=threads,
     )
 
 
@@ -214,12 +259,61 @@ def test_preempted_calls_stay_out_of_the_median_and_are_told() -> None:
     assert p90.value == pytest.approx(0.009)  # a percentile is of what users meet
 
 
-def test_when_most_calls_are_preempted_all_count_with_a_warning() -> None:
-    timing = preempted(every=1)
+@pytest.mark.parametrize("waits", [0, 4])
+def test_when_nearly_all_calls_are_preempted_cpu_time_counts_with_a_warning(waits: int) -> None:
+    timing = preempted(every=1, duration_s=0.0001, cpu_share=1 / 9, waits=waits)
+    latency = timing.latency("a")
+    assert latency is not None
+    assert latency.value == pytest.approx(0.0001)
+    (warning,) = timing.warnings("a")
+    assert "6 of 6 rounds" in warning
+    assert "CPU time stands for the wall clock" in warning
+    assert timing.disturbed_rounds("a") == 0
+    p90 = timing.latency("a", 90)
+    assert p90 is not None
+    assert p90.value == pytest.approx(0.0009)
+
+
+@pytest.mark.parametrize(("waits", "threads"), [(6, 1), (0, 2)])
+def test_cpu_time_of_several_threads_or_of_waiting_is_no_latency(waits: int, threads: int) -> None:
+    timing = preempted(every=1, cpu_share=1 / 9, waits=waits, threads=threads)
     latency = timing.latency("a")
     assert latency is not None
     assert latency.value == pytest.approx(0.009)
-    assert "6 of 6 rounds" in timing.warnings("a")[0]
+    (warning,) = timing.warnings("a")
+    assert "6 of 6 rounds" in warning
+    assert "disturbed calls are in the figure" in warning
+    assert timing.disturbed_rounds("a") == 6
+
+
+def test_undisturbed_calls_are_believed_before_cpu_time() -> None:
+    latency = preempted(every=4, cpu_share=0.5).latency("a")
+    assert latency is not None
+    assert latency.value == pytest.approx(0.001)
+
+
+class DeviceSession(ScriptedSession):
+    """A device that says that a call took 5 ms, 1 ms of it copies."""
+
+    def device_times(self) -> DeviceTimes:
+        return DeviceTimes(total_s=0.005, copies_s=0.001)
+
+
+def test_a_device_is_believed_about_its_own_time() -> None:
+    clock = ScriptedClock()
+    timing = protocol.measure(
+        {
+            "device": lambda: DeviceSession(clock, always(0.009)),
+            "host": lambda: ScriptedSession(clock, always(0.009)),
+        },
+        dict.fromkeys(("device", "host"), IMAGES),
+        clock=clock,
+    )
+    assert timing.median("device") == 0.005
+    assert timing.copies_s("device") == 0.001
+    assert timing.median("host") == pytest.approx(0.009)
+    assert timing.copies_s("host") is None
+    assert timing.first_s("device") == pytest.approx(0.009)  # as who waits for it sees it
 
 
 @pytest.mark.parametrize("output", [float("nan"), float("inf")])
@@ -243,5 +337,19 @@ def test_the_system_clock_goes_forward_and_counts() -> None:
         sum(range(20_000))
         assert clock.wall_ns() > start[0]
         assert clock.cpu_ns() >= start[1]
-        before = clock.preemptions()
-        assert before is None or before >= 0
+        for count in (clock.preemptions(), clock.waits()):
+            assert count is None or count >= 0
+
+
+@pytest.mark.skipif(not hasattr(time, "pthread_getcpuclockid"), reason="needs clocks of threads")
+def test_with_one_thread_the_cpu_time_of_others_does_not_count() -> None:
+    clocks = [protocol.SystemClock(1), protocol.SystemClock(2)]
+    before = [clock.cpu_ns() for clock in clocks]
+    other = threading.Thread(target=lambda: sum(range(3_000_000)))
+    other.start()
+    waits = clocks[0].waits()
+    other.join()
+    alone, all_of_it = (clock.cpu_ns() - start for clock, start in zip(clocks, before, strict=True))
+    assert all_of_it > 2 * alone
+    after = clocks[0].waits()
+    assert after is None or waits is None or after > waits  # it waited for the other

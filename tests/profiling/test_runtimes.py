@@ -1,5 +1,10 @@
 from __future__ import annotations
 
+import copy
+import os
+import subprocess
+import sys
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -11,18 +16,27 @@ from torch import nn
 
 from compress.errors import ModelFileError, UnknownName, UsageError
 from compress.profiling import machine, runtimes
-from compress.profiling.onnxruntime_cpu import OnnxSession, spins
+from compress.profiling.onnxruntime_cpu import spins
+from compress.profiling.protocol import Session
 from compress.profiling.runtimes import InputSpec, Subject, make_input, resolve_shape, runtime_named
 from compress.profiling.torch_eager import TorchSession
 from tests.profiling import tiny
 
+FILE_RUNTIMES = ("onnxruntime", "openvino")
 
-def test_onnxruntime_computes_what_the_file_says(tmp_path: Path) -> None:
+
+def load(path: Path, runtime: str = "onnxruntime") -> Session:
+    return runtime_named(runtime).load(Subject(path.name, path=path), threads=1)
+
+
+@pytest.mark.parametrize("name", FILE_RUNTIMES)
+@pytest.mark.parametrize("fixed", [False, True])
+def test_it_computes_what_the_file_says(name: str, fixed: bool, tmp_path: Path) -> None:
     path = tiny.products(tmp_path / "m.onnx", layers=2, size=8)
-    runtime = runtime_named("onnxruntime")
+    runtime = runtime_named(name)
     images = make_input(runtime, Subject("m", path=path), batch=3)
     assert images.shape == (3, 8)
-    session = runtime.load(Subject("m", path=path), threads=2)
+    session = runtime.load(Subject("m", path=path), threads=2, images=images if fixed else None)
     found = session.infer(images)
     session.synchronize()
     weights = {
@@ -34,6 +48,15 @@ def test_onnxruntime_computes_what_the_file_says(tmp_path: Path) -> None:
         session.infer(images)
 
 
+@pytest.mark.parametrize("name", FILE_RUNTIMES)
+def test_an_output_is_not_overwritten_by_the_next_call(name: str, tmp_path: Path) -> None:
+    session = load(tiny.products(tmp_path / "m.onnx", layers=1, size=8), name)
+    first = session.infer(np.ones((1, 8), dtype=np.float32))
+    kept = first.copy()
+    session.infer(np.zeros((1, 8), dtype=np.float32))
+    np.testing.assert_array_equal(first, kept)
+
+
 def test_equal_seeds_give_equal_inputs(tmp_path: Path) -> None:
     subject = Subject("m", path=tiny.convolution(tmp_path / "m.onnx"))
     runtime = runtime_named("onnxruntime")
@@ -43,11 +66,8 @@ def test_equal_seeds_give_equal_inputs(tmp_path: Path) -> None:
     assert first.dtype == np.float32
 
 
-def load(path: Path) -> OnnxSession:
-    return OnnxSession(path, threads=1)
-
-
-def test_files_that_are_no_models_say_so(tmp_path: Path) -> None:
+@pytest.mark.parametrize("runtime", FILE_RUNTIMES)
+def test_files_that_are_no_models_say_so(runtime: str, tmp_path: Path) -> None:
     good = tiny.convolution(tmp_path / "good.onnx").read_bytes()
     contents = {
         "empty.onnx": b"",
@@ -58,40 +78,46 @@ def test_files_that_are_no_models_say_so(tmp_path: Path) -> None:
     for name, content in contents.items():
         (tmp_path / name).write_bytes(content)
         with pytest.raises(ModelFileError, match=r"is not an ONNX file"):
-            load(tmp_path / name)
+            load(tmp_path / name, runtime)
     with pytest.raises(ModelFileError, match="There is no file"):
-        load(tmp_path / "absent.onnx")
+        load(tmp_path / "absent.onnx", runtime)
 
 
-def test_missing_external_data_is_named(tmp_path: Path) -> None:
+@pytest.mark.parametrize("runtime", FILE_RUNTIMES)
+def test_missing_external_data_is_named(runtime: str, tmp_path: Path) -> None:
     model = onnx.load(tiny.products(tmp_path / "whole.onnx", layers=1))
     path = tmp_path / "split.onnx"
     onnx.save(model, path, save_as_external_data=True, location="split.data", size_threshold=0)
-    load(path).close()
+    load(path, runtime).close()
     (tmp_path / "split.data").write_bytes(b"short")
     with pytest.raises(ModelFileError, match=r"split\.data"):
-        load(path)
+        load(path, runtime)
     (tmp_path / "split.data").unlink()
     with pytest.raises(ModelFileError, match=r"split\.data, which is not there"):
-        load(path)
+        load(path, runtime)
 
 
-def test_a_graph_that_the_runtime_refuses_is_told_with_its_reason(tmp_path: Path) -> None:
+@pytest.mark.parametrize("runtime", FILE_RUNTIMES)
+def test_a_graph_that_the_runtime_refuses_is_told_with_its_reason(
+    runtime: str, tmp_path: Path
+) -> None:
     node = helper.make_node("NoSuchOperator", ["images"], ["logits"])
     path = tiny.save(tmp_path / "odd.onnx", [node], {}, [("images", (1, 2))])
     with pytest.raises(ModelFileError, match="NoSuchOperator"):
-        load(path)
+        load(path, runtime)
 
 
-def test_a_model_has_one_input(tmp_path: Path) -> None:
+@pytest.mark.parametrize("runtime", FILE_RUNTIMES)
+def test_a_model_has_one_input(runtime: str, tmp_path: Path) -> None:
     node = helper.make_node("Add", ["left", "right"], ["logits"])
     inputs = [("left", ("batch", 3)), ("right", ("batch", 3))]
     with pytest.raises(ModelFileError, match=r"2 inputs \('left', 'right'\)"):
-        load(tiny.save(tmp_path / "two.onnx", [node], {}, inputs))
+        load(tiny.save(tmp_path / "two.onnx", [node], {}, inputs), runtime)
 
 
-def test_an_input_that_does_not_fit_is_an_error(tmp_path: Path) -> None:
-    session = load(tiny.convolution(tmp_path / "m.onnx"))
+@pytest.mark.parametrize("runtime", FILE_RUNTIMES)
+def test_an_input_that_does_not_fit_is_an_error(runtime: str, tmp_path: Path) -> None:
+    session = load(tiny.convolution(tmp_path / "m.onnx"), runtime)
     with pytest.raises(ModelFileError, match="1x1x8x8"):
         session.infer(np.zeros((1, 1, 8, 8), dtype=np.float32))
 
@@ -192,10 +218,18 @@ def test_a_runtime_needs_the_model_in_its_form() -> None:
 def test_unknown_and_absent_runtimes(monkeypatch: pytest.MonkeyPatch) -> None:
     with pytest.raises(UnknownName, match="Did you mean 'onnxruntime'"):
         runtime_named("onnx-runtime")
-    absent = {"fast": ("no_such_package", runtimes.RUNTIMES["torch"][1])}
-    monkeypatch.setattr(runtimes, "RUNTIMES", absent)
-    with pytest.raises(UsageError, match="pip install no_such_package"):
+    torch_eager = runtimes.RUNTIMES["torch"]
+    absent = replace(torch_eager, module="no_such", install="python -m pip install no-such")
+    monkeypatch.setattr(runtimes, "RUNTIMES", {"fast": absent, "torch": torch_eager})
+    with pytest.raises(UsageError, match=r"not installed.*python -m pip install no-such"):
         runtime_named("fast")
+    assert not runtimes.available("fast")
+    assert runtimes.available("torch")
+
+
+def test_torch_compile_asks_for_a_compiler(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("PATH", "")
+    assert "C++ compiler" in runtimes.why_not("torch-compile")
 
 
 def test_spinning_is_off_where_cores_are_shared() -> None:
@@ -203,3 +237,72 @@ def test_spinning_is_off_where_cores_are_shared() -> None:
     assert not spins(machine.fingerprint().cpus)
     options = runtime_named("onnxruntime").options(1)
     assert options["spinning"] == "off"
+
+
+def test_openvino_computes_in_float32_on_the_threads_that_it_is_given() -> None:
+    options = runtime_named("openvino").options(3)
+    assert options["inference_precision_hint"] == "f32"
+    assert options["inference_num_threads"] == "3"
+    assert options["num_streams"] == "1"
+
+
+def test_openvino_really_has_what_its_options_say(tmp_path: Path) -> None:
+    from compress.profiling.openvino_cpu import ov, settings
+
+    model = ov.Core().read_model(tiny.convolution(tmp_path / "m.onnx"))
+    compiled = ov.Core().compile_model(model, "CPU", settings(1))
+    assert compiled.get_property("INFERENCE_PRECISION_HINT").get_type_name() == "f32"
+    assert compiled.get_property("INFERENCE_NUM_THREADS") == 1
+    assert compiled.get_property("NUM_STREAMS") == 1
+    assert compiled.get_property("ENABLE_CPU_PINNING") is False
+
+
+# Prints what sends OpenVINO's telemetry and is there after importing it, and the files in a home.
+TELLTALE = """
+import sys
+from pathlib import Path
+from compress.profiling.openvino_cpu import ov
+sending = [name for name in sys.modules if name.startswith("openvino_telemetry")]
+print(sending, type(ov.tools.ovc.telemetry).__module__, [p.name for p in Path.home().iterdir()])
+"""
+
+
+def test_importing_openvino_tells_nobody(tmp_path: Path) -> None:
+    root = Path(runtimes.__file__).parents[2]
+    environment = {
+        name: value
+        for name, value in os.environ.items()
+        # These keep the telemetry of OpenVINO quiet as well.
+        if name not in ("CI", "TF_BUILD", "JENKINS_URL")
+    }
+    done = subprocess.run(
+        [sys.executable, "-c", TELLTALE],
+        env=environment | {"HOME": str(tmp_path), "PYTHONPATH": str(root)},
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    assert done.stdout == "[] openvino.tools.ovc.telemetry_stub []\n"
+
+
+@pytest.mark.slow
+def test_torch_compile_computes_and_compiles_a_shape_once() -> None:
+    network = nn.Sequential(nn.Conv2d(3, 4, 3), nn.ReLU(), nn.Flatten(), nn.Linear(64, 5)).eval()
+    made: list[int] = []
+
+    def module() -> nn.Module:
+        made.append(1)
+        return copy.deepcopy(network)
+
+    subject = Subject("m", module=module, input_shape=(3, 6, 6))
+    runtime = runtime_named("torch-compile")
+    images = make_input(runtime, subject, batch=2)
+    before = torch.get_num_threads()
+    for _ in range(2):
+        session = runtime.load(subject, threads=1, images=images)
+        found = session.infer(images)
+        session.close()
+    assert len(made) == 1
+    assert torch.get_num_threads() == before
+    expected = network(torch.from_numpy(images)).detach().numpy()
+    np.testing.assert_allclose(found, expected, rtol=1e-4, atol=1e-5)

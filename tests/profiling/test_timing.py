@@ -1,20 +1,25 @@
 from __future__ import annotations
 
 import itertools
+from functools import partial
 from pathlib import Path
 
 import numpy as np
 import pytest
 
 from compress.errors import Inconclusive, ModelFileError
+from compress.profiling import protocol
+from compress.profiling.protocol import Timing
 from compress.profiling.timing import (
+    fastest_of,
     is_clear,
+    is_known,
     summarise,
     time_against_budget,
     time_model,
     time_models,
 )
-from compress.results import Estimate
+from compress.results import Estimate, Fastest
 from tests.profiling import tiny
 from tests.profiling.tiny import ScriptedClock, ScriptedSession
 
@@ -54,6 +59,42 @@ def test_a_percentile_is_looked_at_until_it_is_known() -> None:
     assert against(0.002, 0.001, 0.001, percentile=99) == (24, False)
 
 
+def scripted(durations_s: dict[str, float]) -> Timing:
+    clock = ScriptedClock()
+    return protocol.measure(
+        {
+            name: partial(ScriptedSession, clock, itertools.repeat(duration_s))
+            for name, duration_s in durations_s.items()
+        },
+        dict.fromkeys(durations_s, IMAGES),
+        clock=clock,
+    )
+
+
+def test_the_fastest_is_that_of_the_smallest_median() -> None:
+    timing = scripted({"m in a": 0.003, "m in b": 0.002, "m in c": 0.002, "other": 0.001})
+    found = fastest_of(timing, {name: f"m in {name}" for name in "abc"})
+    assert found.runtime == "b"
+    assert found.ratios["a"].value == pytest.approx(1.5)
+    assert list(found.ratios) == ["a", "c"]
+    assert found.ties == ("c",)
+
+
+@pytest.mark.parametrize(
+    ("low", "value", "high", "known"),
+    [
+        (1.01, 1.2, 1.5, True),  # slower, by whatever
+        (0.99, 1.0, 1.01, True),  # as good as equal
+        (0.95, 1.05, 1.2, False),
+    ],
+)
+def test_which_one_is_fastest_is_known_when_others_are_slower_or_equal(
+    low: float, value: float, high: float, known: bool
+) -> None:
+    other = {"b": Estimate(value, low, high), "c": Estimate(2.0, 1.9, 2.1)}
+    assert is_known(Fastest("a", other)) == known
+
+
 def test_clear_means_on_one_side() -> None:
     interval = Estimate(1.0, 0.9, 1.1)
     assert [is_clear(interval, limit) for limit in (0.89, 0.9, 1.0, 1.1)] == [
@@ -89,7 +130,8 @@ def test_a_model_against_itself_is_about_as_fast(tmp_path: Path) -> None:
 def test_twice_the_work_is_seen(tmp_path: Path) -> None:
     once = tiny.products(tmp_path / "once.onnx", layers=20, size=192)
     twice = tiny.products(tmp_path / "twice.onnx", layers=40, size=192)
-    timing = time_models({"twice": twice, "once": once}, batch=8, max_s=5)
+    # Enough images that computing takes the time, and not fetching weights from a shared cache.
+    timing = time_models({"twice": twice, "once": once}, batch=64, max_s=5)
     ratio = timing.ratio("twice", "once")
     assert 1.3 < ratio.value < 3.0
     assert ratio.low > 1.0

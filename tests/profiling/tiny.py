@@ -73,18 +73,23 @@ def save(
 class ScriptedClock:
     """A clock that only sessions move."""
 
-    def __init__(self) -> None:
+    def __init__(self, cpu_share: float = 1.0) -> None:
         self.now_ns = 0
         self.switches = 0
+        self.waited = 0
+        self.cpu_share = cpu_share
 
     def wall_ns(self) -> int:
         return self.now_ns
 
     def cpu_ns(self) -> int:
-        return self.now_ns
+        return round(self.now_ns * self.cpu_share)
 
     def preemptions(self) -> int | None:
         return self.switches
+
+    def waits(self) -> int | None:
+        return self.waited
 
 
 class ScriptedSession:

@@ -166,7 +166,7 @@ def test_too_few_epochs_are_told() -> None:
 
 def test_the_phases_of_alg_1_and_2() -> None:
     pretrain = Phase("pretrain", 30, {}, asks_teacher=False)
-    regressor = Phase("regressor", 5, {}, teaches=False)
+    regressor = Phase("regressor", 1, {"regressor": 0.01}, teaches=False)
 
     def phases(name: str, **changes: Any) -> list[Phase]:
         """Those of a recipe; after Alg. 1 nothing but R(m_t) is asked for."""
@@ -179,7 +179,7 @@ def test_the_phases_of_alg_1_and_2() -> None:
         return found
 
     assert phases("dln") == [pretrain, regressor, Phase("dln", 30)]
-    rates = {"student": 0.01, "classifier": 0.01, "discriminator": 0.01}
+    rates = {"student": 0.01, "classifier": 0.01, "discriminator": 0.001}
     last = Phase("adversarial", 15, rates)
     for name in ("ktan", "ktan+kd"):
         assert phases(name) == [pretrain, regressor, Phase("dln", 15), last]
@@ -316,17 +316,19 @@ def test_pretrain_moves_the_student_by_the_labels(name: str) -> None:
 
 
 @pytest.mark.parametrize("name", FAMILY)
-def test_alg_1_moves_r_and_its_classifier_alone(name: str) -> None:
-    method = started(name)
+@pytest.mark.parametrize("head", ["student", "new"])
+def test_alg_1_moves_r_and_a_new_classifier_alone(name: str, head: str) -> None:
+    method = started(name, head=head)
     batch = a_batch()
     told: dict[str, Tensor] = {}
 
     def losses(then: Copies, now: Copies) -> dict[str, Tensor]:
         R = torch.relu(then["regressor"].conv(target(batch)))
-        logits = then["regressor_classifier"].linear(R.mean((2, 3)))
+        of = then["regressor_classifier"] if head == "new" else then["student"]
+        logits = of.linear(R.mean((2, 3)))
         told["hits"] = (logits.argmax(1) == batch.labels).float().mean()
         loss = functional.cross_entropy(logits, batch.labels)
-        return {"regressor": loss, "regressor_classifier": loss}
+        return {"regressor": loss} | ({"regressor_classifier": loss} if head == "new" else {})
 
     found = step_moves(method, "regressor", losses)
     assert set(found) == {"loss", "regressor_accuracy"}
@@ -401,7 +403,7 @@ def test_the_adversarial_phase_moves_each_by_its_own_loss(
 @pytest.mark.parametrize("name", FAMILY)
 def test_r_stands_still_after_alg_1(name: str) -> None:
     torch.manual_seed(0)
-    method = make_recipe(name).start(setting(epochs=12))
+    method = make_recipe(name, head="new").start(setting(epochs=12))
     before = {key: weights(method.modules[key]) for key in ("regressor", "regressor_classifier")}
     for phase in method.phases:
         for _ in range(phase.epochs):
@@ -413,7 +415,7 @@ def test_r_stands_still_after_alg_1(name: str) -> None:
 
 def test_the_classifier_of_alg_1_is_not_used_later() -> None:
     torch.manual_seed(0)
-    method = make_recipe("ktan").start(setting())
+    method = make_recipe("ktan", head="new").start(setting())
     for parameter in method.modules["regressor_classifier"].parameters():
         nn.init.constant_(parameter, float("nan"))
     for phase in ("pretrain", "dln", "adversarial"):
@@ -512,6 +514,7 @@ def test_wrong_options_are_told_at_once() -> None:
         "dln": -0.1,
         "teacher_epochs": 0,
         "channels_d": 0,
+        "head": "teacher",
         "lr_regressor": 0.0,
         "lr_dln": -3.0,
         "lr_adversarial": float("nan"),
@@ -528,6 +531,7 @@ def test_wrong_options_are_told_at_once() -> None:
         "dln of the epochs is -0.1",
         "teacher_epochs is 0",
         "channels_d is 0",
+        "head is 'teacher'",
         "lr_regressor is 0.0",
         "lr_dln is -3.0",
         "lr_adversarial is nan",

@@ -110,6 +110,7 @@ def test_schedules_of_tasks_and_teachers() -> None:
         ("student = 7.46", "students = 7.46", "students is no method (did you mean student?)"),
         ("student = 7.46", "student = 746", "is 746, not in 0 to 100"),
         ('name = "logit-GAN"', 'name = "Student"', "two methods are called 'student'"),
+        ('name = "logit-GAN"', 'name = "a,b"', "the method 'a,b' has a comma in its name"),
         ('teacher = { arch = "wrn-10-1", paper = 1.5 }\n', "", "has no teacher, and KD T=5, logit"),
         ('arch = "wrn-10-1"', "normalize = 'cifar10'", "has neither arch nor file"),
         ("validation = 30", "validation = 0", "validation is 0, it must be 1 or more"),

@@ -128,6 +128,21 @@ def test_what_is_finished_is_not_trained_again(file: Path, whole: Path) -> None:
     assert not list(whole.rglob("last.ckpt")) or "teachers" in str(next(whole.rglob("last.ckpt")))
 
 
+def test_a_method_with_a_new_name_for_the_same_place_keeps_its_trainings(
+    file: Path, whole: Path, tmp_path: Path
+) -> None:
+    text = file.read_text()
+    renamed = tmp_path / file.name
+    assert '"logit-GAN"' in text
+    renamed.write_text(text.replace('"logit-GAN"', '"Logit GAN"'))
+    out = tmp_path / "out"
+    shutil.copytree(whole, out)
+    report = run(renamed, out, Quiet())
+    assert report.finished == 6
+    (row,) = [line for line in (out / "table.md").read_text().splitlines() if "Logit GAN" in line]
+    assert "| 2 |" in row
+
+
 def test_one_teacher_and_one_computation_of_its_logits_serve_all(
     file: Path, tmp_path: Path
 ) -> None:

@@ -81,12 +81,11 @@ def test_a_run_of_an_earlier_version_goes_on_where_nothing_new_is_asked_for(tmp_
 
 def test_what_is_decided_later_is_noted(tmp_path: Path) -> None:
     folder = RunFolder(tmp_path / "run", CONFIG)
-    assert folder.noted("tuning") is None
     folder.begin({"machine": "first"})
-    assert folder.noted("tuning") is None
     folder.note("tuning", {"fused": False})
-    assert RunFolder(tmp_path / "run", CONFIG).noted("tuning") == {"fused": False}
-    assert json.loads((tmp_path / "run/run.json").read_text())["machine"] == "first"
+    facts = RunFolder(tmp_path / "run", CONFIG).facts()
+    assert facts["tuning"] == {"fused": False}
+    assert facts["machine"] == "first"
 
 
 def test_one_process_at_a_time(tmp_path: Path) -> None:

@@ -54,6 +54,16 @@ def test_a_signal_that_nobody_looked_at_is_obeyed_at_the_end() -> None:
         signal.raise_signal(signal.SIGTERM)
 
 
+def test_what_is_ignored_stays_ignored() -> None:
+    before = signal.signal(signal.SIGINT, signal.SIG_IGN)
+    try:
+        with StopSignals() as stop:
+            signal.raise_signal(signal.SIGINT)
+            assert not stop.noted
+    finally:
+        signal.signal(signal.SIGINT, before)
+
+
 def test_handlers_are_given_back() -> None:
     before = signal.getsignal(signal.SIGTERM), signal.getsignal(signal.SIGINT)
     with StopSignals():

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import math
 import os
 import subprocess
@@ -15,6 +16,7 @@ import pytest
 import torch
 from torch import Tensor, nn
 
+from compress.data.augment import Augmenter
 from compress.data.dataset import Dataset, Split
 from compress.data.normalization import KNOWN, normalize
 from compress.errors import CheckpointError, DataError, TeacherError, UsageError
@@ -70,6 +72,17 @@ def train(spec: ModelSpec, normalization: Normalization) -> Network:
             loss.backward()
             optimizer.step()
     return network.eval()
+
+
+def calibrated(network: Network, images: Tensor, normalization: Normalization) -> Network:
+    """A copy whose batch norms have seen these images alone."""
+    found = copy.deepcopy(network).train()
+    for module in found.modules():
+        if isinstance(module, nn.BatchNorm2d):
+            module.momentum = 1.0
+    with torch.no_grad():
+        found(normalize(images, normalization))
+    return found.eval()
 
 
 SPEC = ModelSpec(
@@ -293,6 +306,16 @@ def test_mismatch_is_least_where_the_network_was_trained(network: Network) -> No
     other = build(replace(SPEC, shortcut="pad-both"))
     other.load_state_dict(network.state_dict())
     assert mismatch(other.eval(), images, KNOWN["half"], CPU)[1] > 2 * right[1]
+
+
+def test_mismatch_is_small_for_statistics_of_whole_images_and_of_crops(network: Network) -> None:
+    images, _ = toy_images(512, 3)
+    crops = Augmenter(images, seed=5, flip=False)(torch.arange(len(images)), 1)
+    half = KNOWN["half"]
+    of_whole = mismatch(calibrated(network, images, half), images, half, CPU)
+    of_crops = mismatch(calibrated(network, crops, half), images, half, CPU)
+    assert max(of_whole) < 1e-4
+    assert max(of_crops) < 0.01
 
 
 @pytest.mark.parametrize(

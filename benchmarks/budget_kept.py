@@ -1,0 +1,252 @@
+r"""Is a budget kept by what `compress select` chose for it, and was there nothing better?
+
+    python -m benchmarks.budget_kept --trials runs/budget --threads 1 --minutes 60 \
+        --output benchmarks/results/budget_kept.md
+
+First every candidate is timed. Then budgets are drawn between what the fastest and the slowest
+take, and for each the choice is made as `compress select` makes it, with nothing remembered. Last,
+the chosen networks' files are timed again, each in a fresh process, and held against their budgets.
+
+A choice was right if no candidate that is predicted better surely keeps the budget, and if it may
+keep it itself: what has the budget inside its interval counts either way. Everything that was timed
+is a line of a file in the folder of trials, so the program can be stopped and started.
+"""
+
+from __future__ import annotations
+
+import argparse
+import math
+import random
+import sys
+import time
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from benchmarks.gate import append, clopper_pearson, read
+from compress.errors import NoStudentFits
+from compress.export.to_onnx import onnx_for_timing
+from compress.profiling.fresh import time_in_fresh_process
+from compress.profiling.machine import fingerprint
+from compress.results import Estimate
+from compress.spec import Budget, ModelSpec, Target
+from compress.tradeoff import table_for
+from compress.tradeoff.candidates import Candidate, grid
+from compress.tradeoff.measure import time_untrained, untrained
+
+TRIALS = "budget.jsonl"
+TASK: dict[str, Any] = {"num_classes": 10, "input_shape": (3, 32, 32)}
+# Between the fastest and the slowest there is a candidate for every budget; a little beyond them
+# is asked for too.
+BEYOND = 1.2
+
+
+@dataclass(frozen=True)
+class Selection:
+    """What was chosen for a budget.
+
+    Attributes:
+        budget_s: of a call, the median.
+        chosen: None where no candidate was said to keep it.
+        order: all candidates, the best predicted first.
+    """
+
+    budget_s: float
+    chosen: str | None
+    order: tuple[str, ...]
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0] if __doc__ else None)
+    parser.add_argument("--trials", type=Path, required=True, help="a folder")
+    parser.add_argument("--output", type=Path, required=True, help="a Markdown file")
+    parser.add_argument("--threads", type=int, default=1)
+    parser.add_argument("--selections", type=int, default=30)
+    parser.add_argument("--slowest-ms", type=float, default=10.0, help="no candidate beyond this")
+    parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--minutes", type=float, default=math.inf)
+    options = parser.parse_args()
+    end = time.monotonic() + 60 * options.minutes
+    options.trials.mkdir(parents=True, exist_ok=True)
+    file = options.trials / TRIALS
+    about = {"machine": fingerprint().digest, "threads": options.threads}
+    for each in read(file):
+        if any(each[key] != value for key, value in about.items()):
+            sys.exit(f"{file} is of another machine or other threads; name another folder.")
+    while time.monotonic() < end:
+        found = step(read(file), options)
+        if found is None:
+            break
+        print(found, flush=True)
+        append(file, {**about, **found})
+    text = "\n".join(markdown(read(file), options.threads))
+    options.output.parent.mkdir(parents=True, exist_ok=True)
+    options.output.write_text(text, encoding="utf-8")
+    print(text)
+
+
+def step(done: list[dict[str, Any]], options: argparse.Namespace) -> dict[str, Any] | None:
+    """The next thing that is missing; None where nothing is."""
+    target = Target(threads=options.threads)
+    timed = {each["candidate"]: estimate(each) for each in done if "candidate" in each}
+    limit_s = options.slowest_ms / 1e3
+    for candidate in by_size():
+        if candidate.name not in timed and not any(
+            timed[name].low > limit_s for name in timed if smaller(name, candidate)
+        ):
+            found = time_untrained(candidate.spec, Budget(target=target), None)
+            return {"candidate": candidate.name, "latency_s": found.latency.to_dict()}
+    budgets = drawn_budgets(timed, options)
+    selected = [each for each in done if "budget_s" in each and "order" in each]
+    if len(selected) < len(budgets):
+        return select(budgets[len(selected)], target)
+    again = [each for each in done if "again_s" in each]
+    shipped = [each for each in selected if each["chosen"] is not None]
+    if len(again) < len(shipped):
+        return time_again(shipped[len(again)], options)
+    return None
+
+
+def by_size() -> list[Candidate]:
+    """All candidates, what computes least first."""
+    return sorted(grid(**TASK), key=lambda each: each.costs.macs)
+
+
+def smaller(name: str, candidate: Candidate) -> bool:
+    """Whether a network of that name computes less than the candidate, in the same family."""
+    spec = ModelSpec.parse(name, **TASK)
+    return (
+        spec.arch == candidate.spec.arch
+        and spec.depth <= candidate.spec.depth
+        and spec.width <= candidate.spec.width
+    )
+
+
+def drawn_budgets(timed: dict[str, Estimate], options: argparse.Namespace) -> list[float]:
+    """As many as selections are asked for, their logarithms even between the ends."""
+    fastest = min(each.value for each in timed.values()) / BEYOND
+    slowest = min(options.slowest_ms / 1e3, max(each.value for each in timed.values()) * BEYOND)
+    order = random.Random(options.seed)
+    return [
+        math.exp(order.uniform(math.log(fastest), math.log(slowest)))
+        for _ in range(options.selections)
+    ]
+
+
+def select(budget_s: float, target: Target) -> dict[str, Any]:
+    """The choice, as `compress select --no-cache` makes it, and what it took."""
+    table = table_for(**TASK, cache=False)
+    begun = time.monotonic()
+    try:
+        choice = table.select(Budget(latency_s=budget_s, target=target))
+    except NoStudentFits:
+        chosen, order = None, []
+    else:
+        chosen, order = choice.spec.name, [row.name for row in choice.rows]
+    seconds = time.monotonic() - begun
+    return {"budget_s": budget_s, "chosen": chosen, "order": order, "seconds": seconds}
+
+
+def time_again(selection: dict[str, Any], options: argparse.Namespace) -> dict[str, Any]:
+    """The file that would ship, in a fresh process."""
+    spec = ModelSpec.parse(selection["chosen"], **TASK)
+    path: Path = options.trials / f"{spec.name}.onnx"
+    if not path.exists():
+        onnx_for_timing(untrained(spec), path, spec=spec)
+    found = time_in_fresh_process(
+        path, threads=options.threads, budget_s=selection["budget_s"], seed=1
+    )
+    if found.model is None:
+        sys.exit(f"{path} was not timed.")
+    return {
+        "again_of": selection["budget_s"],
+        "chosen": spec.name,
+        "again_s": found.model.latency.to_dict(),
+    }
+
+
+def was_right(selection: Selection, timed: dict[str, Estimate]) -> bool:
+    """Whether timing the whole grid would have chosen the same, or as well.
+
+    Args:
+        selection: the choice.
+        timed: every candidate that may keep the budget; what is not in it is too slow.
+    """
+
+    def surely(name: str) -> bool:
+        return name in timed and timed[name].high <= selection.budget_s
+
+    if selection.chosen is None:
+        return not any(map(surely, timed))
+    may = selection.chosen in timed and timed[selection.chosen].low <= selection.budget_s
+    better = selection.order[: selection.order.index(selection.chosen)]
+    return may and not any(map(surely, better))
+
+
+def estimate(line: dict[str, Any], key: str = "latency_s") -> Estimate:
+    return Estimate(**line[key])
+
+
+def markdown(done: list[dict[str, Any]], threads: int) -> list[str]:
+    """The page, of whatever there is."""
+    machine = fingerprint()
+    timed = {each["candidate"]: estimate(each) for each in done if "candidate" in each}
+    selections = [
+        Selection(each["budget_s"], each["chosen"], tuple(each["order"]))
+        for each in done
+        if "order" in each
+    ]
+    again = {each["again_of"]: estimate(each, "again_s") for each in done if "again_s" in each}
+    lines = [
+        "# Budgets that are kept, and choices that were the best",
+        "",
+        f"{time.strftime('%Y-%m-%d')}, {machine.cpu}, {machine.cpus} CPUs, ONNX Runtime "
+        f"{machine.engines.get('onnxruntime', '?')}, {threads} thread(s), batch 1; "
+        f"{len(timed)} candidates timed; `python -m benchmarks.budget_kept`.",
+        "",
+        "| budget, ms | chosen | when it was chosen from, ms | again, ms | kept | best |",
+        "|---|---|---|---|---|---|",
+    ]
+    for each in selections:
+        first, later = timed.get(each.chosen or ""), again.get(each.budget_s)
+        outcome = "" if later is None else held(later, each.budget_s)
+        lines.append(
+            f"| {each.budget_s * 1e3:.3f} | {each.chosen or 'none fits'} | {shown(first)} | "
+            f"{shown(later)} | {outcome} | {'yes' if was_right(each, timed) else 'NO'} |"
+        )
+    kept = [each for each in selections if each.budget_s in again]
+    by_median = sum(again[each.budget_s].value <= each.budget_s for each in kept)
+    by_bound = sum(again[each.budget_s].high <= each.budget_s for each in kept)
+    right = sum(was_right(each, timed) for each in selections)
+    lines += [
+        "",
+        f"- kept by the median of a later, fresh process: {told(by_median, len(kept))}",
+        f"- kept by its upper bound: {told(by_bound, len(kept))}",
+        f"- as timing the whole grid would have it: {told(right, len(selections))}",
+        "",
+    ]
+    return lines
+
+
+def held(latency: Estimate, budget_s: float) -> str:
+    if latency.high <= budget_s:
+        return "yes"
+    return "NO" if latency.low > budget_s else "within its interval"
+
+
+def shown(latency: Estimate | None) -> str:
+    if latency is None:
+        return ""
+    value, low, high = (end * 1e3 for end in (latency.value, latency.low, latency.high))
+    return f"{value:.3f} ({low:.3f} to {high:.3f})"
+
+
+def told(successes: int, trials: int) -> str:
+    if not trials:
+        return "none yet"
+    low, high = clopper_pearson(successes, trials)
+    return f"{successes} of {trials} (95%: {low:.0%} to {high:.0%})"
+
+
+if __name__ == "__main__":
+    main()

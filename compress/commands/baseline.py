@@ -1,0 +1,128 @@
+"""compress baseline: what `compress check` compares with."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import click
+
+from compress.commands.options import data_options, parse_shape
+
+FILE = "compress-baseline.json"
+
+
+@click.group("baseline")
+def command() -> None:
+    """Write or show the baseline that `compress check` compares candidates with."""
+
+
+@command.command("update")
+@click.argument("model", type=click.Path(path_type=Path))
+@data_options(default=None, validation=False, training=False)
+@click.option("--reason", required=True, help="Why; those who review the change read it.")
+@click.option(
+    "--output",
+    "-o",
+    type=click.Path(path_type=Path, dir_okay=False),
+    default=FILE,
+    show_default=True,
+    help="The baseline. The model is copied beside it, under the same name and .onnx.",
+)
+@click.option("--runtime", default="onnxruntime", show_default=True, help="What runs the models.")
+@click.option(
+    "--threads",
+    type=click.IntRange(min=1),
+    help="Of each session. [default: the cores that this process may use]",
+)
+@click.option(
+    "--batch", type=click.IntRange(min=1), default=1, show_default=True, help="Images a call."
+)
+@click.option("--shape", metavar="C,H,W", help="Of an image, where the model leaves it open.")
+@click.option(
+    "--percentile",
+    type=click.FloatRange(50, 99.9),
+    default=50.0,
+    show_default=True,
+    help="Of the calls, that budgets are for.",
+)
+@click.option(
+    "--teacher",
+    type=click.Path(path_type=Path),
+    help="An ONNX file to be timed beside, for where the baseline's model is missing one day.",
+)
+@click.option("--normalize", help="A known name, or MEAN,MEAN,MEAN/STD,STD,STD.")
+def update(
+    model: Path,
+    reason: str,
+    output: Path,
+    runtime: str,
+    threads: int | None,
+    batch: int,
+    shape: str | None,
+    percentile: float,
+    teacher: Path | None,
+    normalize: str | None,
+    **options: Any,
+) -> None:
+    """Make MODEL, an ONNX file, what candidates are compared with.
+
+    It is scored and timed, and what was found goes into a file for git: review it as a diff, and
+    commit it with the model that lies beside it. Nothing else writes this file, and one that was
+    edited is refused.
+    """
+    from compress.data.normalization import resolve
+    from compress.errors import UsageError
+    from compress.gate import update as making
+    from compress.gate.measuring import Settings
+    from compress.profiling import default_threads
+
+    if options["data"] is None:
+        raise UsageError(
+            "--data is missing: a baseline is scored on the images that candidates will be "
+            "scored on."
+        )
+    baseline = making.update(
+        making.Request(
+            model=model,
+            data=options["data"],
+            reason=reason,
+            output=output,
+            settings=Settings(
+                runtime=runtime,
+                threads=threads or default_threads(),
+                batch=batch,
+                shape=None if shape is None else parse_shape(shape, "--shape"),
+                percentile=percentile,
+            ),
+            teacher=teacher,
+            normalization=resolve(normalize) if normalize else None,
+            data_dir=options["data_dir"],
+            image_size=options["image_size"],
+        ),
+        _say,
+    )
+    for line in baseline.lines():
+        click.echo(line)
+    _say(f"Commit {output} and {baseline.path.parent / baseline.model.file} together.")
+
+
+@command.command("show")
+@click.argument("baseline", type=click.Path(path_type=Path), default=FILE)
+@click.option("--json", "as_json", is_flag=True, help="Print one JSON object on stdout.")
+def show(baseline: Path, as_json: bool) -> None:
+    """Print what a baseline says, after making sure that nobody edited it."""
+    import json
+
+    from compress.gate.baseline import read_baseline
+
+    found = read_baseline(baseline)
+    if as_json:
+        click.echo(json.dumps(found.to_dict(), indent=2, sort_keys=True, allow_nan=False))
+        return
+    for line in found.lines():
+        click.echo(line)
+
+
+def _say(text: str) -> None:
+    click.echo(text, err=True)

@@ -1,0 +1,296 @@
+"""compress check: a candidate beside a baseline, for continuous integration."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from compress.commands.options import DATA_HELP, parse_shape
+
+if TYPE_CHECKING:
+    from compress.gate.check import Request
+    from compress.gate.limits import SizeRule
+    from compress.gate.verdict import Verdict
+
+BYTES = {"b": 1.0, "kb": 1e3, "mb": 1e6, "gb": 1e9}
+
+
+@click.command("check")
+@click.argument("model", type=click.Path(path_type=Path), required=False)
+@click.option(
+    "--baseline",
+    type=click.Path(path_type=Path),
+    default="compress-baseline.json",
+    show_default=True,
+    help="What `compress baseline update` wrote.",
+)
+@click.option(
+    "--max-slowdown",
+    default="3%",
+    show_default=True,
+    metavar="PERCENT",
+    help="How much slower than the baseline's model it may be.",
+)
+@click.option(
+    "--max-accuracy-drop",
+    type=float,
+    default=0.5,
+    show_default=True,
+    metavar="POINTS",
+    help="How much less of the test images it may have right.",
+)
+@click.option(
+    "--max-size",
+    default="1%",
+    show_default=True,
+    metavar="SIZE",
+    help="5MB, 800kB, or how much larger than the baseline's model it may be: 10%.",
+)
+@click.option("--budget-ms", type=float, help="What a call may take.")
+@click.option(
+    "--percentile",
+    type=click.FloatRange(50, 99.9),
+    help="Of the calls, that --budget-ms is for. [default: the baseline's]",
+)
+@click.option(
+    "--shape",
+    metavar="C,H,W",
+    help="Of an image, where MODEL leaves it open. [default: the baseline's]",
+)
+@click.option(
+    "--checkpoint",
+    type=click.Path(path_type=Path),
+    help="What MODEL was exported from; parity is judged. [default: the one of its run folder]",
+)
+@click.option(
+    "--teacher",
+    type=click.Path(path_type=Path),
+    help="Where the baseline's teacher is, for where the baseline's model is missing.",
+)
+@click.option("--data", help=f"Where the evaluation set is: {DATA_HELP} [default: where it was]")
+@click.option(
+    "--data-dir",
+    type=click.Path(path_type=Path),
+    help="Where cifar10, cifar100 and fashion-mnist lie or are downloaded to.",
+)
+@click.option(
+    "--image-size",
+    type=click.IntRange(min=8),
+    help="Height and width that the images of a folder are brought to. [default: the baseline's]",
+)
+@click.option("--normalize", help="A known name, or MEAN,MEAN,MEAN/STD,STD,STD.")
+@click.option(
+    "--inconclusive",
+    type=click.Choice(["fail", "warn"]),
+    default="fail",
+    show_default=True,
+    help="What is not decided ends with 3, or with a warning and 0.",
+)
+@click.option(
+    "--max-seconds",
+    type=click.FloatRange(min=0, min_open=True),
+    default=120.0,
+    show_default=True,
+    help="No further round of timing begins after this.",
+)
+@click.option("--seed", type=int, default=0, show_default=True, help="Of inputs and orders.")
+@click.option("--json", "as_json", is_flag=True, help="Print one JSON object on stdout.")
+@click.option("--junit", type=click.Path(path_type=Path, dir_okay=False), help="JUnit XML file.")
+@click.option("--markdown", type=click.Path(path_type=Path, dir_okay=False), help="Markdown file.")
+@click.option(
+    "--self-test",
+    is_flag=True,
+    help="Find out what slowdown can be told on this machine, with MODEL or the embedded teacher.",
+)
+@click.option(
+    "--threads",
+    type=click.IntRange(min=1),
+    help="With --self-test, of each session. [default: the cores that this process may use]",
+)
+def command(
+    model: Path | None,
+    inconclusive: str,
+    as_json: bool,
+    junit: Path | None,
+    markdown: Path | None,
+    self_test: bool,
+    **options: Any,
+) -> None:
+    """Judge MODEL, an ONNX file, beside the baseline of its task.
+
+    Latency, size and accuracy always, parity and budget where they are asked for: PASS, FAIL or
+    INCONCLUSIVE each. Both models are timed here, in turns. Exit codes: 0 all pass, 1 one fails,
+    3 one is inconclusive, 4 one could not be measured, 2 usage.
+    """
+    from compress.errors import CompressError, UsageError
+    from compress.gate import reports
+    from compress.gate.check import check
+
+    if self_test:
+        if junit is not None or markdown is not None:
+            raise UsageError(
+                "--self-test judges no candidate, so --junit and --markdown have nothing to say."
+            )
+        _self_test(model, options, as_json)
+        return
+    passes = inconclusive == "warn"
+    try:
+        verdict = check(read_request(model, options), _say)
+    except CompressError as error:
+        # Whoever reads the reports is to learn of it too.
+        _report(reports.unusable(error), junit, markdown, passes)
+        raise
+    _report(verdict, junit, markdown, passes)
+    if as_json:
+        _print_json(
+            verdict.to_dict() | {"exit_code": verdict.exit_code(inconclusive_passes=passes)}
+        )
+    else:
+        for line in reports.lines(verdict):
+            click.echo(line)
+    click.get_current_context().exit(verdict.exit_code(inconclusive_passes=passes))
+
+
+def read_request(model: Path | None, options: dict[str, Any]) -> Request:
+    """What the command line asks for.
+
+    Raises:
+        UsageError: there is no model, or an option cannot be.
+    """
+    from compress.data.normalization import resolve
+    from compress.errors import UsageError
+    from compress.gate.accuracy import AccuracyRule
+    from compress.gate.check import Request
+    from compress.gate.latency import LatencyRule
+
+    if model is None:
+        raise UsageError("Name the ONNX file to check: compress check student.onnx.")
+    if options["threads"] is not None:
+        raise UsageError(
+            "--threads goes with --self-test. A candidate is measured with the threads of its "
+            "baseline; `compress baseline update --threads` says how many."
+        )
+    budget_ms = options["budget_ms"]
+    return Request(
+        candidate=model,
+        baseline=options["baseline"],
+        latency=LatencyRule(parse_percent(options["max_slowdown"], "--max-slowdown")),
+        size=parse_size(options["max_size"]),
+        accuracy=AccuracyRule(options["max_accuracy_drop"] / 100),
+        budget_s=None if budget_ms is None else budget_ms / 1e3,
+        percentile=options["percentile"],
+        shape=parse_shape(options["shape"], "--shape") if options["shape"] else None,
+        checkpoint=options["checkpoint"],
+        teacher=options["teacher"],
+        data=options["data"],
+        data_dir=options["data_dir"],
+        image_size=options["image_size"],
+        normalization=resolve(options["normalize"]) if options["normalize"] else None,
+        max_s=options["max_seconds"],
+        seed=options["seed"],
+    )
+
+
+def parse_percent(text: str, option: str) -> float:
+    """'3%' or '3' -> 0.03.
+
+    Raises:
+        UsageError: no such number.
+    """
+    from compress.errors import UsageError
+
+    try:
+        return float(text.strip().removesuffix("%")) / 100
+    except ValueError as error:
+        raise UsageError(f"{option} is '{text}'; it takes percents, such as 3%.") from error
+
+
+def parse_size(text: str) -> SizeRule:
+    """'5MB' -> at most so many bytes; '10%' -> at most so much more than the baseline.
+
+    Raises:
+        UsageError: neither.
+    """
+    import re
+
+    from compress.errors import UsageError
+    from compress.gate.limits import SizeRule
+
+    found = re.fullmatch(r"\+?(\d+(?:\.\d+)?)\s*(%|[kmg]?b)", text.strip().lower())
+    if found is None:
+        raise UsageError(
+            f"--max-size is '{text}'; it takes a size with its unit, such as 5MB or 800kB, or a "
+            "growth, such as 10%."
+        )
+    number, unit = float(found[1]), found[2]
+    return SizeRule(growth=number / 100) if unit == "%" else SizeRule(number * BYTES[unit])
+
+
+def _report(verdict: Verdict, junit: Path | None, markdown: Path | None, passes: bool) -> None:
+    """Writes the files, and tells GitHub where it is there."""
+    from compress.files import write_text
+    from compress.gate import reports
+
+    if junit is not None:
+        reports.write_junit(junit, verdict)
+    if markdown is not None:
+        write_text(markdown, reports.markdown(verdict))
+    # On stderr, which GitHub reads too: stdout may be JSON for somebody else.
+    for line in reports.tell_github(verdict, os.environ, inconclusive_passes=passes):
+        click.echo(line, err=True)
+
+
+def _self_test(model: Path | None, options: dict[str, Any], as_json: bool) -> None:
+    """Prints what the latency rule can tell here; ends with its exit code."""
+    from tempfile import TemporaryDirectory
+
+    from compress.gate.latency import LatencyRule
+    from compress.gate.measuring import Settings
+    from compress.gate.self_test import self_test
+    from compress.profiling import default_threads
+
+    rule = LatencyRule(parse_percent(options["max_slowdown"], "--max-slowdown"))
+    with TemporaryDirectory(prefix="compress-") as folder:
+        found = self_test(
+            model or _embedded(Path(folder)),
+            rule=rule,
+            settings=Settings(
+                threads=options["threads"] or default_threads(),
+                shape=parse_shape(options["shape"], "--shape") if options["shape"] else None,
+            ),
+            seed=options["seed"],
+            say=_say,
+        )
+    if as_json:
+        _print_json(found.to_dict() | {"exit_code": found.outcome.exit_code})
+    else:
+        for line in found.lines():
+            click.echo(line)
+    click.get_current_context().exit(found.outcome.exit_code)
+
+
+def _embedded(folder: Path) -> Path:
+    """The embedded teacher as an ONNX file."""
+    from compress.data.sources import embedded_teacher_path
+    from compress.export import onnx_from_torch
+    from compress.models.checkpoint import read_tensors
+    from compress.models.recognition.hypothesis import instantiate
+
+    _say("Exporting the embedded teacher.")
+    network = instantiate(read_tensors(embedded_teacher_path()).hypotheses()[0])
+    path = folder / "embedded-teacher.onnx"
+    onnx_from_torch(network, path, spec=network.spec, normalization=None, classes=(), source={})
+    return path
+
+
+def _print_json(values: dict[str, Any]) -> None:
+    import json
+
+    click.echo(json.dumps(values, indent=2, allow_nan=False))
+
+
+def _say(text: str) -> None:
+    click.echo(text, err=True)

@@ -1,0 +1,426 @@
+"""compress-baseline.json: what a candidate is compared with, made for git and for review.
+
+Only ``update`` writes it. A digest over its content shows whether anybody else did. The model
+itself lies beside it under the same name, so that it can be measured again wherever the check runs.
+"""
+
+from __future__ import annotations
+
+import base64
+import hashlib
+import json
+import os
+import shutil
+import textwrap
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass
+from datetime import UTC, datetime
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from compress import __version__
+from compress.errors import InputError, ModelFileError, UsageError
+from compress.files import atomic_path, read_json, sha256_of, write_text
+from compress.gate.latency import spread_of
+from compress.gate.measuring import Settings
+from compress.gate.task import Task
+from compress.profiling.machine import fingerprint
+from compress.results import SCHEMA_VERSION, Estimate, Machine
+from compress.units import format_bytes, format_percent, format_time
+
+FILE = Path("compress-baseline.json")
+LINE = 76
+SIGNIFICANT = 6
+VERSIONS = ("numpy", "onnx")
+
+# What a latency depends on, of a machine; the engine's version is compared besides.
+FIELDS = ("cpu", "isa", "cpus", "cores", "virtual", "system", "gpu", "driver")
+
+GIT_LFS = b"version https://git-lfs"
+
+_MEND = "Take the committed file again, or write a new one with `compress baseline update`."
+
+
+@dataclass(frozen=True)
+class Model:
+    """The model of a baseline.
+
+    Attributes:
+        file: relative to the baseline's folder.
+        sha256, size_bytes: of the file.
+        name: of its architecture, or of the file that it was.
+        precision: of weights and activations.
+        normalization: mean and standard deviation that it was scored with.
+    """
+
+    file: str
+    sha256: str
+    size_bytes: int
+    name: str
+    precision: str
+    normalization: Mapping[str, list[float]]
+
+
+@dataclass(frozen=True)
+class EvaluationSet:
+    """The images that it was scored on.
+
+    Attributes:
+        source: what --data was: a known name, or a path relative to the baseline's folder.
+        image_size: what --image-size was.
+        name: of the data set.
+        sha256: of the test images and labels, in their order.
+        n: how many.
+    """
+
+    source: str
+    image_size: int | None
+    name: str
+    sha256: str
+    n: int
+
+
+@dataclass(frozen=True)
+class Teacher:
+    """Another model that the baseline was timed beside, in several processes.
+
+    Attributes:
+        file, sha256: as for the model; the file is not copied.
+        ratios: time(baseline) / time(teacher) of each process.
+    """
+
+    file: str
+    sha256: str
+    ratios: tuple[Estimate, ...]
+
+    @property
+    def values(self) -> tuple[float, ...]:
+        """The ratios without their intervals."""
+        return tuple(each.value for each in self.ratios)
+
+    def __str__(self) -> str:
+        shown = ", ".join(f"{value:.4f}" for value in self.values)
+        return (
+            f"time to that of {self.file}, in {len(self.values)} processes: {shown}, a spread of "
+            f"{spread_of(self.values):.2%}"
+        )
+
+
+@dataclass(frozen=True)
+class Baseline:
+    """What the file says.
+
+    Attributes:
+        model, evaluation_set, teacher: see there; there may be no teacher.
+        task: of the model.
+        settings: that it was measured with, and candidates are.
+        right: whether it had each test image right [n].
+        latency: its median call in seconds, on ``machine``.
+        machine: where that was.
+        reason: why the baseline was made or changed.
+        created: when, UTC.
+        versions: of packages.
+        path: of the file that it was read from.
+    """
+
+    model: Model
+    evaluation_set: EvaluationSet
+    task: Task
+    settings: Settings
+    right: tuple[bool, ...]
+    latency: Estimate
+    machine: Mapping[str, Any]
+    reason: str
+    created: str
+    versions: Mapping[str, str]
+    teacher: Teacher | None
+    path: Path
+
+    @property
+    def accuracy(self) -> float:
+        """On the test images, as a fraction of 1."""
+        return sum(self.right) / len(self.right)
+
+    @property
+    def model_path(self) -> Path | None:
+        """The model's file; None where there is none.
+
+        Raises:
+            ModelFileError: there is another file in its place.
+        """
+        return self._file(self.model.file, self.model.sha256)
+
+    @property
+    def teacher_path(self) -> Path | None:
+        """The teacher's file; None where there is none.
+
+        Raises:
+            ModelFileError: there is another file in its place.
+        """
+        return None if self.teacher is None else self._file(self.teacher.file, self.teacher.sha256)
+
+    def _file(self, name: str, sha256: str) -> Path | None:
+        path = self.path.parent / name
+        if not path.is_file():
+            return None
+        found = sha256_of(path)
+        if found == sha256:
+            return path
+        with path.open("rb") as file:
+            pointer = file.read(len(GIT_LFS)) == GIT_LFS
+        mend = (
+            "It is a pointer of Git LFS: fetch the file itself with `git lfs pull`."
+            if pointer
+            else "Put back the file that was committed with the baseline, or make a new baseline "
+            "with `compress baseline update`."
+        )
+        raise ModelFileError(
+            f"{path} is not the file that {self.path} was made from: its SHA-256 is "
+            f"{found[:12]}..., not {sha256[:12]}... {mend}"
+        )
+
+    def differences(self, here: Machine, fields: tuple[str, ...] = FIELDS) -> tuple[str, ...]:
+        """In what this machine differs from the one that the baseline was made on, in words."""
+        then, now = self.machine, here.to_dict()
+        found = [
+            f"{field} {_shown(now[field])}, not {_shown(then[field])}"
+            for field in fields
+            if now[field] != then[field]
+        ]
+        return (*found, *self.engine_differences(here))
+
+    def engine_differences(self, here: Machine) -> tuple[str, ...]:
+        """In what the engine that runs the models differs from that of the baseline, in words."""
+        family = self.settings.runtime.partition("-")[0]
+        then = self.machine["engines"]
+        return tuple(
+            f"{name} {here.engines.get(name, 'none')}, not {then.get(name, 'none')}"
+            for name in sorted({*then, *here.engines})
+            if name.partition("-")[0] == family and here.engines.get(name) != then.get(name)
+        )
+
+    def lines(self) -> tuple[str, ...]:
+        """What it says, for people."""
+        settings, latency = self.settings, self.latency
+        threads = f"{settings.threads} thread{'s' if settings.threads > 1 else ''}"
+        return (
+            f"{self.path}: {self.model.name}, {self.task}, {self.model.precision}, "
+            f"{format_bytes(self.model.size_bytes)}, {self.model.file} "
+            f"({self.model.sha256[:12]}...)",
+            f"accuracy {format_percent(self.accuracy)} of {len(self.right):,} test images of "
+            f"{self.evaluation_set.name}",
+            f"latency {format_time(latency.value)} (95%: {format_time(latency.low)} to "
+            f"{format_time(latency.high)}); {settings.runtime}, {threads}, batch "
+            f"{settings.batch}, {self.machine['cpu']}",
+            *(() if self.teacher is None else (str(self.teacher),)),
+            f"made {self.created}: {self.reason}",
+        )
+
+    def to_dict(self) -> dict[str, Any]:
+        """What the file holds, its digest among it."""
+        teacher = self.teacher
+        content = {
+            "accuracy": {
+                "bits": encode_bits(self.right),
+                "n": len(self.right),
+                "right": sum(self.right),
+            },
+            "created": self.created,
+            "evaluation_set": asdict(self.evaluation_set),
+            "latency_ms": _rounded(self.latency.to_dict(1e3, "median")),
+            "machine": dict(self.machine),
+            "model": asdict(self.model),
+            "reason": self.reason,
+            "schema_version": SCHEMA_VERSION,
+            "settings": asdict(self.settings)
+            | {"shape": None if self.settings.shape is None else list(self.settings.shape)},
+            "task": {"classes": self.task.classes, "image_shape": list(self.task.image_shape)},
+            "teacher": None
+            if teacher is None
+            else {
+                "file": teacher.file,
+                "ratios": [_rounded(each.to_dict()) for each in teacher.ratios],
+                "sha256": teacher.sha256,
+                "spread": float(f"{spread_of(teacher.values):.{SIGNIFICANT}g}"),
+            },
+            "versions": dict(self.versions),
+        }
+        return content | {"digest": digest_of(content)}
+
+
+def read_baseline(path: Path) -> Baseline:
+    """Reads a baseline and makes sure that it is as it was written.
+
+    Raises:
+        InputError: there is none, it is damaged, of a newer version, or was edited by hand.
+    """
+    if not path.is_file():
+        raise InputError(
+            f"There is no baseline {path}. Make one with `compress baseline update MODEL.onnx "
+            "--data DATA --reason WHY`, or name another with --baseline."
+        )
+    content = read_json(path)
+    if not isinstance(content, dict) or "digest" not in content:
+        raise InputError(f"{path} is no baseline: it has no digest. {_MEND}")
+    schema = content.get("schema_version")
+    if schema != SCHEMA_VERSION:
+        raise InputError(
+            f"{path} has schema_version {schema}, this is compress {__version__}, which knows "
+            f"{SCHEMA_VERSION}. Use the version that wrote it, or make the baseline again."
+        )
+    if digest_of(content) != content["digest"]:
+        raise InputError(
+            f"{path} was edited by hand or damaged: its content is not what its digest is of. "
+            f"{_MEND}"
+        )
+    try:
+        return _from_dict(content, path)
+    except (KeyError, TypeError, ValueError) as error:
+        raise InputError(f"{path} is no baseline ({error!r}). {_MEND}") from error
+
+
+def write_baseline(baseline: Baseline, model: Path) -> None:
+    """Copies the model beside the baseline and writes the baseline.
+
+    Raises:
+        UsageError: a file that no baseline has put there is in the way, or the folder cannot be
+            written to.
+    """
+    target = baseline.path.parent / baseline.model.file
+    if not (target.exists() and sha256_of(target) == baseline.model.sha256):
+        if target.exists() and not _is_ours(target, baseline.path):
+            raise UsageError(
+                f"{target} is in the way: the baseline's model is kept there, and no baseline has "
+                "put it there. Remove it, or choose another name with --output."
+            )
+        with atomic_path(target) as temporary:
+            shutil.copyfile(model, temporary)
+    write_text(
+        baseline.path,
+        json.dumps(
+            baseline.to_dict(), indent=2, sort_keys=True, ensure_ascii=False, allow_nan=False
+        )
+        + "\n",
+    )
+
+
+def describe_model(
+    path: Path,
+    output: Path,
+    *,
+    name: str,
+    precision: str,
+    size_bytes: int,
+    normalization: Mapping[str, list[float]],
+) -> Model:
+    """The model of a baseline that is going to be written to ``output``.
+
+    Raises:
+        ModelFileError: it keeps weights in other files.
+    """
+    if size_bytes > path.stat().st_size:
+        raise ModelFileError(
+            f"{path} keeps weights in other files beside it; a baseline's model is one file. "
+            "Export it again into one: torch.onnx.export(..., external_data=False)."
+        )
+    return Model(
+        file=output.with_suffix(".onnx").name,
+        sha256=sha256_of(path),
+        size_bytes=size_bytes,
+        name=name,
+        precision=precision,
+        normalization=normalization,
+    )
+
+
+def relative_to(path: Path, folder: Path) -> str:
+    """A path as it is written into a file of that folder; absolute where there is no way."""
+    try:
+        return Path(os.path.relpath(path.absolute(), folder.absolute())).as_posix()
+    except ValueError:  # another drive
+        return path.absolute().as_posix()
+
+
+def today() -> str:
+    """The date and time, UTC, to the second."""
+    return datetime.now(UTC).isoformat(timespec="seconds")
+
+
+def versions() -> dict[str, str]:
+    """Of this package and of those that a model's figures may depend on beside its engine."""
+    return {"compress": __version__, **{name: version(name) for name in VERSIONS}}
+
+
+def machine_here() -> dict[str, Any]:
+    """This machine as a baseline has it."""
+    return fingerprint().to_dict()
+
+
+def digest_of(content: Mapping[str, Any]) -> str:
+    """SHA-256 of everything but the digest itself; spaces and order of keys are nothing."""
+    rest = {key: value for key, value in content.items() if key != "digest"}
+    text = json.dumps(rest, sort_keys=True, separators=(",", ":"), ensure_ascii=False)
+    return hashlib.sha256(text.encode()).hexdigest()
+
+
+def encode_bits(right: tuple[bool, ...]) -> list[str]:
+    """A bit an image, in base64, in lines that a diff can show."""
+    packed = np.packbits(np.array(right, dtype=np.bool_)).tobytes()
+    return textwrap.wrap(base64.b64encode(packed).decode("ascii"), LINE)
+
+
+def decode_bits(lines: list[str], n: int) -> tuple[bool, ...]:
+    """The inverse of ``encode_bits``.
+
+    Raises:
+        ValueError: there are not so many bits.
+    """
+    packed = np.frombuffer(base64.b64decode("".join(lines), validate=True), dtype=np.uint8)
+    if len(packed) != (n + 7) // 8:
+        raise ValueError(f"{len(packed)} bytes do not hold {n} bits")
+    return tuple(np.unpackbits(packed, count=n).astype(bool).tolist())
+
+
+def _from_dict(content: Mapping[str, Any], path: Path) -> Baseline:
+    teacher, settings = content["teacher"], content["settings"]
+    shape, latency = settings["shape"], content["latency_ms"]
+    return Baseline(
+        model=Model(**content["model"]),
+        evaluation_set=EvaluationSet(**content["evaluation_set"]),
+        task=Task(tuple(content["task"]["image_shape"]), content["task"]["classes"]),
+        settings=Settings(**settings | {"shape": None if shape is None else tuple(shape)}),
+        right=decode_bits(content["accuracy"]["bits"], content["accuracy"]["n"]),
+        latency=Estimate(*(latency[end] / 1e3 for end in ("median", "low", "high"))),
+        machine=content["machine"],
+        reason=content["reason"],
+        created=content["created"],
+        versions=content["versions"],
+        teacher=None
+        if teacher is None
+        else Teacher(
+            teacher["file"],
+            teacher["sha256"],
+            tuple(Estimate(**each) for each in teacher["ratios"]),
+        ),
+        path=path,
+    )
+
+
+def _is_ours(target: Path, baseline: Path) -> bool:
+    """Whether the file is the model of the baseline that is about to be replaced."""
+    try:
+        model = read_json(baseline)["model"]
+        return bool(model["file"] == target.name and model["sha256"] == sha256_of(target))
+    except (InputError, KeyError, TypeError):
+        return False
+
+
+def _rounded(values: Mapping[str, float]) -> dict[str, float]:
+    return {key: float(f"{value:.{SIGNIFICANT}g}") for key, value in values.items()}
+
+
+def _shown(value: Any) -> str:
+    return " ".join(map(str, value)) if isinstance(value, list) else str(value)

@@ -1,0 +1,391 @@
+"""A candidate beside a baseline: latency, size, accuracy, and parity and budget where asked."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from dataclasses import asdict, dataclass, field, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+
+from compress.data.dataset import Dataset
+from compress.data.normalization import normalize
+from compress.errors import (
+    ModelFileError,
+    NothingMeasured,
+    ParityError,
+    UsageError,
+)
+from compress.export import read_artifact
+from compress.export.parity import verify
+from compress.files import sha256_of
+from compress.gate.accuracy import AccuracyRule, Paired, compare_accuracy
+from compress.gate.baseline import FILE, Baseline, read_baseline
+from compress.gate.evaluation import data_of, score
+from compress.gate.latency import STORED_RUNS, LatencyRule, in_percent, percent, spread_of
+from compress.gate.limits import SizeRule, compare_parity, compare_size
+from compress.gate.measuring import MAX_S, Judged, Trial, budget_of, judge
+from compress.gate.task import task_of
+from compress.gate.verdict import Comparison, Outcome, Verdict
+from compress.profiling.machine import fingerprint
+from compress.results import SCHEMA_VERSION, Artifact, Machine
+from compress.spec import Normalization
+from compress.training.evaluation import spread
+from compress.training.teacher import identify
+from compress.units import format_time
+
+PARITY_IMAGES = 500
+# What `compress distill` leaves beside the file that it exports.
+CHECKPOINT = "student.safetensors"
+
+
+@dataclass(frozen=True)
+class Request:
+    """What is to be checked.
+
+    Attributes:
+        candidate: an ONNX file.
+        baseline: of the same task.
+        latency, size, accuracy: what is allowed.
+        budget_s: what a call may take; None: not asked.
+        percentile: that the budget is for; None: the baseline's.
+        shape: channels, height and width, where a file leaves them open; None: the baseline's.
+        checkpoint: that the candidate was exported from, to prove that both are the same function.
+            None: the one of its run folder, where it lies there; else parity is not judged.
+        teacher: where the baseline's teacher is, if not where it was.
+        data: where the evaluation set is, if not where it was.
+        data_dir, image_size: as for ``load_dataset``.
+        normalization: of the candidate, where the file does not say it.
+        max_s: no further round of timing begins after so many seconds.
+        seed: of inputs and orders.
+    """
+
+    candidate: Path
+    baseline: Path = FILE
+    latency: LatencyRule = field(default_factory=LatencyRule)
+    size: SizeRule = field(default_factory=SizeRule)
+    accuracy: AccuracyRule = field(default_factory=AccuracyRule)
+    budget_s: float | None = None
+    percentile: float | None = None
+    shape: tuple[int, ...] | None = None
+    checkpoint: Path | None = None
+    teacher: Path | None = None
+    data: str | None = None
+    data_dir: Path | None = None
+    image_size: int | None = None
+    normalization: Normalization | None = None
+    max_s: float = MAX_S
+    seed: int = 0
+
+    def __post_init__(self) -> None:
+        if self.budget_s is not None and not (np.isfinite(self.budget_s) and self.budget_s > 0):
+            raise UsageError(
+                f"--budget-ms is {self.budget_s * 1e3:g}; it must be a positive number."
+            )
+        if self.percentile is not None and self.budget_s is None:
+            raise UsageError(
+                "--percentile is of the calls that a budget is for, and there is none. Give "
+                "--budget-ms."
+            )
+
+
+def check(request: Request, say: Callable[[str], None] = lambda _: None) -> Verdict:
+    """Judges a candidate.
+
+    Whatever is wrong with what was given is found before anything is timed.
+
+    Args:
+        request: what is to be checked.
+        say: is told what is being done.
+
+    Raises:
+        InputError: the candidate, the baseline or the evaluation set cannot be used.
+        UsageError: they are not of the same task, or an option cannot be.
+    """
+    return _Check(request, say).run()
+
+
+class _Check:
+    """One check; an object because its comparisons share what was read."""
+
+    def __init__(self, request: Request, say: Callable[[str], None]) -> None:
+        self.request = request
+        self.say = say
+        self.warnings: list[str] = []
+        self.begun = time.monotonic()
+        self.baseline: Baseline = read_baseline(request.baseline)
+        self.artifact: Artifact = read_artifact(_onnx(request.candidate))
+        self.settings = self.baseline.settings
+        if request.percentile is not None:
+            self.settings = replace(self.settings, percentile=request.percentile)
+        if request.shape is not None:
+            self.settings = replace(self.settings, shape=request.shape)
+        self.model = self.baseline.model_path
+        self.here: Machine = fingerprint()
+        task = task_of(request.candidate, self.settings)
+        if task != self.baseline.task:
+            raise UsageError(
+                f"{request.baseline} is of another task: its model is for {self.baseline.task}, "
+                f"{request.candidate} for {task}. Give the baseline of this task with --baseline, "
+                "or make one with `compress baseline update`."
+            )
+        self.say(f"Reading the evaluation set, {self.baseline.evaluation_set.name}.")
+        self.data: Dataset = data_of(
+            self.baseline,
+            request.data,
+            data_dir=request.data_dir,
+            image_size=request.image_size,
+            say=say,
+        )
+        if self.model is None:
+            self.warnings.append(
+                f"The baseline's model {self.baseline.model.file} is not beside "
+                f"{request.baseline}, so it is not measured again here."
+            )
+        if self.settings.threads > self.here.cpus:
+            self.warnings.append(
+                f"The baseline is for {self.settings.threads} threads; they share the "
+                f"{self.here.cpus} CPUs of this machine and wait for each other."
+            )
+
+    def run(self) -> Verdict:
+        baseline, request = self.baseline, self.request
+        size = compare_size(self.artifact.size_bytes, baseline.model.size_bytes, request.size)
+        parity, accuracy = self._parity(), self._accuracy()
+        latency = self._latency()
+        comparisons = (*latency[:1], size, accuracy, *parity, *latency[1:])
+        return Verdict(comparisons, tuple(dict.fromkeys(self.warnings)), self._about())
+
+    # --- latency and budget ----------------------------------------------------------------------
+
+    def _latency(self) -> tuple[Comparison, ...]:
+        """The comparison of latencies, and that with the budget where there is one."""
+        request = self.request
+        trial = Trial(
+            request.candidate,
+            settings=self.settings,
+            budget_s=request.budget_s,
+            max_s=request.max_s,
+            seed=request.seed,
+        )
+        why = ""
+        if self.model is not None:
+            trial = replace(trial, against=self.model, rule=request.latency)
+            self.say(f"Timing {request.candidate.name} and the baseline's model in turns.")
+        else:
+            teacher, why = self._teacher()
+            if teacher is not None and self.baseline.teacher is not None:
+                trial = replace(
+                    trial,
+                    against=teacher,
+                    rule=request.latency,
+                    stored=self.baseline.teacher.values,
+                )
+                self.say(f"Timing {request.candidate.name} and {teacher.name} in turns.")
+            else:
+                self.say(f"Timing {request.candidate.name} alone.")
+        try:
+            judged = judge(trial, self.say)
+        except NothingMeasured as error:
+            asked = ("latency",) if request.budget_s is None else ("latency", "budget")
+            return tuple(Comparison(name, Outcome.NOT_MEASURED, str(error)) for name in asked)
+        self.warnings.extend(judged.first.warnings)
+        if judged.latency is None:
+            found = [self._advice(judged, why)]
+        else:
+            found = [self._compared(trial, judged, judged.latency)]
+        if judged.budget is not None:
+            budget = budget_of(trial, judged.first)
+            if budget.outcome is Outcome.FAIL and judged.budget is not Outcome.FAIL:
+                budget = replace(budget, reason=f"{budget.reason}; a second process kept it")
+            found.append(replace(budget, outcome=judged.budget))
+        return tuple(found)
+
+    def _teacher(self) -> tuple[Path | None, str]:
+        """A model to be timed beside in the baseline's place, or why there is none."""
+        stored = self.baseline.teacher
+        if stored is None:
+            return None, "no ratio to a teacher was stored"
+        if len(stored.ratios) < STORED_RUNS:
+            return None, f"{len(stored.ratios)} stored ratios are too few, {STORED_RUNS} are needed"
+        differences = self.baseline.differences(self.here, ("cpu", "isa", "gpu"))
+        if differences:
+            return None, f"the ratio to a teacher is of another machine ({'; '.join(differences)})"
+        given = self.request.teacher
+        if given is not None and sha256_of(given) != stored.sha256:
+            raise UsageError(
+                f"{given} is not the teacher that {self.request.baseline} was timed beside: its "
+                f"SHA-256 is not {stored.sha256[:12]}..."
+            )
+        path = given or self.baseline.teacher_path
+        if path is None:
+            return None, f"the teacher {stored.file} is not there (--teacher says where it is)"
+        return path, ""
+
+    def _compared(self, trial: Trial, judged: Judged, outcome: Outcome) -> Comparison:
+        """A ratio in words."""
+        ratio, rounds = judged.first.ratio(trial.stored), judged.first.candidate_s
+        other_s = float(np.median(judged.first.against_s))
+        rule = self.request.latency
+        if trial.stored:
+            how = (
+                f"against the baseline by way of {trial.against.name if trial.against else ''} "
+                f"({len(trial.stored)} stored ratios, spread {spread_of(trial.stored):.2%})"
+            )
+        else:
+            how = "against the baseline"
+        reason = (
+            f"{in_percent(ratio)} {how}, {percent(1 + rule.allowed)} allowed; fast calls take "
+            f"{format_time(float(np.median(rounds)))} and {format_time(other_s)}, {len(rounds)} "
+            "rounds"
+        )
+        again = None if judged.second is None else judged.second.ratio(trial.stored)
+        if again is not None:
+            reason += f", in a second process {in_percent(again)}"
+        if outcome is Outcome.INCONCLUSIVE:
+            failed_once = rule.decide(ratio) is Outcome.FAIL
+            reason += "; they do not agree" if failed_once else "; that does not decide"
+        return Comparison(
+            "latency",
+            outcome,
+            reason,
+            {
+                "slowdown": ratio.to_dict(),
+                "again": None if again is None else again.to_dict(),
+                "allowed": rule.allowed,
+                "noise": rule.noise,
+                "candidate_ms": float(np.median(rounds)) * 1e3,
+                "against_ms": other_s * 1e3,
+                "against": "teacher" if trial.stored else "baseline",
+                "rounds": len(rounds),
+                "seconds": judged.seconds,
+            },
+        )
+
+    def _advice(self, judged: Judged, why: str) -> Comparison:
+        """What is left where the candidate could only be timed alone."""
+        now, then = judged.first.median, self.baseline.latency
+        differences = self.baseline.differences(self.here)
+        if differences:
+            advice = f"its {format_time(then.value)} are of another machine ({differences[0]})"
+        else:
+            advice = (
+                f"{format_time(now.value)} here and {format_time(then.value)} then, on a machine "
+                f"like this one, is {percent(now.value / then.value)}: advice and no verdict"
+            )
+        return Comparison(
+            "latency",
+            Outcome.INCONCLUSIVE,
+            f"the baseline's model is not there and {why}; {advice}",
+            {
+                "candidate_ms": now.to_dict(1e3),
+                "stored_ms": then.to_dict(1e3),
+                "differences": list(differences),
+            },
+        )
+
+    # --- accuracy and parity ---------------------------------------------------------------------
+
+    def _accuracy(self) -> Comparison:
+        """The candidate's answers beside the baseline's, from this machine or one like it."""
+        baseline, request = self.baseline, self.request
+        if self.artifact.sha256 == baseline.model.sha256:
+            return Comparison(
+                "accuracy",
+                Outcome.PASS,
+                "the candidate is the baseline's own file",
+                {"baseline": baseline.accuracy, "n": len(baseline.right), "drop": {"value": 0.0}},
+            )
+        self.say(f"Scoring {request.candidate.name} on {len(self.data.test):,} test images.")
+        scored = score(request.candidate, self.data, self.settings, request.normalization)
+        self.warnings.extend(scored.notes)
+        right = baseline.right
+        what = "the baseline"
+        isa = sorted(self.here.isa) != sorted(baseline.machine["isa"])
+        others = self.baseline.engine_differences(self.here)
+        if (isa or others) and self.model is not None:
+            self.say("Scoring the baseline's model here too: the machine or the engine is another.")
+            stated = Normalization(
+                tuple(baseline.model.normalization["mean"]),
+                tuple(baseline.model.normalization["std"]),
+            )
+            again = score(self.model, self.data, self.settings, stated)
+            right = tuple(again.right.tolist())
+            what = "the baseline, scored here"
+        elif others:
+            self.warnings.append(
+                f"The baseline was scored by another version of the engine ({'; '.join(others)}), "
+                "which may answer otherwise."
+            )
+        found = compare_accuracy(Paired.of(scored.right.tolist(), right), request.accuracy, what)
+        if isa and self.model is None:
+            return replace(
+                found,
+                outcome=Outcome.INCONCLUSIVE,
+                reason=f"{found.reason}; but the baseline was scored with other instruction sets "
+                f"({' '.join(baseline.machine['isa'])}), with which int8 rounds otherwise, and its "
+                "model is not there to be scored here",
+            )
+        return found
+
+    def _parity(self) -> tuple[Comparison, ...]:
+        """Whether the candidate is its own checkpoint; nothing where that is not known."""
+        request = self.request
+        path = request.checkpoint or self._own_checkpoint()
+        if path is None:
+            return ()
+        self.say(f"Comparing {request.candidate.name} with its checkpoint {path.name}.")
+        found = identify(
+            path,
+            self.data,
+            normalization=request.normalization or self.artifact.normalization,
+            arch=None,
+            device=torch.device("cpu"),
+        )
+        sample = spread(self.data.test.labels, PARITY_IMAGES)
+        images = normalize(self.data.test.images[sample], found.normalization)
+        try:
+            return (compare_parity(verify(found.network, request.candidate, images), path.name),)
+        except ParityError as error:
+            return (Comparison("parity", Outcome.FAIL, str(error), {"checkpoint": path.name}),)
+
+    def _own_checkpoint(self) -> Path | None:
+        """The checkpoint of the candidate's run folder, if it is the one that it came from."""
+        path = self.request.candidate.parent / CHECKPOINT
+        stated = self.artifact.source.get("checkpoint_sha256")
+        if stated is None or self.artifact.precision != "fp32" or not path.is_file():
+            return None
+        return path if sha256_of(path) == stated else None
+
+    def _about(self) -> dict[str, Any]:
+        baseline, artifact = self.baseline, self.artifact
+        return {
+            "schema_version": SCHEMA_VERSION,
+            "candidate": {
+                "file": artifact.path.name,
+                "sha256": artifact.sha256,
+                "size_bytes": artifact.size_bytes,
+                "precision": artifact.precision,
+            },
+            "baseline": {
+                "file": self.request.baseline.name,
+                "model_sha256": baseline.model.sha256,
+                "created": baseline.created,
+                "reason": baseline.reason,
+            },
+            "settings": asdict(self.settings),
+            "machine": self.here.to_dict(),
+            "seconds": time.monotonic() - self.begun,
+        }
+
+
+def _onnx(path: Path) -> Path:
+    if path.suffix.lower() != ".onnx":
+        raise ModelFileError(
+            f"{path} is not an ONNX file, and what is checked is what ships. Export a checkpoint "
+            f"first: compress export {path} --output {path.with_suffix('.onnx').name}."
+        )
+    return path

@@ -1,0 +1,153 @@
+"""The fresh process of ``compress.gate.measuring``: a pickled Trial in, JSON out."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from functools import partial
+
+import numpy as np
+
+from compress.errors import NothingMeasured
+from compress.gate.latency import ratio_of
+from compress.gate.measuring import Rounds, Trial, encode, outcomes
+from compress.gate.verdict import Outcome
+from compress.profiling import protocol
+from compress.profiling.child import serve
+from compress.profiling.estimates import CLEAN_CALLS, Array, calls_needed
+from compress.profiling.protocol import Calls, Input, Session, Timing
+from compress.profiling.runtimes import Subject, make_input, runtime_named
+from compress.profiling.timing import is_clear
+
+CANDIDATE, AGAINST = "the candidate", "the other model"
+
+# Which of the undisturbed calls is a round's figure.
+FAST = 0.1
+# Calls of a model in a round, where they take no longer than this.
+ROUND_CALLS = 60
+ROUND_S = 0.3
+TRIAL_CALLS = 4
+
+
+def main() -> None:
+    """Reads the trial, measures, answers."""
+    serve(lambda trial: encode(measure(trial)))
+
+
+def measure(trial: Trial) -> Rounds:
+    """The rounds of a trial.
+
+    Raises:
+        CompressError: a model cannot be loaded or run, or an option cannot be.
+    """
+    settings = trial.settings
+    runtime = runtime_named(settings.runtime)
+    paths = {CANDIDATE: trial.candidate}
+    if trial.against is not None:
+        paths[AGAINST] = trial.against
+    subjects = {role: Subject(path.name, path=path) for role, path in paths.items()}
+
+    def decided(timing: Timing) -> bool:
+        found = summary(timing, trial)
+        if trial.rule is None and trial.budget_s is None:
+            # Nothing is judged; the figures are to be good ones.
+            return is_clear(
+                ratio_of(found.candidate_s, found.against_s) if found.against_s else found.median,
+                None,
+            )
+        return Outcome.INCONCLUSIVE not in outcomes(trial, found)
+
+    loads = {
+        role: partial(runtime.load, subject, threads=settings.threads)
+        for role, subject in subjects.items()
+    }
+    inputs = {
+        role: make_input(
+            runtime, subject, batch=settings.batch, shape=settings.shape, seed=trial.seed
+        )
+        for role, subject in subjects.items()
+    }
+    rounds = trial.rounds or protocol.LOOKS[-1]
+    timing = protocol.measure(
+        loads,
+        inputs,
+        min_rounds=trial.rounds or protocol.LOOKS[0],
+        max_rounds=rounds,
+        stop=None if trial.rounds else decided,
+        calls_wanted=max(
+            percentile_calls(trial),
+            rounds // 2 * min(calls_a_round(loads[role], inputs[role]) for role in subjects),
+        ),
+        max_s=trial.max_s,
+        threads=settings.threads,
+        seed=trial.seed,
+    )
+    return summary(timing, trial)
+
+
+def summary(timing: Timing, trial: Trial) -> Rounds:
+    """What the rules look at.
+
+    Raises:
+        NothingMeasured: fewer than six rounds.
+    """
+    median = timing.latency(CANDIDATE)
+    if median is None:
+        raise NothingMeasured(f"{len(timing.rounds)} rounds are too few to know anything from.")
+    return Rounds(
+        candidate_s=tuple(fast_call(one[CANDIDATE]) for one in timing.rounds),
+        against_s=tuple(fast_call(one[AGAINST]) for one in timing.rounds if AGAINST in one),
+        latency=timing.latency(CANDIDATE, trial.settings.percentile),
+        median=median,
+        calls=len(timing.calls_s(CANDIDATE)),
+        seconds=0.0,
+        warnings=tuple(
+            f"Timing {name}: {text}" for name in timing.names for text in timing.warnings(name)
+        ),
+    )
+
+
+def percentile_calls(trial: Trial) -> int:
+    """Calls that the percentile of a budget takes; none where there is no budget."""
+    percentile = trial.settings.percentile
+    return 0 if trial.budget_s is None or percentile == 50 else calls_needed(percentile)
+
+
+def fast_call(calls: Calls) -> float:
+    """The lower decile of a round's undisturbed calls, in seconds.
+
+    What others do on the machine only ever makes calls slower: by taking the CPU away, which is
+    known of each call, and by leaving nothing of the model in the caches, which is not. Work that
+    a model does is in its fast calls too, and those of one round are like those of another.
+    """
+    return float(np.quantile(undisturbed(calls), FAST))
+
+
+def undisturbed(calls: Calls) -> Array:
+    """The calls that kept their CPUs, in seconds; all of them where nearly none did."""
+    if calls.preempted is None:
+        return calls.wall_s
+    clean = calls.wall_s[~calls.preempted]
+    return clean if len(clean) >= min(CLEAN_CALLS, len(calls.wall_s) / 2) else calls.wall_s
+
+
+def calls_a_round(load: Callable[[], Session], images: Input) -> int:
+    """How many calls of a model a round has: as many as the fastest are worth looking for among.
+
+    Slow models get fewer, so that a check ends.
+    """
+    session = load()
+    try:
+        taken_s = []
+        for _ in range(TRIAL_CALLS):
+            begun = time.perf_counter()
+            session.infer(images)
+            session.synchronize()
+            taken_s.append(time.perf_counter() - begun)
+    finally:
+        session.close()
+    return max(1, min(ROUND_CALLS, int(ROUND_S / min(taken_s))))
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,205 @@
+"""Timing a candidate beside another model, in a process that does nothing else.
+
+``compress.gate.child`` is that process. It ends as soon as the rules can decide.
+"""
+
+from __future__ import annotations
+
+import math
+import time
+from collections.abc import Callable
+from dataclasses import asdict, dataclass, replace
+from pathlib import Path
+from typing import Any
+
+from compress.errors import NothingMeasured
+from compress.gate.latency import LatencyRule, combine, ratio_of
+from compress.gate.limits import compare_budget
+from compress.gate.verdict import Comparison, Outcome
+from compress.profiling.estimates import calls_needed
+from compress.profiling.fresh import ask
+from compress.results import Estimate
+
+# No further round begins after so many seconds, in one process.
+MAX_S = 120.0
+
+CHILD = "compress.gate.child"
+
+
+@dataclass(frozen=True)
+class Settings:
+    """How models are timed and scored.
+
+    Attributes:
+        runtime: one that reads ONNX files.
+        threads: of each session.
+        batch: images a call.
+        shape: channels, height and width, where a file leaves them open.
+        percentile: that a budget is for.
+    """
+
+    runtime: str = "onnxruntime"
+    threads: int = 1
+    batch: int = 1
+    shape: tuple[int, ...] | None = None
+    percentile: float = 50.0
+
+
+@dataclass(frozen=True)
+class Trial:
+    """What is to be timed, and what for.
+
+    Attributes:
+        candidate: an ONNX file.
+        against: another, timed in the same rounds; None: the candidate alone.
+        settings: how.
+        rule: rounds end where it decides the ratio of the two.
+        stored: time(baseline) / time(against) of earlier runs, where ``against`` is not the
+            baseline; the rule is then for the ratio to the baseline.
+        budget_s: rounds do not end before the candidate's latency is clear of it.
+        rounds: exactly so many, whatever they say; None: as many as it takes.
+        max_s: no further round begins after so many seconds.
+        seed: of inputs and orders.
+    """
+
+    candidate: Path
+    against: Path | None = None
+    settings: Settings = Settings()
+    rule: LatencyRule | None = None
+    stored: tuple[float, ...] = ()
+    budget_s: float | None = None
+    rounds: int | None = None
+    max_s: float = MAX_S
+    seed: int = 0
+
+
+@dataclass(frozen=True)
+class Rounds:
+    """What the process found.
+
+    Attributes:
+        candidate_s: a fast call of each round, the lower decile of those that were not disturbed
+            [rounds].
+        against_s: the same of the other model; empty where there was none.
+        latency: of the candidate, at the percentile; None where it is not known.
+        median: of the candidate.
+        calls: of the candidate.
+        seconds: that it took, the start of the process included.
+        warnings: a sentence each.
+    """
+
+    candidate_s: tuple[float, ...]
+    against_s: tuple[float, ...]
+    latency: Estimate | None
+    median: Estimate
+    calls: int
+    seconds: float
+    warnings: tuple[str, ...]
+
+    def ratio(self, stored: tuple[float, ...] = ()) -> Estimate:
+        """time(candidate) / time(against), or to the baseline by way of stored ratios.
+
+        Raises:
+            NothingMeasured: the candidate was timed alone.
+        """
+        if not self.against_s:
+            raise NothingMeasured("The candidate was timed alone, so there is no ratio.")
+        found = ratio_of(self.candidate_s, self.against_s)
+        return combine(found, stored) if stored else found
+
+
+@dataclass(frozen=True)
+class Judged:
+    """What a trial came to.
+
+    Attributes:
+        latency, budget: outcomes; None where nothing was asked.
+        first, second: what was found; the second is there where the first one failed.
+    """
+
+    latency: Outcome | None
+    budget: Outcome | None
+    first: Rounds
+    second: Rounds | None = None
+
+    @property
+    def seconds(self) -> float:
+        """What measuring took."""
+        return self.first.seconds + (self.second.seconds if self.second else 0.0)
+
+
+def measure(trial: Trial) -> Rounds:
+    """Times a trial in a fresh process.
+
+    Raises:
+        CompressError: what loading or running a model raised.
+        NothingMeasured: the process died.
+    """
+    begun = time.perf_counter()
+    plain = replace(
+        trial,
+        candidate=trial.candidate.absolute(),
+        against=None if trial.against is None else trial.against.absolute(),
+    )
+    answer = ask(CHILD, plain, trial.candidate.name)
+    return decode(answer | {"seconds": time.perf_counter() - begun})
+
+
+def judge(trial: Trial, say: Callable[[str], None] = lambda _: None) -> Judged:
+    """Times a trial, and once more in another process where something fails.
+
+    A second process has its memory elsewhere and comes at another moment. What fails in one of
+    them alone is not decided.
+
+    Raises:
+        CompressError: as ``measure``.
+    """
+    first = measure(trial)
+    latency, budget = outcomes(trial, first)
+    if Outcome.FAIL not in (latency, budget):
+        return Judged(latency, budget, first)
+    say("It fails; measuring once more in another process to be sure.")
+    second = measure(replace(trial, seed=trial.seed + 1))
+    again = outcomes(trial, second)
+    return Judged(_confirmed(latency, again[0]), _confirmed(budget, again[1]), first, second)
+
+
+def outcomes(trial: Trial, found: Rounds) -> tuple[Outcome | None, Outcome | None]:
+    """What was found says of latency and budget; None for what was not asked."""
+    latency = None if trial.rule is None else trial.rule.decide(found.ratio(trial.stored))
+    budget = None if trial.budget_s is None else budget_of(trial, found).outcome
+    return latency, budget
+
+
+def budget_of(trial: Trial, found: Rounds) -> Comparison:
+    """The budget beside what was found."""
+    percentile = trial.settings.percentile
+    needed = 0 if percentile == 50 else calls_needed(percentile)
+    return compare_budget(
+        found.latency, trial.budget_s or math.nan, percentile, found.calls, needed
+    )
+
+
+def encode(found: Rounds) -> dict[str, Any]:
+    """Plain values of an answer."""
+    return asdict(found)
+
+
+def decode(answer: dict[str, Any]) -> Rounds:
+    """The inverse of ``encode``."""
+    latency = answer["latency"]
+    return Rounds(
+        **{
+            **answer,
+            "candidate_s": tuple(answer["candidate_s"]),
+            "against_s": tuple(answer["against_s"]),
+            "latency": None if latency is None else Estimate(**latency),
+            "median": Estimate(**answer["median"]),
+            "warnings": tuple(answer["warnings"]),
+        }
+    )
+
+
+def _confirmed(first: Outcome | None, second: Outcome | None) -> Outcome | None:
+    failed_once = first is Outcome.FAIL and second is not Outcome.FAIL
+    return Outcome.INCONCLUSIVE if failed_once else first

@@ -1,0 +1,158 @@
+"""A verdict as people and machines read it: lines, Markdown, JUnit XML, GitHub's annotations."""
+
+from __future__ import annotations
+
+import html
+import re
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from xml.etree import ElementTree
+
+from compress.errors import CompressError
+from compress.files import atomic_path
+from compress.gate.verdict import Comparison, Outcome, Verdict
+
+TITLE = "compress check"
+
+# Set by GitHub Actions; see "Variables reference" and "Workflow commands" of its documentation.
+ON_GITHUB, SUMMARY = "GITHUB_ACTIONS", "GITHUB_STEP_SUMMARY"
+
+# What XML 1.0 cannot hold, escaped or not.
+_NOT_XML = re.compile("[^\t\n\r\x20-\ud7ff\ue000-\ufffd\U00010000-\U0010ffff]")
+
+
+def unusable(error: CompressError) -> Verdict:
+    """A verdict about something that could not be judged at all, for reports to have a word."""
+    return Verdict((Comparison("check", Outcome.NOT_MEASURED, str(error)),))
+
+
+def lines(verdict: Verdict) -> Iterator[str]:
+    """One line a comparison, then the warnings, then the outcome."""
+    for one in verdict.comparisons:
+        yield f"{one.name:<9} {one.outcome.upper():<13} {_line(one.reason)}"
+    for warning in verdict.warnings:
+        yield f"warning: {_line(warning)}"
+    yield f"outcome: {verdict.outcome.upper()}"
+
+
+def markdown(verdict: Verdict) -> str:
+    """A heading, a table, the warnings; ends with a line break."""
+    rows = [f"### {TITLE}: {verdict.outcome.upper()}", "", "| | outcome | |", "|---|---|---|"]
+    rows += [
+        f"| {one.name} | **{one.outcome.upper()}** | {_cell(one.reason)} |"
+        for one in verdict.comparisons
+    ]
+    if verdict.warnings:
+        rows += ["", *(f"- {_cell(warning)}" for warning in verdict.warnings)]
+    return "\n".join([*rows, ""])
+
+
+def junit(verdict: Verdict) -> bytes:
+    """JUnit XML: a test case a comparison; not decided is skipped, not measured is an error."""
+    tags = {
+        Outcome.FAIL: "failure",
+        Outcome.NOT_MEASURED: "error",
+        Outcome.INCONCLUSIVE: "skipped",
+    }
+    found = [one.outcome for one in verdict.comparisons]
+    counts = {
+        "tests": str(len(found)),
+        "failures": str(found.count(Outcome.FAIL)),
+        "errors": str(found.count(Outcome.NOT_MEASURED)),
+        "skipped": str(found.count(Outcome.INCONCLUSIVE)),
+    }
+    root = ElementTree.Element("testsuites", {"name": TITLE, **counts})
+    suite = ElementTree.SubElement(root, "testsuite", {"name": TITLE, **counts})
+    if "seconds" in verdict.about:
+        suite.set("time", f"{verdict.about['seconds']:.3f}")
+    for one in verdict.comparisons:
+        attributes = {"classname": "compress.check", "name": one.name}
+        case = ElementTree.SubElement(suite, "testcase", attributes)
+        if one.outcome in tags:
+            message = {"message": _xml(one.reason)}
+            ElementTree.SubElement(case, tags[one.outcome], message)
+        else:
+            ElementTree.SubElement(case, "system-out").text = _xml(one.reason)
+    if verdict.warnings:
+        ElementTree.SubElement(suite, "system-err").text = _xml("\n".join(verdict.warnings))
+    ElementTree.indent(root)
+    return bytes(ElementTree.tostring(root, encoding="utf-8", xml_declaration=True)) + b"\n"
+
+
+def workflow_commands(verdict: Verdict, *, inconclusive_passes: bool = False) -> Iterator[str]:
+    """GitHub's workflow commands: one for each comparison that does not pass, or one notice.
+
+    Args:
+        verdict: what to tell.
+        inconclusive_passes: whether what is not decided is only warned of.
+    """
+    levels = {
+        Outcome.FAIL: "error",
+        Outcome.NOT_MEASURED: "error",
+        Outcome.INCONCLUSIVE: "warning" if inconclusive_passes else "error",
+    }
+    for one in verdict.comparisons:
+        if one.outcome in levels:
+            title = f"{TITLE}: {one.name} {one.outcome}"
+            yield f"::{levels[one.outcome]} title={_property(title)}::{_data(one.reason)}"
+    for warning in verdict.warnings:
+        yield f"::warning title={_property(TITLE)}::{_data(warning)}"
+    if verdict.outcome is Outcome.PASS:
+        told = "; ".join(f"{one.name}: {one.reason}" for one in verdict.comparisons)
+        yield f"::notice title={_property(f'{TITLE}: pass')}::{_data(told)}"
+
+
+def write_junit(path: Path, verdict: Verdict) -> None:
+    """Writes ``junit`` whole or not at all.
+
+    Raises:
+        UsageError: the folder cannot be written to.
+    """
+    with atomic_path(path) as temporary:
+        temporary.write_bytes(junit(verdict))
+
+
+def tell_github(
+    verdict: Verdict, environment: Mapping[str, str], *, inconclusive_passes: bool = False
+) -> list[str]:
+    """Adds the Markdown to the step's summary, where GitHub says that there is one.
+
+    Args:
+        verdict: what to tell.
+        environment: of the process.
+        inconclusive_passes: whether what is not decided is only warned of.
+
+    Returns:
+        the annotations to be printed; none elsewhere than on GitHub.
+
+    Raises:
+        OSError: the summary cannot be written to.
+    """
+    if environment.get(SUMMARY):
+        with Path(environment[SUMMARY]).open("a", encoding="utf-8") as summary:
+            summary.write(markdown(verdict))
+    if environment.get(ON_GITHUB) != "true":
+        return []
+    return list(workflow_commands(verdict, inconclusive_passes=inconclusive_passes))
+
+
+def _cell(text: str) -> str:
+    """Text in a cell of a table: no column, no line and no tag of its own."""
+    return html.escape(_line(text), quote=False).replace("|", "\\|")
+
+
+def _line(text: str) -> str:
+    """Text without line breaks: a line of its own might be a command to what reads it."""
+    return " ".join(text.split())
+
+
+def _xml(text: str) -> str:
+    return _NOT_XML.sub("?", text)
+
+
+def _data(text: str) -> str:
+    return text.replace("%", "%25").replace("\r", "%0D").replace("\n", "%0A")
+
+
+def _property(text: str) -> str:
+    return _data(text).replace(":", "%3A").replace(",", "%2C")

@@ -1,0 +1,139 @@
+"""Making a baseline: the one thing that writes it."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from compress.data.dataset import load_dataset
+from compress.errors import ModelFileError, UsageError
+from compress.export import read_artifact
+from compress.files import sha256_of
+from compress.gate.baseline import (
+    FILE,
+    Baseline,
+    Teacher,
+    describe_model,
+    machine_here,
+    relative_to,
+    today,
+    versions,
+    write_baseline,
+)
+from compress.gate.evaluation import describe_data, score
+from compress.gate.latency import STORED_RUNS
+from compress.gate.measuring import Settings, Trial, measure
+from compress.gate.task import task_of
+from compress.results import Estimate
+from compress.spec import Normalization
+
+
+@dataclass(frozen=True)
+class Request:
+    """What a baseline is made from.
+
+    Attributes:
+        model: an ONNX file.
+        data: what --data takes; its test images are what models are scored on.
+        reason: why, for those who review the change.
+        output: the baseline.
+        settings: that models are measured with.
+        teacher: a model to be timed beside, for where the baseline's own is missing one day.
+        normalization: of the model, where the file does not say it.
+        data_dir, image_size: as for ``load_dataset``.
+    """
+
+    model: Path
+    data: str
+    reason: str
+    output: Path = FILE
+    settings: Settings = field(default_factory=Settings)
+    teacher: Path | None = None
+    normalization: Normalization | None = None
+    data_dir: Path | None = None
+    image_size: int | None = None
+
+    def __post_init__(self) -> None:
+        if not self.reason.strip():
+            raise UsageError(
+                "--reason is empty. Say why the baseline is made or changed: those who review the "
+                "change read it."
+            )
+        if self.output.suffix != ".json":
+            raise UsageError(f"--output is {self.output}; a baseline is a file that ends in .json.")
+
+
+def update(request: Request, say: Callable[[str], None] = lambda _: None) -> Baseline:
+    """Scores and times a model, and writes the baseline and a copy of the model beside it.
+
+    Raises:
+        ModelFileError: the model cannot be used.
+        DataError: the evaluation set cannot be.
+        UsageError: an option cannot be, or a file is in the way.
+        NothingMeasured: a measuring process died.
+    """
+    settings, folder = request.settings, request.output.parent
+    artifact = read_artifact(request.model)
+    task = task_of(request.model, settings)
+    if request.teacher is not None:
+        theirs = task_of(request.teacher, settings)
+        if theirs.image_shape != task.image_shape:
+            raise ModelFileError(
+                f"{request.teacher} takes {theirs}; {request.model} takes {task}. Give a "
+                "teacher of the same images."
+            )
+    data = load_dataset(request.data, root=request.data_dir, image_size=request.image_size, say=say)
+    say(f"Scoring {request.model.name} on {len(data.test):,} test images of {data.name}.")
+    scored = score(request.model, data, settings, request.normalization)
+    for note in scored.notes:
+        say(note)
+    if task.image_shape != data.input_shape:
+        raise UsageError(
+            f"--shape is {','.join(map(str, task.image_shape))}, the images of {data.name} are "
+            f"{','.join(map(str, data.input_shape))}. A model is timed on what it is scored on."
+        )
+    model = describe_model(
+        request.model,
+        request.output,
+        name=scored.name,
+        precision=artifact.precision,
+        size_bytes=artifact.size_bytes,
+        normalization=scored.normalization.to_dict(),
+    )
+    say(f"Timing {request.model.name}.")
+    timed = measure(Trial(request.model, settings=settings))
+    for warning in timed.warnings:
+        say(warning)
+    baseline = Baseline(
+        model=model,
+        evaluation_set=describe_data(data, request.data, request.image_size, folder),
+        task=task,
+        settings=settings,
+        right=tuple(scored.right.tolist()),
+        latency=timed.median,
+        machine=machine_here(),
+        reason=request.reason.strip(),
+        created=today(),
+        versions=versions(),
+        teacher=_teacher(request, say),
+        path=request.output,
+    )
+    write_baseline(baseline, request.model)
+    return baseline
+
+
+def _teacher(request: Request, say: Callable[[str], None]) -> Teacher | None:
+    """The ratio to the teacher, from several processes."""
+    if request.teacher is None:
+        return None
+    ratios: list[Estimate] = []
+    for run in range(STORED_RUNS):
+        say(f"Timing it beside {request.teacher.name}, process {run + 1} of {STORED_RUNS}.")
+        trial = Trial(request.model, request.teacher, settings=request.settings, seed=run)
+        ratios.append(measure(trial).ratio())
+    return Teacher(
+        relative_to(request.teacher, request.output.parent),
+        sha256_of(request.teacher),
+        tuple(ratios),
+    )

@@ -1,0 +1,88 @@
+"""What a gate says: an outcome for each thing that was judged, and one for all of them."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from enum import StrEnum
+from typing import Any
+
+
+class Outcome(StrEnum):
+    """How a comparison ended; the worst of several is the first one here that is among them."""
+
+    FAIL = "fail"
+    NOT_MEASURED = "not measured"
+    INCONCLUSIVE = "inconclusive"
+    PASS = "pass"
+
+    @property
+    def exit_code(self) -> int:
+        """What the command line ends with."""
+        return {"fail": 1, "not measured": 4, "inconclusive": 3, "pass": 0}[self.value]
+
+
+@dataclass(frozen=True)
+class Comparison:
+    """One thing that was judged.
+
+    Attributes:
+        name: "latency", "size", "accuracy", "parity" or "budget".
+        outcome: of it.
+        reason: one line: what was found, with its uncertainty, and what is allowed.
+        evidence: the same as plain values for JSON, SI units and fractions of 1.
+    """
+
+    name: str
+    outcome: Outcome
+    reason: str
+    evidence: Mapping[str, Any] = field(default_factory=dict)
+
+    def to_dict(self) -> dict[str, Any]:
+        """Plain values for JSON."""
+        return {
+            "name": self.name,
+            "outcome": self.outcome.value,
+            "reason": self.reason,
+            "evidence": dict(self.evidence),
+        }
+
+
+@dataclass(frozen=True)
+class Verdict:
+    """All that was judged.
+
+    Attributes:
+        comparisons: in the order in which they are shown.
+        warnings: what makes them less than they seem, a sentence each.
+        about: what was compared with what, where and how, as plain values for JSON.
+    """
+
+    comparisons: tuple[Comparison, ...]
+    warnings: tuple[str, ...] = ()
+    about: Mapping[str, Any] = field(default_factory=dict)
+
+    @property
+    def outcome(self) -> Outcome:
+        """The worst one; a verdict about nothing is none."""
+        found = {one.outcome for one in self.comparisons}
+        return next((each for each in Outcome if each in found), Outcome.NOT_MEASURED)
+
+    def exit_code(self, *, inconclusive_passes: bool = False) -> int:
+        """What the command line ends with.
+
+        Args:
+            inconclusive_passes: whether what is not decided is only warned of.
+        """
+        if inconclusive_passes and self.outcome is Outcome.INCONCLUSIVE:
+            return Outcome.PASS.exit_code
+        return self.outcome.exit_code
+
+    def to_dict(self) -> dict[str, Any]:
+        """Plain values for JSON."""
+        return {
+            "outcome": self.outcome.value,
+            "comparisons": [one.to_dict() for one in self.comparisons],
+            "warnings": list(self.warnings),
+            **self.about,
+        }

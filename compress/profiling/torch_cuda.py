@@ -1,0 +1,65 @@
+"""torch on an NVIDIA GPU, as written or compiled, replayed as a CUDA graph."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import torch
+
+from compress.profiling.cuda import CudaSession, captured, no_gpu
+from compress.profiling.protocol import Input
+from compress.profiling.runtimes import InputSpec, Subject
+from compress.profiling.torch_compiled import compile_settings
+from compress.profiling.torch_eager import input_of_network, network_of
+
+
+@dataclass(frozen=True)
+class TorchCuda:
+    """float32 without TF32, channels last, a CUDA graph.
+
+    Args:
+        name: what ``--runtime`` calls it.
+        compiled: whether torch.compile makes the kernels.
+    """
+
+    name: str = "torch-cuda"
+    compiled: bool = False
+
+    def missing(self) -> str:
+        """A GPU, where there is none."""
+        return no_gpu(self.name, "python -m pip install torch")
+
+    def input_of(self, subject: Subject) -> InputSpec:
+        """Open batch, the subject's image shape."""
+        return input_of_network(subject)
+
+    def precision(self, subject: Subject) -> str:
+        """float32, as the network is loaded."""
+        return "fp32"
+
+    def options(self, threads: int) -> dict[str, str]:
+        """The mode it runs in."""
+        return {
+            "mode": "inductor" if self.compiled else "eager",
+            "cuda_graph": "on",
+            "tf32": "off",
+            "memory_format": "channels_last",
+            "copies": "counted, told apart",
+        }
+
+    def load(self, subject: Subject, *, threads: int, images: Input | None = None) -> CudaSession:
+        """A session of the network that the subject gives."""
+        network = network_of(subject).eval().to("cuda")
+        network = network.to(memory_format=torch.channels_last)
+
+        def prepare(
+            there: torch.Tensor, stream: torch.cuda.Stream
+        ) -> tuple[Callable[[], object], torch.Tensor]:
+            if not self.compiled:
+                return captured(network, there, stream)
+            with compile_settings():
+                compiled = torch.compile(network, fullgraph=True, dynamic=False)
+                return captured(compiled, there, stream)
+
+        return CudaSession(subject.name, prepare, images)

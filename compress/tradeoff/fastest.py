@@ -1,0 +1,132 @@
+"""Which runtime the student is to be served by, where the fastest one was asked for."""
+
+from __future__ import annotations
+
+import tempfile
+from collections.abc import Callable
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Any
+
+from compress.errors import InputError
+from compress.export.to_onnx import onnx_for_timing
+from compress.profiling.runtimes import RUNTIMES, available
+from compress.profiling.timing import fastest_of, time_runtimes
+from compress.results import Estimate
+from compress.spec import FASTEST, Budget, ModelSpec
+from compress.tradeoff.measure import untrained
+from compress.tradeoff.storage import read_table
+
+# In the middle of the candidates by what it computes.
+MODEL = "wrn-16-4"
+MAX_S = 20.0
+
+
+@dataclass(frozen=True)
+class RuntimeChoice:
+    """The runtime that was taken.
+
+    Attributes:
+        runtime: its name.
+        why: a sentence.
+        ratios: each other runtime -> its time / the taken one's; empty where nothing was timed.
+    """
+
+    runtime: str
+    why: str
+    ratios: dict[str, Estimate] = field(default_factory=dict)
+
+    def to_dict(self) -> dict[str, Any]:
+        """Plain values for JSON."""
+        return {
+            "runtime": self.runtime,
+            "why": self.why,
+            "time_of_others": {name: ratio.to_dict() for name, ratio in self.ratios.items()},
+        }
+
+    @classmethod
+    def from_dict(cls, values: Any) -> RuntimeChoice:
+        """The inverse of ``to_dict``.
+
+        Raises:
+            InputError: these are no such values.
+        """
+        try:
+            ratios = {
+                str(name): Estimate(**ratio) for name, ratio in values["time_of_others"].items()
+            }
+            return cls(str(values["runtime"]), str(values["why"]), ratios)
+        except (KeyError, TypeError, AttributeError) as error:
+            raise InputError(f"{values!r} does not say which runtime was taken.") from error
+
+
+def with_runtime(budget: Budget, runtime: str) -> Budget:
+    """The same budget in that runtime, on the device that it runs on."""
+    device = RUNTIMES[runtime].device
+    return replace(budget, target=replace(budget.target, runtime=runtime, device=device))
+
+
+def choose_runtime(
+    budget: Budget,
+    *,
+    num_classes: int,
+    input_shape: tuple[int, int, int],
+    tradeoff: Path | None = None,
+    progress: Callable[[str], None] | None = None,
+) -> RuntimeChoice | None:
+    """Chooses where the budget asks for the fastest runtime; None where it names one.
+
+    A mid-sized candidate runs in all installed runtimes that take ONNX files, in the same rounds.
+    Of those between which no difference is shown the one that comes first in ``RUNTIMES`` is taken.
+
+    Args:
+        budget: batch and threads to time with.
+        num_classes: of the student's data.
+        input_shape: of the student's data: channels, height, width.
+        tradeoff: a table that was measured elsewhere; what it was measured with is taken.
+        progress: is told what is being done, and what was taken.
+
+    Raises:
+        ExportError, ModelFileError: the candidate cannot be exported or run.
+        InputError: the table is none.
+    """
+    if budget.target.runtime != FASTEST:
+        return None
+    say = progress or (lambda _: None)
+    names = [name for name, entry in RUNTIMES.items() if entry.takes == "onnx" and available(name)]
+    if tradeoff is not None:
+        name = str(read_table(tradeoff).conditions["runtime"])
+        if name not in RUNTIMES:
+            raise InputError(
+                f"The table {tradeoff} was measured in '{name}', which is no runtime that this "
+                f"version knows ({', '.join(RUNTIMES)}). Measure it again."
+            )
+        choice = RuntimeChoice(name, f"The table {tradeoff.name} was measured in it.")
+    elif len(names) == 1:
+        choice = RuntimeChoice(names[0], "No other runtime that takes ONNX files is installed.")
+    else:
+        say(f"Timing {MODEL} in {', '.join(names)}.")
+        choice = _time(names, budget, num_classes, input_shape)
+    say(f"Runtime: {choice.runtime}. {choice.why}")
+    return choice
+
+
+def _time(
+    names: list[str], budget: Budget, num_classes: int, input_shape: tuple[int, int, int]
+) -> RuntimeChoice:
+    spec = ModelSpec.parse(MODEL, num_classes=num_classes, input_shape=input_shape)
+    with tempfile.TemporaryDirectory(prefix="compress-") as folder:
+        path = Path(folder) / f"{MODEL}.onnx"
+        onnx_for_timing(untrained(spec), path, spec=spec)
+        timing = time_runtimes(
+            path, names, batch=budget.batch, threads=budget.target.threads, max_s=MAX_S
+        )
+    found = fastest_of(timing, {name: name for name in names})
+    equal = {found.runtime, *found.ties}
+    taken = next(name for name in names if name in equal)
+    ratios = {name: timing.ratio(name, taken) for name in names if name != taken}
+    told = ", ".join(
+        f"{name} takes {ratio.value:.2f} times as long ({ratio.low:.2f} to {ratio.high:.2f})"
+        for name, ratio in ratios.items()
+    )
+    return RuntimeChoice(taken, f"Of {MODEL}, batch {budget.batch}: {told}.", ratios)

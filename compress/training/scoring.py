@@ -1,0 +1,99 @@
+"""The logits of an ONNX file on a data set's test images, after a check that it fits them."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+from torch import Tensor
+
+from compress.data.dataset import Dataset
+from compress.errors import DataError, ModelFileError
+from compress.export import read_artifact
+from compress.spec import Normalization, Target
+from compress.training.evaluation import Predict, file_predictor, logits_of
+from compress.training.teacher import check_channels, known_normalizations, probe_normalization
+
+
+@dataclass(frozen=True)
+class Scored:
+    """What a file says of the test images.
+
+    Attributes:
+        name: of its architecture, or of the file.
+        normalization: that it was scored with.
+        logits: float32 [n, C].
+        right: whether the largest logit is the label's, bool [n].
+        notes: what was found and assumed, in sentences.
+    """
+
+    name: str
+    normalization: Normalization
+    logits: Tensor
+    right: Tensor
+    notes: tuple[str, ...]
+
+
+def score_onnx(
+    path: Path, data: Dataset, *, normalization: Normalization | None, target: Target
+) -> Scored:
+    """Runs an ONNX file on the test images.
+
+    Args:
+        path: the file.
+        data: its test images are scored, its validation images probed where the file does not
+            say its normalisation.
+        normalization: what the images go through, where the user says it.
+        target: what runs the file.
+
+    Raises:
+        ModelFileError: the file cannot be used, is of other images or classes, or answers with
+            values that are not finite.
+        DataError: the data set has no test images, or none to probe a normalisation on.
+        UsageError: the normalisation is of other channels.
+    """
+    if len(data.test) == 0:
+        raise DataError(f"{data.name} has no test images to score {path} on.")
+    if normalization is not None:
+        check_channels(normalization, data.input_shape[0])
+    with file_predictor(path, target) as predict:
+        name, normalization, notes = _prepare(path, data, normalization, predict)
+        logits = logits_of(predict, data.test.images, normalization)
+    finite = torch.isfinite(logits).all(dim=1)
+    if not bool(finite.all()):
+        raise ModelFileError(
+            f"{path} answers {int((~finite).sum()):,} of {len(logits):,} test images with values "
+            f"that are not finite (NaN or infinity), image {int((~finite).nonzero()[0])} first. "
+            "Its weights are damaged, or its training diverged."
+        )
+    right = logits.argmax(dim=1).cpu() == data.test.labels.cpu()
+    return Scored(name, normalization, logits, right, notes)
+
+
+def _prepare(
+    path: Path, data: Dataset, stated: Normalization | None, predict: Predict
+) -> tuple[str, Normalization, tuple[str, ...]]:
+    """Name, normalisation and notes of an ONNX file, after checking that it fits the data."""
+    artifact = read_artifact(path)
+    name = artifact.spec.name if artifact.spec else path.name
+    try:
+        outputs = logits_of(predict, data.test.images[:1], data.normalization).shape[1]
+    except ModelFileError as error:
+        shape = "x".join(map(str, data.input_shape))
+        raise ModelFileError(
+            f"{path} does not take the {shape} images of {data.name}: {error}"
+        ) from error
+    if outputs != data.num_classes:
+        raise ModelFileError(
+            f"{path} gives {outputs} classes, {data.name} has {data.num_classes}. "
+            "Give the data that the model was made for."
+        )
+    normalization = stated or artifact.normalization
+    if normalization is not None:
+        return name, normalization, ()
+    tried = known_normalizations(path, data.normalization, len(data.validation))
+    best, found = probe_normalization(
+        predict, tried, data.validation.images, data.validation.labels
+    )
+    return name, best, (f"{path.name} does not say its normalisation. {found}",)

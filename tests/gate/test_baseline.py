@@ -1,0 +1,214 @@
+from __future__ import annotations
+
+import json
+import re
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from compress.errors import InputError, ModelFileError, UsageError
+from compress.files import sha256_of
+from compress.gate.baseline import (
+    Baseline,
+    EvaluationSet,
+    Model,
+    Teacher,
+    decode_bits,
+    describe_model,
+    digest_of,
+    encode_bits,
+    machine_here,
+    read_baseline,
+    relative_to,
+    versions,
+    write_baseline,
+)
+from compress.gate.measuring import Settings
+from compress.gate.task import Task
+from compress.profiling.machine import fingerprint
+from compress.results import Estimate
+
+CONTENT = b"a model"
+
+
+@pytest.fixture
+def model(tmp_path: Path) -> Path:
+    path = tmp_path / "student.onnx"
+    path.write_bytes(CONTENT)
+    return path
+
+
+@pytest.fixture
+def baseline(tmp_path: Path, model: Path) -> Baseline:
+    return Baseline(
+        model=Model("b.onnx", sha256_of(model), 7, "wrn-10-1", "fp32", {"mean": [0], "std": [1]}),
+        evaluation_set=EvaluationSet("data/x.npz", None, "x", "f" * 64, 11),
+        task=Task((3, 8, 8), 4),
+        settings=Settings(threads=2, shape=(3, 8, 8)),
+        right=(True, False, True) * 3 + (True, True),
+        latency=Estimate(0.001234567891, 0.0012, 0.0013),
+        machine=machine_here(),
+        reason="the first one",
+        created="2026-01-02T03:04:05+00:00",
+        versions=versions(),
+        teacher=Teacher("../t.onnx", "e" * 64, (Estimate(0.5, 0.49, 0.51),) * 5),
+        path=tmp_path / "out" / "b.json",
+    )
+
+
+def test_what_is_written_is_read_and_reads_as_a_diff(baseline: Baseline, model: Path) -> None:
+    write_baseline(baseline, model)
+    read = read_baseline(baseline.path)
+    assert read == replace(baseline, latency=Estimate(0.00123457, 0.0012, 0.0013))
+    text = baseline.path.read_text()
+    assert text.endswith("}\n")
+    content = json.loads(text)
+    assert content["teacher"]["spread"] == 0.0
+    assert text == json.dumps(content, indent=2, sort_keys=True, ensure_ascii=False) + "\n"
+    assert (baseline.path.parent / "b.onnx").read_bytes() == CONTENT
+    assert read.model_path == baseline.path.parent / "b.onnx"
+    assert read.accuracy == pytest.approx(8 / 11)
+    write_baseline(read, model)
+    assert baseline.path.read_text() == text
+
+
+@pytest.mark.parametrize(
+    ("pattern", "by"),
+    [
+        (r'"right": \d+', '"right": 11'),
+        (r'"median": [\d.]+', '"median": 9.0'),
+        (r'"reason": ".*"', '"reason": "another"'),
+        (r'"threads": \d', '"threads": 1'),
+        (r'"n": 11', '"n": 12'),
+        (r'"digest": "(.).{63}"', '"digest": "' + "0" * 64 + '"'),
+        (r'"schema_version": 1,', '"schema_version": 1, "more": 2,'),
+    ],
+)
+def test_what_was_edited_by_hand_is_refused(
+    pattern: str, by: str, baseline: Baseline, model: Path
+) -> None:
+    write_baseline(baseline, model)
+    text = baseline.path.read_text()
+    edited, count = re.subn(pattern, by, text, count=1)
+    assert count == 1
+    baseline.path.write_text(edited)
+    with pytest.raises(InputError, match="edited by hand or damaged"):
+        read_baseline(baseline.path)
+
+
+def test_spaces_and_line_ends_are_no_edit(baseline: Baseline, model: Path) -> None:
+    write_baseline(baseline, model)
+    text = baseline.path.read_text()
+    baseline.path.write_bytes(text.replace("\n", "\r\n").encode())
+    assert read_baseline(baseline.path).reason == "the first one"
+
+
+def test_what_is_no_baseline_is_told(tmp_path: Path) -> None:
+    path = tmp_path / "b.json"
+    with pytest.raises(InputError, match="There is no baseline"):
+        read_baseline(path)
+    for text, message in (("{", "not a JSON file"), ("[1]", "no digest"), ("{}", "no digest")):
+        path.write_text(text)
+        with pytest.raises(InputError, match=message):
+            read_baseline(path)
+    newer: dict[str, Any] = {"schema_version": 2}
+    path.write_text(json.dumps(newer | {"digest": digest_of(newer)}))
+    with pytest.raises(InputError, match="schema_version 2"):
+        read_baseline(path)
+    forged: dict[str, Any] = {"schema_version": 1, "teacher": None}
+    path.write_text(json.dumps(forged | {"digest": digest_of(forged)}))
+    with pytest.raises(InputError, match="is no baseline"):
+        read_baseline(path)
+
+
+def test_a_missing_model_is_none_and_another_one_is_refused(
+    baseline: Baseline, model: Path
+) -> None:
+    write_baseline(baseline, model)
+    kept = baseline.path.parent / "b.onnx"
+    kept.write_bytes(b"another")
+    with pytest.raises(ModelFileError, match="is not the file that"):
+        assert read_baseline(baseline.path).model_path
+    kept.write_bytes(b"version https://git-lfs.github.com/spec/v1\noid sha256:0\n")
+    with pytest.raises(ModelFileError, match="git lfs pull"):
+        assert read_baseline(baseline.path).model_path
+    kept.unlink()
+    assert read_baseline(baseline.path).model_path is None
+    assert read_baseline(baseline.path).teacher_path is None
+
+
+def test_nobodys_file_is_overwritten(baseline: Baseline, model: Path) -> None:
+    kept = baseline.path.parent / "b.onnx"
+    kept.parent.mkdir()
+    kept.write_bytes(b"a year's work")
+    with pytest.raises(UsageError, match="in the way"):
+        write_baseline(baseline, model)
+    assert kept.read_bytes() == b"a year's work"
+    assert not baseline.path.exists()
+    kept.unlink()
+    write_baseline(baseline, model)
+    # An update replaces what the baseline itself put there.
+    model.write_bytes(b"a better model")
+    better = replace(baseline, model=replace(baseline.model, sha256=sha256_of(model)))
+    write_baseline(better, model)
+    assert kept.read_bytes() == b"a better model"
+
+
+def test_a_model_that_lies_there_already_stays(baseline: Baseline, tmp_path: Path) -> None:
+    kept = baseline.path.parent / "b.onnx"
+    kept.parent.mkdir()
+    kept.write_bytes(CONTENT)
+    write_baseline(baseline, kept)
+    assert kept.read_bytes() == CONTENT
+
+
+def test_weights_in_other_files_are_refused(model: Path, tmp_path: Path) -> None:
+    facts: dict[str, Any] = {"name": "m", "precision": "fp32", "normalization": {}}
+    found = describe_model(model, tmp_path / "x.json", size_bytes=len(CONTENT), **facts)
+    assert found.file == "x.onnx"
+    with pytest.raises(ModelFileError, match="other files"):
+        describe_model(model, tmp_path / "x.json", size_bytes=len(CONTENT) + 1, **facts)
+
+
+@pytest.mark.parametrize("n", [1, 7, 8, 9, 2000])
+def test_bits_are_kept(n: int) -> None:
+    right = tuple(place % 3 == 0 for place in range(n))
+    lines = encode_bits(right)
+    assert max(map(len, lines)) <= 76
+    assert decode_bits(lines, n) == right
+    with pytest.raises(ValueError, match="do not hold"):
+        decode_bits(lines, n + 8)
+
+
+def test_machines_are_compared(baseline: Baseline) -> None:
+    here = fingerprint()
+    assert baseline.differences(here) == ()
+    other = replace(here, cpu="another", isa=("avx2",), engines={"onnxruntime": "0.1"})
+    found = baseline.differences(other)
+    assert found[0].startswith("cpu another, not ")
+    assert found[1].startswith("isa avx2, not ")
+    assert found[-1].startswith("onnxruntime 0.1, not ")
+    assert (
+        baseline.differences(replace(here, python="4.0", engines=here.engines | {"x": "1"})) == ()
+    )
+
+
+def test_paths_are_relative_to_the_baseline(tmp_path: Path) -> None:
+    assert relative_to(tmp_path / "a" / "x.npz", tmp_path / "b") == "../a/x.npz"
+    assert relative_to(tmp_path / "x.npz", tmp_path) == "x.npz"
+
+
+def test_what_it_says_for_people(baseline: Baseline) -> None:
+    said = "\n".join(baseline.lines())
+    for part in (
+        "72.73% of 11",
+        "1.23 ms",
+        "2 threads",
+        "the first one",
+        "0.5000",
+        "a spread of 0.00%",
+        "3x8x8",
+    ):
+        assert part in said

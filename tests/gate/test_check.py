@@ -1,0 +1,339 @@
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from compress.errors import DataError, ModelFileError, NothingMeasured, UsageError
+from compress.files import sha256_of
+from compress.gate import check as checking
+from compress.gate import update as making
+from compress.gate.accuracy import AccuracyRule
+from compress.gate.baseline import Baseline, Teacher, read_baseline, write_baseline
+from compress.gate.check import Request, check
+from compress.gate.measuring import Judged, Rounds, Settings, Trial, outcomes
+from compress.gate.verdict import Comparison, Outcome, Verdict
+from compress.results import Estimate
+from tests.gate.small import classifier, images, rounds
+
+REASON = "the first one"
+
+
+@pytest.fixture(scope="module")
+def model(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return classifier(tmp_path_factory.mktemp("model") / "model.onnx")
+
+
+@pytest.fixture
+def scripted(monkeypatch: pytest.MonkeyPatch) -> list[Rounds]:
+    """What timing finds, one after the other, without any timing; at first an A/A comparison."""
+    script: list[Rounds] = []
+    seen: list[Trial] = []
+
+    def judged(trial: Trial, say: Callable[[str], None]) -> Judged:
+        seen.append(trial)
+        found = script.pop(0) if script else rounds(other=trial.against is not None)
+        latency, budget = outcomes(trial, found)
+        failed = Outcome.FAIL in (latency, budget)
+        return Judged(latency, budget, found, found if failed else None)
+
+    monkeypatch.setattr(checking, "judge", judged)
+    return script
+
+
+@pytest.fixture
+def baseline(tmp_path: Path, model: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A baseline in a folder of its own, beside its data."""
+    monkeypatch.setattr(making, "measure", lambda trial: rounds(other=trial.against is not None))
+    output = tmp_path / "repository" / "compress-baseline.json"
+    output.parent.mkdir()
+    data = images(output.parent / "data.npz", model)
+    making.update(making.Request(model, str(data), REASON, output))
+    return output
+
+
+def edited(path: Path, **changes: Any) -> Baseline:
+    """Writes a baseline with other facts, as ``update`` would on another machine."""
+    found = replace(read_baseline(path), **changes)
+    write_baseline(found, path.parent / found.model.file)
+    return found
+
+
+def named(verdict: Verdict) -> dict[str, Comparison]:
+    return {one.name: one for one in verdict.comparisons}
+
+
+def test_a_candidate_that_is_as_good_passes(
+    baseline: Path, tmp_path: Path, scripted: list[Rounds]
+) -> None:
+    candidate = classifier(tmp_path / "candidate.onnx", noise=1e-6)
+    verdict = check(Request(candidate, baseline))
+    assert list(named(verdict)) == ["latency", "size", "accuracy"]
+    assert verdict.outcome is Outcome.PASS
+    assert verdict.warnings == ()
+    values = json.loads(json.dumps(verdict.to_dict()))
+    assert values["schema_version"] == 1
+    assert values["baseline"]["reason"] == REASON
+    assert values["comparisons"][2]["evidence"]["lost"] == 0
+
+
+def test_the_models_are_really_timed(baseline: Path, tmp_path: Path) -> None:
+    slower = classifier(tmp_path / "slower.onnx", layers=120)
+    verdict = check(Request(slower, baseline))
+    assert named(verdict)["latency"].outcome is Outcome.FAIL
+    assert named(verdict)["size"].outcome is Outcome.FAIL
+
+
+def test_wrong_answers_fail(baseline: Path, tmp_path: Path, scripted: list[Rounds]) -> None:
+    candidate = classifier(tmp_path / "candidate.onnx", noise=0.5)
+    found = named(check(Request(candidate, baseline)))["accuracy"]
+    assert found.outcome is Outcome.FAIL
+    assert found.evidence["candidate"] < found.evidence["baseline"]
+    lenient = Request(candidate, baseline, accuracy=AccuracyRule(0.9))
+    assert named(check(lenient))["accuracy"].outcome is Outcome.PASS
+
+
+def test_a_few_other_answers_are_not_decided(
+    baseline: Path, tmp_path: Path, scripted: list[Rounds]
+) -> None:
+    candidate = classifier(tmp_path / "candidate.onnx", noise=0.01)
+    found = named(check(Request(candidate, baseline)))["accuracy"]
+    assert found.outcome is Outcome.INCONCLUSIVE
+    assert "images would decide" in found.reason
+
+
+def test_another_architecture_and_a_fixed_batch_can_be_judged(
+    baseline: Path, tmp_path: Path, scripted: list[Rounds]
+) -> None:
+    candidate = classifier(tmp_path / "candidate.onnx", layers=2, shape=(1, 1, 8, 8))
+    found = named(check(Request(candidate, baseline)))["accuracy"]
+    assert found.outcome is Outcome.FAIL
+    assert found.evidence["n"] == 1000
+
+
+def test_the_baselines_own_file_need_not_be_scored(
+    baseline: Path, model: Path, scripted: list[Rounds]
+) -> None:
+    found = named(check(Request(model, baseline)))["accuracy"]
+    assert found.outcome is Outcome.PASS
+    assert "own file" in found.reason
+
+
+def test_a_slower_one_fails_and_says_by_how_much(
+    baseline: Path, model: Path, scripted: list[Rounds]
+) -> None:
+    scripted.append(rounds(0.05))
+    found = named(check(Request(model, baseline)))["latency"]
+    assert found.outcome is Outcome.FAIL
+    assert found.reason == (
+        "+5.0% (95%: +4.9% to +5.1%) against the baseline, +3.0% allowed; fast calls take 1.05 ms "
+        "and 1.00 ms, 6 rounds, in a second process +5.0% (95%: +4.9% to +5.1%)"
+    )
+
+
+def test_a_budget_is_judged_where_there_is_one(
+    baseline: Path, model: Path, scripted: list[Rounds]
+) -> None:
+    assert named(check(Request(model, baseline, budget_s=2e-3)))["budget"].outcome is Outcome.PASS
+    verdict = check(Request(model, baseline, budget_s=0.5e-3))
+    assert named(verdict)["budget"].outcome is Outcome.FAIL
+    assert named(verdict)["latency"].outcome is Outcome.PASS
+
+
+def test_a_process_that_dies_is_no_pass(
+    baseline: Path, model: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def dies(_trial: Trial, _say: Callable[[str], None]) -> Judged:
+        raise NothingMeasured("The process ended with code -9.")
+
+    monkeypatch.setattr(checking, "judge", dies)
+    verdict = check(Request(model, baseline, budget_s=1.0))
+    assert named(verdict)["latency"].outcome is Outcome.NOT_MEASURED
+    assert named(verdict)["budget"].outcome is Outcome.NOT_MEASURED
+    assert verdict.exit_code() == 4
+
+
+# --- where the baseline's model is missing -------------------------------------------------------
+
+
+def without_model(path: Path) -> None:
+    (path.parent / read_baseline(path).model.file).unlink()
+
+
+def test_without_its_model_milliseconds_are_advice(
+    baseline: Path, tmp_path: Path, scripted: list[Rounds]
+) -> None:
+    candidate = classifier(tmp_path / "candidate.onnx", noise=1e-6)
+    without_model(baseline)
+    scripted.append(rounds(0.5, other=False))
+    verdict = check(Request(candidate, baseline, budget_s=2e-3))
+    found = named(verdict)["latency"]
+    assert found.outcome is Outcome.INCONCLUSIVE
+    assert "+50.0%: advice and no verdict" in found.reason
+    assert "no ratio to a teacher was stored" in found.reason
+    assert named(verdict)["budget"].outcome is Outcome.PASS
+    assert named(verdict)["accuracy"].outcome is Outcome.PASS
+    assert "is not beside" in verdict.warnings[0]
+
+
+def test_milliseconds_of_another_machine_are_not_even_that(
+    baseline: Path, model: Path, scripted: list[Rounds]
+) -> None:
+    found = read_baseline(baseline)
+    edited(baseline, machine={**found.machine, "cpu": "another one"})
+    without_model(baseline)
+    latency = named(check(Request(model, baseline)))["latency"]
+    assert latency.outcome is Outcome.INCONCLUSIVE
+    assert "of another machine (cpu " in latency.reason
+
+
+def with_teacher(path: Path, teacher: Path, count: int = 5) -> None:
+    ratios = tuple(Estimate(1 + step / 1e4, 0.99, 1.01) for step in range(count))
+    edited(path, teacher=Teacher("../teacher.onnx", sha256_of(teacher), ratios))
+    without_model(path)
+
+
+def test_a_stored_ratio_to_a_teacher_is_second_best(
+    baseline: Path, tmp_path: Path, model: Path, scripted: list[Rounds]
+) -> None:
+    teacher = classifier(tmp_path / "teacher.onnx", layers=3)
+    with_teacher(baseline, teacher)
+    found = named(check(Request(model, baseline)))["latency"]
+    assert found.outcome is Outcome.PASS
+    assert "by way of teacher.onnx (5 stored ratios, spread 0.02%)" in found.reason
+    scripted.append(rounds(0.1))
+    assert named(check(Request(model, baseline)))["latency"].outcome is Outcome.FAIL
+
+
+def test_what_cannot_stand_in_for_a_ratio_is_told(
+    baseline: Path, tmp_path: Path, model: Path, scripted: list[Rounds]
+) -> None:
+    teacher = classifier(tmp_path / "teacher.onnx", layers=3)
+    kept = (baseline.parent / "compress-baseline.onnx").read_bytes()
+
+    def reason(**request: Any) -> str:
+        found = named(check(Request(model, baseline, **request)))["latency"]
+        assert found.outcome is Outcome.INCONCLUSIVE
+        (baseline.parent / "compress-baseline.onnx").write_bytes(kept)
+        return found.reason
+
+    with_teacher(baseline, teacher, count=4)
+    assert "4 stored ratios are too few, 5 are needed" in reason()
+    with_teacher(baseline, teacher)
+    elsewhere = teacher.rename(tmp_path / "elsewhere.onnx")
+    assert "the teacher ../teacher.onnx is not there" in reason()
+    with_teacher(baseline, elsewhere)
+    found = named(check(Request(model, baseline, teacher=elsewhere)))["latency"]
+    assert found.outcome is Outcome.PASS
+    with pytest.raises(UsageError, match="is not the teacher"):
+        check(Request(model, baseline, teacher=model))
+    (baseline.parent / "compress-baseline.onnx").write_bytes(kept)
+    machine = read_baseline(baseline).machine
+    edited(baseline, machine={**machine, "isa": ["other"]})
+    without_model(baseline)
+    assert "the ratio to a teacher is of another machine (isa " in reason(teacher=elsewhere)
+
+
+# --- other instruction sets ----------------------------------------------------------------------
+
+
+def test_with_other_instruction_sets_both_are_scored_here(
+    baseline: Path, tmp_path: Path, scripted: list[Rounds]
+) -> None:
+    candidate = classifier(tmp_path / "candidate.onnx", noise=1e-6)
+    found = read_baseline(baseline)
+    # As a machine would have it that answers otherwise.
+    wrong = tuple(not each for each in found.right)
+    edited(baseline, machine={**found.machine, "isa": ["other"]}, right=wrong)
+    accuracy = named(check(Request(candidate, baseline)))["accuracy"]
+    assert accuracy.outcome is Outcome.PASS
+    assert "the baseline, scored here" in accuracy.reason
+    assert accuracy.evidence["baseline"] == pytest.approx(found.accuracy)
+
+
+def test_without_its_model_other_instruction_sets_decide_nothing(
+    baseline: Path, tmp_path: Path, scripted: list[Rounds]
+) -> None:
+    candidate = classifier(tmp_path / "candidate.onnx", noise=1e-6)
+    machine = read_baseline(baseline).machine
+    edited(baseline, machine={**machine, "isa": ["other"]})
+    without_model(baseline)
+    accuracy = named(check(Request(candidate, baseline)))["accuracy"]
+    assert accuracy.outcome is Outcome.INCONCLUSIVE
+    assert "other instruction sets (other)" in accuracy.reason
+
+
+def test_another_version_of_the_engine_is_warned_of(
+    baseline: Path, tmp_path: Path, scripted: list[Rounds]
+) -> None:
+    candidate = classifier(tmp_path / "candidate.onnx", noise=1e-6)
+    machine = read_baseline(baseline).machine
+    edited(baseline, machine={**machine, "engines": {"onnxruntime": "0.1"}})
+    assert "scored here" in named(check(Request(candidate, baseline)))["accuracy"].reason
+    without_model(baseline)
+    verdict = check(Request(candidate, baseline))
+    assert named(verdict)["accuracy"].outcome is Outcome.PASS
+    assert any("another version of the engine" in warning for warning in verdict.warnings)
+
+
+# --- what cannot be checked ----------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"classes": 5}, "another task: its model is for 1x8x8 images, 4 classes, .* 5 classes"),
+        ({"channels": 3}, "another task: .* for 3x8x8 images"),
+    ],
+)
+def test_a_baseline_of_another_task_is_refused(
+    changes: dict[str, Any], message: str, baseline: Path, tmp_path: Path, scripted: list[Rounds]
+) -> None:
+    candidate = classifier(tmp_path / "candidate.onnx", **changes)
+    with pytest.raises(UsageError, match=message):
+        check(Request(candidate, baseline))
+
+
+def test_answers_that_are_no_numbers_are_refused(
+    baseline: Path, tmp_path: Path, scripted: list[Rounds]
+) -> None:
+    for scale in (np.nan, np.inf):
+        candidate = classifier(tmp_path / "candidate.onnx", scale=scale)
+        with pytest.raises(ModelFileError, match="not finite"):
+            check(Request(candidate, baseline))
+
+
+def test_other_images_are_refused(
+    baseline: Path, model: Path, tmp_path: Path, scripted: list[Rounds]
+) -> None:
+    fewer = images(tmp_path / "fewer.npz", model, count=900)
+    with pytest.raises(UsageError, match="it has 900 test images, not 1,000"):
+        check(Request(model, baseline, data=str(fewer)))
+    others = images(tmp_path / "others.npz", model, wrong=0.1)
+    with pytest.raises(UsageError, match="other test images or labels"):
+        check(Request(model, baseline, data=str(others)))
+    moved = (baseline.parent / "data.npz").rename(tmp_path / "moved.npz")
+    with pytest.raises(DataError, match=r"is not at .*data\.npz. Say where it is with --data"):
+        check(Request(model, baseline))
+    assert check(Request(model, baseline, data=str(moved))).outcome is Outcome.PASS
+
+
+def test_what_cannot_be_asked(model: Path, baseline: Path, tmp_path: Path) -> None:
+    with pytest.raises(UsageError, match="--budget-ms is -1"):
+        Request(model, baseline, budget_s=-1e-3)
+    with pytest.raises(UsageError, match="Give --budget-ms"):
+        Request(model, baseline, percentile=90)
+    with pytest.raises(ModelFileError, match=r"compress export .*student\.safetensors"):
+        check(Request(tmp_path / "student.safetensors", baseline))
+
+
+def test_more_threads_than_there_are_cpus_are_warned_of(
+    baseline: Path, model: Path, scripted: list[Rounds]
+) -> None:
+    edited(baseline, settings=Settings(threads=512))
+    assert any("512 threads" in text for text in check(Request(model, baseline)).warnings)

@@ -1,0 +1,122 @@
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from compress.errors import ModelFileError, NothingMeasured, UsageError
+from compress.gate import measuring
+from compress.gate.latency import LatencyRule
+from compress.gate.measuring import Rounds, Settings, Trial, decode, encode, judge, measure
+from compress.gate.verdict import Outcome
+from compress.results import Estimate
+from tests.gate.small import classifier, rounds
+
+
+@pytest.fixture(scope="module")
+def model(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return classifier(tmp_path_factory.mktemp("model") / "model.onnx", layers=8)
+
+
+@pytest.fixture(scope="module")
+def slower(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return classifier(tmp_path_factory.mktemp("slower") / "slower.onnx", layers=80)
+
+
+@pytest.fixture
+def scripted(monkeypatch: pytest.MonkeyPatch) -> list[Rounds]:
+    """What measuring finds, one after the other; what is left was not asked for."""
+    script: list[Rounds] = []
+    monkeypatch.setattr(measuring, "measure", lambda _trial: script.pop(0))
+    return script
+
+
+TRIAL = Trial(Path("candidate.onnx"), Path("baseline.onnx"), rule=LatencyRule())
+
+
+def test_a_model_that_does_ten_times_the_work_fails_in_two_processes(
+    model: Path, slower: Path
+) -> None:
+    said: list[str] = []
+    found = judge(Trial(slower, model, rule=LatencyRule(), budget_s=10.0), said.append)
+    assert found.latency is Outcome.FAIL
+    assert found.budget is Outcome.PASS
+    assert found.second is not None
+    assert found.first.ratio().low > 2
+    assert found.second.ratio().low > 2
+    assert len(found.first.candidate_s) == len(found.first.against_s) >= 6
+    assert found.seconds > found.first.seconds > 0
+    assert any("once more" in text for text in said)
+
+
+def test_a_model_that_does_a_tenth_of_the_work_passes(model: Path, slower: Path) -> None:
+    found = judge(Trial(model, slower, rule=LatencyRule()))
+    assert found.latency is Outcome.PASS
+    assert found.budget is None
+    assert found.second is None
+
+
+def test_rounds_can_be_counted_beforehand(model: Path) -> None:
+    found = measure(Trial(model, rounds=7))
+    assert len(found.candidate_s) == 7
+    assert found.against_s == ()
+    assert found.calls >= 7 * 20
+    with pytest.raises(NothingMeasured, match="alone"):
+        found.ratio()
+
+
+def test_errors_come_back_as_they_were(tmp_path: Path, model: Path) -> None:
+    with pytest.raises(ModelFileError, match="no file"):
+        measure(Trial(tmp_path / "absent.onnx", model))
+    fixed = classifier(tmp_path / "fixed.onnx", shape=(1, 1, 8, 8))
+    with pytest.raises(UsageError, match="does not fit"):
+        measure(Trial(fixed, model, settings=Settings(batch=2)))
+
+
+def test_a_failure_that_does_not_come_back_is_none(scripted: list[Rounds]) -> None:
+    scripted += [rounds(0.05), rounds(0.0)]
+    found = judge(TRIAL)
+    assert found.latency is Outcome.INCONCLUSIVE
+    assert found.second is not None
+
+
+def test_a_failure_that_comes_back_is_one(scripted: list[Rounds]) -> None:
+    scripted += [rounds(0.05), rounds(0.06)]
+    assert judge(TRIAL).latency is Outcome.FAIL
+
+
+def test_what_passes_is_not_measured_again(scripted: list[Rounds]) -> None:
+    scripted += [rounds(0.0), rounds(0.05)]
+    assert judge(TRIAL).latency is Outcome.PASS
+    assert len(scripted) == 1
+
+
+def test_a_missed_budget_is_confirmed_too(scripted: list[Rounds]) -> None:
+    trial = Trial(Path("candidate.onnx"), budget_s=0.9e-3)
+    scripted += [rounds(other=False), rounds(-0.5, other=False)]
+    found = judge(trial)
+    assert (found.latency, found.budget) == (None, Outcome.INCONCLUSIVE)
+    scripted += [rounds(other=False), rounds(other=False)]
+    assert judge(trial).budget is Outcome.FAIL
+    # What passed stays so while something else is confirmed.
+    scripted += [rounds(0.0), rounds(0.05)]
+    both = Trial(Path("a.onnx"), Path("b.onnx"), rule=LatencyRule(), budget_s=0.9e-3)
+    assert judge(both).latency is Outcome.PASS
+
+
+def test_a_stored_ratio_stands_in_for_the_baseline(scripted: list[Rounds]) -> None:
+    stored = (0.5, 0.5005, 0.4995, 0.5, 0.5)
+    trial = Trial(Path("candidate.onnx"), Path("teacher.onnx"), rule=LatencyRule(), stored=stored)
+    scripted += [rounds(-0.5)]
+    assert judge(trial).latency is Outcome.PASS
+    scripted += [rounds(-0.45), rounds(-0.45)]
+    found = judge(trial)
+    assert found.latency is Outcome.FAIL
+    assert found.first.ratio(stored).value == pytest.approx(1.1, abs=0.001)
+
+
+def test_an_answer_survives_the_pipe() -> None:
+    found = rounds(0.01, count=12)
+    assert decode(encode(found)) == found
+    unknown = Rounds((1.0,) * 6, (), None, Estimate(1, 1, 1), 150, 2.0, ("busy",))
+    assert decode(encode(unknown)) == unknown

@@ -1,0 +1,113 @@
+from __future__ import annotations
+
+from pathlib import Path
+from xml.etree import ElementTree
+
+import pytest
+
+from compress.errors import ModelFileError
+from compress.gate import reports
+from compress.gate.verdict import Comparison, Outcome, Verdict
+
+NASTY = "100% a|b <b>\r\n::error::no\x00, x: y"
+
+VERDICT = Verdict(
+    (
+        Comparison("latency", Outcome.FAIL, NASTY),
+        Comparison("size", Outcome.PASS, "small"),
+        Comparison("accuracy", Outcome.INCONCLUSIVE, "few images"),
+        Comparison("budget", Outcome.NOT_MEASURED, "died"),
+    ),
+    ("busy\nmachine",),
+    {"seconds": 1.5},
+)
+
+
+def test_a_line_a_comparison() -> None:
+    found = list(reports.lines(VERDICT))
+    assert [line.split()[:2] for line in found[:3]] == [
+        ["latency", "FAIL"],
+        ["size", "PASS"],
+        ["accuracy", "INCONCLUSIVE"],
+    ]
+    assert found[-2:] == ["warning: busy machine", "outcome: FAIL"]
+    assert not any("\n" in line or "\r" in line for line in found)
+
+
+def test_markdown_is_a_table_whatever_is_in_it() -> None:
+    rows = reports.markdown(VERDICT).splitlines()
+    assert rows[0] == "### compress check: FAIL"
+    table = [row for row in rows if row.startswith("|")]
+    assert len(table) == 2 + 4
+    assert {row.replace("\\|", "").count("|") for row in table} == {4}
+    assert "<b>" not in table[2]
+    assert "&lt;b&gt;" in table[2]
+    assert "- busy machine" in rows
+
+
+def test_junit_can_be_read_and_says_the_same() -> None:
+    root = ElementTree.fromstring(reports.junit(VERDICT))
+    (suite,) = root
+    assert suite.attrib == {
+        "name": "compress check",
+        "tests": "4",
+        "failures": "1",
+        "errors": "1",
+        "skipped": "1",
+        "time": "1.500",
+    }
+    cases = {case.get("name"): case for case in suite.findall("testcase")}
+    assert [child.tag for child in cases["latency"]] == ["failure"]
+    assert [child.tag for child in cases["size"]] == ["system-out"]
+    assert [child.tag for child in cases["accuracy"]] == ["skipped"]
+    assert [child.tag for child in cases["budget"]] == ["error"]
+    message = cases["latency"][0].get("message")
+    assert message is not None
+    assert "a|b <b>" in message
+    assert "\x00" not in message
+
+
+def test_annotations_are_escaped_as_github_wants_them() -> None:
+    found = list(reports.workflow_commands(VERDICT))
+    assert found == [
+        "::error title=compress check%3A latency fail::100%25 a|b <b>%0D%0A::error::no\x00, x: y",
+        "::error title=compress check%3A accuracy inconclusive::few images",
+        "::error title=compress check%3A budget not measured::died",
+        "::warning title=compress check::busy%0Amachine",
+    ]
+    lenient = list(reports.workflow_commands(VERDICT, inconclusive_passes=True))
+    assert lenient[1].startswith("::warning title=compress check%3A accuracy")
+
+
+def test_a_pass_is_a_notice() -> None:
+    passed = Verdict((Comparison("size", Outcome.PASS, "small"),))
+    assert list(reports.workflow_commands(passed)) == [
+        "::notice title=compress check%3A pass::size: small"
+    ]
+
+
+def test_github_is_told_where_it_is_there(tmp_path: Path) -> None:
+    summary = tmp_path / "summary.md"
+    summary.write_text("before\n")
+    assert reports.tell_github(VERDICT, {}) == []
+    assert reports.tell_github(VERDICT, {"GITHUB_STEP_SUMMARY": str(summary)}) == []
+    assert summary.read_text() == "before\n" + reports.markdown(VERDICT)
+    assert len(reports.tell_github(VERDICT, {"GITHUB_ACTIONS": "true"})) == 4
+
+
+def test_what_cannot_be_judged_is_reported_as_an_error() -> None:
+    verdict = reports.unusable(ModelFileError("student.onnx is cut short."))
+    assert verdict.exit_code() == 4
+    root = ElementTree.fromstring(reports.junit(verdict))
+    assert root.get("errors") == "1"
+
+
+def test_a_report_is_written(tmp_path: Path) -> None:
+    reports.write_junit(tmp_path / "new" / "junit.xml", VERDICT)
+    assert ElementTree.parse(tmp_path / "new" / "junit.xml").getroot().tag == "testsuites"
+
+
+@pytest.mark.parametrize("text", ["a\x00b", "\ud800", "\uffff"])
+def test_what_xml_cannot_hold_is_replaced(text: str) -> None:
+    found = reports.junit(Verdict((Comparison("size", Outcome.FAIL, text),)))
+    assert ElementTree.fromstring(found).find(".//failure") is not None

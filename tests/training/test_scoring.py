@@ -1,0 +1,76 @@
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+
+import onnx
+import pytest
+import torch
+
+from compress.data.dataset import Dataset, load_dataset
+from compress.errors import DataError, ModelFileError, UsageError
+from compress.spec import Normalization, Target
+from compress.training.evaluation import file_predictor
+from compress.training.scoring import score_onnx
+from tests.gate.small import CLASSES, SIZE, classifier, images
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("scoring")
+    images(folder / "data.npz", classifier(folder / "model.onnx"), count=301)
+    return folder
+
+
+@pytest.fixture(scope="module")
+def data(folder: Path) -> Dataset:
+    return load_dataset(str(folder / "data.npz"))
+
+
+def test_what_is_right_is_what_the_labels_say(folder: Path, data: Dataset) -> None:
+    found = score_onnx(folder / "model.onnx", data, normalization=None, target=Target())
+    assert found.logits.shape == (301, CLASSES)
+    assert found.notes == ()
+    assert found.right.tolist() == (found.logits.argmax(1) == data.test.labels).tolist()
+    assert 0.9 < float(found.right.double().mean()) < 1
+
+
+@pytest.mark.parametrize("batch", [1, 7, 400])
+def test_a_file_of_a_fixed_batch_answers_as_one_of_an_open_one(
+    batch: int, folder: Path, data: Dataset, tmp_path: Path
+) -> None:
+    fixed = classifier(tmp_path / "fixed.onnx", shape=(batch, 1, SIZE, SIZE))
+    open_one = score_onnx(folder / "model.onnx", data, normalization=None, target=Target())
+    found = score_onnx(fixed, data, normalization=None, target=Target())
+    torch.testing.assert_close(found.logits, open_one.logits, atol=1e-4, rtol=1e-4)
+
+
+def test_images_are_not_changed_by_filling_a_batch(tmp_path: Path) -> None:
+    fixed = classifier(tmp_path / "fixed.onnx", shape=(4, 1, SIZE, SIZE))
+    pixels = torch.randn(6, 1, SIZE, SIZE)
+    before = pixels.clone()
+    with file_predictor(fixed, Target()) as predict:
+        assert predict(pixels).shape == (6, CLASSES)
+    assert torch.equal(pixels, before)
+
+
+def test_answers_that_are_no_numbers_are_counted(data: Dataset, tmp_path: Path) -> None:
+    model = onnx.load(classifier(tmp_path / "model.onnx"))
+    # The square root of a negative number is none: about half of the answers.
+    model.graph.node[-1].output[0] = "before"
+    model.graph.node.append(onnx.helper.make_node("Sqrt", ["before"], ["logits"]))
+    onnx.save(model, tmp_path / "root.onnx")
+    with pytest.raises(ModelFileError, match=r"of 301 test images with values that are not finite"):
+        score_onnx(tmp_path / "root.onnx", data, normalization=None, target=Target())
+
+
+def test_what_cannot_be_scored_is_told(folder: Path, data: Dataset, tmp_path: Path) -> None:
+    colour = Normalization((0.5,) * 3, (0.5,) * 3)
+    with pytest.raises(UsageError, match=r"3 channel\(s\)"):
+        score_onnx(folder / "model.onnx", data, normalization=colour, target=Target())
+    five = classifier(tmp_path / "five.onnx", classes=5)
+    with pytest.raises(ModelFileError, match="gives 5 classes"):
+        score_onnx(five, data, normalization=None, target=Target())
+    hollow = replace(data, test=data.test.take(torch.arange(0)))
+    with pytest.raises(DataError, match="no test images"):
+        score_onnx(folder / "model.onnx", hollow, normalization=None, target=Target())
