@@ -702,8 +702,20 @@ def _decode_to_file(
                     "set XDG_CACHE_HOME to a folder on a larger disk."
                 )
             _write_decoded(target, paths, shape, image_size, folder)
-    # Nothing is written to it; "c" is what makes torch content with a file that is only read.
-    return torch.from_numpy(np.load(target, mmap_mode="c")).permute(0, 3, 1, 2)
+    return _mapped(target)
+
+
+def _mapped(path: Path) -> Tensor:
+    """The images of an .npy file [n, h, w, c] as [n, c, h, w], read where they are looked at.
+
+    Nobody may write to them.
+    """
+    # Mapped to be written to as well, it would count as memory, and a file that is larger than
+    # memory could not be mapped.
+    mapped = np.load(path, mmap_mode="r")
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", "The given NumPy array is not writable")
+        return torch.from_numpy(mapped).permute(0, 3, 1, 2)
 
 
 def _write_decoded(

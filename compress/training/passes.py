@@ -147,8 +147,9 @@ def arithmetic(device: torch.device, *, tf32: bool, deterministic: bool) -> Iter
         cudnn.benchmark,
         torch.are_deterministic_algorithms_enabled(),
     )
-    # cuBLAS reads it when it is first used.
-    os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")
+    if deterministic:
+        # torch asks for it, and cuBLAS reads it when it is first used.
+        os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")
     matmul.fp32_precision = conv.fp32_precision = "tf32" if tf32 else "ieee"
     cudnn.benchmark = not deterministic
     torch.use_deterministic_algorithms(deterministic)
@@ -158,3 +159,11 @@ def arithmetic(device: torch.device, *, tf32: bool, deterministic: bool) -> Iter
     finally:
         matmul.fp32_precision, conv.fp32_precision, cudnn.benchmark, was = before
         torch.use_deterministic_algorithms(was)
+
+
+def rounding(device: torch.device) -> str:
+    """What the last bits of a network's outputs depend on, as it is set now."""
+    if device.type == "cpu":
+        return str(torch.get_num_threads())
+    cudnn: Any = torch.backends.cudnn
+    return f"{cudnn.conv.fp32_precision} {torch.are_deterministic_algorithms_enabled()}"

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import os
 import shutil
 import threading
 from collections.abc import Iterator
@@ -181,6 +182,23 @@ def test_what_a_killed_process_left_is_removed_and_another_at_work_is_told(
         load_dataset(str(folder), validation=4)
     load_dataset(str(folder), validation=4)
     assert list(no_room.glob("*/*.npy")) == [file]
+
+
+def test_a_file_that_is_larger_than_memory_is_mapped(tmp_path: Path) -> None:
+    image_bytes = 3 * 1024 * 1024
+    memory_bytes = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
+    shape = (8 * memory_bytes // image_bytes, 1024, 1024, 3)
+    path = tmp_path / "images.npy"
+    with path.open("wb") as file:
+        header = {"descr": "|u1", "fortran_order": False, "shape": shape}
+        np.lib.format.write_array_header_1_0(file, header)
+        try:
+            file.truncate(file.tell() + shape[0] * image_bytes)  # holes, which take no room
+        except OSError as error:
+            pytest.skip(f"no such files here: {error}")
+    images = StreamedImages(sources._mapped(path))
+    assert images.shape == (shape[0], 3, 1024, 1024)
+    assert not images[torch.tensor([shape[0] - 1])].any()
 
 
 def test_a_cache_that_cannot_be_written_to_is_told(tmp_path: Path, no_room: Path) -> None:

@@ -4,7 +4,7 @@ import pytest
 import torch
 
 from compress.models.registry import build
-from compress.training.passes import Average, arithmetic
+from compress.training.passes import Average, arithmetic, rounding
 from tests.training.toy import SPEC
 
 
@@ -37,6 +37,7 @@ def test_a_cpu_needs_no_settings() -> None:
     before = torch.are_deterministic_algorithms_enabled()
     with arithmetic(torch.device("cpu"), tf32=False, deterministic=True):
         assert torch.are_deterministic_algorithms_enabled() == before
+        assert rounding(torch.device("cpu")) == str(torch.get_num_threads())
 
 
 @pytest.mark.gpu
@@ -47,6 +48,7 @@ def test_a_gpu_s_settings_hold_for_the_block(deterministic: bool) -> None:
         assert torch.are_deterministic_algorithms_enabled() == deterministic
         assert torch.backends.cudnn.benchmark != deterministic
         assert torch.backends.cuda.matmul.fp32_precision == "tf32"
+        assert rounding(torch.device("cuda")) == f"tf32 {deterministic}"
     assert before == (
         torch.backends.cudnn.benchmark,
         torch.are_deterministic_algorithms_enabled(),
