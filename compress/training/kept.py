@@ -125,6 +125,8 @@ class KeptOutputs:
                 found[kind] = values[there].float()
             else:
                 rows = torch.from_numpy(values[places].astype(np.float32))
+                if self._device.type == "cuda":
+                    rows = rows.pin_memory()
                 found[kind] = rows.to(self._device, non_blocking=True)
         return of_kinds(found)
 
