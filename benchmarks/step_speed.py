@@ -57,8 +57,9 @@ from compress.training.outputs import TeacherOutputs, Teaching
 from compress.training.student import first_network
 
 ROUNDS = "step_speed.jsonl"
-# Steps before those of a block that are timed.
-WARM_UP = 2
+# Steps before those of a block that are timed; and before the first block, where compiled code is
+# still being made.
+WARM_UP, FIRST_WARM_UP = 2, 5
 # Epochs that the teacher's outputs are spread over, and views an image; the first of the epochs is
 # what the engine is told, which decides whether compiling pays.
 EPOCHS = (240, 60, 12)
@@ -202,7 +203,7 @@ class Rounds:
         )
         self.clock = Clock(self.device)
         self.listener = Plain(f"{condition.teacher} to {condition.student}")
-        self.left, self.end_s, self.count = 0, math.inf, 0
+        self.left, self.end_s, self.count = 0, math.inf, WARM_UP - FIRST_WARM_UP
         self.began_s = self.start_s = 0.0
 
     def run(self, rounds: int, end_s: float) -> None:

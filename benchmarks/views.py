@@ -1,6 +1,7 @@
 r"""Does it cost accuracy to reuse the teacher's outputs of a few views of each image?
 
-    compress reproduce benchmarks/cifar10_views.toml --data cifar10.npz --teacher resnet56.th
+    compress reproduce benchmarks/cifar10_views.toml $(for v in 0 1 2 4 8; do
+        echo --data views-$v=cifar10.npz --teacher views-$v=resnet56.th; done)
     python -m benchmarks.views runs/reproduce/cifar10_views --output RESULT.md
 
 Compares the tasks of an experiment that differ in nothing but the number of views with the one of
