@@ -45,8 +45,8 @@ FOLLOWED = {"terminal": True, "pipe": False}
 # A user may wonder after so long.
 LONG_S = 2.0
 NOTHING = "(nothing was said yet)"
-# What a terminal is told beside text: colours, where the cursor goes.
-CONTROL = re.compile(r"\x1b\[[0-9;?]*[A-Za-z]|\x1b[()][A-Z0-9]")
+# What a terminal is told beside text: colours, where the cursor goes, the bar.
+CONTROL = re.compile(r"\x1b\[[0-9;?]*[A-Za-z]|\x1b[()][A-Z0-9]|[━╸╺]+ ?")
 FIRST_STEP = re.compile(r"epoch 1/")
 
 
@@ -142,7 +142,6 @@ def news_of(texts: Iterable[tuple[float, str]]) -> Iterator[tuple[float, str]]:
     seen = set()
     for at_s, text in texts:
         shown = (line.strip() for line in re.split(r"[\r\n]+", CONTROL.sub("", text)))
-        # A bar alone says nothing.
         new = [line for line in shown if line not in seen and any(map(str.isalpha, line))]
         if new:
             seen.update(new)

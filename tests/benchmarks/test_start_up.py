@@ -37,7 +37,7 @@ def test_a_command_that_fails_says_why() -> None:
 
 
 def test_a_display_that_is_drawn_again_is_no_news() -> None:
-    bar = "\x1b[2K\r\x1b[36mepoch 1/12\x1b[0m  10 s left\x1b[?25l\r\n"
+    bar = "\x1b[2K\r\x1b[36mepoch 1/12\x1b[0m ━━╸━━  10 s left\x1b[?25l\r\n"
     texts = [(1.0, "Training\r\n"), (2.0, bar), (3.0, bar), (4.0, "\x1b[1A━━━━\r\n")]
     # A message is drawn above the bar, which is then drawn again.
     above, later = (5.0, f"Timing\r\n{bar}"), (6.0, bar.replace("10", "9"))
