@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any
@@ -40,6 +40,8 @@ from compress.units import format_time
 PARITY_IMAGES = 500
 # What `compress distill` leaves beside the file that it exports.
 CHECKPOINT = "student.safetensors"
+# Deciles of the rounds of one model further apart than this are no noise of clocks and caches.
+UNSTEADY = 1.2
 
 
 @dataclass(frozen=True)
@@ -193,6 +195,8 @@ class _Check:
             asked = ("latency",) if request.budget_s is None else ("latency", "budget")
             return tuple(Comparison(name, Outcome.NOT_MEASURED, str(error)) for name in asked)
         self.warnings.extend(judged.first.warnings)
+        if judged.latency is Outcome.INCONCLUSIVE and trial.settings.threads > 1:
+            self.warnings.extend(_unsteady(judged.first.against_s, trial.settings.threads))
         if judged.latency is None:
             found = [self._advice(judged, why)]
         else:
@@ -389,3 +393,24 @@ def _onnx(path: Path) -> Path:
             f"first: compress export {path} --output {path.with_suffix('.onnx').name}."
         )
     return path
+
+
+def _unsteady(rounds_s: Sequence[float], threads: int) -> list[str]:
+    """That rounds of one model differ by where its threads were put, and what to do.
+
+    Short calls of several threads take long where the scheduler wakes another core for them, and
+    less where it leaves them all on one; it keeps to either for seconds.
+
+    Args:
+        rounds_s: of the model that is there in every check.
+        threads: of its sessions.
+    """
+    low, high = np.quantile(rounds_s, (0.1, 0.9))
+    if high <= UNSTEADY * low:
+        return []
+    return [
+        f"Rounds of one and the same model took {format_time(float(low))} to "
+        f"{format_time(float(high))} (deciles): where a call is this short, it depends on the "
+        f"cores that its {threads} threads happen to be on. A baseline made with --threads 1 is "
+        "decided sooner, and is not slower if threads do not pay."
+    ]

@@ -181,6 +181,22 @@ def test_without_its_model_milliseconds_are_advice(
     assert "is not beside" in verdict.warnings[0]
 
 
+@pytest.mark.parametrize("threads", [1, 2])
+@pytest.mark.parametrize("slow", [1.1e-3, 1.5e-3])
+def test_sessions_whose_threads_are_now_on_one_core_and_now_on_two_are_told(
+    baseline: Path, model: Path, scripted: list[Rounds], threads: int, slow: float
+) -> None:
+    edited(baseline, settings=Settings(threads=threads))
+    against = (1e-3, slow) * 6
+    candidate = (slow, 1e-3, 1e-3, slow) * 3
+    scripted.append(replace(rounds(count=12), candidate_s=candidate, against_s=against))
+    verdict = check(Request(model, baseline))
+    assert named(verdict)["latency"].outcome is Outcome.INCONCLUSIVE
+    told = [each for each in verdict.warnings if "made with --threads 1" in each]
+    assert len(told) == (threads == 2 and slow == 1.5e-3)
+    assert all("1.00 ms to 1.50 ms" in each for each in told)
+
+
 def test_milliseconds_of_another_machine_are_not_even_that(
     baseline: Path, model: Path, scripted: list[Rounds]
 ) -> None:
