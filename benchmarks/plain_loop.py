@@ -33,7 +33,7 @@ class PilImages(TorchDataset[tuple[Tensor, int]]):
     """Images [n, h, w, 3] of bytes, each turned and normalised when it is asked for."""
 
     def __init__(self, data: Dataset) -> None:
-        self.images = np.ascontiguousarray(data.train.images.cpu().permute(0, 2, 3, 1).numpy())
+        self.images = np.ascontiguousarray(data.train.images[:].cpu().permute(0, 2, 3, 1).numpy())
         self.labels = data.train.labels.tolist()
         self.transform = transforms.Compose(
             [
