@@ -242,7 +242,7 @@ def train(point: Point, device: torch.device, path: Path, scratch: Path) -> dict
         "before_bytes": before_bytes,
         "peak_bytes": high_water_bytes(),
         "gpu_bytes": on_gpu,
-        "image_bytes": math.prod(data.train.images.shape),
+        "image_bytes": data.train.images.shape.numel(),
         "kept_bytes": sum(f.stat().st_size for f in (scratch / "outputs").rglob("*.npy")),
         "teacher_macs": costs_of_module(teacher, data.input_shape).macs,
     }

@@ -242,6 +242,9 @@ class _Run:
 
     def _teacher(self, path: Path) -> Teacher:
         request, data = self.request, self.request.data
+        self.listener.message(
+            f"Reading the teacher {path.name} and scoring it on the validation images."
+        )
         teacher = load_teacher(
             path,
             data,
