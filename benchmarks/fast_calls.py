@@ -1,6 +1,6 @@
 """What a round of the gate's latency rule should be: the median of its calls, or a fast one.
 
-    python benchmarks/fast_calls.py student.onnx --threads 1 --repeats 5
+    python -m benchmarks.fast_calls student.onnx --threads 1 --repeats 5
 
 Times a model beside itself, with nothing else to do and with one and two processes that keep cores
 busy, and prints for several figures of a round how much the ratio scatters from round to round
@@ -12,12 +12,12 @@ from __future__ import annotations
 
 import argparse
 import subprocess
-import sys
 from functools import partial
 from pathlib import Path
 
 import numpy as np
 
+from benchmarks.gate import BUSY
 from compress.gate.child import undisturbed
 from compress.gate.latency import LatencyRule
 from compress.gate.self_test import power_at
@@ -25,7 +25,6 @@ from compress.profiling import protocol
 from compress.profiling.protocol import LOOKS, Timing
 from compress.profiling.runtimes import Subject, make_input, runtime_named
 
-BUSY = [sys.executable, "-c", "while True: pass"]
 FIGURES = {"median": 0.5, "lower quartile": 0.25, "lower decile": 0.1, "fastest": 0.0}
 CALLS = (25, 60)
 

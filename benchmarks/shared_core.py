@@ -1,6 +1,6 @@
 """How a ratio of two models' times is told on a core that other processes share.
 
-    taskset -c 1 python benchmarks/shared_core.py teacher.onnx student.onnx
+    taskset -c 1 python -m benchmarks.shared_core teacher.onnx student.onnx
 
 Times both in turns with nothing else on the core, then with one and two processes that keep it
 busy, three times each, and prints the ratio by three rules for a round's median: of undisturbed
@@ -17,13 +17,13 @@ from pathlib import Path
 
 import numpy as np
 
+from benchmarks.gate import BUSY
 from compress.export.artifact import read_artifact
 from compress.profiling import estimates, protocol
 from compress.profiling.runtimes import Subject, runtime_named
 from compress.results import Estimate
 
 ROUNDS, REPEATS = 24, 3
-BUSY = [sys.executable, "-c", "while True: pass"]
 
 
 def main() -> None:

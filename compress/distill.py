@@ -65,6 +65,8 @@ STUDENT, STUDENT_ONNX, TEACHER_ONNX = "student.safetensors", "student.onnx", "te
 # Beside a student.onnx in fewer bits: what it was made of.
 FLOAT_ONNX = "student.fp32.onnx"
 TEACHER_PROOF_IMAGES = 500
+# Of validation images that memory has no room for.
+STREAMED_PROOF_IMAGES = 5000
 # The last timing takes no longer; a percentile needs hundreds of calls.
 MEDIAN_S, PERCENTILE_S = 30.0, 120.0
 TRADEOFF, CHOICE = "tradeoff.csv", "choice.json"
@@ -265,6 +267,9 @@ class _Run:
 
     def _teacher(self, path: Path) -> Teacher:
         request, data = self.request, self.request.data
+        self.listener.message(
+            f"Reading the teacher {path.name} and scoring it on the validation images."
+        )
         teacher = load_teacher(
             path,
             data,
@@ -409,21 +414,23 @@ class _Run:
         shipped = self.budget.target.precision
         path = request.out / (STUDENT_ONNX if shipped == "fp32" else FLOAT_ONNX)
         self.listener.message(f"Exporting the student to {path}.")
-        images = data.validation.images
+        images, labels = data.validation.images, data.validation.labels
+        if not isinstance(images, Tensor):
+            sample = spread(labels, STREAMED_PROOF_IMAGES)
+            images, labels = images[sample], labels[sample]
         parity = self._export(student, spec, data.normalization, images, path, source)
-        if shipped != "fp32":
-            self._narrow(path)
+        if request.budget.target.precision != "fp32":
+            proof = normalize(images, data.normalization).numpy()
+            self._narrow(path, Proof(proof, labels.numpy().astype(np.int64)))
         return parity
 
-    def _narrow(self, floats: Path) -> None:
+    def _narrow(self, floats: Path, proof: Proof) -> None:
         """The student in the precision that ships, and what it is in the others that could be.
 
         Raises:
             PrecisionLost: what is to ship overflows.
         """
         request, data, target = self.request, self.request.data, self.budget.target
-        images = normalize(data.validation.images, data.normalization).numpy()
-        proof = Proof(images, data.validation.labels.numpy().astype(np.int64))
         options = Quantization(activations=RUNTIMES[target.runtime].activations)
 
         def calibration() -> Array:

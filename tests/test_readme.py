@@ -12,6 +12,7 @@ from compress.cli import COMMANDS, group, load_command, read_config
 from compress.distill import CHOICE, STUDENT, STUDENT_ONNX, TEACHER_ONNX, TRADEOFF
 from compress.profiling.runtimes import RUNTIMES
 from compress.recipes.registry import DEFAULT_RECIPE, RECIPES
+from compress.training.options import AUTOCAST, COMPILE, FUSED, MEMORY_FORMATS
 
 ROOT = Path(__file__).resolve().parents[1]
 README = (ROOT / "README.md").read_text(encoding="utf-8")
@@ -94,6 +95,20 @@ def test_every_runtime_is_told_with_what_it_takes() -> None:
     assert told == {
         name: (forms[entry.takes], places[entry.device]) for name, entry in RUNTIMES.items()
     }
+
+
+def test_how_steps_are_computed_is_told_with_all_values() -> None:
+    page = (ROOT / "docs/training.md").read_text(encoding="utf-8")
+    rows = [line.split("|")[1:4] for line in page.splitlines() if line.startswith("| `--")]
+    told = {
+        names.split("`")[1]: {*re.findall(r"`([a-z0-9_]+)`", values + " " + default)}
+        for names, values, default in rows
+    }
+    known = {"memory-format": MEMORY_FORMATS, "compile": COMPILE, "fused": FUSED}
+    for name, values in {**known, "autocast": AUTOCAST}.items():
+        assert told[f"--{name}"] == set(values)
+    switches = {"--tf32", "--deterministic"}
+    assert told.keys() == {f"--{name}" for name in (*known, "autocast")} | switches
 
 
 def test_the_exit_codes_are_all_told() -> None:

@@ -155,8 +155,9 @@ def command(
     with Display() as display:
         if resume:
             check_resume(out, display.message)
+        display.message(f"Reading the images of --data {options['data']}.")
         request = Request(
-            data=load_data(options, seed=training.seed),
+            data=load_data(options, seed=training.seed, say=display.message),
             out=out,
             recipe=method,
             options=training,

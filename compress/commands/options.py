@@ -75,8 +75,21 @@ def data_options(
     return chain(*options)
 
 
-def load_data(options: dict[str, Any], *, seed: int) -> Dataset:
-    """Reads the data set that ``data_options`` name; those that a command lacks may be missing."""
+def tell(text: str) -> None:
+    """Says on stderr what is being done, for commands without a display."""
+    click.echo(text, err=True)
+
+
+def load_data(
+    options: dict[str, Any],
+    *,
+    seed: int,
+    say: Callable[[str], None] = tell,
+) -> Dataset:
+    """Reads the data set that ``data_options`` name; those that a command lacks may be missing.
+
+    ``say`` is told of what takes long.
+    """
     from compress.data.dataset import load_dataset
 
     return load_dataset(
@@ -87,6 +100,7 @@ def load_data(options: dict[str, Any], *, seed: int) -> Dataset:
         limit_train=options.get("limit_train"),
         flip=options.get("flip"),
         image_size=options["image_size"],
+        say=say,
     )
 
 
@@ -135,7 +149,8 @@ def training_options() -> Decorator:
             "--schedule",
             default="steps",
             show_default=True,
-            help="Of the learning rate: steps (the paper's) or one-cycle (better in few epochs).",
+            help="Of the learning rate: steps (the paper's), one-cycle (better in few epochs) or "
+            "cosine.",
         ),
         click.option("--momentum", type=float, default=0.9, show_default=True),
         click.option("--weight-decay", type=float, default=1e-4, show_default=True),
@@ -151,10 +166,56 @@ def training_options() -> Decorator:
         ),
         click.option(
             "--autocast",
-            default="off",
+            default="auto",
             show_default=True,
-            help="off, or bf16: the student's passes in bfloat16. Up to twice as fast on "
-            "processors and GPUs that have it.",
+            help="bf16: the student's passes in bfloat16, up to twice as fast on processors and "
+            "GPUs that have it; off; or auto: on such GPUs.",
+        ),
+        click.option(
+            "--label-smoothing",
+            type=float,
+            default=0.0,
+            show_default=True,
+            help="Share of each label that is spread over all classes.",
+        ),
+        click.option(
+            "--ema",
+            type=float,
+            default=0.0,
+            show_default=True,
+            help="Keep an exponential moving average of the weights: 0.999, say. 0 keeps the last.",
+        ),
+        click.option(
+            "--memory-format",
+            default="auto",
+            show_default=True,
+            help="channels_last, contiguous, measured (the faster one, tried at the start), or "
+            "auto: measured on a GPU, else channels_last.",
+        ),
+        click.option(
+            "--compile",
+            default="auto",
+            show_default=True,
+            help="torch.compile: off, on, graphs (with CUDA graphs), measured (the fastest, tried "
+            "at the start), or auto: on or off as measured on a GPU, else off.",
+        ),
+        click.option(
+            "--fused",
+            default="auto",
+            show_default=True,
+            help="The optimiser in one kernel: off, on, or auto: on a GPU.",
+        ),
+        click.option(
+            "--tf32/--no-tf32",
+            default=True,
+            show_default=True,
+            help="Whether a GPU's products may take TF32.",
+        ),
+        click.option(
+            "--deterministic",
+            is_flag=True,
+            help="The same bits every time on a GPU, too, where auto then measures nothing. On a "
+            "CPU they are the same in any case, unless something is measured.",
         ),
         click.option("--seed", type=int, default=0, show_default=True),
         click.option("--device", default="auto", show_default=True, help="auto, cpu or cuda."),

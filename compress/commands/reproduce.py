@@ -34,7 +34,7 @@ if TYPE_CHECKING:
 @click.option("--limit-train", type=int, help="Use only so many training images.")
 @click.option("--validation", type=int, help="Images held out of the training data.")
 @click.option("--schedule", help="steps or one-cycle.")
-@click.option("--autocast", help="off or bf16.")
+@click.option("--autocast", help="off, bf16 or auto.")
 @click.option(
     "--data",
     multiple=True,

@@ -51,9 +51,9 @@ def command(
 
     spec = ModelSpec.parse(arch)
     training = read_training(options)
-    data = load_data(options, seed=training.seed)
-    out = out or Path("runs") / f"{spec.name}-{data.name}-seed{training.seed}"
     with Display() as display:
+        data = load_data(options, seed=training.seed, say=display.message)
+        out = out or Path("runs") / f"{spec.name}-{data.name}-seed{training.seed}"
         if resume:
             check_resume(out, display.message)
         result = train(

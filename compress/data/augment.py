@@ -7,17 +7,19 @@ three always give the same crop, whatever the batch it is drawn in. View 0 is th
 from __future__ import annotations
 
 import hashlib
+from collections.abc import Callable
 
 import torch
 from torch import Tensor
 from torch.nn import functional
 
+from compress.data.images import PART, Images, StreamedImages
 from compress.data.seeds import generator
 
 # Changes with what a view of the same number looks like.
 AUGMENTATION = "flip, zeros around, crop; 1"
-# Images that are hashed at once.
-HASHED = 4096
+
+Crop = Callable[[Tensor, Tensor, Tensor, "Tensor | None", int], Tensor]
 
 
 class Augmenter:
@@ -28,13 +30,23 @@ class Augmenter:
         seed: of the crops.
         flip: whether to mirror half of them.
         pad: zeros added on every side before cropping back to h x w, as the papers' code does.
+        cropping: ``crop``, or the same compiled.
     """
 
-    def __init__(self, images: Tensor, *, seed: int, flip: bool, pad: int = 4) -> None:
+    def __init__(
+        self,
+        images: Images,
+        *,
+        seed: int,
+        flip: bool,
+        pad: int = 4,
+        cropping: Crop | None = None,
+    ) -> None:
         self._images = images
         self._seed = seed
         self._flip = flip
         self._pad = pad
+        self._crop = cropping or crop
         self._view: int | None = None
         self._rows = self._columns = self._mirrored = torch.empty(0)
         self._sha256 = ""
@@ -43,20 +55,31 @@ class Augmenter:
         return len(self._images)
 
     def __call__(self, index: Tensor, view: int) -> Tensor:
-        """View number ``view`` of the images at ``index`` (int64 [b]), uint8 [b, c, h, w]."""
-        images = self._images[index]
+        """View number ``view`` of some images, uint8 [b, c, h, w] on their device.
+
+        Args:
+            index: int64 [b], on the CPU.
+            view: 0 or more.
+        """
+        there = index.to(self._images.device, non_blocking=True)
+        images = self._images[index if self.streams else there]
         if view == 0:
             return images
         if view != self._view:
             self._draw(view)
-        mirrored = self._mirrored[index] if self._flip else None
-        return crop(images, self._rows[index], self._columns[index], mirrored, self._pad)
+        mirrored = self._mirrored[there] if self._flip else None
+        return self._crop(images, self._rows[there], self._columns[there], mirrored, self._pad)
+
+    @property
+    def streams(self) -> bool:
+        """Whether images are fetched from elsewhere, which is better done ahead."""
+        return isinstance(self._images, StreamedImages)
 
     def identity(self, view: int) -> str:
         """A digest of everything that the pixels of a view depend on."""
         if not self._sha256:
             digest = hashlib.sha256(str(tuple(self._images.shape)).encode())
-            for part in self._images.split(HASHED):
+            for part in self._images.split(PART):
                 digest.update(part.cpu().contiguous().numpy().data)
             self._sha256 = digest.hexdigest()
         if view == 0:

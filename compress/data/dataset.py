@@ -1,15 +1,19 @@
-"""A data set in memory: uint8 images, labels, its normalisation, and its splits."""
+"""A data set: uint8 images, labels, its normalisation, and its splits."""
 
 from __future__ import annotations
 
 import difflib
 import hashlib
+import math
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 from pathlib import Path
 
 import torch
 from torch import Tensor
 
+from compress.data.images import PART, Images, StreamedImages
+from compress.data.memory import fits
 from compress.data.seeds import generator
 from compress.data.sources import (
     TORCHVISION_NAMES,
@@ -31,7 +35,7 @@ LARGEST_DEFAULT_VALIDATION = 5000
 class Split:
     """Images uint8 [n, c, h, w] and labels int64 [n]."""
 
-    images: Tensor
+    images: Images
     labels: Tensor
 
     def __len__(self) -> int:
@@ -39,7 +43,10 @@ class Split:
 
     def take(self, index: Tensor) -> Split:
         """The images and labels at ``index``, int64 [k]."""
-        return Split(self.images[index], self.labels[index])
+        images, labels = self.images, self.labels[index.to(self.labels.device)]
+        if isinstance(images, StreamedImages):
+            return Split(images.take(index), labels)
+        return Split(images[index.to(images.device)], labels)
 
 
 @dataclass(frozen=True)
@@ -96,6 +103,7 @@ def load_dataset(
     limit_train: int | None = None,
     flip: bool | None = None,
     image_size: int | None = None,
+    say: Callable[[str], None] = lambda _: None,
 ) -> Dataset:
     """Reads a data set and takes a stratified validation split from its training images.
 
@@ -108,16 +116,18 @@ def load_dataset(
         limit_train: keep only so many training images (after the split), stratified.
         flip: overrides whether mirroring is allowed.
         image_size: brings the images of class folders to this height and width.
+        say: is told of what takes long.
 
     Raises:
         DataError: the data is missing, damaged or too small for what was asked.
         UsageError: ``image_size`` is given and the data is no folder of images.
     """
-    raw = read_source(name, root=root, image_size=image_size)
+    raw = read_source(name, root=root, image_size=image_size, say=say)
     digest = hashlib.sha256()
     for tensor in (raw.train_images, raw.train_labels, raw.test_images, raw.test_labels):
         digest.update(str(tuple(tensor.shape)).encode())
-        digest.update(tensor.contiguous().numpy().data)
+        for part in tensor.split(PART):
+            digest.update(part.contiguous().numpy().data)
     count = len(raw.train_labels)
     if validation is None:
         validation = min(int(count * VALIDATION_FRACTION), LARGEST_DEFAULT_VALIDATION)
@@ -138,9 +148,9 @@ def load_dataset(
         kept = kept[chosen]
     return Dataset(
         name=raw.name,
-        train=everything.take(kept),
-        validation=everything.take(held_out),
-        test=Split(raw.test_images, raw.test_labels),
+        train=_near(everything.take(kept)),
+        validation=_near(everything.take(held_out)),
+        test=_near(Split(raw.test_images, raw.test_labels)),
         num_classes=len(raw.class_names),
         class_names=raw.class_names,
         normalization=raw.normalization,
@@ -151,10 +161,20 @@ def load_dataset(
 
 
 def to_device(dataset: Dataset, device: torch.device) -> Dataset:
-    """The same data set with its images and labels on ``device``."""
+    """The same data set with its images and labels on ``device``.
+
+    Images that it has no room for stay where they are and are fetched when they are asked for.
+    """
 
     def moved(split: Split) -> Split:
-        return Split(split.images.to(device), split.labels.to(device))
+        images = split.images
+        if (
+            isinstance(images, Tensor)
+            and device != images.device
+            and not fits(_bytes(images), device)
+        ):
+            images = StreamedImages(images)
+        return Split(images.to(device), split.labels.to(device))
 
     return replace(
         dataset,
@@ -164,8 +184,28 @@ def to_device(dataset: Dataset, device: torch.device) -> Dataset:
     )
 
 
-def read_source(name: str, *, root: Path | None, image_size: int | None = None) -> RawData:
+def _near(split: Split) -> Split:
+    """The same split, its images in memory where there is room."""
+    images = split.images
+    if isinstance(images, StreamedImages) and fits(_bytes(images), images.device):
+        return Split(images[:], split.labels)
+    return split
+
+
+def _bytes(images: Images) -> int:
+    return math.prod(images.shape)
+
+
+def read_source(
+    name: str,
+    *,
+    root: Path | None,
+    image_size: int | None = None,
+    say: Callable[[str], None] = lambda _: None,
+) -> RawData:
     """Reads the named data set, the .npz file or the folder of class folders.
+
+    ``say`` is told of what takes long.
 
     Raises:
         DataError: there is no such data set or file.
@@ -179,7 +219,7 @@ def read_source(name: str, *, root: Path | None, image_size: int | None = None) 
         return read_torchvision(name, root)
     path = Path(name)
     if path.is_dir():
-        return read_folder(path, image_size=image_size)
+        return read_folder(path, image_size=image_size, say=say)
     if path.suffix == ".npz" or path.is_file():
         return read_npz(path)
     known = (EMBEDDED, *TORCHVISION_NAMES)

@@ -66,14 +66,24 @@ def normalize(images_u8: Tensor, normalization: Normalization) -> Tensor:
         DataError: the images have another number of channels.
         UsageError: the images are not bytes.
     """
-    if images_u8.dtype != torch.uint8:
-        raise UsageError(f"Images must be uint8 to be normalised; these are {images_u8.dtype}.")
-    channels = images_u8.shape[-3]
-    if channels != len(normalization.mean):
-        raise DataError(
-            f"The images have {channels} channel(s) and the normalisation has "
-            f"{len(normalization.mean)}; give one mean and one deviation a channel."
-        )
-    mean = torch.tensor(normalization.mean, device=images_u8.device).view(-1, 1, 1)
-    std = torch.tensor(normalization.std, device=images_u8.device).view(-1, 1, 1)
-    return images_u8.to(torch.float32).div_(255).sub_(mean).div_(std)
+    return Normalizer(normalization, images_u8.device)(images_u8)
+
+
+class Normalizer:
+    """``normalize`` for many batches, its constants on their device already."""
+
+    def __init__(self, normalization: Normalization, device: torch.device) -> None:
+        self._mean = torch.tensor(normalization.mean, device=device).view(-1, 1, 1)
+        self._std = torch.tensor(normalization.std, device=device).view(-1, 1, 1)
+
+    def __call__(self, images_u8: Tensor) -> Tensor:
+        """See ``normalize``."""
+        if images_u8.dtype != torch.uint8:
+            raise UsageError(f"Images must be uint8 to be normalised; these are {images_u8.dtype}.")
+        channels = images_u8.shape[-3]
+        if channels != len(self._mean):
+            raise DataError(
+                f"The images have {channels} channel(s) and the normalisation has "
+                f"{len(self._mean)}; give one mean and one deviation a channel."
+            )
+        return torch.div(images_u8, 255).sub_(self._mean).div_(self._std)

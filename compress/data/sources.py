@@ -1,7 +1,8 @@
 """Where images come from: known data sets, .npz files, folders of class folders, the wheel.
 
-Each reader gives ``RawData``: every image in memory as 8-bit pixels. A data set is checked whole
-before anything is made of it, and all its faults are told at once.
+Each reader gives ``RawData``: every image as 8-bit pixels, in memory or, where a folder holds more
+than that has room for, in a file that is mapped. A data set is checked whole before anything is
+made of it, and all its faults are told at once.
 """
 
 from __future__ import annotations
@@ -10,6 +11,7 @@ import gzip
 import hashlib
 import math
 import os
+import shutil
 import struct
 import warnings
 import zipfile
@@ -27,9 +29,13 @@ from numpy.typing import NDArray
 from torch import Tensor
 from torch.nn import functional
 
+from compress.data.images import PART, Images, StreamedImages
+from compress.data.memory import fits
 from compress.data.normalization import KNOWN
 from compress.errors import DataError, UnknownName, UsageError
+from compress.files import atomic_path, clear_up, try_lock
 from compress.spec import Normalization
+from compress.units import format_bytes
 
 if TYPE_CHECKING:
     from PIL import Image
@@ -86,9 +92,9 @@ class RawData:
     """
 
     name: str
-    train_images: Tensor
+    train_images: Images
     train_labels: Tensor
-    test_images: Tensor
+    test_images: Images
     test_labels: Tensor
     class_names: tuple[str, ...]
     normalization: Normalization
@@ -98,20 +104,29 @@ class RawData:
 
 def default_root() -> Path:
     """Where downloaded data sets are kept: $XDG_CACHE_HOME/compress/datasets or ~/.cache/..."""
+    return _cache() / "datasets"
+
+
+def _cache() -> Path:
     cache = os.environ.get("XDG_CACHE_HOME")
-    return (Path(cache) if cache else Path.home() / ".cache") / "compress" / "datasets"
+    return (Path(cache) if cache else Path.home() / ".cache") / "compress"
 
 
-def measure_normalization(images: Tensor) -> Normalization:
+def measure_normalization(images: Images) -> Normalization:
     """Mean and standard deviation of each channel of uint8 [n, c, h, w], scaled to [0, 1].
 
     They are worked out from the 256 counts, so that neither the order of the images nor the
     number of threads changes them. A channel of one colour gets the deviation of one grey level.
     """
     levels = torch.arange(256, dtype=torch.float64) / 255
+    channels = range(images.shape[1])
+    all_counts = torch.zeros(images.shape[1], 256, dtype=torch.int64)
+    for part in images.split(PART):
+        for channel in channels:
+            all_counts[channel] += torch.bincount(part[:, channel].flatten(), minlength=256)
     means, deviations = [], []
-    for channel in range(images.shape[1]):
-        counts = torch.bincount(images[:, channel].flatten(), minlength=256).double()
+    for channel in channels:
+        counts = all_counts[channel].double()
         share = counts / counts.sum()
         mean = float((share * levels).sum())
         variance = float((share * (levels - mean) ** 2).sum())
@@ -243,12 +258,17 @@ def read_idx(folder: Path) -> RawData:
     if raw.train_images.shape[2:] == (28, 28):
         raw = replace(
             raw,
-            train_images=functional.pad(raw.train_images, (2, 2, 2, 2)),
-            test_images=functional.pad(raw.test_images, (2, 2, 2, 2)),
+            train_images=_padded(raw.train_images),
+            test_images=_padded(raw.test_images),
         )
     if hashlib.sha256(arrays[0].data).hexdigest() == FASHION_SHA256:
         return _as_fashion(raw, folder)
     return raw
+
+
+def _padded(images: Images) -> Tensor:
+    """28x28 -> 32x32, with zeros around."""
+    return functional.pad(images[:], (2, 2, 2, 2))
 
 
 def _find_idx_files(folder: Path) -> list[Path]:
@@ -458,7 +478,7 @@ def _from_arrays(
     )
 
 
-def _mirrors(images: Tensor) -> bool:
+def _mirrors(images: Images) -> bool:
     """Whether images [n, c, h, w] that nobody has said anything of are mirrored in training."""
     return images.shape[1] > 1
 
@@ -471,7 +491,9 @@ def _nchw(images: NDArray[np.uint8]) -> Tensor:
 # --- Folders of class folders --------------------------------------------------------------------
 
 
-def read_folder(path: Path, *, image_size: int | None = None) -> RawData:
+def read_folder(
+    path: Path, *, image_size: int | None = None, say: Callable[[str], None] = lambda _: None
+) -> RawData:
     """Images in one folder a class, under train/ and val/ (or test/), or straight under ``path``.
 
     A folder with the idx files of the MNIST family or with CIFAR's batches is read as what it is.
@@ -484,6 +506,7 @@ def read_folder(path: Path, *, image_size: int | None = None) -> RawData:
         path: the folder.
         image_size: scales the shorter side to this and crops the middle; None demands that all
             images have one size.
+        say: is told where the images have to be decoded into a file.
 
     Raises:
         DataError: folders are empty or mixed up, classes differ, images are damaged or of several
@@ -518,16 +541,17 @@ def read_folder(path: Path, *, image_size: int | None = None) -> RawData:
                 train += listed
             else:
                 test = listed
-    images = _decode([file for file, _ in train + test], path, image_size)
+    images = _images([file for file, _ in train + test], path, image_size, say)
     labels = torch.tensor([label for _, label in train + test], dtype=torch.int64)
+    train_images, test_images = _parted(images, len(train))
     return RawData(
         name=path.resolve().name,
-        train_images=images[: len(train)],
+        train_images=train_images,
         train_labels=labels[: len(train)],
-        test_images=images[len(train) :],
+        test_images=test_images,
         test_labels=labels[len(train) :],
         class_names=tuple(classes),
-        normalization=measure_normalization(images[: len(train)]),
+        normalization=measure_normalization(train_images),
         flip=_mirrors(images),
         source=path.resolve().name,
     )
@@ -593,18 +617,138 @@ def _split_off_test(
     return train, test
 
 
-def _decode(paths: list[Path], folder: Path, image_size: int | None) -> Tensor:
-    """All images as one uint8 tensor [n, c, h, w]."""
+def _parted(images: Images, first: int) -> tuple[Images, Images]:
+    """The first so many images, and the rest."""
+    if isinstance(images, Tensor):
+        return images[:first], images[first:]
+    return images.take(torch.arange(first)), images.take(torch.arange(first, len(images)))
+
+
+def _images(
+    paths: list[Path], folder: Path, image_size: int | None, say: Callable[[str], None]
+) -> Images:
+    """All images, uint8 [n, c, h, w]: in memory, or in a file where that has no room for them."""
+    looked = _look(paths[0])
+    if not isinstance(looked, str):
+        side = (image_size, image_size) if image_size is not None else (looked[0], looked[1])
+        # While they are decoded, they are there twice.
+        if not fits(2 * 3 * math.prod(side) * len(paths), torch.device("cpu")):
+            return StreamedImages(_decode_to_file(paths, folder, image_size, say))
+    return _decode(paths, folder, image_size)
+
+
+def _look(path: Path) -> tuple[int, int, bool] | str:
+    """Height, width, and whether an image is grey, from its header; or what is wrong with it."""
+    from PIL import Image
+
+    try:
+        with Image.open(path) as opened:
+            return opened.height, opened.width, opened.mode in ("1", "L")
+    except (OSError, SyntaxError, ValueError, EOFError, Image.DecompressionBombError) as error:
+        return f"{path.parent.name}/{path.name} ({_first_line(error)})"
+
+
+def _decode_to_file(
+    paths: list[Path], folder: Path, image_size: int | None, say: Callable[[str], None]
+) -> Tensor:
+    """The images in a file of the cache, decoded once and mapped into memory.
+
+    The file's folder is named by a digest of the images' names, sizes and times, so another image
+    makes another file.
+
+    Raises:
+        DataError: images cannot be read, have several sizes, or find no room on the disk.
+        UsageError: the cache cannot be written to.
+    """
     with ThreadPoolExecutor(max_workers=min(8, os.cpu_count() or 1)) as pool:
-        results = list(pool.map(lambda path: _decode_one(path, image_size), paths))
-    faults = [result for result in results if isinstance(result, str)]
+        looked = list(pool.map(_look, paths))
+    faults = [found for found in looked if isinstance(found, str)]
     if faults:
         raise DataError(f"{len(faults)} images in {folder} cannot be read: {_listed(faults)}.")
-    images = [result for result in results if not isinstance(result, str)]
-    grey = all(image.ndim == 2 for image in images)
-    sizes: dict[tuple[int, ...], Path] = {}
-    for image, path in zip(images, paths, strict=True):
-        sizes.setdefault(image.shape[:2], path)
+    sizes: dict[tuple[int, int], Path] = {}
+    grey = True
+    for found, path in zip(looked, paths, strict=True):
+        if not isinstance(found, str):
+            sizes.setdefault(found[:2], path)
+            grey = grey and found[2]
+    if image_size is not None:
+        sizes = {(image_size, image_size): paths[0]}
+    height, width = _one_size(sizes, folder)
+    shape = (len(paths), height, width, 1 if grey else 3)
+    digest = hashlib.sha256(f"{shape} {image_size}".encode())
+    for path in paths:
+        stat = path.stat()
+        line = f"{path.relative_to(folder)} {stat.st_size} {stat.st_mtime_ns}\n"
+        digest.update(line.encode(errors="surrogateescape"))
+    target = _cache() / "decoded" / digest.hexdigest()[:32] / "images.npy"
+    with try_lock(target.parent) as mine:
+        if not mine:
+            raise DataError(
+                f"Another process decodes the images of {folder} into {target}. Wait for it, and "
+                "start again."
+            )
+        clear_up(target.parent)
+        if not target.exists():
+            size_bytes = math.prod(shape)
+            say(
+                f"The {len(paths):,} images of {folder.name} take {format_bytes(size_bytes)}, more "
+                f"than memory has room for. They are decoded once, into {target}."
+            )
+            free_bytes = shutil.disk_usage(target.parent).free
+            if free_bytes < size_bytes:
+                raise DataError(
+                    f"{target.parent} has room for {format_bytes(free_bytes)}, the images of "
+                    f"{folder} take {format_bytes(size_bytes)}. Take a smaller --image-size, or "
+                    "set XDG_CACHE_HOME to a folder on a larger disk."
+                )
+            _write_decoded(target, paths, shape, image_size, folder)
+    return _mapped(target)
+
+
+def _mapped(path: Path) -> Tensor:
+    """The images of an .npy file [n, h, w, c] as [n, c, h, w], read where they are looked at.
+
+    Nobody may write to them.
+    """
+    # Mapped to be written to as well, it would count as memory, and a file that is larger than
+    # memory could not be mapped.
+    mapped = np.load(path, mmap_mode="r")
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", "The given NumPy array is not writable")
+        return torch.from_numpy(mapped).permute(0, 3, 1, 2)
+
+
+def _write_decoded(
+    target: Path,
+    paths: list[Path],
+    shape: tuple[int, int, int, int],
+    image_size: int | None,
+    folder: Path,
+) -> None:
+    """Decodes into an .npy file, in order, some thousands at a time."""
+    header = {"descr": "|u1", "fortran_order": False, "shape": shape}
+    with (
+        ThreadPoolExecutor(max_workers=min(8, os.cpu_count() or 1)) as pool,
+        atomic_path(target) as temporary,
+        temporary.open("wb") as file,
+    ):
+        np.lib.format.write_array_header_1_0(file, header)
+        for start in range(0, len(paths), PART):
+            some = paths[start : start + PART]
+            for found in pool.map(lambda path: _decode_one(path, image_size), some):
+                if isinstance(found, str):
+                    raise DataError(f"An image in {folder} cannot be read: {found}.")
+                pixels = found[..., None] if found.ndim == 2 else found
+                # A grey image among coloured ones becomes one.
+                file.write(np.broadcast_to(pixels, shape[1:]).tobytes())
+
+
+def _one_size(sizes: dict[tuple[int, int], Path], folder: Path) -> tuple[int, int]:
+    """Height and width of all images.
+
+    Raises:
+        DataError: they have several, or are too small.
+    """
     if len(sizes) > 1:
         shown = [f"{h}x{w} ({path.name})" for (h, w), path in sizes.items()]
         raise DataError(
@@ -614,6 +758,22 @@ def _decode(paths: list[Path], folder: Path, image_size: int | None) -> Tensor:
     height, width = next(iter(sizes))
     if min(height, width) < 8:
         raise DataError(f"The images in {folder} are {height}x{width}; 8x8 is the smallest.")
+    return height, width
+
+
+def _decode(paths: list[Path], folder: Path, image_size: int | None) -> Tensor:
+    """All images as one uint8 tensor [n, c, h, w]."""
+    with ThreadPoolExecutor(max_workers=min(8, os.cpu_count() or 1)) as pool:
+        results = list(pool.map(lambda path: _decode_one(path, image_size), paths))
+    faults = [result for result in results if isinstance(result, str)]
+    if faults:
+        raise DataError(f"{len(faults)} images in {folder} cannot be read: {_listed(faults)}.")
+    images = [result for result in results if not isinstance(result, str)]
+    grey = all(image.ndim == 2 for image in images)
+    sizes: dict[tuple[int, int], Path] = {}
+    for image, path in zip(images, paths, strict=True):
+        sizes.setdefault((image.shape[0], image.shape[1]), path)
+    height, width = _one_size(sizes, folder)
     stacked = np.empty((len(images), height, width, 1 if grey else 3), dtype=np.uint8)
     for index, image in enumerate(images):
         stacked[index] = image[..., None] if image.ndim == 2 else image
@@ -658,8 +818,8 @@ def read_embedded() -> RawData:
     return replace(
         raw,
         name="fashion-mnist-subset",
-        train_images=functional.pad(raw.train_images, (2, 2, 2, 2)),
-        test_images=functional.pad(raw.test_images, (2, 2, 2, 2)),
+        train_images=_padded(raw.train_images),
+        test_images=_padded(raw.test_images),
         class_names=FASHION_CLASSES,
         normalization=KNOWN["fashion-mnist"],
         flip=True,

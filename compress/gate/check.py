@@ -136,7 +136,11 @@ class _Check:
             )
         self.say(f"Reading the evaluation set, {self.baseline.evaluation_set.name}.")
         self.data: Dataset = data_of(
-            self.baseline, request.data, data_dir=request.data_dir, image_size=request.image_size
+            self.baseline,
+            request.data,
+            data_dir=request.data_dir,
+            image_size=request.image_size,
+            say=say,
         )
         if self.model is None:
             self.warnings.append(

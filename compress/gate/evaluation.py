@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import hashlib
+from collections.abc import Callable
 from pathlib import Path
 
 from compress.data.dataset import EMBEDDED, Dataset, load_dataset
+from compress.data.images import PART
 from compress.data.sources import TORCHVISION_NAMES
 from compress.errors import DataError, UsageError
 from compress.gate.baseline import Baseline, EvaluationSet, relative_to
@@ -38,16 +40,24 @@ def describe_data(
 def digest_of_test(data: Dataset) -> str:
     """SHA-256 of the test images and labels, in their order."""
     digest = hashlib.sha256()
-    for tensor in (data.test.images, data.test.labels):
-        digest.update(f"{tensor.dtype} {tuple(tensor.shape)}".encode())
-        digest.update(tensor.contiguous().numpy().data)
+    for values in (data.test.images, data.test.labels):
+        digest.update(f"{values[:1].dtype} {tuple(values.shape)}".encode())
+        for part in values.split(PART):
+            digest.update(part.contiguous().numpy().data)
     return digest.hexdigest()
 
 
 def data_of(
-    baseline: Baseline, given: str | None, *, data_dir: Path | None, image_size: int | None
+    baseline: Baseline,
+    given: str | None,
+    *,
+    data_dir: Path | None,
+    image_size: int | None,
+    say: Callable[[str], None],
 ) -> Dataset:
     """The evaluation set of a baseline, from where it says or from where the user does.
+
+    ``say`` is told of what takes long.
 
     Raises:
         DataError: there is none.
@@ -65,7 +75,10 @@ def data_of(
             )
         source = there.source if known else str(path)
     data = load_dataset(
-        source, root=data_dir, image_size=there.image_size if image_size is None else image_size
+        source,
+        root=data_dir,
+        image_size=there.image_size if image_size is None else image_size,
+        say=say,
     )
     faults = []
     if len(data.test) != there.n:

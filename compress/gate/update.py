@@ -83,7 +83,7 @@ def update(request: Request, say: Callable[[str], None] = lambda _: None) -> Bas
                 f"{request.teacher} takes {theirs}; {request.model} takes {task}. Give a "
                 "teacher of the same images."
             )
-    data = load_dataset(request.data, root=request.data_dir, image_size=request.image_size)
+    data = load_dataset(request.data, root=request.data_dir, image_size=request.image_size, say=say)
     say(f"Scoring {request.model.name} on {len(data.test):,} test images of {data.name}.")
     scored = score(request.model, data, settings, request.normalization)
     for note in scored.notes:

@@ -96,7 +96,7 @@ class AttentionTransfer:
         A_S = student.features(batch.images)
         A_T = required(batch.teacher_features)
         attention = attention_term(A_S, A_T, self.power, self.reduction)
-        return L_S(student.classify(A_S), batch.labels) + self.weight * attention
+        return L_S(student.classify(A_S), batch.targets) + self.weight * attention
 
     def to_dict(self) -> dict[str, Any]:
         """See ``Recipe.to_dict``."""

@@ -98,7 +98,7 @@ class Dist:
         return OneLoss(setting, self._loss)
 
     def _loss(self, student: Student, batch: Batch) -> Tensor:
-        F, y, tau = student(batch.images), batch.labels, self.temperature
+        F, y, tau = student(batch.images), batch.targets, self.temperature
         return over_teachers(batch, lambda t: L_tr(F, t, y, tau, self.beta, self.gamma))
 
     def to_dict(self) -> dict[str, Any]:

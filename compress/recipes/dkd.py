@@ -124,7 +124,7 @@ class DecoupledKnowledgeDistillation:
             z, v = (Z(F), Z(t)) if self.standardise else (F, t)
             return DKD(z, v, y, self.temperature, self.alpha, self.beta)
 
-        return L_S(F, y) + self.temperature**2 * over_teachers(batch, term)
+        return L_S(F, batch.targets) + self.temperature**2 * over_teachers(batch, term)
 
     def to_dict(self) -> dict[str, Any]:
         """See ``Recipe.to_dict``."""

@@ -92,7 +92,7 @@ class FitNet:
             v_g = student.features(batch.images)
             u_h, r = same_size(required(batch.teacher_features), regressor(v_g))
             hint = L_HT(u_h, r, self.reduction)
-            return L_S(student.classify(v_g), batch.labels) + self.weight * hint
+            return L_S(student.classify(v_g), batch.targets) + self.weight * hint
 
         return OneLoss(setting, loss, {} if C_s == C_t else {"regressor": regressor})
 

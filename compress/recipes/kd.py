@@ -94,7 +94,7 @@ class KnowledgeDistillation:
         return OneLoss(setting, self._loss)
 
     def _loss(self, student: Student, batch: Batch) -> Tensor:
-        F, y, T = student(batch.images), batch.labels, self.temperature
+        F, y, T = student(batch.images), batch.targets, self.temperature
         return over_teachers(batch, lambda t: L_1(F, t, y, T, self.weight, self.standardise))
 
     def to_dict(self) -> dict[str, Any]:

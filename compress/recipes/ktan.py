@@ -407,7 +407,7 @@ class KtanKd:
 
     def _distilled(self, F: Tensor, batch: Batch) -> Tensor:
         T, weight = self.temperature, self.weight
-        return over_teachers(batch, lambda t: kd.L_1(F, t, batch.labels, T, weight))
+        return over_teachers(batch, lambda t: kd.L_1(F, t, batch.targets, T, weight))
 
     def to_dict(self) -> dict[str, Any]:
         """See ``Recipe.to_dict``."""
@@ -416,7 +416,7 @@ class KtanKd:
 
 def labels_alone(F: Tensor, batch: Batch) -> Tensor:
     """H(y, C(m_s)), of logits F [N, classes]."""
-    return L_S(F, batch.labels)
+    return L_S(F, batch.targets)
 
 
 class KtanMethod:
@@ -491,7 +491,7 @@ class KtanMethod:
         return {name: value.detach() for name, value in steps[phase](batch).items()}
 
     def _pretrain(self, batch: Batch) -> dict[str, Tensor]:
-        loss = L_S(self.student(batch.images), batch.labels)
+        loss = L_S(self.student(batch.images), batch.targets)
         self._descend(student=loss, classifier=loss)
         return {"loss": loss}
 

@@ -456,7 +456,7 @@ class LogitGanMethod:
         """Eq. 8, of the terms that are wanted, with D's parameters held."""
         parts = []
         if "s" in self.terms:
-            parts.append(L_S(F, batch.labels))
+            parts.append(L_S(F, batch.targets))
         if "l1" in self.terms:
             parts.append(over_teachers(batch, lambda t: L_L1(F, t, self.options.l1)))
         if "gan" in self.terms:

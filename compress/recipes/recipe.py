@@ -11,6 +11,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Protocol, TypeVar
 
+import torch
 from torch import Tensor, nn
 from torch.optim import Optimizer
 
@@ -57,12 +58,19 @@ class Batch:
         teacher_features: m_t, the first teacher's last convolutional feature map, float32
             [n, c', h', w'], or what the phase has them go through makes of it; None for a recipe
             that does not want it.
+        smoothed: the labels as probabilities [n, C], where label smoothing is on.
     """
 
     images: Tensor
     labels: Tensor
     teacher_logits: tuple[Tensor, ...] = ()
     teacher_features: Tensor | None = None
+    smoothed: Tensor | None = None
+
+    @property
+    def targets(self) -> Tensor:
+        """What the student's own cross-entropy is with: the labels, or what smoothing made."""
+        return self.labels if self.smoothed is None else self.smoothed
 
 
 @dataclass(frozen=True)
@@ -196,6 +204,12 @@ class OneLoss:
     def advice(self, means: Mapping[str, float]) -> str | None:
         """See ``Method.advice``; one loss that falls has nothing to be warned of."""
         return None
+
+
+def smooth(labels: Tensor, num_classes: int, share: float) -> Tensor:
+    """Labels [n] as probabilities [n, C], a share of each spread evenly over all classes."""
+    even = torch.full((len(labels), num_classes), share / num_classes, device=labels.device)
+    return even.scatter_(1, labels[:, None], 1 - share + share / num_classes)
 
 
 def over_teachers(batch: Batch, term: Callable[[Tensor], Tensor]) -> Tensor:

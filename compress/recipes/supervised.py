@@ -21,7 +21,10 @@ from compress.recipes.recipe import NOTHING, Method, OneLoss, Setting
 
 
 def L_S(F: Tensor, labels: Tensor) -> Tensor:
-    """Eq. 3: the mean cross-entropy of student logits F [N, C] and labels [N]."""
+    """Eq. 3: the mean cross-entropy of student logits F [N, C] and labels [N].
+
+    With label smoothing the labels are probabilities, [N, C].
+    """
     return functional.cross_entropy(F, labels)
 
 
@@ -36,7 +39,7 @@ class Supervised:
 
     def start(self, setting: Setting) -> Method:
         """See ``Recipe.start``."""
-        return OneLoss(setting, lambda student, batch: L_S(student(batch.images), batch.labels))
+        return OneLoss(setting, lambda student, batch: L_S(student(batch.images), batch.targets))
 
     def to_dict(self) -> dict[str, Any]:
         """See ``Recipe.to_dict``."""

@@ -10,20 +10,17 @@ from __future__ import annotations
 import hashlib
 import json
 import math
-import time
 from collections.abc import Callable
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
 import torch
-from torch.nn import functional
-from torch.optim import SGD
 
 from compress.errors import CompressError, InputError
 from compress.files import cache_folder, read_json, write_json
 from compress.models.checkpoint import read_tensors
-from compress.models.registry import Network, build
+from compress.models.registry import build
 from compress.profiling.machine import fingerprint
 from compress.recipes.recipe import FEATURES, LOGITS
 from compress.reproduce import work
@@ -32,32 +29,13 @@ from compress.reproduce.runner import Request, Training, trainings
 from compress.reproduce.work import FACTS, TEACHERS, TRAINING, load_data
 from compress.spec import ModelSpec
 from compress.tradeoff.costs import costs_of
-from compress.training.engine import Autocast, choose_device
+from compress.training.engine import choose_device
 from compress.training.options import TrainingOptions
 from compress.training.runfolder import METRICS, RESULT
 from compress.training.student import with_dropout
+from compress.training.trial import Speed, time_steps, trial_batch
+from compress.training.tuning import takes_bf16
 from compress.units import format_count, format_duration
-
-# A trial of a network: a step to warm up, then so many steps, or fewer where time is over.
-TRIAL_STEPS = 4
-TRIAL_S = 4.0
-# A step of a trial computes about so much, in multiply-accumulates, so that a large network takes
-# seconds and a small one is not measured by its overhead.
-TRIAL_MACS = 2e10
-SMALLEST_TRIAL = 8
-
-
-@dataclass(frozen=True)
-class Speed:
-    """What a network takes here.
-
-    Attributes:
-        train_s: seconds an image of training, forth and back.
-        forward_s: seconds an image of evaluation.
-    """
-
-    train_s: float
-    forward_s: float
 
 
 @dataclass(frozen=True)
@@ -227,6 +205,7 @@ class _Planner:
             split_seed=self.experiment.split_seed,
             fraction=1.0,
             root=self.request.data_dir,
+            say=self.progress,
         )
         train = len(data.train) + len(data.validation)
         return Images(train, len(data.test), data.num_classes, data.input_shape)
@@ -259,8 +238,9 @@ class _Planner:
         key = json.dumps([spec.to_dict(), options.autocast, options.batch_size], sort_keys=True)
         if key not in self.speeds:
             self.progress(f"Timing some steps of {spec.name}.")
+            batch = trial_batch(options.batch_size, costs_of(spec).macs)
             found = time_steps(
-                build(spec), self.device, batch=options.batch_size, autocast=options.autocast
+                build(spec), self.device, batch=batch, bf16=takes_bf16(options, self.device)
             )
             self.speeds[key] = found
             try:
@@ -269,49 +249,6 @@ class _Planner:
             except CompressError:
                 self.progress("The trial's times could not be kept for the next time.")
         return self.speeds[key]
-
-
-def time_steps(network: Network, device: torch.device, *, batch: int, autocast: str) -> Speed:
-    """Times some steps of training and of evaluation; the fastest of each counts."""
-    spec = network.spec
-    batch = max(min(batch, int(TRIAL_MACS / costs_of(spec).macs)), min(batch, SMALLEST_TRIAL))
-    network = network.to(device=device, memory_format=torch.channels_last)  # type: ignore[call-overload]
-    runs = Autocast(network) if autocast == "bf16" else network
-    optimizer = SGD(network.parameters(), lr=1e-6, momentum=0.9)
-    generator = torch.Generator().manual_seed(0)
-    images = torch.rand(batch, *spec.input_shape, generator=generator).to(device)
-    images = images.contiguous(memory_format=torch.channels_last)
-    labels = (torch.arange(batch) % spec.num_classes).to(device)
-
-    def step() -> None:
-        loss = functional.cross_entropy(runs(images), labels)
-        optimizer.zero_grad()
-        loss.backward()
-        optimizer.step()
-
-    def forward() -> None:
-        with torch.inference_mode():
-            network(images)
-
-    with torch.random.fork_rng([device] if device.type == "cuda" else []):
-        network.train()
-        train_s = _fastest(step, device)
-        network.eval()
-        forward_s = _fastest(forward, device)
-    return Speed(train_s / batch, forward_s / batch)
-
-
-def _fastest(call: Callable[[], None], device: torch.device) -> float:
-    """Seconds of the fastest call after the first."""
-    times: list[float] = []
-    end_s = time.monotonic() + TRIAL_S
-    while len(times) < 1 + TRIAL_STEPS and (len(times) < 2 or time.monotonic() < end_s):
-        began_s = time.perf_counter()
-        call()
-        if device.type == "cuda":
-            torch.cuda.synchronize(device)
-        times.append(time.perf_counter() - began_s)
-    return min(times[1:])
 
 
 def _teacher_passes(

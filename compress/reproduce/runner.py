@@ -162,6 +162,7 @@ class _Reproduction:
             split_seed=self.experiment.split_seed,
             fraction=request.adapted.fraction,
             root=request.data_dir,
+            say=self.listener.message,
         )
         return TaskWork(
             task, data, request.out, self.device, self.experiment.split_seed, self.timed
@@ -476,4 +477,4 @@ class _TimedListener:
 
 def _part(split: Split, count: int) -> Split:
     """At most ``count`` images of all classes alike, always the same ones."""
-    return split.take(spread(split.labels, count).to(split.images.device))
+    return split.take(spread(split.labels, count))

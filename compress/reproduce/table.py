@@ -282,6 +282,8 @@ def schedule_text(options: TrainingOptions) -> str:
         f"{options.lr:g}, {course}, momentum {options.momentum:g}, weight decay "
         f"{options.weight_decay:g}, dropout {options.dropout:g}, crops padded by "
         f"{options.crop_padding}, {views_text(options)}, autocast {options.autocast}"
+        + (f", labels smoothed by {options.label_smoothing:g}" if options.label_smoothing else "")
+        + (f", moving average of decay {options.ema:g}" if options.ema else "")
     )
 
 

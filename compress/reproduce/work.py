@@ -9,6 +9,7 @@ teachers/TASK/outputs/              what it says of views of the training images
 from __future__ import annotations
 
 import json
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -41,8 +42,17 @@ TEACHER, FACTS = "teacher.safetensors", "teacher.json"
 KEPT_BYTES = 5e9
 
 
-def load_data(task: Task, *, split_seed: int, fraction: float, root: Path | None) -> Dataset:
+def load_data(
+    task: Task,
+    *,
+    split_seed: int,
+    fraction: float,
+    root: Path | None,
+    say: Callable[[str], None],
+) -> Dataset:
     """A task's images, split; ``fraction`` of its training images where no number is given.
+
+    ``say`` is told of what takes long.
 
     Raises:
         DataError, UsageError: as ``load_dataset``.
@@ -55,6 +65,7 @@ def load_data(task: Task, *, split_seed: int, fraction: float, root: Path | None
             seed=split_seed,
             validation=task.validation,
             limit_train=limit,
+            say=say,
         )
 
     data = load(task.limit_train)
@@ -175,9 +186,9 @@ class TaskWork:
             raise InputError(
                 f"{path} does not describe a teacher. Remove it to make the teacher again."
             ) from error
-        if "training" in identity:
-            identity["training"] = upgraded(identity["training"])
         asked = json.loads(json.dumps(self._teacher_identity()))
+        if "training" in identity and "training" in asked:
+            identity["training"] = upgraded(identity["training"], asked["training"])
         if identity != asked:
             changed = [key for key in asked if identity.get(key) != asked[key]]
             raise RunFolderError(

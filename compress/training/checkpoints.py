@@ -83,6 +83,10 @@ class Checkpoints:
             )
         return None
 
+    def any(self) -> bool:
+        """Whether there is a state, good or not."""
+        return self.newest.exists() or self.previous.exists()
+
     def remove(self) -> None:
         """Removes both, where there is nothing to resume any more."""
         self.newest.unlink(missing_ok=True)

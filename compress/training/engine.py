@@ -7,6 +7,7 @@ also when the run was stopped at any step and goes on from its checkpoint.
 
 from __future__ import annotations
 
+import math
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -16,19 +17,23 @@ import torch
 from torch import Tensor, nn
 from torch.optim import SGD, Optimizer
 
-from compress.data.augment import Augmenter
+from compress.data.augment import Augmenter, crop
 from compress.data.dataset import Dataset, Split
-from compress.data.normalization import normalize
+from compress.data.images import ahead
+from compress.data.normalization import Normalizer
 from compress.data.seeds import derive_seed, generator
 from compress.errors import TrainingDiverged, UsageError
 from compress.models.registry import Network
-from compress.recipes.recipe import Batch, Method, Phase, Recipe, Setting
+from compress.recipes.recipe import Batch, Method, Phase, Recipe, Setting, smooth
 from compress.training.checkpoints import Checkpoints
-from compress.training.evaluation import evaluate, predictor
+from compress.training.evaluation import accuracy_on_device
 from compress.training.options import TrainingOptions
 from compress.training.outputs import Outputs, TeacherOutputs, feature_shape
+from compress.training.passes import Average, Passes, arithmetic
 from compress.training.runfolder import RunFolder
 from compress.training.stopping import StopSignals
+from compress.training.trial import format_of
+from compress.training.tuning import Tuning, as_before, tune
 
 # Version 2 had no place within an epoch.
 CHECKPOINT_VERSIONS = (2, 3)
@@ -102,35 +107,6 @@ class Listener(Protocol):
         ...
 
 
-class Autocast(nn.Module):
-    """A network whose passes run in bfloat16 where that is safe; what it returns is float32."""
-
-    def __init__(self, network: Network) -> None:
-        super().__init__()
-        self.network = network
-
-    def _run(self, function: Callable[[Tensor], Tensor], x: Tensor) -> Tensor:
-        with torch.autocast(x.device.type, torch.bfloat16):
-            return function(x).float()
-
-    def forward(self, x: Tensor) -> Tensor:
-        """See ``Network``: logits [b, C]."""
-        return self._run(self.network, x)
-
-    def features(self, x: Tensor) -> Tensor:
-        """See ``Network``: the last convolutional feature map."""
-        return self._run(self.network.features, x)
-
-    def classify(self, features: Tensor) -> Tensor:
-        """See ``Network``: logits [b, C] of a feature map."""
-        return self._run(self.network.classify, features)
-
-    @property
-    def classifier(self) -> nn.Module:
-        """See ``Network``: what ``classify`` has parameters in."""
-        return self.network.classifier
-
-
 def choose_device(name: str) -> torch.device:
     """'auto' -> the GPU where there is one, else the CPU.
 
@@ -185,9 +161,13 @@ def fit(
         UsageError: a checkpoint cannot be written.
     """
     device = data.train.images.device
-    student.to(device=device, memory_format=torch.channels_last)  # type: ignore[call-overload]
-    devices = [device] if device.type == "cuda" else []
-    with torch.random.fork_rng(devices):
+    with (
+        torch.random.fork_rng([device] if device.type == "cuda" else []),
+        arithmetic(device, tf32=options.tf32, deterministic=options.deterministic),
+    ):
+        tuning = _tuning(student, data, options, folder, listener)
+        layout = format_of(tuning.memory_format)
+        student.to(device=device, memory_format=layout)  # type: ignore[call-overload]
         torch.manual_seed(derive_seed(options.seed, "train"))
 
         def optimizer(module: nn.Module) -> Optimizer:
@@ -196,9 +176,17 @@ def fit(
                 lr=options.lr,
                 momentum=options.momentum,
                 weight_decay=options.weight_decay,
+                fused=tuning.fused or None,
             )
 
-        trained = Autocast(student) if options.autocast == "bf16" else student
+        trained: nn.Module = student
+        if tuning.bf16 or tuning.compile != "off":
+            trained = Passes(
+                student,
+                bf16=tuning.bf16,
+                compiled=tuning.compile,
+                batch_size=options.batch_size,
+            )
         setting = Setting(
             student=trained,
             num_classes=data.num_classes,
@@ -210,13 +198,36 @@ def fit(
             student_trained=student_trained,
         )
         method = recipe.start(setting)
-        loop = _Loop(method, student, data, options, teacher, listener, watched or {})
+        loop = _Loop(method, student, data, options, teacher, listener, watched or {}, tuning)
         if folder is None:
             loop.run()
         else:
             loop.run_in(folder, save_every_s)
+    if loop.average is not None:
+        student.load_state_dict(loop.average.network.state_dict())
     student.eval()
     return Fitted(loop.history, loop.best if loop.best.epoch else None)
+
+
+def _tuning(
+    student: Network,
+    data: Dataset,
+    options: TrainingOptions,
+    folder: RunFolder | None,
+    listener: Listener,
+) -> Tuning:
+    """How steps are computed: as when the run began, or decided now."""
+    if folder is not None:
+        noted = folder.facts().get("tuning") if folder.existed else None
+        if noted is not None:
+            return Tuning(**noted)
+        if Checkpoints(folder.path, listener.message).any():
+            options = as_before(options)
+    steps = options.epochs * math.ceil(len(data.train) / options.batch_size)
+    tuning = tune(student, data.train.images.device, options, steps=steps, say=listener.message)
+    if folder is not None and folder.existed:
+        folder.note("tuning", tuning.to_dict())
+    return tuning
 
 
 @dataclass(frozen=True)
@@ -300,14 +311,19 @@ class _Loop:
     def __init__(
         self,
         method: Method,
-        student: nn.Module,
+        student: Network,
         data: Dataset,
         options: TrainingOptions,
         teacher: TeacherOutputs | None,
         listener: Listener,
         watched: Mapping[str, Split],
+        tuning: Tuning,
     ) -> None:
         self.method = method
+        self.layout = format_of(tuning.memory_format)
+        self.average = Average(student, options.ema) if options.ema else None
+        # What is validated and kept.
+        self.judged: nn.Module = student if self.average is None else self.average.network
         self.watched = watched
         self.student = student
         self.data = data
@@ -315,8 +331,17 @@ class _Loop:
         self.teacher = teacher
         self.through: dict[nn.Module, TeacherOutputs] = {}
         self.listener = listener
+        device = data.train.images.device
+        # Elementwise both: compiled they are a kernel each, of the same bits.
+        fuse = device.type == "cuda" and tuning.compile != "off"
+        normalize = Normalizer(data.normalization, device)
+        self.normalize = torch.compile(normalize.__call__) if fuse else normalize
         self.augment = Augmenter(
-            data.train.images, seed=options.seed, flip=data.flip, pad=options.crop_padding
+            data.train.images,
+            seed=options.seed,
+            flip=data.flip,
+            pad=options.crop_padding,
+            cropping=torch.compile(crop) if fuse else crop,
         )
         self.places = _places(method.phases, options.reused_views)
         self.history: list[dict[str, Any]] = []
@@ -364,7 +389,7 @@ class _Loop:
             self.scalars = _Scalars()
             reached = metrics["validation_accuracy"]
             if place.phase.teaches and reached is not None and reached > self.best.accuracy:
-                weights = {name: t.cpu().clone() for name, t in self.student.state_dict().items()}
+                weights = {name: t.cpu().clone() for name, t in self.judged.state_dict().items()}
                 self.best = Best(place.epoch, reached, weights)
             after_step()
             self.listener.epoch(metrics)
@@ -377,12 +402,20 @@ class _Loop:
         for module in self.method.modules.values():
             module.train()
         order = torch.randperm(len(train), generator=generator(options.seed, "order", epoch))
+        if train.images.device.type == "cuda":
+            order = order.pin_memory()  # so that a batch's part of it is copied without waiting
         batches = [part for part in order.split(options.batch_size) if len(part) > 1]
-        for number in range(self.scalars.steps, len(batches)):
+        left = batches[self.scalars.steps :]
+        crops = (self.augment(index, place.view) for index in left)
+        for number, pixels in enumerate(
+            ahead(crops) if self.augment.streams else crops, start=self.scalars.steps
+        ):
             done = number / len(batches)
             self._set_rates(phase, place.number + done)
-            batch = self._batch(batches[number], place)
+            batch = self._batch(batches[number], pixels, place)
             self.scalars.add(self.method.step(batch, phase.name), of=len(batches))
+            if self.average is not None and phase.teaches:
+                self.average.update(self.student)
             self.images_seen += len(batches[number])
             self._show(epoch, (epoch - 1 + done) / len(self.places))
             if time.monotonic() - self.looked_s >= LOOK_EVERY_S:
@@ -397,13 +430,9 @@ class _Loop:
             self.warned.add(advice)
             self.listener.message(f"Warning, epoch {epoch}: {advice}")
         validation = None
-        predict, normalization = predictor(self.student), self.data.normalization
         if len(self.data.validation):
-            validation = evaluate(predict, self.data.validation, normalization)
-        watched = {
-            f"{name}_accuracy": evaluate(predict, split, normalization)
-            for name, split in self.watched.items()
-        }
+            validation = self._score(self.data.validation)
+        watched = {f"{name}_accuracy": self._score(s) for name, s in self.watched.items()}
         return {
             "epoch": epoch,
             **({"phase": phase.name} if len(self.method.phases) > 1 else {}),
@@ -414,25 +443,28 @@ class _Loop:
             "images_per_s": round((self.images_seen - images_before) / trained_s, 1),
         }
 
+    def _score(self, split: Split) -> float:
+        return accuracy_on_device(self.judged, split, self.data.normalization, self.layout)
+
     def _set_rates(self, phase: Phase, epochs_done: float) -> None:
         factor = self.options.rate_factor(epochs_done / phase.epochs)
         for name, optimizer in self.method.optimizers.items():
             for group in optimizer.param_groups:
                 group["lr"] = phase.lr.get(name, self.options.lr) * factor
 
-    def _batch(self, index: Tensor, place: _Place) -> Batch:
-        """The images at ``index``, on the CPU, and what the teacher says of them."""
-        train = self.data.train
-        there = index.to(train.images.device)
-        pixels = self.augment(there, view=place.view)
-        images = normalize(pixels, self.data.normalization)
+    def _batch(self, index: Tensor, pixels: Tensor, place: _Place) -> Batch:
+        """The images at ``index``, on the CPU, of which ``pixels`` are the crops."""
+        images = self.normalize(pixels)
         teacher = self._teacher(place.phase)
         outputs = Outputs() if teacher is None else teacher(index, place.view, pixels)
+        labels = self.data.train.labels[index.to(pixels.device, non_blocking=True)]
+        smoothing = self.options.label_smoothing
         return Batch(
-            images=images.contiguous(memory_format=torch.channels_last),
-            labels=train.labels[there],
+            images=images.contiguous(memory_format=self.layout),
+            labels=labels,
             teacher_logits=outputs.logits,
             teacher_features=outputs.features,
+            smoothed=smooth(labels, self.data.num_classes, smoothing) if smoothing else None,
         )
 
     def _teacher(self, phase: Phase) -> TeacherOutputs | None:
@@ -492,14 +524,19 @@ class _Loop:
         cuda = torch.cuda.get_rng_state_all() if torch.cuda.is_available() else []
         return {
             "version": CHECKPOINT_VERSIONS[-1],
-            "modules": {name: m.state_dict() for name, m in self.method.modules.items()},
+            "modules": {name: module.state_dict() for name, module in self._modules().items()},
             "optimizers": {name: o.state_dict() for name, o in self.method.optimizers.items()},
             "random": torch.get_rng_state(),
             "random_cuda": cuda,
+            "average": self.average.state_dict() if self.average is not None else None,
             "history": self.history,
             "best": dict(vars(self.best)),
             "scalars": dict(vars(self.scalars)),
         }
+
+    def _modules(self) -> dict[str, nn.Module]:
+        """What is trained; the student itself and not what runs its passes."""
+        return {**self.method.modules, "student": self.student}
 
     def _restore(self, saved: Mapping[str, Any]) -> bool:
         """Puts a state back.
@@ -509,10 +546,15 @@ class _Loop:
         """
         if saved["version"] not in CHECKPOINT_VERSIONS:
             raise ValueError(f"its version is {saved['version']}, not {CHECKPOINT_VERSIONS[-1]}")
-        for name, module in self.method.modules.items():
-            module.load_state_dict(saved["modules"][name])
+        for name, module in self._modules().items():
+            state = saved["modules"][name]
+            if name == "student":  # version 2 had it inside another module under autocast
+                state = {key.removeprefix("network."): value for key, value in state.items()}
+            module.load_state_dict(state)
         for name, optimizer in self.method.optimizers.items():
             optimizer.load_state_dict(saved["optimizers"][name])
+        if self.average is not None:
+            self.average.load_state_dict(saved["average"])
         torch.set_rng_state(saved["random"])
         if saved["random_cuda"]:
             torch.cuda.set_rng_state_all(saved["random_cuda"])

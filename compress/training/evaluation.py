@@ -10,7 +10,8 @@ import torch
 from torch import Tensor, nn
 
 from compress.data.dataset import Split
-from compress.data.normalization import normalize
+from compress.data.images import Images
+from compress.data.normalization import Normalizer, normalize
 from compress.errors import DataError
 from compress.profiling.runtimes import Subject, runtime_named
 from compress.spec import Normalization, Target
@@ -71,7 +72,7 @@ def file_predictor(path: Path, target: Target) -> Iterator[Predict]:
         session.close()
 
 
-def logits_of(predict: Predict, images: Tensor, normalization: Normalization) -> Tensor:
+def logits_of(predict: Predict, images: Images, normalization: Normalization) -> Tensor:
     """Logits float32 [n, C] of uint8 images [n, c, h, w], batch by batch."""
     parts = [predict(normalize(part, normalization)) for part in images.split(EVALUATION_BATCH)]
     return torch.cat(parts)
@@ -95,6 +96,27 @@ def accuracy(logits: Tensor, labels: Tensor) -> float:
     if len(labels) == 0:
         raise DataError("Accuracy needs at least one image; this split is empty.")
     return float((logits.argmax(dim=1).cpu() == labels.cpu()).double().mean())
+
+
+def accuracy_on_device(
+    network: nn.Module,
+    split: Split,
+    normalization: Normalization,
+    layout: torch.memory_format = torch.channels_last,
+) -> float:
+    """Accuracy of a network where its images are; nothing but the figure leaves the device."""
+    was_training = network.training
+    network.eval()
+    hits = torch.zeros((), dtype=torch.int64, device=split.labels.device)
+    normalized = Normalizer(normalization, split.labels.device)
+    with torch.inference_mode():
+        for images, labels in zip(
+            split.images.split(EVALUATION_BATCH), split.labels.split(EVALUATION_BATCH), strict=True
+        ):
+            inputs = normalized(images).contiguous(memory_format=layout)
+            hits += (network(inputs).argmax(dim=1) == labels).sum()
+    network.train(was_training)
+    return int(hits) / len(split)
 
 
 def evaluate(predict: Predict, split: Split, normalization: Normalization) -> float:

@@ -4,9 +4,10 @@ FOLDER/KEY/values.npy    one kind of output of one view of all images, float16 w
 FOLDER/KEY/facts.json    what it is of, and the digest of the values; written last
 
 KEY is a digest of the teacher's weights and normalisation, of everything that the view's pixels
-depend on (images, augmentation, seed), and of the device and its threads, on which the last bits
-depend. Every run gets the kept values, also the one that computed them. They are believed when the
-digest is right and the teacher says the same of some images again.
+depend on (images, augmentation, seed), and of what the last bits depend on: the device, a CPU's
+threads, a GPU's TF32 and --deterministic. Every run gets the kept values, also the one that
+computed them. They are believed when the digest is right and the teacher says the same of some
+images again.
 """
 
 from __future__ import annotations
@@ -42,6 +43,7 @@ from compress.training.outputs import (
     kinds,
     of_kinds,
 )
+from compress.training.passes import rounding
 from compress.units import format_bytes, format_duration
 
 VALUES, FACTS = "values.npy", "facts.json"
@@ -123,6 +125,8 @@ class KeptOutputs:
                 found[kind] = values[there].float()
             else:
                 rows = torch.from_numpy(values[places].astype(np.float32))
+                if self._device.type == "cuda":
+                    rows = rows.pin_memory()
                 found[kind] = rows.to(self._device, non_blocking=True)
         return of_kinds(found)
 
@@ -183,8 +187,7 @@ class KeptOutputs:
 
     def _folders(self, view: int) -> dict[str, Path]:
         """Where the values of a view are, by kind."""
-        threads = torch.get_num_threads() if self._device.type == "cpu" else 0
-        of_view = f"{self._crops.identity(view)} {self._device.type} {threads}"
+        of_view = f"{self._crops.identity(view)} {self._device.type} {rounding(self._device)}"
         return {
             kind: self._folder / hashlib.sha256(f"{identity} {of_view}".encode()).hexdigest()[:32]
             for kind, identity in self._identities.items()
@@ -218,7 +221,7 @@ class KeptOutputs:
             return list(folders)
         count = len(self._crops)
         sample = torch.linspace(0, count - 1, min(CHECKED_IMAGES, count)).long()
-        now = kinds(self._source(sample, view, self._crops(sample.to(self._device), view)))
+        now = kinds(self._source(sample, view, self._crops(sample, view)))
         bad = [
             kind for kind in there if not _is_good(folders[kind], count, sample, now[kind].cpu())
         ]
@@ -290,7 +293,7 @@ class KeptOutputs:
                 left_s = (time.monotonic() - began_s) / number * (len(parts) - number)
                 if left_s > LONG_S:
                     self._say(f"That takes about {format_duration(left_s)}.")
-            found = kinds(self._source(part, view, self._crops(part.to(self._device), view)))
+            found = kinds(self._source(part, view, self._crops(part, view)))
             yield {kind: values.cpu().numpy() for kind, values in found.items()}
 
 

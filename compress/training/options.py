@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from typing import Any
 
@@ -10,14 +11,30 @@ from compress.errors import UsageError
 
 # What ``teacher_logits`` of earlier versions is in the options of this one.
 TEACHER_LOGITS = {"stored": (1, False), "exact": (0, False), "dropout": (0, True)}
+# What an earlier version did where this one has an option.
+NEW = {
+    "label_smoothing": 0.0,
+    "ema": 0.0,
+    "memory_format": "auto",
+    "compile": "auto",
+    "fused": "auto",
+    "tf32": True,
+    "deterministic": False,
+}
 # "steps": the paper's, see TrainingOptions.milestones. "one-cycle": up in a straight line and down
 # along a cosine, for those with less time (Smith and Topin, arXiv 1708.07120, without its last
-# phase).
-SCHEDULES = ("steps", "one-cycle")
+# phase). "cosine": down along a cosine (Loshchilov and Hutter, arXiv 1608.03983, without restarts).
+SCHEDULES = ("steps", "one-cycle", "cosine")
 WARM_UP = 0.15
 # "bf16": the student's passes in bfloat16 where torch's autocast holds that safe; weights,
-# logits, losses and updates stay float32.
-AUTOCAST = ("off", "bf16")
+# logits, losses and updates stay float32. "auto": on GPUs that compute in it.
+AUTOCAST = ("off", "bf16", "auto")
+# How steps are computed; "auto" is decided by ``compress.training.tuning``, and what is measured is
+# found there by trying.
+MEASURED = "measured"
+MEMORY_FORMATS = ("auto", "channels_last", "contiguous", MEASURED)
+COMPILE = ("auto", "off", "on", "graphs", MEASURED)
+FUSED = ("auto", "off", "on")
 
 
 @dataclass(frozen=True)
@@ -44,7 +61,17 @@ class TrainingOptions:
         teacher_dropout: probability of the teachers' dropout when they give logits, which
             section 5 of that paper proposes; 0 for none. Logits are then drawn anew in every step,
             so ``views`` is 0.
+        label_smoothing: share of each label that is spread over all classes, where the student
+            learns from labels.
+        ema: what remains of an exponential moving average of the student in a step; the average
+            is then what is validated and kept. 0 for none.
         autocast: one of AUTOCAST.
+        memory_format: one of MEMORY_FORMATS.
+        compile: one of COMPILE: whether the student's passes are compiled; "graphs" with CUDA
+            graphs.
+        fused: one of FUSED: whether the optimiser updates all weights in one kernel.
+        tf32: whether a GPU's float32 products may take TF32.
+        deterministic: whether a GPU is to give the same bits every time; a CPU does.
         seed: of the initial weights, the order, the crops and the dropout.
     """
 
@@ -60,7 +87,14 @@ class TrainingOptions:
     crop_padding: int = 4
     views: int = 1
     teacher_dropout: float = 0.0
+    label_smoothing: float = 0.0
+    ema: float = 0.0
     autocast: str = "off"
+    memory_format: str = "auto"
+    compile: str = "auto"
+    fused: str = "auto"
+    tf32: bool = True
+    deterministic: bool = False
     seed: int = 0
 
     def __post_init__(self) -> None:
@@ -75,8 +109,10 @@ class TrainingOptions:
             faults.append(f"momentum is {self.momentum}, it must be in [0, 1)")
         if not (math.isfinite(self.weight_decay) and self.weight_decay >= 0):
             faults.append(f"weight decay is {self.weight_decay}, it must be 0 or more")
-        if not 0 <= self.dropout < 1:
-            faults.append(f"dropout is {self.dropout}, it must be in [0, 1)")
+        for name in ("dropout", "label_smoothing", "ema"):
+            if not 0 <= getattr(self, name) < 1:
+                told = name.replace("_", " ")
+                faults.append(f"{told} is {getattr(self, name)}, it must be in [0, 1)")
         if self.views < 0:
             faults.append(f"views is {self.views}, it must be 0 or more")
         if not 0 <= self.teacher_dropout < 1:
@@ -91,9 +127,17 @@ class TrainingOptions:
         for name, value, known in (
             ("schedule is", self.schedule, SCHEDULES),
             ("autocast is", self.autocast, AUTOCAST),
+            ("memory format is", self.memory_format, MEMORY_FORMATS),
+            ("compile is", self.compile, COMPILE),
+            ("fused is", self.fused, FUSED),
         ):
             if value not in known:
                 faults.append(f"{name} '{value}', known are {' and '.join(known)}")
+        if self.deterministic and MEASURED in (self.memory_format, self.compile):
+            faults.append(
+                "what is measured may come out otherwise the next time, so with deterministic the "
+                "memory format, and whether to compile, are to be named"
+            )
         if self.seed < 0:
             faults.append(f"the seed is {self.seed}, it must be 0 or more")
         if faults:
@@ -101,10 +145,11 @@ class TrainingOptions:
 
     def rate_factor(self, progress: float) -> float:
         """Current by initial learning rate when ``progress`` (0 to 1) of a phase is done."""
-        if self.schedule == "one-cycle":
-            if progress < WARM_UP:
-                return max(progress, 0.01 * WARM_UP) / WARM_UP
-            return 0.5 * (1 + math.cos(math.pi * (progress - WARM_UP) / (1 - WARM_UP)))
+        if self.schedule in ("one-cycle", "cosine"):
+            warm_up = WARM_UP if self.schedule == "one-cycle" else 0.0
+            if progress < warm_up:
+                return max(progress, 0.01 * warm_up) / warm_up
+            return 0.5 * (1 + math.cos(math.pi * (progress - warm_up) / (1 - warm_up)))
         passed = sum(progress >= milestone for milestone in self.milestones)
         return self.lr_factor**passed
 
@@ -118,9 +163,21 @@ class TrainingOptions:
         return asdict(self) | {"milestones": list(self.milestones)}
 
 
-def upgraded(said: dict[str, Any]) -> dict[str, Any]:
-    """What an earlier version recorded of a training (``to_dict``), in the words of this one."""
-    now = dict(said)
+def upgraded(said: dict[str, Any], asked: Mapping[str, Any]) -> dict[str, Any]:
+    """What an earlier version recorded of a training (``to_dict``), in the words of this one.
+
+    Args:
+        said: what is recorded.
+        asked: what this version is asked for; what is new in it is added.
+    """
+    now = {name: value for name, value in NEW.items() if name in asked} | said
+    # "off" was the default of commands then, which is "auto" now; the run goes on without.
+    if (
+        "memory_format" not in said
+        and now.get("autocast") == "off"
+        and asked.get("autocast") == "auto"
+    ):
+        now["autocast"] = "auto"
     logits, dropout = now.pop("teacher_logits", None), now.get("teacher_dropout", 0.0)
     if logits in TEACHER_LOGITS:
         views, drops = TEACHER_LOGITS[logits]

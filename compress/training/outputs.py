@@ -15,7 +15,7 @@ from typing import Protocol
 import torch
 from torch import Tensor, nn
 
-from compress.data.normalization import normalize
+from compress.data.normalization import Normalizer
 from compress.errors import UsageError
 from compress.models.registry import Network
 from compress.recipes.recipe import FEATURES, LOGITS
@@ -106,6 +106,10 @@ class ComputedOutputs:
                     f"The teacher {teacher.network.spec.name} has no dropout to turn on. Leave "
                     "--teacher-dropout out."
                 )
+        self._normalizers = [
+            Normalizer(each.normalization, next(each.network.parameters()).device)
+            for each in teachers
+        ]
         self.feature_shape = feature_shape(teachers[0].network) if FEATURES in wanted else None
         if self.feature_shape is not None and after is not None:
             self.feature_shape = _shape_after(after, self.feature_shape)
@@ -152,16 +156,20 @@ class ComputedOutputs:
             for number, teacher in enumerate(self.teachers):
                 network = teacher.network
                 if number == 0 and FEATURES in self.wanted:
-                    features = network.features(_inputs(teacher, pixels))
+                    features = network.features(self._inputs(number, pixels))
                     if LOGITS in self.wanted and self.repeatable:
                         logits.append(network.classify(features))
                         continue
                 if LOGITS in self.wanted:
                     with _dropout_on(network, self._dropout):
-                        logits.append(network(_inputs(teacher, pixels)))
+                        logits.append(network(self._inputs(number, pixels)))
             if features is not None and self.after is not None:
                 features = self.after(features)
         return Outputs(tuple(logits), features)
+
+    def _inputs(self, number: int, pixels: Tensor) -> Tensor:
+        images = self._normalizers[number](pixels)
+        return images.contiguous(memory_format=torch.channels_last)
 
 
 class OutputsThrough:
@@ -223,11 +231,6 @@ def _shape_after(module: nn.Module, shape: tuple[int, int, int]) -> tuple[int, i
         maps = module(torch.zeros(1, *shape, device=next(module.parameters()).device))
     module.train(was_training)
     return (maps.shape[1], maps.shape[2], maps.shape[3])
-
-
-def _inputs(teacher: Teaching, pixels: Tensor) -> Tensor:
-    images = normalize(pixels, teacher.normalization)
-    return images.contiguous(memory_format=torch.channels_last)
 
 
 def _add_weights(digest: hashlib._Hash, module: nn.Module) -> None:

@@ -112,6 +112,10 @@ class RunFolder:
         )
         self.existed = True
 
+    def note(self, name: str, value: Mapping[str, Any]) -> None:
+        """Adds to run.json what was decided in the course of the run; needs ``begin``."""
+        write_json(self.path / RUN, self.facts() | {name: dict(value)})
+
     def facts(self) -> dict[str, Any]:
         """What run.json says."""
         facts: dict[str, Any] = read_json(self.path / RUN)
@@ -137,8 +141,9 @@ class RunFolder:
             raise RunFolderError(
                 f"{self.path / RUN} does not describe a run. Give --out another folder."
             )
-        if isinstance(was.get("training"), dict):
-            was["training"] = upgraded(was["training"])
+        then, asked = was.get("training"), self.config.get("training")
+        if isinstance(then, dict) and isinstance(asked, dict):
+            was["training"] = upgraded(then, asked)
         changed = list(_differences(was, self.config))
         if not changed:
             return

@@ -21,6 +21,7 @@ from torch import Tensor, nn
 
 from compress.data.augment import Augmenter
 from compress.data.dataset import Dataset
+from compress.data.images import Images
 from compress.data.normalization import describe, known_for, name_of, normalize
 from compress.errors import DataError, TeacherError, UsageError
 from compress.files import sha256_of
@@ -272,7 +273,7 @@ def _check_fits(
 
 
 def _probe(
-    candidates: Sequence[_Candidate], images: Tensor, labels: Tensor, device: torch.device
+    candidates: Sequence[_Candidate], images: Images, labels: Tensor, device: torch.device
 ) -> tuple[_Candidate, list[str]]:
     """The best of several ways to run a file, and what was found, in sentences.
 
@@ -281,8 +282,8 @@ def _probe(
     other structure, is scored against it on the same images.
     """
     sample = spread(labels, PROBE_ROUNDS[-1])
-    images, labels = images[sample], labels[sample]
-    few = images[:STATISTICS_IMAGES]
+    pixels, labels = images[sample], labels[sample]
+    few = pixels[:STATISTICS_IMAGES]
     hypotheses = list({id(c.hypothesis): c.hypothesis for c in candidates}.values())
     normalizations = list(dict.fromkeys(c.normalization for c in candidates))
     first = instantiate(hypotheses[0]).to(device)
@@ -298,7 +299,7 @@ def _probe(
     distances = [by_normalization[n] for n in normalizations]
     distances += [value for index, value in enumerate(by_structure) if index != likely]
     favourite = normalizations.index(normalization)
-    right, alive = _score([_runner(each, device) for each in contest], images, labels)
+    right, alive = _score([_runner(each, device) for each in contest], pixels, labels)
     chosen = favourite
     if favourite not in alive:
         best = max(alive, key=lambda index: int(right[index].sum()))
@@ -311,7 +312,7 @@ def _probe(
 
 
 def probe_normalization(
-    predict: Predict, tried: Sequence[Normalization], images: Tensor, labels: Tensor
+    predict: Predict, tried: Sequence[Normalization], images: Images, labels: Tensor
 ) -> tuple[Normalization, str]:
     """The normalisation with which a model is right most often, and what was found, in a sentence.
 

@@ -50,6 +50,12 @@ def test_a_candidate_that_was_not_timed_is_too_slow() -> None:
     assert not was_right(Selection(5.0, "huge", order), TIMED)
 
 
+def test_what_straddled_the_budget_when_the_choice_was_made_counts_either_way() -> None:
+    assert was_right(Selection(3.5, "fair", ORDER, straddled=("good",)), TIMED)
+    assert not was_right(Selection(3.5, "poor", ORDER, straddled=("good",)), TIMED)
+    assert not was_right(Selection(1.5, "fair", ORDER, straddled=("fair",)), TIMED)
+
+
 def test_a_budget_is_kept_by_the_upper_bound() -> None:
     found = [held(TIMED["fair"], budget) for budget in (2.2, 2.0, 1.8)]
     assert found == ["yes", "within its interval", "NO"]

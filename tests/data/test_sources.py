@@ -49,10 +49,10 @@ def test_npz_nhwc_becomes_nchw(tmp_path: Path) -> None:
     raw = sources.read_npz(save(tmp_path / "blobs.npz", arrays))
     assert raw.name == "blobs"
     assert raw.source == "blobs.npz"
-    assert raw.train_images.dtype == torch.uint8
+    assert raw.train_images[:].dtype == torch.uint8
     assert raw.train_images.shape == (12, 3, 9, 8)
-    assert raw.train_images.is_contiguous()
-    assert np.array_equal(raw.train_images[5, 2].numpy(), arrays["x_train"][5, :, :, 2])
+    assert raw.train_images[:].is_contiguous()
+    assert np.array_equal(raw.train_images[:][5, 2].numpy(), arrays["x_train"][5, :, :, 2])
     assert raw.train_labels.dtype == torch.int64
     assert raw.test_labels.tolist() == [0, 1, 2, 0, 1, 2]
     assert raw.class_names == ("0", "1", "2")
@@ -236,9 +236,9 @@ def test_fashion_mnist_is_used_where_it_lies(tmp_path: Path, below: str, packed:
     raw = sources.read_torchvision("fashion-mnist", tmp_path, download=False)
     assert raw.name == "fashion-mnist"
     assert raw.train_images.shape == (20, 1, 32, 32)
-    inside = raw.train_images[:, 0, 2:-2, 2:-2].numpy()
+    inside = raw.train_images[:][:, 0, 2:-2, 2:-2].numpy()
     assert np.array_equal(inside, arrays["train-images-idx3-ubyte"])
-    assert int(raw.train_images.sum()) == int(inside.astype(np.int64).sum())
+    assert int(raw.train_images[:].sum()) == int(inside.astype(np.int64).sum())
     assert raw.class_names[9] == "Ankle boot"
     assert raw.normalization.mean == (0.286,)
     assert raw.flip
@@ -340,14 +340,14 @@ def test_cifar_is_used_where_it_lies(small_cifar: Path) -> None:
     by_name = sources.read_torchvision("cifar10", small_cifar, download=False)
     assert by_name.train_images.shape == (20, 3, 32, 32)
     pixels = (np.arange(20 * 3072) % 251).reshape(20, 3, 32, 32)
-    assert np.array_equal(by_name.train_images.numpy(), pixels)
+    assert np.array_equal(by_name.train_images[:].numpy(), pixels)
     assert by_name.test_labels.tolist() == list(range(10))
     assert by_name.class_names == tuple("abcdefghij")
     assert by_name.flip
     assert by_name.source == "cifar-10-batches-py"
     for folder in (small_cifar, small_cifar / "cifar-10-batches-py"):
         by_folder = sources.read_folder(folder)
-        assert torch.equal(by_folder.train_images, by_name.train_images)
+        assert torch.equal(by_folder.train_images[:], by_name.train_images[:])
 
 
 def test_cifar_damaged_is_not_used(small_cifar: Path) -> None:
@@ -405,7 +405,7 @@ def test_a_folder_with_two_splits(tmp_path: Path, held_out: str) -> None:
     assert raw.class_names == ("cat", "dog")
     assert raw.train_images.shape == (5, 3, 8, 10)
     assert raw.train_labels.tolist() == [0, 0, 0, 1, 1]
-    assert raw.train_images[:, 0, 0, 0].tolist() == [0, 1, 2, 20, 21]
+    assert raw.train_images[:][:, 0, 0, 0].tolist() == [0, 1, 2, 20, 21]
     assert raw.test_labels.tolist() == [0, 1]
     assert raw.name == raw.source == tmp_path.name
     assert raw.flip
@@ -424,8 +424,8 @@ def test_a_folder_without_splits_keeps_a_fifth_back(tmp_path: Path) -> None:
     first, second = sources.read_folder(tmp_path), sources.read_folder(tmp_path)
     assert first.test_labels.bincount().tolist() == [2, 3]
     assert first.train_labels.bincount().tolist() == [8, 12]
-    assert torch.equal(first.test_images, second.test_images)
-    levels = torch.cat([first.train_images, first.test_images])[:, 0, 0, 0]
+    assert torch.equal(first.test_images[:], second.test_images[:])
+    levels = torch.cat([first.train_images[:], first.test_images[:]])[:, 0, 0, 0]
     assert sorted(levels.tolist()) == [*range(10), *range(20, 35)]
 
 
@@ -436,7 +436,7 @@ def test_grey_images_stay_grey_only_if_all_are(tmp_path: Path) -> None:
     assert not grey.flip
     Image.new("RGBA", (10, 8), (9, 8, 7, 6)).save(tmp_path / "cat" / "00.png")
     raw = sources.read_folder(tmp_path)
-    pixels = torch.cat([raw.train_images, raw.test_images])[:, :, 0, 0].tolist()
+    pixels = torch.cat([raw.train_images[:], raw.test_images[:]])[:, :, 0, 0].tolist()
     assert sorted(pixels) == [[1, 1, 1], [9, 8, 7], [20, 20, 20], [21, 21, 21]]
 
 
@@ -499,14 +499,14 @@ def test_the_embedded_subset() -> None:
     assert raw.test_images.shape == (2000, 1, 32, 32)
     assert raw.train_labels.bincount().tolist() == [800] * 10
     assert raw.test_labels.bincount().tolist() == [200] * 10
-    assert raw.train_images[:, :, :2].max() == 0
+    assert raw.train_images[:][:, :, :2].max() == 0
     assert raw.class_names == sources.FASHION_CLASSES
     assert raw.flip
     # As the README beside the file says it.
     digest = hashlib.sha256()
     for images, labels in (
-        (raw.train_images, raw.train_labels),
-        (raw.test_images, raw.test_labels),
+        (raw.train_images[:], raw.train_labels),
+        (raw.test_images[:], raw.test_labels),
     ):
         digest.update(images[:, 0, 2:-2, 2:-2].contiguous().numpy().tobytes())
         digest.update(labels.to(torch.uint8).numpy().tobytes())

@@ -20,8 +20,8 @@ from compress.recipes.recipe import Batch, Method, Phase
 from compress.recipes.registry import make_recipe
 from compress.recipes.teacher_to_student import TeacherToStudent, Window, window
 from compress.spec import ModelSpec
-from compress.training.engine import Autocast
 from compress.training.outputs import feature_shape
+from compress.training.passes import Passes
 from tests.recipes.test_methods import SPEC, TEACHER_MAP, a_batch, given, moved, setting, weights
 
 RATE = 0.01
@@ -426,7 +426,7 @@ def test_the_classifier_of_alg_1_is_not_used_later() -> None:
 @pytest.mark.parametrize("name", ["wrn-10-2", "resnet-8", "resnet-8-b"])
 def test_s_and_c_are_the_whole_student_also_under_autocast(name: str) -> None:
     student = build(ModelSpec.parse(name, num_classes=4, input_shape=(1, 8, 8)))
-    for network in (student, Autocast(student)):
+    for network in (student, Passes(student, bf16=True)):
         S, C = ktan.parts(network)
         of_S, of_C = ({id(p) for p in part.parameters()} for part in (S, C))
         assert of_C == {id(p) for p in student.linear.parameters()}

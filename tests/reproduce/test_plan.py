@@ -8,14 +8,13 @@ from typing import Any
 import pytest
 import torch
 
-from compress.models.registry import build
 from compress.reproduce import plan as planning
 from compress.reproduce import work
 from compress.reproduce.experiment import load_experiment
-from compress.reproduce.plan import Plan, Speed, make_plan, time_steps
+from compress.reproduce.plan import Plan, make_plan
 from compress.reproduce.runner import Request, reproduce
 from compress.reproduce.settings import Overrides, adapt
-from compress.spec import ModelSpec
+from compress.training.trial import Speed
 from tests.reproduce.tiny import EXPERIMENT, Quiet, make_data, make_experiment
 
 
@@ -24,7 +23,7 @@ def timed(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> list[str]:
     """Names of networks that a trial was made of; it takes 2 s an image, evaluating 1 s."""
     names: list[str] = []
 
-    def trial(network: Any, device: torch.device, *, batch: int, autocast: str) -> Speed:
+    def trial(network: Any, device: torch.device, *, batch: int, bf16: bool) -> Speed:
         names.append(network.spec.name)
         return Speed(2.0, 1.0)
 
@@ -92,22 +91,6 @@ def test_a_known_experiment_is_planned_without_its_data(
     teacher, students = small.parts
     assert (students.trainings, students.epochs, students.images) == (6, 120, 120 * 4500)
     assert small.seconds < found.seconds / 100
-
-
-def test_a_trial_finds_a_larger_network_slower() -> None:
-    names = ("wrn-10-0.5", "wrn-28-4")
-    small, large = (
-        time_steps(
-            build(ModelSpec.parse(name, input_shape=(3, 16, 16))),
-            torch.device("cpu"),
-            batch=8,
-            autocast="off",
-        )
-        for name in names
-    )
-    assert large.train_s > small.train_s > 0
-    assert large.forward_s > small.forward_s > 0
-    assert large.train_s > large.forward_s
 
 
 def test_a_teacher_that_looks_at_crops_is_counted_once_for_all_methods(

@@ -1,21 +1,26 @@
 from __future__ import annotations
 
+import json
 import math
 import re
+from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
 from torch import Tensor, nn
+from torch.utils._python_dispatch import TorchDispatchMode
 
 from compress.data.augment import Augmenter
-from compress.data.dataset import Dataset
+from compress.data.dataset import Dataset, Split
+from compress.data.images import StreamedImages
 from compress.errors import CheckpointError, TrainingDiverged, UsageError
 from compress.models.registry import Network, build
 from compress.recipes.recipe import FEATURES
 from compress.recipes.registry import RECIPES, make_recipe
 from compress.training import engine
-from compress.training.engine import Autocast, choose_device, fit
+from compress.training.engine import choose_device, fit
 from compress.training.evaluation import accuracy, evaluate, predictor
 from compress.training.options import TrainingOptions
 from compress.training.outputs import (
@@ -25,6 +30,7 @@ from compress.training.outputs import (
     TeacherOutputs,
     Teaching,
 )
+from compress.training.passes import Passes
 from compress.training.runfolder import RunFolder
 from tests.training.toy import GRAY, OPTIONS, SPEC, Listener, lines, same, stripes, train
 
@@ -153,6 +159,19 @@ def test_the_teacher_is_asked_in_the_phases_that_ask_it(data: Dataset) -> None:
     assert len(asked) == 6 * 5
 
 
+@pytest.mark.parametrize("views", [1, 2])
+def test_images_that_are_fetched_give_the_same_student(data: Dataset, views: int) -> None:
+    def elsewhere(split: Split) -> Split:
+        return Split(StreamedImages(split.images[:]), split.labels)
+
+    far = replace(data, train=elsewhere(data.train), validation=elsewhere(data.validation))
+    options = replace(OPTIONS, views=views)
+    near_student, near = train(data, "kd", options=options)
+    far_student, fitted = train(far, "kd", options=options)
+    assert same(near_student, far_student)
+    assert lines(fitted) == lines(near)
+
+
 def test_views_are_used_in_turn(data: Dataset, monkeypatch: pytest.MonkeyPatch) -> None:
     seen: list[int] = []
     crop = Augmenter.__call__
@@ -177,6 +196,124 @@ def test_as_many_views_as_epochs_are_the_teacher_in_every_step(data: Dataset, re
     ]
     assert same(students[0], students[1])
     assert not same(students[0], students[2])
+
+
+PLAIN = replace(SPEC, dropout=0.0)
+
+
+class Reads(TorchDispatchMode):
+    """Counts what would make a host wait for a device."""
+
+    WAITING = ("_local_scalar_dense", "nonzero", "masked_select", "unique", "item")
+
+    def __init__(self) -> None:
+        super().__init__()  # type: ignore[no-untyped-call]
+        self.found: list[str] = []
+
+    def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        if any(name in str(func) for name in self.WAITING):
+            self.found.append(str(func))
+        return func(*args, **(kwargs or {}))
+
+
+@pytest.mark.parametrize("recipe", sorted(RECIPES))
+def test_no_step_reads_from_the_device(data: Dataset, recipe: str) -> None:
+    """In many steps no more is read than in few: what is read, is read once an epoch."""
+    counts = []
+    many = replace(data, train=data.train.take(torch.arange(97).repeat(3)[:290]))
+    for these in (data, many):
+        options = TrainingOptions(3, 16, seed=1, views=0, ema=0.5, label_smoothing=0.1)
+        with Reads() as reads:
+            train(these, recipe, options=options)
+        counts.append(len(reads.found))
+    assert counts[0] == counts[1]
+    with Reads() as reads:
+        float(torch.ones(1))
+    assert reads.found
+
+
+def test_an_average_is_what_is_judged_and_kept(data: Dataset, tmp_path: Path) -> None:
+    options = replace(OPTIONS, ema=0.9)
+    plain, _ = train(data)
+    whole, fitted = train(data, options=options)
+    assert not same(plain, whole)
+    torch.manual_seed(5)
+    student = build(SPEC)
+    student.load_state_dict(whole)
+    scored = evaluate(predictor(student), data.validation, GRAY)
+    assert fitted.history[-1]["validation_accuracy"] == scored
+    folder = RunFolder(tmp_path, {})
+    with pytest.raises(KeyboardInterrupt):
+        train(data, folder=folder, listener=Listener(2), options=options)
+    resumed, again = train(data, folder=folder, options=options)
+    assert same(whole, resumed)
+    assert lines(again) == lines(fitted)
+
+
+@pytest.mark.parametrize("recipe", sorted(RECIPES))
+def test_smoothed_labels_are_learned_from(data: Dataset, recipe: str) -> None:
+    options = replace(OPTIONS, epochs=3)
+    smoothed, _ = train(data, recipe, options=replace(options, label_smoothing=0.3))
+    assert not same(train(data, recipe, options=options)[0], smoothed)
+
+
+def test_how_steps_are_computed_is_noted_and_kept(data: Dataset, tmp_path: Path) -> None:
+    folder = RunFolder(tmp_path, {})
+    folder.begin({})
+    listener = Listener(1)
+    options = replace(OPTIONS, memory_format="contiguous")
+    with pytest.raises(KeyboardInterrupt):
+        train(data, folder=folder, listener=listener, options=options)
+    assert listener.steps.startswith("Steps: contiguous, not compiled")
+    noted = {"memory_format": "contiguous", "compile": "off", "fused": False, "bf16": False}
+    assert json.loads((tmp_path / "run.json").read_text())["tuning"] == noted
+    # As the run began, whatever would be decided today.
+    rest = Listener()
+    resumed, _ = train(data, folder=folder, listener=rest, options=OPTIONS)
+    assert rest.steps == ""
+    whole, _ = train(data, options=options)
+    assert same(whole, resumed)
+    assert not same(whole, train(data)[0])
+
+
+def test_layouts_differ_in_the_last_bits_alone(data: Dataset) -> None:
+    """And in what dropout draws, which is without here."""
+    last, contiguous = (
+        train(data, options=replace(OPTIONS, memory_format=layout), spec=PLAIN)[1].history
+        for layout in ("channels_last", "contiguous")
+    )
+    assert last[0]["loss"] == pytest.approx(contiguous[0]["loss"], rel=1e-4)
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(1800)
+@pytest.mark.parametrize("recipe", ["logit-gan", "ktan"])
+def test_a_compiled_training_is_the_same_training(
+    data: Dataset, tmp_path: Path, recipe: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Close to the one that is not compiled, and bit-equal to itself, also when stopped."""
+    compiled = replace(OPTIONS, compile="on")
+    _, fitted = train(data, recipe, options=compiled, spec=PLAIN)
+    _, expected = train(data, recipe, spec=PLAIN)
+    assert fitted.history[0]["loss"] == pytest.approx(expected.history[0]["loss"], rel=1e-3)
+    whole, _ = train(data, recipe, options=compiled)
+    folder = RunFolder(tmp_path, {})
+
+    shown = 0
+
+    def stop(*_: Any) -> None:
+        nonlocal shown
+        shown += 1
+        if shown == 9:
+            raise KeyboardInterrupt
+
+    # Not by a hook of the student, which would be compiled with it.
+    with monkeypatch.context() as patch:
+        patch.setattr("compress.training.engine._Loop._show", stop)
+        with pytest.raises(KeyboardInterrupt):
+            train(data, recipe, folder, options=compiled, save_every_s=0.0)
+    resumed, _ = train(data, recipe, folder, options=compiled)
+    assert same(whole, resumed)
 
 
 def test_watched_images_are_scored_and_change_nothing(data: Dataset) -> None:
@@ -328,6 +465,12 @@ def test_the_schedule_is_the_paper_s_rescaled() -> None:
     assert factors == pytest.approx([1, 1, 0.1, 0.1, 0.01, 0.01])
 
 
+def test_a_cosine_goes_down_to_nothing() -> None:
+    options = TrainingOptions(schedule="cosine")
+    factors = [options.rate_factor(progress) for progress in (0, 0.25, 0.5, 1)]
+    assert factors == pytest.approx([1, 0.5 + 0.5**0.5 / 2, 0.5, 0], abs=1e-12)
+
+
 def test_one_cycle_goes_up_in_a_line_and_down_to_nothing() -> None:
     options = TrainingOptions(schedule="one-cycle")
     factors = [options.rate_factor(progress) for progress in (0, 0.075, 0.15, 0.575, 1)]
@@ -354,7 +497,7 @@ def test_autocast_gives_the_same_student_bit_for_bit_also_when_stopped(
 def test_autocast_returns_float32() -> None:
     torch.manual_seed(0)
     network = build(SPEC)
-    wrapped, images = Autocast(network), torch.rand(4, 1, 8, 8)
+    wrapped, images = Passes(network, bf16=True), torch.rand(4, 1, 8, 8)
     features = wrapped.features(images)
     assert features.dtype == wrapped(images).dtype == wrapped.classify(features).dtype
     assert features.dtype == torch.float32
@@ -374,9 +517,18 @@ def test_impossible_options_are_told_at_once() -> None:
             teacher_dropout=1.0,
             schedule="up",
             autocast="fp8",
+            memory_format="nhwc",
+            compile="maybe",
+            ema=1.0,
+            deterministic=True,
         )
+    with pytest.raises(UsageError, match="measured may come out otherwise"):
+        TrainingOptions(compile="measured", deterministic=True)
     for fault in (
-        "'up', known are steps and one-cycle",
+        "'up', known are steps and one-cycle and cosine",
+        "memory format is 'nhwc'",
+        "compile is 'maybe'",
+        "ema is 1.0",
         "'fp8'",
         "epochs is 0",
         "batch size is 1",

@@ -347,7 +347,7 @@ def test_maps_that_others_want_are_kept_as_they_are(tmp_path: Path) -> None:
     )
     assert found is not None
     through = found.through(regressor)
-    pixels = crops_of(data.train.images)(INDEX, 1)
+    pixels = crops_of(data.train.images[:])(INDEX, 1)
     for view in (1, 2):
         maps, made = found(INDEX, view, pixels).features, through(INDEX, view, pixels).features
         assert maps is not None

@@ -7,6 +7,7 @@ import pytest
 
 from compress.errors import RunFolderError, UsageError
 from compress.files import clear_up
+from compress.training.options import NEW, TrainingOptions
 from compress.training.runfolder import RunFolder
 
 CONFIG = {"command": "distill", "training": {"epochs": 3}}
@@ -64,6 +65,27 @@ def test_another_configuration_is_refused_with_the_difference(tmp_path: Path) ->
         "gone: 1 there, not known to this version",
     ):
         assert difference in str(caught.value)
+
+
+def test_a_run_of_an_earlier_version_goes_on_where_nothing_new_is_asked_for(tmp_path: Path) -> None:
+    now = TrainingOptions(autocast="auto").to_dict()
+    then = {name: value for name, value in now.items() if name not in NEW} | {"autocast": "off"}
+    RunFolder(tmp_path, {"training": then}).begin({})
+    (tmp_path / "last.ckpt").write_text("hours of work")
+    assert RunFolder(tmp_path, {"training": now}).existed
+    assert RunFolder(tmp_path, {"training": now | {"autocast": "off"}}).existed
+    for name, other in {"ema": 0.9, "compile": "on", "autocast": "bf16"}.items():
+        with pytest.raises(RunFolderError, match=f"training.{name}: .* there, .* asked for"):
+            RunFolder(tmp_path, {"training": now | {name: other}})
+
+
+def test_what_is_decided_later_is_noted(tmp_path: Path) -> None:
+    folder = RunFolder(tmp_path / "run", CONFIG)
+    folder.begin({"machine": "first"})
+    folder.note("tuning", {"fused": False})
+    facts = RunFolder(tmp_path / "run", CONFIG).facts()
+    assert facts["tuning"] == {"fused": False}
+    assert facts["machine"] == "first"
 
 
 def test_one_process_at_a_time(tmp_path: Path) -> None:

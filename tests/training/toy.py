@@ -30,11 +30,15 @@ class Listener:
 
     def __init__(self, stop_after: int | None = None) -> None:
         self.messages: list[str] = []
+        self.steps = ""
         self.epochs: list[Mapping[str, Any]] = []
         self.stop_after = stop_after
 
     def message(self, text: str) -> None:
-        self.messages.append(text)
+        if text.startswith("Steps: "):
+            self.steps = text
+        else:
+            self.messages.append(text)
 
     def progress(self, progress: Progress) -> None:
         assert 0 <= progress.fraction < 1
@@ -69,6 +73,7 @@ def train(
     options: TrainingOptions = OPTIONS,
     on_step: Callable[[int], None] | None = None,
     on_build: Callable[[Network], None] | None = None,
+    spec: ModelSpec = SPEC,
     **more: Any,
 ) -> tuple[dict[str, Tensor], Fitted]:
     """A student of a teacher that knows nothing, and what its training left.
@@ -76,10 +81,11 @@ def train(
     Args:
         on_step: called before each step with its number in this process, from 0.
         on_build: called with the student.
+        spec: of student and teacher.
         more: of ``fit``.
     """
     torch.manual_seed(5)
-    student, teacher = build(SPEC), build(SPEC).eval()
+    student, teacher = build(spec), build(spec).eval()
     if on_build is not None:
         on_build(student)
     made = make_recipe(recipe)
@@ -91,7 +97,8 @@ def train(
             on_step(steps)
             steps += 1
 
-    student.get_submodule("conv").register_forward_pre_hook(count)
+    if on_step is not None:
+        student.get_submodule("conv").register_forward_pre_hook(count)
     with TemporaryDirectory() as kept:
         fitted = fit(
             made,
