@@ -13,8 +13,10 @@ as if they had been in the file; OpenVINO adds them in float; TensorRT takes no 
 
 from __future__ import annotations
 
+import copy
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -127,19 +129,40 @@ def int8_from_onnx(
         ExportError: it cannot be quantised.
         PrecisionLost: the judge refuses; no file is left.
     """
-    options = options or Quantization()
-    if len(calibration) == 0:
-        raise UsageError("There are no images to calibrate on.")
+    calibrated = calibrate(source, calibration, options or Quantization())
+    return int8_from_calibrated(calibrated, source, path, proof=proof)
+
+
+def int8_from_calibrated(
+    calibrated: Calibrated,
+    source: Path,
+    path: Path,
+    *,
+    proof: Proof,
+    conversion: Mapping[str, str] | None = None,
+) -> tuple[Artifact, Fidelity]:
+    """Writes what was calibrated as an int8 file and measures how far it is from ``source``.
+
+    Args:
+        calibrated: the graph, whose weights may have been trained since.
+        source: the float32 file that it was made of.
+        path: the int8 file.
+        proof: what both are run on; its judge may refuse the file.
+        conversion: what else the metadata are to say of how it was made.
+
+    Raises:
+        CompressError: as ``int8_from_onnx`` does.
+    """
     floats = float_model(source, "int8")
     predict = predictor_of(source, threads=torch.get_num_threads())
-    predict(calibration[:1])
     expected = logits_of(predict, proof.images)
-    model = quantised(source, calibration, options)
-    conversion = {
+    model = calibrated.quantised()
+    told = {
         "tool": f"onnxruntime.quantization {onnxruntime.__version__}",
         "weights": "int8, symmetric, per channel",
-        "calibration_images": str(len(calibration)),
-        **options.to_dict(),
+        "calibration_images": str(calibrated.images),
+        **calibrated.options.to_dict(),
+        **(conversion or {}),
     }
     with atomic_path(path) as temporary:
         onnx.save(model, temporary)
@@ -154,10 +177,79 @@ def int8_from_onnx(
             floats,
             precision="int8",
             source=source,
-            conversion=conversion,
+            conversion=told,
             fidelity=fidelity,
         )
     return read_artifact(path), fidelity
+
+
+@dataclass(frozen=True)
+class Calibrated:
+    """A float graph and the ranges of its activations.
+
+    Attributes:
+        name: of the file that it was made of.
+        floats: the graph, its batch normalisations folded or convolutions.
+        ranges: of its activations, as ONNX Runtime's calibrator found them.
+        images: that they were found on.
+        options: how to quantise.
+    """
+
+    name: str
+    floats: onnx.ModelProto
+    ranges: Any
+    images: int
+    options: Quantization
+
+    def quantised(self) -> onnx.ModelProto:
+        """The QDQ graph.
+
+        Raises:
+            ExportError: a tool cannot do it.
+        """
+        model = onnx.ModelProto()
+        model.CopyFrom(self.floats)
+        options = self.options
+        with _refusing(self.name):
+            quantizer = QDQQuantizer(
+                model,
+                per_channel=True,
+                reduce_range=False,
+                weight_qType=QuantType.QInt8,
+                activation_qType=QuantType.QInt8 if options.for_tensorrt else QuantType.QUInt8,
+                # The quantiser changes them.
+                tensors_range=copy.deepcopy(self.ranges),
+                nodes_to_quantize=[],
+                nodes_to_exclude=_excluded(model.graph, options),
+                op_types_to_quantize=_operations(),
+                extra_options={
+                    "ActivationSymmetric": options.for_tensorrt,
+                    "WeightSymmetric": True,
+                    "QuantizeBias": False,
+                    # Logits in 256 steps would make ties that the network does not have.
+                    "OpTypesToExcludeOutputQuantization": list(PRODUCTS),
+                },
+            )
+            quantizer.quantize_model()
+            quantizer.model.topological_sort()
+        made: onnx.ModelProto = quantizer.model.model
+        tidy(made)
+        return made
+
+
+def calibrate(source: Path, calibration: Array, options: Quantization) -> Calibrated:
+    """Folds a float32 file's batch normalisations and measures its activations.
+
+    Raises:
+        ModelFileError: the file cannot be loaded, or takes other images.
+        UsageError: it is not float32, or there are no images.
+        ExportError: a tool cannot do it.
+    """
+    if len(calibration) == 0:
+        raise UsageError("There are no images to calibrate on.")
+    float_model(source, "int8")
+    predictor_of(source, threads=torch.get_num_threads())(calibration[:1])
+    return _calibrated(source, calibration, options)
 
 
 def quantised(source: Path, calibration: Array, options: Quantization) -> onnx.ModelProto:
@@ -166,53 +258,43 @@ def quantised(source: Path, calibration: Array, options: Quantization) -> onnx.M
     Raises:
         ExportError: a tool cannot do it.
     """
-    with tempfile.TemporaryDirectory(prefix="compress-int8-") as folder:
+    return _calibrated(source, calibration, options).quantised()
+
+
+def _calibrated(source: Path, calibration: Array, options: Quantization) -> Calibrated:
+    with tempfile.TemporaryDirectory(prefix="compress-int8-") as folder, _refusing(source.name):
         prepared, augmented = Path(folder, "prepared.onnx"), Path(folder, "augmented.onnx")
-        try:
-            with quiet():
-                # Folds batch normalisation behind a convolution, and infers shapes.
-                quant_pre_process(source, prepared, skip_symbolic_shape=True)
-                model = onnx.load(prepared)
-                batch_norms_as_convolutions(model)
-                onnx.save(model, prepared)
-                method, told = METHODS[options.method]
-                calibrator = create_calibrator(
-                    prepared, _operations(), augmented, method, extra_options=told
-                )
-                for start in range(0, len(calibration), CALIBRATION_BATCH):
-                    images = calibration[start : start + CALIBRATION_BATCH]
-                    calibrator.collect_data(_Reader(model.graph.input[0].name, images))
-                quantizer = QDQQuantizer(
-                    model,
-                    per_channel=True,
-                    reduce_range=False,
-                    weight_qType=QuantType.QInt8,
-                    activation_qType=(
-                        QuantType.QInt8 if options.for_tensorrt else QuantType.QUInt8
-                    ),
-                    tensors_range=calibrator.compute_data(),
-                    nodes_to_quantize=[],
-                    nodes_to_exclude=_excluded(model.graph, options),
-                    op_types_to_quantize=_operations(),
-                    extra_options={
-                        "ActivationSymmetric": options.for_tensorrt,
-                        "WeightSymmetric": True,
-                        "QuantizeBias": False,
-                        # Logits in 256 steps would make ties that the network does not have.
-                        "OpTypesToExcludeOutputQuantization": list(PRODUCTS),
-                    },
-                )
-                quantizer.quantize_model()
-                quantizer.model.topological_sort()
-        except (RuntimeError, ValueError, TypeError, KeyError) as error:
-            reason = (str(error).strip().splitlines() or [type(error).__name__])[0]
-            raise ExportError(
-                f"{source.name} cannot be quantised: {reason} Fewer kinds of operations may help: "
-                "export it with batch normalisation folded and constants worked out."
-            ) from error
-    made: onnx.ModelProto = quantizer.model.model
-    tidy(made)
-    return made
+        # Folds batch normalisation behind a convolution, and infers shapes.
+        quant_pre_process(source, prepared, skip_symbolic_shape=True)
+        model = onnx.load(prepared)
+        batch_norms_as_convolutions(model)
+        onnx.save(model, prepared)
+        method, told = METHODS[options.method]
+        calibrator = create_calibrator(
+            prepared, _operations(), augmented, method, extra_options=told
+        )
+        for start in range(0, len(calibration), CALIBRATION_BATCH):
+            images = calibration[start : start + CALIBRATION_BATCH]
+            calibrator.collect_data(_Reader(model.graph.input[0].name, images))
+        return Calibrated(source.name, model, calibrator.compute_data(), len(calibration), options)
+
+
+@contextmanager
+def _refusing(name: str) -> Iterator[None]:
+    """Keeps what the tools print to itself, and makes their errors ours.
+
+    Raises:
+        ExportError: a tool cannot do it.
+    """
+    try:
+        with quiet():
+            yield
+    except (RuntimeError, ValueError, TypeError, KeyError) as error:
+        reason = (str(error).strip().splitlines() or [type(error).__name__])[0]
+        raise ExportError(
+            f"{name} cannot be quantised: {reason} Fewer kinds of operations may help: "
+            "export it with batch normalisation folded and constants worked out."
+        ) from error
 
 
 def batch_norms_as_convolutions(model: onnx.ModelProto) -> None:
