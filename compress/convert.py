@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import shutil
 import tempfile
-from collections.abc import Callable
-from dataclasses import dataclass
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -12,10 +14,17 @@ import numpy as np
 import torch
 
 from compress.data.dataset import Dataset, Split
-from compress.data.normalization import normalize
+from compress.data.normalization import Normalized, normalize
 from compress.engines.package import PACKAGES, package_named
 from compress.engines.sidecar import EngineFile
-from compress.errors import DataError, ModelFileError, UnknownName, UsageError
+from compress.errors import (
+    DataError,
+    ExportError,
+    ModelFileError,
+    PrecisionLost,
+    UnknownName,
+    UsageError,
+)
 from compress.export.artifact import read_artifact, read_model
 from compress.export.fidelity import Proof
 from compress.export.parity import Array, seeded_images
@@ -23,15 +32,20 @@ from compress.export.precision import narrowed_from_onnx
 from compress.export.quantize import CALIBRATION_IMAGES, Quantization
 from compress.export.to_onnx import onnx_from_torch
 from compress.export.to_tensorrt import engine_from_onnx
-from compress.files import sha256_of
+from compress.files import atomic_path, sha256_of
+from compress.gate.accuracy import Paired
 from compress.gate.precision import MAX_LOSS, PrecisionRule
+from compress.gate.verdict import Outcome
 from compress.models.checkpoint import read_tensors
 from compress.models.recognition.hypothesis import instantiate
 from compress.models.recognition.statement import statement_of, structure
 from compress.models.registry import Network
 from compress.profiling.machine import default_threads
+from compress.profiling.runtimes import RUNTIMES, runtime_named
+from compress.profiling.timing import time_models
 from compress.results import Artifact, Fidelity, Parity
-from compress.spec import PRECISIONS, Normalization, Target
+from compress.spec import AUTO, PRECISIONS, Normalization, Target
+from compress.tradeoff.precisions import FLOAT, PrecisionTrial, not_run, run_once, timed
 from compress.training.evaluation import evaluate, file_predictor, predictor, spread
 from compress.training.teacher import (
     check_channels,
@@ -43,7 +57,9 @@ from compress.units import format_percent
 
 ONNX = "onnx"
 TARGETS = (ONNX, *PACKAGES)
-DEFAULT_SIZE = 32
+DEFAULT_SIZE, DEFAULT_RUNTIME = 32, "onnxruntime"
+# No further round of the timing for AUTO begins after so long.
+TIMING_S = 20.0
 
 
 @dataclass(frozen=True)
@@ -57,15 +73,17 @@ class Request:
         calibration: whose training images int8 is calibrated on; None for those of ``data``.
         normalization: what the images go through, where the user says it.
         arch: what a checkpoint is, where its weights do not show it.
-        precision: one of PRECISIONS.
-        target: one of TARGETS.
-        batches: sizes that an engine will be called with; an ONNX file takes any.
+        precision: one of PRECISIONS, or AUTO for the fastest here that keeps ``max_loss``.
+        runtime: that AUTO is to be the fastest in.
+        target: one of TARGETS; ONNX for AUTO.
+        batches: sizes that an engine will be called with; an ONNX file takes any, and AUTO is
+            timed with one.
         calibration_images: how many at most.
         method: of calibration, see ``Quantization``.
         float_layers: that int8 leaves in float, see ``Quantization``.
         max_loss: of accuracy, as a fraction of 1, that fewer bits may cost on the validation
             images.
-        images: on how many images of ``data`` the proof is at most.
+        images: on how many images of ``data`` the proof is, where they decide; else on all.
         image_size: height and width, where neither data nor an ONNX file says it.
     """
 
@@ -76,6 +94,7 @@ class Request:
     normalization: Normalization | None = None
     arch: str | None = None
     precision: str = "fp32"
+    runtime: str = DEFAULT_RUNTIME
     target: str = ONNX
     batches: tuple[int, ...] = (1,)
     calibration_images: int = CALIBRATION_IMAGES
@@ -86,8 +105,8 @@ class Request:
     image_size: int = DEFAULT_SIZE
 
     def __post_init__(self) -> None:
-        if self.precision not in PRECISIONS:
-            raise UnknownName("precision", self.precision, PRECISIONS)
+        if self.precision not in (*PRECISIONS, AUTO):
+            raise UnknownName("precision", self.precision, (*PRECISIONS, AUTO))
         if self.target not in TARGETS:
             raise UnknownName("target", self.target, TARGETS)
         faults = []
@@ -100,6 +119,16 @@ class Request:
             faults.append("--teacher-arch says what a checkpoint is; an ONNX file says it itself")
         if self.precision == "int8" and self.data is None and self.calibration is None:
             faults.append("int8 is calibrated on training images: give --data or --calibrate")
+        if self.precision == AUTO:
+            runtime_named(self.runtime)
+            if RUNTIMES[self.runtime].takes != "onnx":
+                faults.append(f"--runtime is {self.runtime}, which runs no ONNX file")
+            if self.data is None:
+                faults.append("auto is judged by accuracy: give --data")
+            if self.target != ONNX:
+                faults.append(f"auto makes an ONNX file: name the precision of a {self.target}")
+            if len(self.batches) != 1:
+                faults.append("auto is timed with one batch size")
         if self.data is not None and len(self.data.validation) == 0:
             faults.append("the proof needs validation images, and --validation is 0")
         if self.calibration_images < 1:
@@ -122,6 +151,7 @@ class Conversion:
         engine: what is written beside an engine.
         on: what the proof was on: "validation images" or "seeded inputs".
         notes: what was found and assumed, in sentences.
+        trials: what AUTO found of each precision; the eligible one is that which ships.
     """
 
     artifact: Artifact
@@ -131,6 +161,7 @@ class Conversion:
     engine: EngineFile | None
     on: str
     notes: tuple[str, ...]
+    trials: tuple[PrecisionTrial, ...] = ()
 
     def to_dict(self) -> dict[str, Any]:
         """Plain values for JSON."""
@@ -156,6 +187,7 @@ class Conversion:
             "conversion": artifact.conversion,
             "engine": self.engine.to_dict() if self.engine else None,
             "toolchain": artifact.toolchain,
+            "precisions": [trial.to_dict() for trial in self.trials],
             "notes": list(self.notes),
         }
 
@@ -203,6 +235,10 @@ class _Conversion:
         self.notes: list[str] = []
         self.parity: Parity | None = None
         self.fidelity: Fidelity | None = None
+        self.trials: tuple[PrecisionTrial, ...] = ()
+        # All images, where the proof is on a part of them.
+        self.whole_proof: Proof | None = None
+        self.undecided = False
 
     def run(self) -> Conversion:
         request, output = self.request, self.request.output
@@ -215,9 +251,12 @@ class _Conversion:
                 typed if last else self.folder / "float.onnx"
             )
         artifact = read_artifact(floats)
-        if request.precision != "fp32":
-            self.progress(f"Converting to {request.precision}.")
-            artifact, self.fidelity = self._convert(floats, typed, normalization, proof)
+        if request.precision == AUTO:
+            artifact, self.fidelity = self._fastest(floats, normalization, proof)
+        elif request.precision != "fp32":
+            artifact, self.fidelity = self._convert(
+                request.precision, floats, typed, normalization, proof
+            )
         engine = None
         if request.target != ONNX:
             self.progress(f"Building an engine with {request.target}.")
@@ -237,7 +276,61 @@ class _Conversion:
             engine=engine,
             on="seeded inputs" if request.data is None else "validation images",
             notes=tuple(self.notes),
+            trials=self.trials,
         )
+
+    def _fastest(
+        self, floats: Path, normalization: Normalization | None, proof: Proof
+    ) -> tuple[Artifact, Fidelity | None]:
+        """The file in the precision that is the fastest here of those that lose little enough."""
+        request = self.request
+        batch = request.batches[0]
+        target = Target(
+            runtime=request.runtime,
+            device=RUNTIMES[request.runtime].device,
+            threads=default_threads(),
+        )
+        paths, found = {"fp32": floats}, dict[str, Fidelity]()
+        trials = {"fp32": replace(FLOAT, eligible=False)}
+        for precision in PRECISIONS[1:]:
+            path = self.folder / f"{precision}.onnx"
+            trials[precision] = PrecisionTrial(precision, runs=False, eligible=False, why="")
+            try:
+                _, found[precision] = self._convert(precision, floats, path, normalization, proof)
+                run_once(path, target, batch=batch)
+                paths[precision] = path
+            except (PrecisionLost, ExportError) as error:
+                trials[precision] = replace(trials[precision], why=str(error).rstrip("."))
+            except ModelFileError as error:
+                trials[precision] = replace(trials[precision], why=not_run(target, error))
+        chosen = "fp32"
+        if len(paths) > 1:
+            self.progress(f"Timing {', '.join(paths)} in {request.runtime}, batch {batch}.")
+            timing = time_models(
+                paths,
+                batch=batch,
+                threads=target.threads,
+                runtime=request.runtime,
+                ratio=1.0,
+                max_s=TIMING_S,
+            )
+            for precision in list(paths)[1:]:
+                ratio = timing.ratio(precision, "fp32")
+                trials[precision] = timed(precision, ratio, "it")
+            faster = {
+                trial.precision: trial.ratio.value
+                for trial in trials.values()
+                if trial.eligible and trial.ratio is not None
+            }
+            chosen = min(faster, key=lambda name: faster[name], default=chosen)
+        self.trials = tuple(
+            replace(trial, eligible=name == chosen) for name, trial in trials.items()
+        )
+        for trial in self.trials[1:]:
+            self._note(f"{trial.precision}: {trial.why}.")
+        with atomic_path(request.output) as temporary:
+            shutil.copyfile(paths[chosen], temporary)
+        return read_artifact(request.output), found.get(chosen)
 
     def _read_onnx(self) -> tuple[Path, Normalization | None, Proof]:
         """A given ONNX file, its normalisation and what it is to be proved on."""
@@ -301,7 +394,7 @@ class _Conversion:
             spec=network.spec,
             normalization=normalization,
             classes=classes,
-            images=torch.from_numpy(proof.images),
+            images=torch.from_numpy(proof.images[:]),
             source={
                 "checkpoint": request.model.name,
                 "checkpoint_sha256": sha256_of(request.model),
@@ -344,9 +437,19 @@ class _Conversion:
 
     def _proof_on(self, split: Split, normalization: Normalization) -> Proof:
         """The first images of a split, with their labels and the rule."""
-        images = normalize(split.images[: self.request.images], normalization).numpy()
-        labels = split.labels[: self.request.images].numpy().astype(np.int64)
-        return Proof(images, labels, PrecisionRule(self.request.max_loss).judge)
+        images = Normalized(split.images, normalization)
+        labels = split.labels.numpy().astype(np.int64)
+        whole = Proof(images, labels, self._judge)
+        count = self.request.images
+        if count is None or count >= len(split):
+            return whole
+        self.whole_proof = whole
+        return Proof(images[:count], labels[:count], self._judge)
+
+    def _judge(self, ours: Sequence[bool], theirs: Sequence[bool]) -> str:
+        rule = PrecisionRule(self.request.max_loss)
+        self.undecided = rule.compare(Paired.of(ours, theirs)).outcome is Outcome.INCONCLUSIVE
+        return rule.judge(ours, theirs)
 
     def _proof_without_data(
         self, shape: tuple[int, int, int], normalization: Normalization | None
@@ -354,23 +457,41 @@ class _Conversion:
         return Proof(seeded_images(shape, normalization).numpy())
 
     def _convert(
-        self, floats: Path, path: Path, normalization: Normalization | None, proof: Proof
+        self,
+        precision: str,
+        floats: Path,
+        path: Path,
+        normalization: Normalization | None,
+        proof: Proof,
     ) -> tuple[Artifact, Fidelity]:
-        """The float32 file in fewer bits."""
+        """The float32 file in fewer bits, judged by more images where the first do not decide."""
         request = self.request
+        activations = "uint8" if request.target == ONNX else "int8"
+        if request.precision == AUTO:
+            activations = RUNTIMES[request.runtime].activations
         options = Quantization(
-            method=request.method,
-            activations="uint8" if request.target == ONNX else "int8",
-            float_layers=request.float_layers,
+            method=request.method, activations=activations, float_layers=request.float_layers
         )
-        return narrowed_from_onnx(
+        convert = partial(
+            narrowed_from_onnx,
             floats,
             path,
-            request.precision,
-            proof=proof,
+            precision,
             calibration=lambda: self._calibration(normalization),
             options=options,
         )
+        self.progress(f"Converting to {precision}.")
+        self.undecided = False
+        try:
+            return convert(proof=proof)
+        except PrecisionLost:
+            if not self.undecided or self.whole_proof is None:
+                raise
+        self._note(
+            f"{len(proof.images):,} images do not decide what {precision} loses; going on to all "
+            f"{len(self.whole_proof.images):,}."
+        )
+        return convert(proof=self.whole_proof)
 
     def _calibration(self, normalization: Normalization | None) -> Array:
         """Training images of all classes alike, as the network takes them."""

@@ -6,8 +6,9 @@ Choices look at the validation images. The test images are looked at once, at th
 from __future__ import annotations
 
 import tempfile
-from collections.abc import Mapping
-from dataclasses import asdict, dataclass, replace
+from collections.abc import Callable, Mapping
+from dataclasses import asdict, dataclass, field, replace
+from functools import partial
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -15,17 +16,21 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from compress.data.dataset import Dataset, to_device
-from compress.data.normalization import normalize
+from compress.data.dataset import Dataset, Split, to_device
+from compress.data.normalization import Normalized, normalize
 from compress.data.sources import embedded_teacher_path
-from compress.errors import InputError, PrecisionLost, UsageError
+from compress.errors import InputError, PrecisionLost, TrainingDiverged, UsageError
 from compress.export import onnx_from_torch
 from compress.export.fidelity import Proof
 from compress.export.parity import Array
 from compress.export.precision import narrowed_from_onnx
-from compress.export.quantize import CALIBRATION_IMAGES, Quantization
+from compress.export.quantize import (
+    CALIBRATION_IMAGES,
+    Quantization,
+    calibrate,
+    int8_from_calibrated,
+)
 from compress.files import cache_folder, read_json, sha256_of, write_json
-from compress.gate.accuracy import Paired
 from compress.gate.precision import MAX_LOSS, PrecisionRule
 from compress.gate.verdict import Outcome
 from compress.models.checkpoint import save_checkpoint
@@ -36,7 +41,7 @@ from compress.profiling.machine import fingerprint
 from compress.profiling.runtimes import RUNTIMES, runtime_named
 from compress.profiling.timing import ModelTiming
 from compress.recipes.recipe import Recipe
-from compress.results import Fidelity, Parity
+from compress.results import Artifact, Fidelity, Parity
 from compress.spec import AUTO, FASTEST, PRECISIONS, Budget, ModelSpec, Normalization
 from compress.tradeoff import (
     Choice,
@@ -56,6 +61,7 @@ from compress.training.evaluation import evaluate, file_predictor, spread
 from compress.training.kept import outputs_of
 from compress.training.options import TrainingOptions
 from compress.training.outputs import TeacherOutputs, Teaching
+from compress.training.quantization_aware import FineTuning, fine_tune
 from compress.training.runfolder import RunFolder
 from compress.training.student import first_network, with_dropout
 from compress.training.teacher import Teacher, load_teacher
@@ -64,6 +70,9 @@ from compress.units import format_percent
 STUDENT, STUDENT_ONNX, TEACHER_ONNX = "student.safetensors", "student.onnx", "teacher.onnx"
 # Beside a student.onnx in fewer bits: what it was made of.
 FLOAT_ONNX = "student.fp32.onnx"
+# A fine-tuned one until it is known to be better, and the folder of its training.
+TUNED_ONNX, FINE_TUNING = "student.tuned.onnx", "fine-tuning"
+INT8 = "int8"
 TEACHER_PROOF_IMAGES = 500
 # Of validation images that memory has no room for.
 STREAMED_PROOF_IMAGES = 5000
@@ -107,6 +116,7 @@ class Request:
         use_cache: whether earlier measurements of this machine may be reused.
         max_precision_loss: of accuracy on validation images, as a fraction of 1, that a student in
             fewer bits may cost.
+        fine_tuning: of a student in int8 that costs more, or for which that is not decided.
     """
 
     data: Dataset
@@ -125,9 +135,15 @@ class Request:
     device: str = "auto"
     use_cache: bool = True
     max_precision_loss: float = MAX_LOSS
+    fine_tuning: FineTuning = field(default_factory=FineTuning)
 
     def __post_init__(self) -> None:
         PrecisionRule(self.max_precision_loss)
+        if self.fine_tuning != FineTuning() and self.budget.target.precision not in (INT8, AUTO):
+            raise UsageError(
+                "--qat-epochs and --qat-lr are of a student in int8, and --precision is "
+                f"{self.budget.target.precision}."
+            )
         if self.budget.target.runtime != FASTEST:
             runtime_named(self.budget.target.runtime)  # so that an absent one is told at once
         if self.student is None:
@@ -181,6 +197,8 @@ class _Run:
         self.runtime: RuntimeChoice | None = None
         # Of files in fewer bits, by precision; a text says why there is none.
         self.fidelities: dict[str, Fidelity | str] = {}
+        # How it was, and what came of it; None where there was none.
+        self.fine_tuning: dict[str, Any] | None = None
 
     def run(self) -> dict[str, Any]:
         request, say = self.request, self.listener.message
@@ -200,7 +218,7 @@ class _Run:
         teacher_onnx = self._export_teacher(teacher)
         student_spec = self._choose(teacher, teacher_onnx)
         student = self._train(folder, teacher, student_spec)
-        parity = self._export_student(student, student_spec)
+        parity = self._export_student(student, student_spec, teacher)
         say("Timing the file that ships and the teacher, in a fresh process.")
         timing = self._time(teacher_onnx)
         result = self._result(teacher, teacher_onnx, student, parity, timing)
@@ -230,7 +248,14 @@ class _Run:
             "training": request.options.to_dict(),
             "device": self.device.type,
             "threads": torch.get_num_threads(),
-            **({"max_precision_loss": request.max_precision_loss} if narrow else {}),
+            **(
+                {
+                    "max_precision_loss": request.max_precision_loss,
+                    "fine_tuning": request.fine_tuning.to_dict(),
+                }
+                if narrow
+                else {}
+            ),
         }
 
     def _facts(self, teacher: Teacher) -> dict[str, Any]:
@@ -377,25 +402,27 @@ class _Run:
             student,
             data,
             request.options,
-            teacher=self._teacher_outputs(teacher, data),
+            teacher=self._teacher_outputs(teacher, data, request.options),
             folder=folder,
             listener=self.listener,
             student_trained=request.student_init is not None,
         )
         return student.to("cpu")
 
-    def _teacher_outputs(self, teacher: Teacher, data: Dataset) -> TeacherOutputs | None:
+    def _teacher_outputs(
+        self, teacher: Teacher, data: Dataset, options: TrainingOptions
+    ) -> TeacherOutputs | None:
         request = self.request
         return outputs_of(
             [Teaching(each.network, each.normalization) for each in (teacher, *self.more_teachers)],
             request.recipe.teacher_outputs,
             data,
-            request.options,
+            options,
             folder=request.outputs_dir or cache_folder() / OUTPUTS,
             say=self.listener.message,
         )
 
-    def _export_student(self, student: Network, spec: ModelSpec) -> Parity:
+    def _export_student(self, student: Network, spec: ModelSpec, teacher: Teacher) -> Parity:
         request, data = self.request, self.request.data
         path = request.out / STUDENT
         save_checkpoint(
@@ -414,48 +441,143 @@ class _Run:
         shipped = self.budget.target.precision
         path = request.out / (STUDENT_ONNX if shipped == "fp32" else FLOAT_ONNX)
         self.listener.message(f"Exporting the student to {path}.")
-        images, labels = data.validation.images, data.validation.labels
-        if not isinstance(images, Tensor):
-            sample = spread(labels, STREAMED_PROOF_IMAGES)
-            images, labels = images[sample], labels[sample]
+        first = self._first_images(data.validation)
+        images = first.images[:]
         parity = self._export(student, spec, data.normalization, images, path, source)
         if request.budget.target.precision != "fp32":
-            proof = normalize(images, data.normalization).numpy()
-            self._narrow(path, Proof(proof, labels.numpy().astype(np.int64)))
+            self._narrow(path, spec, teacher)
         return parity
 
-    def _narrow(self, floats: Path, proof: Proof) -> None:
+    def _first_images(self, split: Split) -> Split:
+        """What is proved on: all, or a part where memory has no room for all."""
+        if isinstance(split.images, Tensor):
+            return split
+        return split.take(spread(split.labels, STREAMED_PROOF_IMAGES))
+
+    def _narrow(self, floats: Path, spec: ModelSpec, teacher: Teacher) -> None:
         """The student in the precision that ships, and what it is in the others that could be.
 
         Raises:
             PrecisionLost: what is to ship overflows.
         """
-        request, data, target = self.request, self.request.data, self.budget.target
-        options = Quantization(activations=RUNTIMES[target.runtime].activations)
-
-        def calibration() -> Array:
-            chosen = spread(data.train.labels, CALIBRATION_IMAGES)
-            found: Array = normalize(data.train.images[chosen], data.normalization).numpy()
-            return found
-
+        request, target = self.request, self.budget.target
         with tempfile.TemporaryDirectory(prefix="compress-") as folder:
             for precision in self._measured_precisions():
                 ships = precision == target.precision
                 path = request.out / STUDENT_ONNX if ships else Path(folder, "student.onnx")
                 self.listener.message(f"Converting the student to {precision}.")
+                convert = partial(
+                    narrowed_from_onnx,
+                    floats,
+                    path,
+                    precision,
+                    calibration=self._calibration,
+                    options=self._quantization,
+                )
                 try:
-                    _, self.fidelities[precision] = narrowed_from_onnx(
-                        floats,
-                        path,
-                        precision,
-                        proof=proof,
-                        calibration=calibration,
-                        options=options,
-                    )
+                    self.fidelities[precision] = self._measured(convert)
                 except PrecisionLost as error:
                     if ships:
                         raise
                     self.fidelities[precision] = str(error)
+        before = self.fidelities.get(INT8)
+        if target.precision != INT8 or not isinstance(before, Fidelity):
+            return
+        loss = PrecisionRule(request.max_precision_loss).of(before)
+        if loss.outcome is not Outcome.PASS and request.fine_tuning.wanted:
+            self.listener.message(f"In int8 too much may be lost: {loss.reason}.")
+            self._fine_tune(floats, spec, teacher, before)
+
+    @property
+    def _quantization(self) -> Quantization:
+        return Quantization(activations=RUNTIMES[self.budget.target.runtime].activations)
+
+    def _calibration(self) -> Array:
+        data = self.request.data
+        chosen = spread(data.train.labels, CALIBRATION_IMAGES)
+        found: Array = normalize(data.train.images[chosen], data.normalization).numpy()
+        return found
+
+    def _measured(self, convert: Callable[..., tuple[Artifact, Fidelity]]) -> Fidelity:
+        """How far a file is from float32, on more images where the first ones do not decide.
+
+        Args:
+            convert: makes the file, given the proof.
+        """
+        split = self.request.data.validation
+        first = self._first_images(split)
+        _, found = convert(proof=self._proof(first))
+        undecided = PrecisionRule(self.request.max_precision_loss).of(found)
+        if undecided.outcome is Outcome.INCONCLUSIVE and len(first) < len(split):
+            self.listener.message(
+                f"{len(first):,} images do not decide what it loses; going on to all "
+                f"{len(split):,} validation images."
+            )
+            _, found = convert(proof=self._proof(split))
+        return found
+
+    def _proof(self, split: Split) -> Proof:
+        images = Normalized(split.images, self.request.data.normalization)
+        return Proof(images, split.labels.numpy().astype(np.int64))
+
+    def _fine_tune(self, floats: Path, spec: ModelSpec, teacher: Teacher, before: Fidelity) -> None:
+        """Trains the student as its int8 file computes it; what loses less ships."""
+        request, say = self.request, self.listener.message
+        options = request.fine_tuning.options(request.options)
+        method = f"{options.epochs} epochs of {request.recipe.name} from a rate of {options.lr:g}"
+        say(
+            f"Fine-tuning it as it is computed in int8, for {method} "
+            "(quantisation-aware distillation)."
+        )
+        data = to_device(request.data, self.device)
+        folder = RunFolder(
+            request.out / FINE_TUNING,
+            {
+                "command": "fine-tune",
+                "student": sha256_of(floats),
+                "recipe": {"name": request.recipe.name, **request.recipe.to_dict()},
+                "training": options.to_dict(),
+            },
+        )
+        folder.begin({})
+        found: dict[str, Any] = {
+            "epochs": options.epochs,
+            "lr": options.lr,
+            "before": before,
+            "after": None,
+            "taken": False,
+        }
+        self.fine_tuning = found
+        calibrated = calibrate(floats, self._calibration(), self._quantization)
+        try:
+            tuned = fine_tune(
+                calibrated,
+                spec,
+                request.recipe,
+                data,
+                options,
+                teacher=self._teacher_outputs(teacher, data, options),
+                folder=folder,
+                listener=self.listener,
+            )
+        except TrainingDiverged as error:
+            say(f"{error} The student stays as it was before its fine-tuning (--qat-lr).")
+            return
+        path = request.out / TUNED_ONNX
+        after = self._measured(
+            partial(
+                int8_from_calibrated, tuned, floats, path, conversion={"fine_tuned": f"{method}."}
+            )
+        )
+        found |= {"after": after, "taken": _drop(after) < _drop(before)}
+        told = f"{_points_lost(after)} points are lost with it and {_points_lost(before)} without"
+        if found["taken"]:
+            path.replace(request.out / STUDENT_ONNX)
+            self.fidelities[INT8] = after
+            say(f"Fine-tuning helped: {told}.")
+        else:
+            path.unlink()
+            say(f"Fine-tuning did not help: {told}. The student stays as it was.")
 
     def _measured_precisions(self) -> list[str]:
         """Those with fewer bits that the target runs, as far as the choice was between them."""
@@ -523,7 +645,14 @@ class _Run:
     def _precisions(self) -> dict[str, dict[str, Any]]:
         """Of each precision that was measured beside float32, on validation images."""
         rule = PrecisionRule(self.request.max_precision_loss)
-        return {name: _of_precision(found, rule) for name, found in self.fidelities.items()}
+        found = {name: _of_precision(found, rule) for name, found in self.fidelities.items()}
+        if self.fine_tuning is not None:
+            before, after = (self.fine_tuning[key] for key in ("before", "after"))
+            found[INT8]["fine_tuning"] = self.fine_tuning | {
+                "before": _of_precision(before, rule),
+                "after": None if after is None else _of_precision(after, rule),
+            }
+        return found
 
     def _result(
         self,
@@ -628,8 +757,7 @@ def _of_precision(found: Fidelity | str, rule: PrecisionRule) -> dict[str, Any]:
     """What result.json says of a precision with fewer bits."""
     if isinstance(found, str):
         return {"accuracy": None, "top1_agreement": None, "kept": False, "why": found}
-    pair = Paired(found.images, found.lost or 0, found.won or 0, found.right or 0)
-    loss = rule.compare(pair)
+    loss = rule.of(found)
     return {
         "accuracy": found.accuracy,
         "top1_agreement": found.top1_agreement,
@@ -638,6 +766,15 @@ def _of_precision(found: Fidelity | str, rule: PrecisionRule) -> dict[str, Any]:
         "kept": loss.outcome is Outcome.PASS,
         "why": loss.reason,
     }
+
+
+def _drop(found: Fidelity) -> float:
+    """Of the accuracy, from float32 to fewer bits, as a fraction of 1."""
+    return ((found.lost or 0) - (found.won or 0)) / found.images
+
+
+def _points_lost(found: Fidelity) -> str:
+    return f"{100 * _drop(found) + 0.0:.2f}"
 
 
 def _kept(budget: Budget, size_bytes: int, timing: FreshTiming | None) -> bool | None:

@@ -13,10 +13,13 @@ import numpy as np
 import pytest
 import torch
 
-from compress.data.dataset import Dataset, load_dataset
+from compress.data.dataset import Dataset, Split, load_dataset
+from compress.data.images import StreamedImages
 from compress.distill import Request, distill
 from compress.errors import NoStudentFits, RunFolderError, TeacherError, UsageError
 from compress.export import read_artifact
+from compress.export.quantize import Calibrated, calibrate
+from compress.files import sha256_of
 from compress.models.checkpoint import read_tensors, save_checkpoint
 from compress.models.recognition.hypothesis import instantiate
 from compress.models.registry import build
@@ -30,6 +33,7 @@ from compress.tradeoff.runs import load_runs
 from compress.train import train
 from compress.training.engine import Progress
 from compress.training.options import TrainingOptions
+from compress.training.quantization_aware import FineTuning
 
 STRIPES = ("none", "upright", "lying")
 OPTIONS = TrainingOptions(epochs=3, batch_size=32, dropout=0.0, lr=0.05)
@@ -203,10 +207,113 @@ def test_a_student_in_8_bits_ships_with_what_that_costs(
     assert found["kept"] is False
     assert "images would decide" in found["why"]
     assert "The student may lose more in int8 than is allowed: " in result["warnings"][-1]
+    # Nor that they lose as much, so it was fine-tuned, and what is better shipped.
+    tuning = found["fine_tuning"]
+    assert (tuning["epochs"], tuning["lr"]) == (2, pytest.approx(0.0005))
+    before, after = tuning["before"]["fidelity"], tuning["after"]["fidelity"]
+    assert before["float_right"] == after["float_right"]
+    assert tuning["taken"] == (after["right"] > before["right"])
+    assert found["fidelity"] == (after if tuning["taken"] else before)
+    assert ("fine_tuned" in shipped.conversion) == tuning["taken"]
+    assert not (out / "student.tuned.onnx").exists()
     # The next choice knows both.
     runs = {run.precision: run.error for run in load_runs(data.sha256)}
     assert runs["int8"] == pytest.approx(1 - found["accuracy"])
     assert runs.keys() == {"fp32", "int8"}
+
+
+class StopsAfter(Listener):
+    """Stops after so many epochs of any training."""
+
+    def __init__(self, epochs: int) -> None:
+        super().__init__()
+        self.left = epochs
+
+    def epoch(self, metrics: Mapping[str, Any]) -> None:
+        self.left -= 1
+        if self.left == 0:
+            raise KeyboardInterrupt
+
+
+def test_a_student_that_loses_in_8_bits_learns_to_live_with_them(
+    folder: Path, data: Dataset, teacher: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("COMPRESS_CACHE", str(folder / "tuned-cache"))
+
+    def bad(*arguments: Any) -> Calibrated:
+        """Activations are cut off at an eighth of their ranges."""
+        found = calibrate(*arguments)
+        for tensor in found.ranges.data.values():
+            low, high = tensor.range_value
+            tensor.lowest, tensor.highest = low / 8, high / 8
+        return found
+
+    monkeypatch.setattr("compress.export.quantize.calibrate", bad)
+    monkeypatch.setattr("compress.distill.calibrate", bad)
+    out = folder / "tuned"
+    narrow = Budget(target=replace(ONE_THREAD, precision="int8"))
+    asked = request(data, teacher, out, budget=narrow, fine_tuning=FineTuning(6, 0.002))
+    with pytest.raises(KeyboardInterrupt):
+        distill(asked, StopsAfter(OPTIONS.epochs + 2))
+    listener = Listener()
+    result = distill(asked, listener)
+    assert any("Going on after epoch 2 of 6." in text for text in listener.messages)
+    found = result["precisions"]["int8"]
+    tuning = found["fine_tuning"]
+    assert tuning["taken"] is True
+    assert tuning["before"]["accuracy"] < 0.8 < tuning["after"]["accuracy"]
+    assert found["accuracy"] == tuning["after"]["accuracy"]
+    assert result["student"]["accuracy"]["validation"] == pytest.approx(found["accuracy"])
+    assert result["student"]["sha256"] == sha256_of(out / "student.onnx")
+    shipped = read_artifact(out / "student.onnx")
+    assert shipped.conversion["fine_tuned"] == "6 epochs of kd from a rate of 0.002."
+    assert any("Fine-tuning helped: " in text for text in listener.messages)
+    # What it is compared with is the float student, which stays.
+    assert shipped.source["float_sha256"] == sha256_of(out / "student.fp32.onnx")
+
+
+def test_fine_tuning_that_diverges_loses_no_student(
+    folder: Path, data: Dataset, teacher: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("COMPRESS_CACHE", str(folder / "diverged-cache"))
+    narrow = Budget(target=replace(ONE_THREAD, precision="int8"))
+    asked = request(
+        data, teacher, folder / "diverged", budget=narrow, fine_tuning=FineTuning(2, 1e30)
+    )
+    listener = Listener()
+    result = distill(asked, listener)
+    tuning = result["precisions"]["int8"]["fine_tuning"]
+    assert (tuning["after"], tuning["taken"]) == (None, False)
+    assert tuning["before"]["accuracy"] == result["precisions"]["int8"]["accuracy"]
+    assert any("as it was before its fine-tuning (--qat-lr)" in text for text in listener.messages)
+
+
+def test_more_images_are_taken_where_some_do_not_decide(
+    folder: Path, data: Dataset, teacher: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("COMPRESS_CACHE", str(folder / "more-cache"))
+    monkeypatch.setattr("compress.distill.STREAMED_PROOF_IMAGES", 10)
+    rows = torch.arange(len(data.validation))
+    streamed = replace(
+        data,
+        validation=Split(
+            StreamedImages(torch.as_tensor(data.validation.images[:]), rows),
+            data.validation.labels,
+        ),
+    )
+    narrow = Budget(target=replace(ONE_THREAD, precision="int8"))
+    asked = request(
+        streamed, teacher, folder / "more", budget=narrow, fine_tuning=FineTuning(epochs=0)
+    )
+    listener = Listener()
+    result = distill(asked, listener)
+    count = len(data.validation)
+    assert f"10 images do not decide what it loses; going on to all {count} validation images." in (
+        listener.messages
+    )
+    found = result["precisions"]["int8"]
+    assert found["fidelity"]["images"] == count
+    assert "fine_tuning" not in found
 
 
 def test_auto_ships_the_precision_that_was_chosen_and_measures_the_others(
@@ -244,6 +351,8 @@ def test_a_named_student_has_a_named_precision(folder: Path, data: Dataset, teac
         request(data, teacher, folder / "a", budget=Budget(target=Target(precision="auto")))
     with pytest.raises(UsageError, match="--max-precision-loss is 0"):
         request(data, teacher, folder / "a", max_precision_loss=0.0)
+    with pytest.raises(UsageError, match="--qat-lr are of a student in int8, and --precision is f"):
+        request(data, teacher, folder / "a", fine_tuning=FineTuning(3))
 
 
 def test_a_finished_run_is_reported_and_not_touched(

@@ -51,6 +51,15 @@ RECIPE_OPTIONS = ("temperature", "lr_d")
     show_default=True,
     help="Points of accuracy on validation images that fewer bits may cost; it has to be known.",
 )
+@click.option(
+    "--qat-epochs",
+    type=int,
+    help="Of quantisation-aware distillation, for a student in int8 that may lose more; 0 for "
+    "none. [default: a tenth of --epochs]",
+)
+@click.option(
+    "--qat-lr", type=float, help="Its first learning rate. [default: a hundredth of --lr]"
+)
 @click.option("--student", help="Names the student (wrn-10-2) instead of choosing by a budget.")
 @click.option(
     "--tradeoff",
@@ -114,6 +123,8 @@ def command(
     student_init: Path | None,
     outputs_dir: Path | None,
     max_precision_loss: float,
+    qat_epochs: int | None,
+    qat_lr: float | None,
     device: str,
     out: Path | None,
     resume: bool,
@@ -134,6 +145,7 @@ def command(
     from compress.distill import Request, distill
     from compress.errors import BudgetMissed, PrecisionLost, UsageError
     from compress.recipes.registry import DEFAULT_RECIPE, make_recipe, read_options
+    from compress.training.quantization_aware import FineTuning
 
     if not teachers and options["data"] != "default":
         raise UsageError(
@@ -173,6 +185,7 @@ def command(
             device=device,
             use_cache=not no_cache,
             max_precision_loss=max_precision_loss / 100,
+            fine_tuning=FineTuning(qat_epochs, qat_lr),
         )
         result = distill(request, display)
     if as_json:
@@ -274,6 +287,7 @@ def print_result(result: dict[str, Any], out: Path, console: Console | None = No
             f"In {name}, against float32 on validation images: {found['why']}."
             for name, found in result.get("precisions", {}).items()
         ),
+        *_about_fine_tuning(result.get("precisions", {}).get("int8", {}).get("fine_tuning")),
         *result["warnings"],
     ]
     if budget["kept"] is not None:
@@ -291,6 +305,17 @@ def print_result(result: dict[str, Any], out: Path, console: Console | None = No
     ):
         if (out / name).exists():
             console.print(f"{out / name}  {what}", markup=False, soft_wrap=True)
+
+
+def _about_fine_tuning(found: dict[str, Any] | None) -> list[str]:
+    """What quantisation-aware distillation did, where there was any."""
+    if found is None:
+        return []
+    about = f"Fine-tuned in int8 for {found['epochs']} epochs from a rate of {found['lr']:g}"
+    if found["after"] is None:
+        return [f"{about}: it diverged, and what ships is from before."]
+    taken = "taken" if found["taken"] else "not taken, for it is no better"
+    return [f"{about}, {taken}: before, {found['before']['why']}; after, {found['after']['why']}."]
 
 
 def _budget_text(budget: dict[str, Any]) -> str:

@@ -22,7 +22,13 @@ if TYPE_CHECKING:
     required=True,
     help="The file that is made.",
 )
-@click.option("--precision", default="fp32", show_default=True, help="fp32, fp16, bf16 or int8.")
+@click.option(
+    "--precision",
+    default="fp32",
+    show_default=True,
+    help="fp32, fp16, bf16 or int8; or auto: the fastest here that keeps --max-precision-loss.",
+)
+@click.option("--runtime", help="That auto is to be the fastest in. [default: onnxruntime]")
 @click.option(
     "--to",
     "target",
@@ -30,7 +36,11 @@ if TYPE_CHECKING:
     show_default=True,
     help="onnx, or an engine: tensorrt or tensorrt-rtx.",
 )
-@click.option("--batch", help="Sizes that an engine will be called with: 1,8,100. [default: 1]")
+@click.option(
+    "--batch",
+    help="Sizes that an engine will be called with: 1,8,100; or "
+    "the one that auto is timed with. [default: 1]",
+)
 @data_options(default=None, training=False)
 @click.option("--normalize", help="A known name, or MEAN,MEAN,MEAN/STD,STD,STD.")
 @click.option(
@@ -39,7 +49,11 @@ if TYPE_CHECKING:
     "arch",
     help="What the weights are, where they do not show it: resnet-20,shortcut=pad, say.",
 )
-@click.option("--images", type=click.IntRange(min=1), help="Compare on so many images of the data.")
+@click.option(
+    "--images",
+    type=click.IntRange(min=1),
+    help="Compare on so many images of the data first; on all where they do not decide.",
+)
 @click.option(
     "--calibrate",
     help="int8: whose training images the ranges are measured on. [default: --data's]",
@@ -67,6 +81,7 @@ def command(
     model: Path,
     output: Path,
     precision: str,
+    runtime: str | None,
     target: str,
     batch: str | None,
     normalize: str | None,
@@ -92,13 +107,16 @@ def command(
     """
     import json
 
-    from compress.convert import DEFAULT_SIZE, ONNX, Request, convert
+    from compress.convert import DEFAULT_RUNTIME, DEFAULT_SIZE, ONNX, Request, convert
     from compress.data.normalization import resolve
     from compress.errors import UsageError
+    from compress.spec import AUTO
 
-    if batch is not None and target == ONNX:
+    if batch is not None and target == ONNX and precision != AUTO:
         raise UsageError("An ONNX file takes any batch; --batch is for engines (--to tensorrt).")
-    if precision != "int8":
+    if runtime is not None and precision != AUTO:
+        raise UsageError("--runtime is what --precision auto times files in.")
+    if precision not in ("int8", AUTO):
         _refuse_for_int8(calibrate=calibrate, float_layers=float_layers)
     if options["data"] is None:
         options["data"] = calibrate
@@ -118,6 +136,7 @@ def command(
         normalization=resolve(normalize) if normalize else None,
         arch=arch,
         precision=precision,
+        runtime=runtime or DEFAULT_RUNTIME,
         target=target,
         batches=_sizes(batch) if batch else (1,),
         calibration_images=calibration_images,

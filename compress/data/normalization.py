@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor
 
+from compress.data.images import Images
 from compress.errors import DataError, UnknownName, UsageError
 from compress.spec import Normalization
 
@@ -87,3 +90,23 @@ class Normalizer:
                 f"{len(self._mean)}; give one mean and one deviation a channel."
             )
         return torch.div(images_u8, 255).sub_(self._mean).div_(self._std)
+
+
+class Normalized:
+    """Images as a network takes them, of which a range is made when it is asked for.
+
+    Args:
+        images: uint8 [n, c, h, w]; memory need not have room for all of them.
+        normalization: that they go through.
+    """
+
+    def __init__(self, images: Images, normalization: Normalization) -> None:
+        self._images, self._normalization = images, normalization
+
+    def __len__(self) -> int:
+        return len(self._images)
+
+    def __getitem__(self, index: slice) -> NDArray[np.float32]:
+        """Float32 [b, c, h, w]."""
+        found: NDArray[np.float32] = normalize(self._images[index], self._normalization).numpy()
+        return found

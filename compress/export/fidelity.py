@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
+from typing import Protocol
 
 import numpy as np
 from numpy.typing import NDArray
@@ -26,18 +27,28 @@ BATCH = 64
 LARGEST_RELATIVE_ERROR = 0.1
 
 
+class Images(Protocol):
+    """Float32 [n, c, h, w], as the network takes them: an array, or what makes its parts."""
+
+    def __len__(self) -> int: ...
+
+    def __getitem__(self, index: slice, /) -> Array:
+        """Some of them."""
+        ...
+
+
 @dataclass(frozen=True)
 class Proof:
     """What a file in fewer bits is compared with the float file on.
 
     Attributes:
-        images: float32 [n, c, h, w], as the network takes them.
+        images: as the network takes them.
         labels: int64 [n]; None where there are none.
         judge: whether what is lost is too much; without one nothing is refused for its accuracy.
             It needs labels.
     """
 
-    images: Array
+    images: Images
     labels: NDArray[np.int64] | None = None
     judge: Judge | None = None
 
@@ -50,7 +61,7 @@ class Proof:
             )
 
 
-def logits_of(predict: Predict, images: Array) -> Array:
+def logits_of(predict: Predict, images: Images) -> Array:
     """Logits [n, classes] of images [n, c, h, w], a batch after the other."""
     parts = [predict(images[start : start + BATCH]) for start in range(0, len(images), BATCH)]
     return np.concatenate(parts)

@@ -100,7 +100,7 @@ def _proved(source: Path, engine: Path, described: EngineFile, proof: Proof, log
     from compress.engines.running import Engine
 
     loaded = Engine(engine, log)
-    found = loaded.logits(torch.from_numpy(proof.images)).numpy()
+    found = loaded.logits(torch.from_numpy(proof.images[:])).numpy()
     loaded.close()
     expected = logits_of(predictor_of_any(source), proof.images)
     fidelity = compare(expected, found, proof)

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from compress.errors import UsageError
 from compress.gate.accuracy import AccuracyRule, Paired, compare_accuracy
 from compress.gate.verdict import Comparison, Outcome
+from compress.results import Fidelity
 
 # Points of accuracy, as a fraction of 1.
 MAX_LOSS = 0.005
@@ -36,6 +37,10 @@ class PrecisionRule:
     def compare(self, pair: Paired) -> Comparison:
         """The rule's answer with its figures."""
         return compare_accuracy(pair, AccuracyRule(self.allowed), "float32")
+
+    def of(self, found: Fidelity) -> Comparison:
+        """The same of a file that was measured on labelled images."""
+        return self.compare(Paired(found.images, found.lost or 0, found.won or 0, found.right or 0))
 
     def judge(self, ours: Sequence[bool], theirs: Sequence[bool]) -> str:
         """What is wrong with answers to the same images [n], float32's second; "" for nothing."""

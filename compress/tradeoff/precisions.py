@@ -19,7 +19,7 @@ from compress.export.to_onnx import onnx_for_timing
 from compress.profiling.runtimes import RUNTIMES, Subject, make_input, runtime_named
 from compress.profiling.timing import time_models
 from compress.results import Estimate
-from compress.spec import AUTO, PRECISIONS, Budget, ModelSpec
+from compress.spec import AUTO, PRECISIONS, Budget, ModelSpec, Target
 
 # In the middle of the candidates by what it computes.
 MODEL = "wrn-16-4"
@@ -118,6 +118,26 @@ def try_precisions(
     return trials
 
 
+def run_once(path: Path, target: Target, *, batch: int) -> None:
+    """Runs a file once, to know whether the target takes it.
+
+    Raises:
+        ModelFileError: it does not.
+    """
+    runtime, subject = runtime_named(target.runtime), Subject(path.name, path=path)
+    images = make_input(runtime, subject, batch=batch)
+    session = runtime.load(subject, threads=target.threads, images=images)
+    try:
+        session.infer(images)
+    finally:
+        session.close()
+
+
+def not_run(target: Target, error: Exception) -> str:
+    """That a target does not take a file, as a phrase."""
+    return f"{target.runtime} does not run it: {error}".rstrip(".")
+
+
 def _stored(path: Path) -> tuple[PrecisionTrial, ...]:
     from compress.tradeoff.storage import read_table
 
@@ -136,7 +156,7 @@ def _try(
     from compress.tradeoff.measure import untrained
 
     target = budget.target
-    runtime, activations = runtime_named(target.runtime), RUNTIMES[target.runtime].activations
+    activations = RUNTIMES[target.runtime].activations
     spec = ModelSpec.parse(MODEL, num_classes=num_classes, input_shape=input_shape)
     with tempfile.TemporaryDirectory(prefix="compress-") as folder:
         paths = {"fp32": Path(folder, "fp32.onnx")}
@@ -148,14 +168,10 @@ def _try(
                 narrowed_for_timing(
                     paths["fp32"], path, precision, shape=input_shape, activations=activations
                 )
-                subject = Subject(path.name, path=path)
-                images = make_input(runtime, subject, batch=budget.batch)
-                session = runtime.load(subject, threads=target.threads, images=images)
-                session.infer(images)
-                session.close()
+                run_once(path, target, batch=budget.batch)
                 paths[precision] = path
             except (ExportError, ModelFileError) as error:
-                failed[precision] = f"{target.runtime} does not run it: {error}".rstrip(".")
+                failed[precision] = not_run(target, error)
         timing = None
         if len(paths) > 1:
             timing = time_models(
@@ -171,15 +187,17 @@ def _try(
         if timing is None or precision in failed:
             trials.append(PrecisionTrial(precision, False, False, failed[precision]))
             continue
-        ratio = timing.ratio(precision, "fp32")
-        faster = ratio.high < 1
-        why = (
-            f"{MODEL} takes {ratio.value:.2f} times as long as in fp32 here ({ratio.low:.2f} to "
-            f"{ratio.high:.2f})"
-        )
-        trials.append(
-            PrecisionTrial(
-                precision, True, faster, why if faster else f"not shown to be faster: {why}", ratio
-            )
-        )
+        trials.append(timed(precision, timing.ratio(precision, "fp32"), MODEL))
     return tuple(trials)
+
+
+def timed(precision: str, ratio: Estimate, name: str) -> PrecisionTrial:
+    """What the time of a network of that name, by that in fp32, says of a precision."""
+    why = (
+        f"{name} takes {ratio.value:.2f} times as long as in fp32 here ({ratio.low:.2f} to "
+        f"{ratio.high:.2f})"
+    )
+    faster = ratio.high < 1
+    return PrecisionTrial(
+        precision, True, faster, why if faster else f"not shown to be faster: {why}", ratio
+    )

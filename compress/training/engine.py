@@ -23,13 +23,12 @@ from compress.data.images import ahead
 from compress.data.normalization import Normalizer
 from compress.data.seeds import derive_seed, generator
 from compress.errors import TrainingDiverged, UsageError
-from compress.models.registry import Network
 from compress.recipes.recipe import Batch, Method, Phase, Recipe, Setting, smooth
 from compress.training.checkpoints import Checkpoints
 from compress.training.evaluation import accuracy_on_device
 from compress.training.options import TrainingOptions
 from compress.training.outputs import Outputs, TeacherOutputs, feature_shape
-from compress.training.passes import Average, Passes, arithmetic
+from compress.training.passes import Average, Learner, Passes, arithmetic
 from compress.training.runfolder import RunFolder
 from compress.training.stopping import StopSignals
 from compress.training.trial import format_of
@@ -124,7 +123,7 @@ def choose_device(name: str) -> torch.device:
 
 def fit(
     recipe: Recipe,
-    student: Network,
+    student: Learner,
     data: Dataset,
     options: TrainingOptions,
     *,
@@ -210,7 +209,7 @@ def fit(
 
 
 def _tuning(
-    student: Network,
+    student: Learner,
     data: Dataset,
     options: TrainingOptions,
     folder: RunFolder | None,
@@ -311,7 +310,7 @@ class _Loop:
     def __init__(
         self,
         method: Method,
-        student: Network,
+        student: Learner,
         data: Dataset,
         options: TrainingOptions,
         teacher: TeacherOutputs | None,

@@ -17,6 +17,7 @@ from torch import Tensor, nn
 
 from compress.data.normalization import Normalizer
 from compress.errors import UsageError
+from compress.export.fake_quantize import FakeQuantized
 from compress.models.registry import Network
 from compress.recipes.recipe import FEATURES, LOGITS
 from compress.spec import Normalization
@@ -212,7 +213,7 @@ def of_kinds(found: dict[str, Tensor]) -> Outputs:
     return Outputs(logits, found.get(FEATURES))
 
 
-def feature_shape(network: Network) -> tuple[int, int, int]:
+def feature_shape(network: Network | FakeQuantized) -> tuple[int, int, int]:
     """Channels, height and width of the feature map of an image of ``spec.input_shape``."""
     was_training = network.training
     network.eval()

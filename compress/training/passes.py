@@ -16,7 +16,11 @@ import torch
 from torch import Tensor, nn
 from torch._functorch import config
 
+from compress.export.fake_quantize import FakeQuantized
 from compress.models.registry import Network
+
+# What a training can be of: a float network, or one whose numbers are rounded as an int8 file's.
+Learner = Network | FakeQuantized
 
 # The mode of torch.compile by the option's name; "graphs" are CUDA graphs.
 COMPILE_MODES = {"on": None, "graphs": "reduce-overhead"}
@@ -33,7 +37,7 @@ class Passes(nn.Module):
     """
 
     def __init__(
-        self, network: Network, *, bf16: bool = False, compiled: str = "off", batch_size: int = 0
+        self, network: Learner, *, bf16: bool = False, compiled: str = "off", batch_size: int = 0
     ) -> None:
         super().__init__()
         self.network = network
@@ -92,7 +96,7 @@ class Average:
         decay: what remains of the average in a step.
     """
 
-    def __init__(self, network: Network, decay: float) -> None:
+    def __init__(self, network: Learner, decay: float) -> None:
         self.network = copy.deepcopy(network).eval().requires_grad_(False)
         self._decay = decay
         self._steps = 0

@@ -12,7 +12,7 @@ from torch.nn import functional
 from torch.optim import SGD
 
 from compress.models.registry import Network
-from compress.training.passes import Passes
+from compress.training.passes import Learner, Passes
 
 # A step to warm up, then so many, or fewer where time is over.
 TRIAL_STEPS = 4
@@ -56,7 +56,7 @@ class Trial:
 
     def __init__(
         self,
-        network: Network,
+        network: Learner,
         device: torch.device,
         *,
         batch: int,

@@ -14,9 +14,9 @@ from typing import Any
 
 import torch
 
-from compress.models.registry import Network
 from compress.profiling.costs import costs_of_module
 from compress.training.options import MEASURED, TrainingOptions
+from compress.training.passes import Learner
 from compress.training.trial import Trial, fastest, trial_batch
 
 LAYOUTS = ("channels_last", "contiguous")
@@ -50,7 +50,7 @@ class Tuning:
 
 
 def tune(
-    student: Network,
+    student: Learner,
     device: torch.device,
     options: TrainingOptions,
     *,
@@ -112,7 +112,7 @@ def _is_measured(asked: str, device: torch.device, options: TrainingOptions, pay
 
 
 def _layout(
-    student: Network, device: torch.device, options: TrainingOptions, steps: int, bf16: bool
+    student: Learner, device: torch.device, options: TrainingOptions, steps: int, bf16: bool
 ) -> tuple[str, str]:
     """The layout, and why."""
     asked = options.memory_format
@@ -135,7 +135,7 @@ def _layout(
 
 
 def _compiled(
-    student: Network,
+    student: Learner,
     device: torch.device,
     options: TrainingOptions,
     steps: int,

@@ -2,11 +2,21 @@
 
 from __future__ import annotations
 
+import numpy as np
 import pytest
 import torch
 from torchvision import transforms
 
-from compress.data.normalization import KNOWN, describe, known_for, name_of, normalize, resolve
+from compress.data.images import StreamedImages
+from compress.data.normalization import (
+    KNOWN,
+    Normalized,
+    describe,
+    known_for,
+    name_of,
+    normalize,
+    resolve,
+)
 from compress.errors import DataError, UsageError
 from compress.spec import Normalization
 
@@ -47,3 +57,13 @@ def test_wrong_channels_and_types_are_refused() -> None:
         normalize(torch.zeros(2, 1, 4, 4, dtype=torch.uint8), KNOWN["cifar10"])
     with pytest.raises(UsageError, match="uint8"):
         normalize(torch.zeros(2, 3, 4, 4), KNOWN["cifar10"])
+
+
+def test_parts_are_normalised_when_they_are_asked_for() -> None:
+    pixels = torch.randint(0, 256, (7, 3, 4, 4), dtype=torch.uint8)
+    expected = normalize(pixels, KNOWN["cifar10"]).numpy()
+    for images in (pixels, StreamedImages(pixels)):
+        lazy = Normalized(images, KNOWN["cifar10"])
+        assert len(lazy) == 7
+        np.testing.assert_array_equal(lazy[2:5], expected[2:5])
+        np.testing.assert_array_equal(lazy[:], expected)

@@ -1,0 +1,125 @@
+"""Quantisation-aware distillation: a trained student learns to live with 8 bits.
+
+It goes on with the loss and the teacher that it was trained with, its numbers rounded as its int8
+file rounds them (``compress.export.fake_quantize``). What it learns with is what Wu et al.
+recommend ("Integer Quantization for Deep Learning Inference", arXiv 2004.09602, section 5 and
+appendix A): about a tenth of the training's epochs, from a hundredth of its learning rate down
+along a cosine, the ranges of activations as they were calibrated.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass, replace
+from typing import Any
+
+from compress.data.dataset import Dataset
+from compress.errors import UsageError
+from compress.export.fake_quantize import FakeQuantized
+from compress.export.quantize import Calibrated
+from compress.recipes.recipe import Recipe
+from compress.spec import ModelSpec
+from compress.training.engine import Listener, fit
+from compress.training.options import TrainingOptions
+from compress.training.outputs import TeacherOutputs
+from compress.training.runfolder import RunFolder
+
+EPOCHS_SHARE, LR_SHARE = 0.1, 0.01
+# Some methods have two phases.
+FEWEST_EPOCHS = 2
+
+
+@dataclass(frozen=True)
+class FineTuning:
+    """How to go on.
+
+    Attributes:
+        epochs: 0 to leave it; None for a tenth of the training's.
+        lr: the first learning rate; None for a hundredth of the training's.
+
+    Raises:
+        UsageError: they are impossible.
+    """
+
+    epochs: int | None = None
+    lr: float | None = None
+
+    def __post_init__(self) -> None:
+        faults = []
+        if self.epochs is not None and self.epochs < 0:
+            faults.append(f"--qat-epochs is {self.epochs}, it must be 0 or more")
+        if self.lr is not None and not (math.isfinite(self.lr) and self.lr > 0):
+            faults.append(f"--qat-lr is {self.lr}, it must be positive")
+        if faults:
+            raise UsageError(f"The student cannot be fine-tuned so: {'; '.join(faults)}.")
+
+    @property
+    def wanted(self) -> bool:
+        """Whether it is to be done where it is needed."""
+        return self.epochs != 0
+
+    def options(self, training: TrainingOptions) -> TrainingOptions:
+        """Those of the fine-tuning of a student that was trained with ``training``.
+
+        Passes are in float32, in which the rounding is computed.
+        """
+        epochs = self.epochs or max(FEWEST_EPOCHS, round(EPOCHS_SHARE * training.epochs))
+        return replace(
+            training,
+            epochs=epochs,
+            lr=LR_SHARE * training.lr if self.lr is None else self.lr,
+            schedule="cosine",
+            dropout=0.0,
+            autocast="off",
+            compile="off",
+        )
+
+    def to_dict(self) -> dict[str, Any]:
+        """Plain values for run.json."""
+        return {"epochs": self.epochs, "lr": self.lr}
+
+
+def fine_tune(
+    calibrated: Calibrated,
+    spec: ModelSpec,
+    recipe: Recipe,
+    data: Dataset,
+    options: TrainingOptions,
+    *,
+    teacher: TeacherOutputs | None,
+    folder: RunFolder,
+    listener: Listener,
+) -> Calibrated:
+    """Trains what was calibrated as its int8 file computes it.
+
+    It goes on where it was stopped, see ``fit``.
+
+    Args:
+        calibrated: stays as it is.
+        spec: of the student.
+        recipe: of its training.
+        data: on the device that trains.
+        options: see ``FineTuning.options``.
+        teacher: its outputs; None for a recipe that wants none.
+        folder: of this training.
+        listener: is told how it goes.
+
+    Returns:
+        the same graph and ranges with the weights after the last epoch.
+
+    Raises:
+        CompressError: as ``fit`` does.
+        ExportError: the graph has operations that no network here is exported with.
+    """
+    student = FakeQuantized(calibrated.floats, calibrated.quantised(), spec)
+    fit(
+        recipe,
+        student,
+        data,
+        options,
+        teacher=teacher,
+        folder=folder,
+        listener=listener,
+        student_trained=True,
+    )
+    return replace(calibrated, floats=student.into(calibrated.floats))
