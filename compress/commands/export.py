@@ -216,6 +216,7 @@ def _lines(found: Conversion) -> list[str]:
                 f"{format_percent(one.float_accuracy)} ({one.lost} lost, {one.won} won)"
             )
         lines.append(f"{text}.")
+    lines += [f"In {trial.precision}: {trial.why}." for trial in found.trials[1:]]
     engine = found.engine
     if engine is not None:
         batches = ", ".join(map(str, engine.batches))

@@ -11,6 +11,7 @@ from compress.cli import main
 from compress.export import predictor_of, read_artifact
 from compress.models.checkpoint import save_checkpoint
 from compress.models.registry import Network, build
+from compress.results import Estimate
 from compress.spec import ModelSpec, Normalization
 
 SPEC = ModelSpec.parse("wrn-10-1", num_classes=3, input_shape=(3, 32, 32))
@@ -317,3 +318,119 @@ def test_the_wrong_architecture_or_normalisation_is_refused(
     assert main([*arguments, "--normalize", "mnist"]) == 2
     assert "1 channels" in capsys.readouterr().err
     assert not (tmp_path / "f.onnx").exists()
+
+
+def test_images_that_do_not_decide_are_not_the_last(
+    bright: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Two points need a few hundred images, and fifty are asked for."""
+    output = tmp_path / "f.onnx"
+    arguments = ["export", str(bright / "t.onnx"), "-o", str(output), *on_data(bright)]
+    more = ["--precision", "fp16", "--max-precision-loss", "2", "--images", "50", "--json"]
+    assert main([*arguments, *more]) == 0
+    captured = capsys.readouterr()
+    told = "50 images do not decide what fp16 loses; going on to all 500."
+    assert told in captured.err
+    result = json.loads(captured.out)
+    assert result["fidelity"]["images"] == 500
+    assert told in result["notes"]
+    # Where they decide, they are.
+    assert main([*arguments, *more, "--max-precision-loss", "20"]) == 0
+    assert json.loads(capsys.readouterr().out)["fidelity"]["images"] == 50
+
+
+def timed_as(monkeypatch: pytest.MonkeyPatch, **ratios: Estimate) -> None:
+    """Lets every timing find these times by fp32's."""
+
+    class Found:
+        def ratio(self, name: str, other: str) -> Estimate:
+            assert other == "fp32"
+            return ratios[name]
+
+    def time(paths: dict[str, Path], **_: object) -> Found:
+        assert list(paths) == ["fp32", *ratios]
+        assert all(read_artifact(path).precision == name for name, path in paths.items())
+        return Found()
+
+    monkeypatch.setattr("compress.convert.time_models", time)
+
+
+def auto(bright: Path, output: Path, *more: str) -> list[str]:
+    asked = ["--precision", "auto", "--max-precision-loss", "2", *on_data(bright), *more]
+    return ["export", str(bright / "t.safetensors"), "-o", str(output), *asked]
+
+
+def test_auto_takes_the_fastest_that_loses_little(
+    bright: Path,
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    output = tmp_path / "f.onnx"
+    slow, fast = Estimate(1.01, 0.98, 1.05), Estimate(0.5, 0.48, 0.53)
+    timed_as(monkeypatch, fp16=slow, int8=fast)
+    assert main(auto(bright, output, "--normalize", "half-gray", "--json")) == 0
+    captured = capsys.readouterr()
+    result = json.loads(captured.out)
+    assert result["precision"] == read_artifact(output).precision == "int8"
+    assert result["fidelity"]["images"] == 500
+    found = {each["precision"]: each for each in result["precisions"]}
+    assert [name for name, each in found.items() if each["eligible"]] == ["int8"]
+    assert found["int8"]["why"].startswith(
+        "it takes 0.50 times as long as in fp32 here (0.48 to 0.53); "
+    )
+    assert "right on 500 images, against " in found["int8"]["why"]
+    assert found["fp16"]["why"].startswith("not shown to be faster: it takes 1.01 times")
+    assert found["bf16"]["runs"] is False
+    assert found["bf16"]["why"].startswith("onnxruntime does not run it: ")
+    assert [each.name for each in tmp_path.iterdir()] == ["f.onnx"]
+
+
+def test_auto_stays_in_fp32_where_nothing_is_shown_to_be_faster(
+    bright: Path,
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    output = tmp_path / "f.onnx"
+    same = Estimate(0.99, 0.97, 1.01)
+    timed_as(monkeypatch, fp16=same, int8=same)
+    assert main(auto(bright, output, "--normalize", "half-gray")) == 0
+    told = capsys.readouterr().out
+    assert "f.onnx: wrn-10-1, " in told
+    assert "In int8: not shown to be faster: it takes 0.99 times" in told
+    assert read_artifact(output).precision == "fp32"
+
+
+def test_auto_really_times_and_refuses_what_loses_too_much(
+    bright: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    output = tmp_path / "f.onnx"
+    arguments = ["export", str(bright / "t.onnx"), "-o", str(output), "--precision", "auto"]
+    assert main([*arguments, *on_data(bright), "--json"]) == 0
+    result = json.loads(capsys.readouterr().out)
+    # Half a point cannot be known from 500 images, so nothing but float32 is left to take.
+    assert result["precision"] == "fp32"
+    found = {each["precision"]: each for each in result["precisions"]}
+    assert "is not good enough in int8. It is not decided" in found["int8"]["why"]
+    assert main([*arguments, *on_data(bright), "--max-precision-loss", "2", "--json"]) == 0
+    result = json.loads(capsys.readouterr().out)
+    found = {each["precision"]: each for each in result["precisions"]}
+    assert found["int8"]["time_by_fp32"]["low"] > 0
+    chosen = result["precision"]
+    assert found[chosen]["eligible"] is True
+    assert chosen == "fp32" or found[chosen]["time_by_fp32"]["high"] < 1
+
+
+def test_what_auto_needs_is_told_at_once(
+    bright: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    output = tmp_path / "f.onnx"
+    arguments = ["export", str(bright / "t.onnx"), "-o", str(output)]
+    assert main([*arguments, "--precision", "auto", "--to", "tensorrt-rtx", "--batch", "1,8"]) == 2
+    told = capsys.readouterr().err
+    assert "auto is judged by accuracy: give --data" in told
+    assert "auto makes an ONNX file: name the precision of a tensorrt-rtx" in told
+    assert "auto is timed with one batch size" in told
+    assert main([*arguments, "--precision", "int8", "--runtime", "openvino"]) == 2
+    assert "--runtime is what --precision auto times files in" in capsys.readouterr().err
