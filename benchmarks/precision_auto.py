@@ -26,6 +26,8 @@ from compress.spec import AUTO
 from compress.units import format_bytes, format_percent
 
 PRECISIONS = (AUTO, "fp32")
+# What `compress` begins the line with that says why it failed.
+ERROR = "error: "
 # A run that is told to stop saves its state first.
 STOP_S = 120.0
 
@@ -55,6 +57,11 @@ def folder(trials: Path, budget_ms: float, precision: str) -> Path:
     return trials / f"{budget_ms:g}ms-{precision}"
 
 
+def log_of(out: Path) -> Path:
+    """What a run said."""
+    return out.with_name(f"{out.name}.log")
+
+
 def run(trials: Path, budget_ms: float, precision: str, more: list[str], end: float) -> None:
     """Begins a run, or goes on with it, until ``end`` of the monotonic clock at most."""
     out = folder(trials, budget_ms, precision)
@@ -65,8 +72,7 @@ def run(trials: Path, budget_ms: float, precision: str, more: list[str], end: fl
     command += ["--budget-ms", f"{budget_ms:g}", "--precision", precision]
     command += ["--outputs-dir", str(trials / "outputs")]
     print(" ".join(command), flush=True)
-    log = out.with_suffix(out.suffix + ".log")
-    with log.open("w", encoding="utf-8") as file:
+    with log_of(out).open("w", encoding="utf-8") as file:
         process = subprocess.Popen(
             command,
             stdout=file,
@@ -90,6 +96,14 @@ def found(trials: Path, budget_ms: float, precision: str) -> dict[str, Any] | No
     return {"predicted": 1 - chosen["predicted_error"], **result}
 
 
+def said(trials: Path, budget_ms: float, precision: str) -> str:
+    """Why a run has no result: its error, or that it has not ended."""
+    log = log_of(folder(trials, budget_ms, precision))
+    lines = log.read_text(encoding="utf-8").splitlines() if log.exists() else []
+    errors = [line for line in lines if line.startswith(ERROR)]
+    return errors[-1].removeprefix(ERROR) if errors else "not ended"
+
+
 def markdown(trials: Path, budgets: list[float], more: list[str]) -> list[str]:
     """The page, of whatever there is."""
     page = [
@@ -109,7 +123,8 @@ def markdown(trials: Path, budgets: list[float], more: list[str]) -> list[str]:
         for precision in PRECISIONS:
             each = found(trials, budget_ms, precision)
             if each is None:
-                page.append(f"| {budget_ms:g} | {precision} | not ended |  |  |  |  |  |  |")
+                why = said(trials, budget_ms, precision)
+                page.append(f"| {budget_ms:g} | {precision} | {why} |  |  |  |  |  |  |")
                 continue
             student, accuracy = each["student"], each["student"]["accuracy"]
             reached[precision] = accuracy["test"]

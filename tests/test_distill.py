@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import io
 import json
 from collections.abc import Mapping
 from dataclasses import replace
@@ -12,7 +13,9 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from rich.console import Console
 
+from compress.commands.distill import print_result
 from compress.data.dataset import Dataset, Split, load_dataset
 from compress.data.images import StreamedImages
 from compress.distill import Request, distill
@@ -222,6 +225,14 @@ def test_a_student_in_8_bits_ships_with_what_that_costs(
     assert runs.keys() == {"fp32", "int8"}
 
 
+def said(result: dict[str, Any]) -> str:
+    """What the command prints of it."""
+    console = Console(file=io.StringIO(), width=400)
+    print_result(result, Path(), console)
+    assert isinstance(console.file, io.StringIO)
+    return console.file.getvalue()
+
+
 class StopsAfter(Listener):
     """Stops after so many epochs of any training."""
 
@@ -268,6 +279,7 @@ def test_a_student_that_loses_in_8_bits_learns_to_live_with_them(
     shipped = read_artifact(out / "student.onnx")
     assert shipped.conversion["fine_tuned"] == "6 epochs of kd from a rate of 0.002."
     assert any("Fine-tuning helped: " in text for text in listener.messages)
+    assert "Fine-tuned in int8 for 6 epochs from a rate of 0.002, taken: before, " in said(result)
     # What it is compared with is the float student, which stays.
     assert shipped.source["float_sha256"] == sha256_of(out / "student.fp32.onnx")
 
@@ -286,6 +298,7 @@ def test_fine_tuning_that_diverges_loses_no_student(
     assert (tuning["after"], tuning["taken"]) == (None, False)
     assert tuning["before"]["accuracy"] == result["precisions"]["int8"]["accuracy"]
     assert any("as it was before its fine-tuning (--qat-lr)" in text for text in listener.messages)
+    assert "from a rate of 1e+30: it diverged, and what ships is from before." in said(result)
 
 
 def test_more_images_are_taken_where_some_do_not_decide(

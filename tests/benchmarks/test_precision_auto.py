@@ -10,7 +10,6 @@ from typing import Any
 
 import pytest
 
-from benchmarks import precision_auto
 from benchmarks.precision_auto import folder, markdown, run
 
 
@@ -43,7 +42,11 @@ def test_the_page_has_both_at_each_budget(tmp_path: Path) -> None:
     ended(tmp_path, 0.5, "auto", result("int8", 0.925))
     ended(tmp_path, 0.5, "fp32", result("fp32", 0.910))
     ended(tmp_path, 1.0, "auto", result("int8", 0.930))
-    page = "\n".join(markdown(tmp_path, [0.5, 1.0], ["--epochs", "20"]))
+    log = folder(tmp_path, 0.1, "fp32").with_name("0.1ms-fp32.log")
+    log.write_text("Timing wrn-10-1.\nerror: No candidate keeps 100 us.\n")
+    page = "\n".join(markdown(tmp_path, [0.1, 0.5, 1.0], ["--epochs", "20"]))
+    assert "| 0.1 | auto | not ended |" in page
+    assert "| 0.1 | fp32 | No candidate keeps 100 us. |" in page
     assert (
         "| 0.5 | auto | wrn-10-2, int8 | 92.50% | 92.00% | 92.50% | 0.400 (0.390 to 0.410) | "
     ) in page
@@ -64,7 +67,7 @@ def test_what_has_ended_is_not_run_again(tmp_path: Path, monkeypatch: pytest.Mon
         def wait(self, timeout: float | None) -> None:
             assert timeout is None
 
-    monkeypatch.setattr(precision_auto.subprocess, "Popen", Process)
+    monkeypatch.setattr("benchmarks.precision_auto.subprocess.Popen", Process)
     ended(tmp_path, 0.5, "auto", result("int8", 0.925))
     for asked in ("auto", "fp32"):
         run(tmp_path, 0.5, asked, ["--epochs", "20"], math.inf)
@@ -91,8 +94,8 @@ def test_a_run_is_told_to_stop_when_time_is_over(
         def terminate(self) -> None:
             did.append("stopped")
 
-    monkeypatch.setattr(precision_auto.subprocess, "Popen", Process)
-    monkeypatch.setattr(precision_auto.time, "monotonic", lambda: 100.0)
+    monkeypatch.setattr("benchmarks.precision_auto.subprocess.Popen", Process)
+    monkeypatch.setattr("benchmarks.precision_auto.time.monotonic", lambda: 100.0)
     run(tmp_path, 0.5, "auto", [], 160.0)
     assert did == ["began", "waited", "stopped", "waited"]
     run(tmp_path, 0.5, "auto", [], 100.0)
