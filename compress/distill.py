@@ -524,7 +524,8 @@ class _Run:
         """Trains the student as its int8 file computes it; what loses less ships."""
         request, say = self.request, self.listener.message
         options = request.fine_tuning.options(request.options)
-        method = f"{options.epochs} epochs of {request.recipe.name} from a rate of {options.lr:g}"
+        recipe = request.fine_tuning.recipe(request.recipe, request.options)
+        method = f"{options.epochs} epochs of {recipe.name} from a rate of {options.lr:g}"
         say(
             f"Fine-tuning it as it is computed in int8, for {method} "
             "(quantisation-aware distillation)."
@@ -535,7 +536,7 @@ class _Run:
             {
                 "command": "fine-tune",
                 "student": sha256_of(floats),
-                "recipe": {"name": request.recipe.name, **request.recipe.to_dict()},
+                "recipe": {"name": recipe.name, **recipe.to_dict()},
                 "training": options.to_dict(),
             },
         )
@@ -553,7 +554,7 @@ class _Run:
             tuned = fine_tune(
                 calibrated,
                 spec,
-                request.recipe,
+                recipe,
                 data,
                 options,
                 teacher=self._teacher_outputs(teacher, data, options),

@@ -58,7 +58,7 @@ RECIPE_OPTIONS = ("temperature", "lr_d")
     "none. [default: a tenth of --epochs]",
 )
 @click.option(
-    "--qat-lr", type=float, help="Its first learning rate. [default: a hundredth of --lr]"
+    "--qat-lr", type=float, help="Its first learning rate. [default: a thousandth of --lr]"
 )
 @click.option("--student", help="Names the student (wrn-10-2) instead of choosing by a budget.")
 @click.option(

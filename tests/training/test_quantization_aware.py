@@ -27,10 +27,10 @@ from tests.training import toy
 TRAINED = TrainingOptions(epochs=200, lr=0.1, dropout=0.3, label_smoothing=0.1, autocast="auto")
 
 
-def test_it_goes_on_for_a_tenth_of_the_epochs_at_a_hundredth_of_the_rate() -> None:
+def test_it_goes_on_for_a_tenth_of_the_epochs_at_a_thousandth_of_the_rate() -> None:
     options = FineTuning().options(TRAINED)
     assert (options.epochs, options.schedule) == (20, "cosine")
-    assert options.lr == pytest.approx(0.001)
+    assert options.lr == pytest.approx(0.0001)
     # Rounding is computed in float32, and dropout is none of what the file computes.
     assert (options.autocast, options.compile, options.dropout) == ("off", "off", 0.0)
     assert options.label_smoothing == 0.1
@@ -38,18 +38,29 @@ def test_it_goes_on_for_a_tenth_of_the_epochs_at_a_hundredth_of_the_rate() -> No
 
 
 def test_what_is_said_counts() -> None:
-    options = FineTuning(epochs=1, lr=0.5).options(TRAINED)
-    assert (options.epochs, options.lr) == (1, 0.5)
+    options = FineTuning(epochs=3, lr=0.5).options(TRAINED)
+    assert (options.epochs, options.lr) == (3, 0.5)
     assert FineTuning().wanted
-    assert FineTuning(epochs=1).wanted
+    assert FineTuning(epochs=2).wanted
     assert not FineTuning(epochs=0).wanted
 
 
 def test_all_that_is_impossible_is_told_at_once() -> None:
     with pytest.raises(UsageError, match=r"--qat-epochs is -1.*; --qat-lr is 0"):
         FineTuning(epochs=-1, lr=0.0)
+    with pytest.raises(UsageError, match="--qat-epochs is 1, it must be 0 for none, or 2 or more"):
+        FineTuning(epochs=1)
     with pytest.raises(UsageError, match="--qat-lr is nan"):
         FineTuning(lr=float("nan"))
+
+
+def test_rates_of_a_recipe_come_down_with_the_training_s() -> None:
+    found = FineTuning(lr=0.002).recipe(make_recipe("ktan"), TRAINED)
+    assert found.to_dict()["lr_adversarial"] == pytest.approx(0.02 * 0.01)
+    assert found.to_dict()["lr_dln"] is None
+    # What is no rate of the student stays.
+    assert found.to_dict()["lr_d"] == make_recipe("ktan").to_dict()["lr_d"]
+    assert FineTuning(lr=0.002).recipe(make_recipe("kd"), TRAINED) == make_recipe("kd")
 
 
 @pytest.fixture(scope="module")
