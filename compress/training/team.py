@@ -275,8 +275,8 @@ def _or_lost() -> Iterator[None]:
         yield
     except RuntimeError as error:
         raise ProcessLost(
-            "Another process of this training has ended, or did not answer for "
-            f"{TIMEOUT.total_seconds() / 60:g} minutes ({str(error).splitlines()[0]}). The same "
+            "Another process of this training has ended, or has not answered for "
+            f"{TIMEOUT.total_seconds() / 60:g} minutes. It or the launcher says why. The same "
             "command goes on from the last state that was saved."
         ) from error
 
