@@ -16,7 +16,7 @@
     +-- BudgetMissed                 1   the shipped file does not keep the budget
     +-- TrainingDiverged             1   a loss became infinite
     +-- ProcessLost                  1   another process of the training is gone
-    +-- EndedElsewhere               -   the first process of several says why; with its code
+    +-- EndedElsewhere               1   the first process of several says why; ends with its code
     +-- Inconclusive                 3   measured, but not decided
     +-- NothingMeasured              4   no measurement could be made
 
