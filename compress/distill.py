@@ -5,42 +5,52 @@ Choices look at the validation images. The test images are looked at once, at th
 
 from __future__ import annotations
 
+import tempfile
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any, Protocol
 
+import numpy as np
 import torch
 from torch import Tensor
 
 from compress.data.dataset import Dataset, to_device
 from compress.data.normalization import normalize
 from compress.data.sources import embedded_teacher_path
-from compress.errors import InputError, UsageError
+from compress.errors import InputError, PrecisionLost, UsageError
 from compress.export import onnx_from_torch
-from compress.files import read_json, sha256_of, write_json
+from compress.export.fidelity import Proof
+from compress.export.parity import Array
+from compress.export.precision import narrowed_from_onnx
+from compress.export.quantize import CALIBRATION_IMAGES, Quantization
+from compress.files import cache_folder, read_json, sha256_of, write_json
+from compress.gate.accuracy import Paired
+from compress.gate.precision import MAX_LOSS, PrecisionRule
+from compress.gate.verdict import Outcome
 from compress.models.checkpoint import save_checkpoint
 from compress.models.registry import Network, build, count_parameters
 from compress.profiling.costs import costs_of_module
 from compress.profiling.fresh import FreshTiming, time_in_fresh_process
 from compress.profiling.machine import fingerprint
-from compress.profiling.runtimes import runtime_named
+from compress.profiling.runtimes import RUNTIMES, runtime_named
 from compress.profiling.timing import ModelTiming
 from compress.recipes.recipe import Recipe
-from compress.results import Parity
-from compress.spec import FASTEST, Budget, ModelSpec, Normalization
+from compress.results import Fidelity, Parity
+from compress.spec import AUTO, FASTEST, PRECISIONS, Budget, ModelSpec, Normalization
 from compress.tradeoff import (
     Choice,
     OwnRun,
+    PrecisionTrial,
     RuntimeChoice,
     choose_runtime,
     load_table,
     record_run,
     table_for,
+    try_precisions,
     with_runtime,
     write_csv,
 )
-from compress.tradeoff.runs import cache_folder
 from compress.training.engine import Listener, Silent, choose_device, fit
 from compress.training.evaluation import evaluate, file_predictor, spread
 from compress.training.kept import outputs_of
@@ -53,6 +63,8 @@ from compress.training.team import ALONE, Team
 from compress.units import format_percent
 
 STUDENT, STUDENT_ONNX, TEACHER_ONNX = "student.safetensors", "student.onnx", "teacher.onnx"
+# Beside a student.onnx in fewer bits: what it was made of.
+FLOAT_ONNX = "student.fp32.onnx"
 TEACHER_PROOF_IMAGES = 500
 # Of validation images that memory has no room for.
 STREAMED_PROOF_IMAGES = 5000
@@ -83,7 +95,7 @@ class Request:
         recipe: the method.
         options: how to train.
         budget: what the student may cost and how that is measured. Where ``student`` is named it
-            may be without limits. Its runtime may be FASTEST.
+            may be without limits. Its runtime may be FASTEST, its precision AUTO.
         student: the student's name; None when the budget chooses it.
         teacher: a checkpoint; None for the embedded one.
         more_teachers: further checkpoints that the student learns from; what it is compared with
@@ -96,6 +108,8 @@ class Request:
         outputs_dir: where the teachers' outputs are kept, for other runs too; None for the cache.
         device: what trains: auto, cpu or cuda.
         use_cache: whether earlier measurements of this machine may be reused.
+        max_precision_loss: of accuracy on validation images, as a fraction of 1, that a student in
+            fewer bits may cost.
     """
 
     data: Dataset
@@ -113,14 +127,21 @@ class Request:
     outputs_dir: Path | None = None
     device: str = "auto"
     use_cache: bool = True
+    max_precision_loss: float = MAX_LOSS
 
     def __post_init__(self) -> None:
+        PrecisionRule(self.max_precision_loss)
         if self.budget.target.runtime != FASTEST:
             runtime_named(self.budget.target.runtime)  # so that an absent one is told at once
         if self.student is None:
             self.budget.require_limit()
         else:
             ModelSpec.parse(self.student)  # so that a wrong name is told before anything is done
+            if self.budget.target.precision == AUTO:
+                raise UsageError(
+                    "--precision auto chooses the precision with the student, and --student names "
+                    f"one: name the precision too ({', '.join(PRECISIONS)})."
+                )
             if self.tradeoff is not None:
                 raise UsageError(
                     "--student names the student, so --tradeoff has nothing to choose."
@@ -219,6 +240,8 @@ class _Run:
         self.more_teachers: list[Teacher] = []
         self.budget = request.budget
         self.runtime: RuntimeChoice | None = None
+        # Of files in fewer bits, by precision; a text says why there is none.
+        self.fidelities: dict[str, Fidelity | str] = {}
 
     def run(self) -> dict[str, Any]:
         request, say = self.request, self.listener.message
@@ -250,6 +273,7 @@ class _Run:
         """Everything that the result depends on; a run with another one is another run."""
         request = self.request
         data = request.data
+        narrow = request.budget.target.precision != "fp32"
         return {
             "command": "distill",
             "teacher": {
@@ -267,6 +291,7 @@ class _Run:
             "training": request.options.to_dict(),
             "device": self.device.type,
             "threads": torch.get_num_threads(),
+            **({"max_precision_loss": request.max_precision_loss} if narrow else {}),
         }
 
     def _facts(self, teacher: Teacher) -> dict[str, Any]:
@@ -364,7 +389,9 @@ class _Run:
             )
             return with_dropout(spec, dropout)
         if (request.out / CHOICE).exists():
-            return with_dropout(ModelSpec.from_dict(self._stored_choice()["spec"]), dropout)
+            stored = self._stored_choice()
+            self.budget = self.budget.in_precision(stored.get("precision", "fp32"))
+            return with_dropout(ModelSpec.from_dict(stored["spec"]), dropout)
         known: dict[str, Any] = {
             "num_classes": data.num_classes,
             "input_shape": data.input_shape,
@@ -373,6 +400,13 @@ class _Run:
             "recipe": request.recipe.name,
             "epochs": request.options.epochs,
             "teacher": teacher.spec,
+            "precisions": try_precisions(
+                self.budget,
+                num_classes=data.num_classes,
+                input_shape=data.input_shape,
+                tradeoff=request.tradeoff,
+                progress=self.listener.message,
+            ),
         }
         if request.tradeoff is not None:
             table = load_table(request.tradeoff, **known)
@@ -387,6 +421,7 @@ class _Run:
         write_csv(request.out / TRADEOFF, choice)
         write_json(request.out / CHOICE, choice.to_dict())
         self.listener.choice(choice)
+        self.budget = self.budget.in_precision(choice.precision)
         return with_dropout(choice.spec, dropout)
 
     def _train(self, folder: RunFolder, teacher: Teacher, spec: ModelSpec) -> Network:
@@ -426,13 +461,59 @@ class _Run:
             "recipe": request.recipe.name,
             "teacher_sha256": sha256_of(self.teacher_path),
         }
-        self.listener.message(f"Exporting the student to {request.out / STUDENT_ONNX}.")
-        images = data.validation.images
+        shipped = self.budget.target.precision
+        path = request.out / (STUDENT_ONNX if shipped == "fp32" else FLOAT_ONNX)
+        self.listener.message(f"Exporting the student to {path}.")
+        images, labels = data.validation.images, data.validation.labels
         if not isinstance(images, Tensor):
-            images = images[spread(data.validation.labels, STREAMED_PROOF_IMAGES)]
-        return self._export(
-            student, spec, data.normalization, images, request.out / STUDENT_ONNX, source
-        )
+            sample = spread(labels, STREAMED_PROOF_IMAGES)
+            images, labels = images[sample], labels[sample]
+        parity = self._export(student, spec, data.normalization, images, path, source)
+        if request.budget.target.precision != "fp32":
+            proof = normalize(images, data.normalization).numpy()
+            self._narrow(path, Proof(proof, labels.numpy().astype(np.int64)))
+        return parity
+
+    def _narrow(self, floats: Path, proof: Proof) -> None:
+        """The student in the precision that ships, and what it is in the others that could be.
+
+        Raises:
+            PrecisionLost: what is to ship overflows.
+        """
+        request, data, target = self.request, self.request.data, self.budget.target
+        options = Quantization(activations=RUNTIMES[target.runtime].activations)
+
+        def calibration() -> Array:
+            chosen = spread(data.train.labels, CALIBRATION_IMAGES)
+            found: Array = normalize(data.train.images[chosen], data.normalization).numpy()
+            return found
+
+        with tempfile.TemporaryDirectory(prefix="compress-") as folder:
+            for precision in self._measured_precisions():
+                ships = precision == target.precision
+                path = request.out / STUDENT_ONNX if ships else Path(folder, "student.onnx")
+                self.listener.message(f"Converting the student to {precision}.")
+                try:
+                    _, self.fidelities[precision] = narrowed_from_onnx(
+                        floats,
+                        path,
+                        precision,
+                        proof=proof,
+                        calibration=calibration,
+                        options=options,
+                    )
+                except PrecisionLost as error:
+                    if ships:
+                        raise
+                    self.fidelities[precision] = str(error)
+
+    def _measured_precisions(self) -> list[str]:
+        """Those with fewer bits that the target runs, as far as the choice was between them."""
+        shipped = self.budget.target.precision
+        if self.request.budget.target.precision != AUTO:
+            return [shipped]
+        trials = map(PrecisionTrial.from_dict, self._stored_choice()["precisions"])
+        return [trial.precision for trial in trials if trial.runs and trial.precision != "fp32"]
 
     def _time(self, teacher_onnx: Path) -> FreshTiming:
         budget = self.budget
@@ -452,18 +533,24 @@ class _Run:
     def _remember(self, result: dict[str, Any]) -> None:
         """Keeps the outcome for the next choice on this data; a run is not lost by failing to."""
         request, student = self.request, result["student"]
+        errors = {"fp32": 1 - student["accuracy"]["validation"]}
+        for precision, found in self.fidelities.items():
+            if isinstance(found, Fidelity) and found.accuracy is not None:
+                errors[precision] = 1 - found.accuracy
+                errors["fp32"] = 1 - (found.float_accuracy or 0.0)
         run = OwnRun(
             dataset_sha256=request.data.sha256,
             name=student["name"],
             recipe=request.recipe.name,
             epochs=request.options.epochs,
-            error=1 - student["accuracy"]["validation"],
+            error=errors["fp32"],
             images=len(request.data.validation),
             seed=request.options.seed,
             train_images=len(request.data.train),
         )
         try:
-            record_run(run)
+            for precision, error in errors.items():
+                record_run(replace(run, precision=precision, error=error))
         except UsageError as error:
             self.listener.message(f"The outcome is not kept for the next choice: {error}")
 
@@ -482,6 +569,11 @@ class _Run:
                 "again."
             )
         return stored
+
+    def _precisions(self) -> dict[str, dict[str, Any]]:
+        """Of each precision that was measured beside float32, on validation images."""
+        rule = PrecisionRule(self.request.max_precision_loss)
+        return {name: _of_precision(found, rule) for name, found in self.fidelities.items()}
 
     def _result(
         self,
@@ -514,6 +606,12 @@ class _Run:
                 0,
                 "The student was chosen by the figures of another machine, so this one cannot "
                 "tell whether it keeps a time there: run `compress profile student.onnx` there.",
+            )
+        lost = self._precisions().get(budget.target.precision)
+        if lost is not None and not lost["kept"]:
+            warnings.append(
+                f"The student may lose more in {budget.target.precision} than is allowed: "
+                f"{lost['why']} (--max-precision-loss)."
             )
         return {
             "budget": {
@@ -549,9 +647,11 @@ class _Run:
                     "max_abs_diff": parity.max_abs_diff,
                     "images": parity.images,
                 },
+                "precision": budget.target.precision,
                 "file": STUDENT_ONNX,
                 "sha256": sha256_of(student_onnx),
             },
+            "precisions": self._precisions(),
             "speedup": timing.speedup.to_dict() if timing.speedup else None,
             "load_ms": timing.load_s * 1e3,
             "first_ms": timing.first_s * 1e3,
@@ -572,6 +672,22 @@ class _Run:
             "machine": fingerprint().to_dict(),
             "warnings": warnings,
         }
+
+
+def _of_precision(found: Fidelity | str, rule: PrecisionRule) -> dict[str, Any]:
+    """What result.json says of a precision with fewer bits."""
+    if isinstance(found, str):
+        return {"accuracy": None, "top1_agreement": None, "kept": False, "why": found}
+    pair = Paired(found.images, found.lost or 0, found.won or 0, found.right or 0)
+    loss = rule.compare(pair)
+    return {
+        "accuracy": found.accuracy,
+        "top1_agreement": found.top1_agreement,
+        "fidelity": found.to_dict(),
+        "loss": loss.to_dict(),
+        "kept": loss.outcome is Outcome.PASS,
+        "why": loss.reason,
+    }
 
 
 def _kept(budget: Budget, size_bytes: int, timing: FreshTiming | None) -> bool | None:

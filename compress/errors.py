@@ -13,6 +13,7 @@
     +-- NoStudentFits                1   no candidate keeps the budget; names the nearest
     +-- ExportError                  1   a model that the exporter cannot translate
     +-- ParityError                  1   an exported file that is not the model
+    +-- PrecisionLost                1   fewer bits that overflow, or cost too much accuracy
     +-- BudgetMissed                 1   the shipped file does not keep the budget
     +-- TrainingDiverged             1   a loss became infinite
     +-- ProcessLost                  1   another process of the training is gone
@@ -100,6 +101,10 @@ class ExportError(CompressError):
 
 class ParityError(CompressError):
     """An exported file that is not the same function as the model."""
+
+
+class PrecisionLost(CompressError):
+    """A file in fewer bits that overflows, or is less accurate than is allowed."""
 
 
 class BudgetMissed(CompressError):

@@ -69,6 +69,18 @@ def atomic_path(path: Path) -> Iterator[Path]:
         temporary.unlink(missing_ok=True)
 
 
+def cache_folder() -> Path:
+    """Where measurements, outcomes of runs and engines are kept; it may not exist yet.
+
+    $COMPRESS_CACHE, or $XDG_CACHE_HOME/compress, or ~/.cache/compress.
+    """
+    own = os.environ.get("COMPRESS_CACHE")
+    if own:
+        return Path(own)
+    base = os.environ.get("XDG_CACHE_HOME")
+    return (Path(base) if base else Path.home() / ".cache") / "compress"
+
+
 def clear_up(folder: Path) -> None:
     """Removes what processes that were killed while they wrote have left in a folder.
 

@@ -41,6 +41,8 @@ class Artifact:
         classes: class names, empty where they are not known.
         toolchain: package -> version that made it.
         source: where the weights come from: run, checkpoint, their hashes.
+        conversion: how a file in fewer bits was made of the float file; empty for a float file.
+        fidelity: how far it is from that, where it was measured.
     """
 
     path: Path
@@ -53,6 +55,8 @@ class Artifact:
     classes: tuple[str, ...] = ()
     toolchain: dict[str, str] = field(default_factory=dict)
     source: dict[str, str] = field(default_factory=dict)
+    conversion: dict[str, str] = field(default_factory=dict)
+    fidelity: Fidelity | None = None
 
 
 @dataclass(frozen=True)
@@ -68,6 +72,67 @@ class Parity:
     images: int
     top1_agreement: float
     max_abs_diff: float
+
+
+@dataclass(frozen=True)
+class Fidelity:
+    """How far a file in fewer bits is from the float file, on the same images.
+
+    Attributes:
+        images: how many.
+        top1_agreement: share with the same best class.
+        max_abs_diff: largest difference of any logit.
+        relative_error: root mean square difference of the logits by that of the float file's
+            logits, both less each image's mean.
+        right, float_right: images that this file and the float file have right; None without
+            labels.
+        lost, won: images that only the float file and only this one has right.
+        method: "run" where the file itself was run; "rounded" where the runtime at hand cannot
+            run it, and the float file was, with each layer's result rounded.
+    """
+
+    images: int
+    top1_agreement: float
+    max_abs_diff: float
+    relative_error: float
+    right: int | None = None
+    float_right: int | None = None
+    lost: int | None = None
+    won: int | None = None
+    method: str = "run"
+
+    @property
+    def accuracy(self) -> float | None:
+        """Of this file, as a fraction of 1; None without labels."""
+        return None if self.right is None else self.right / self.images
+
+    @property
+    def float_accuracy(self) -> float | None:
+        """Of the float file."""
+        return None if self.float_right is None else self.float_right / self.images
+
+    def to_dict(self) -> dict[str, Any]:
+        """Plain values for JSON."""
+        return asdict(self)
+
+
+@dataclass(frozen=True)
+class Kernel:
+    """What a runtime really runs for a convolution or a matrix product.
+
+    Attributes:
+        name: as the runtime calls it.
+        kind: "convolution" or "product".
+        kernel: the runtime's own name of what computes it.
+        precision: of what it multiplies: 'int8', 'fp32', 'fp16', 'bf16'.
+        macs: of the file's operations that it was made of, for one image.
+    """
+
+    name: str
+    kind: str
+    kernel: str
+    precision: str
+    macs: int
 
 
 @dataclass(frozen=True)

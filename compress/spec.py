@@ -269,10 +269,15 @@ class Normalization:
 # In place of a runtime's name: the one that is found to be fastest before anything else is done.
 FASTEST = "fastest"
 
+# What a file may compute in, the most bits first.
+PRECISIONS = ("fp32", "fp16", "bf16", "int8")
+# In place of a precision: whichever is best under the budget.
+AUTO = "auto"
+
 
 @dataclass(frozen=True)
 class Target:
-    """Where the student is to run."""
+    """Where the student is to run, and in which of PRECISIONS, or AUTO."""
 
     runtime: str = "onnxruntime"
     device: str = "cpu"
@@ -324,6 +329,10 @@ class Budget:
             faults.append(f"--threads is {self.target.threads}, it must be 1 or more")
         if faults:
             raise UsageError("This is no budget: " + "; ".join(faults) + ".")
+
+    def in_precision(self, precision: str) -> Self:
+        """The same budget for a file in that precision."""
+        return replace(self, target=replace(self.target, precision=precision))
 
     @property
     def limited(self) -> bool:

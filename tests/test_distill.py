@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import json
 from collections.abc import Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +16,7 @@ import torch
 from compress.data.dataset import Dataset, load_dataset
 from compress.distill import Request, distill
 from compress.errors import NoStudentFits, RunFolderError, TeacherError, UsageError
+from compress.export import read_artifact
 from compress.models.checkpoint import read_tensors, save_checkpoint
 from compress.models.recognition.hypothesis import instantiate
 from compress.models.registry import build
@@ -22,7 +24,9 @@ from compress.profiling.runtimes import available
 from compress.recipes.registry import make_recipe
 from compress.results import Estimate
 from compress.spec import FASTEST, Budget, ModelSpec, Target
-from compress.tradeoff import Choice, RuntimeChoice, table_for, write_csv
+from compress.tradeoff import Choice, PrecisionTrial, RuntimeChoice, table_for, write_csv
+from compress.tradeoff.precisions import FLOAT
+from compress.tradeoff.runs import load_runs
 from compress.train import train
 from compress.training.engine import Progress
 from compress.training.options import TrainingOptions
@@ -177,6 +181,69 @@ def test_result_json_has_what_it_promises(finished: dict[str, Any], folder: Path
     speedup = finished["speedup"]
     assert speedup["low"] <= speedup["value"] <= speedup["high"]
     assert (finished["recipe"], finished["epochs"], finished["seed"]) == ("kd", 3, 0)
+
+
+def test_a_student_in_8_bits_ships_with_what_that_costs(
+    folder: Path, data: Dataset, teacher: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("COMPRESS_CACHE", str(folder / "narrow-cache"))
+    out = folder / "narrow"
+    narrow = Budget(target=replace(ONE_THREAD, precision="int8"))
+    result = distill(request(data, teacher, out, budget=narrow), Listener())
+    shipped, floats = (read_artifact(out / name) for name in ("student.onnx", "student.fp32.onnx"))
+    assert (shipped.precision, floats.precision) == ("int8", "fp32")
+    assert shipped.size_bytes < floats.size_bytes
+    assert result["target"]["precision"] == "int8"
+    assert result["student"]["size_bytes"] == shipped.size_bytes
+    assert list(result["precisions"]) == ["int8"]
+    found = result["precisions"]["int8"]
+    assert found["fidelity"]["images"] == len(data.validation)
+    assert found["top1_agreement"] > 0.8
+    # So few images cannot show that no more than half a point is lost; that counts as too much.
+    assert found["kept"] is False
+    assert "images would decide" in found["why"]
+    assert "The student may lose more in int8 than is allowed: " in result["warnings"][-1]
+    # The next choice knows both.
+    runs = {run.precision: run.error for run in load_runs(data.sha256)}
+    assert runs["int8"] == pytest.approx(1 - found["accuracy"])
+    assert runs.keys() == {"fp32", "int8"}
+
+
+def test_auto_ships_the_precision_that_was_chosen_and_measures_the_others(
+    folder: Path, data: Dataset, teacher: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("COMPRESS_CACHE", str(folder / "auto-cache"))
+    trials = (
+        FLOAT,
+        PrecisionTrial("fp16", True, False, "not shown to be faster"),
+        PrecisionTrial("bf16", False, False, "not run"),
+        PrecisionTrial("int8", True, True, "faster"),
+    )
+    monkeypatch.setattr("compress.distill.try_precisions", lambda *_, **__: trials)
+    out = folder / "auto"
+    # The smallest candidate takes 318 kB in fp32.
+    small = Budget(size_bytes=2e5, target=replace(ONE_THREAD, precision="auto"))
+    asked = request(data, teacher, out, student=None, budget=small)
+    with pytest.raises(KeyboardInterrupt):
+        distill(asked, Listener(stop_after=2))
+    # What goes on takes what was chosen.
+    monkeypatch.setattr("compress.distill.try_precisions", None)
+    result = distill(asked, Listener())
+    assert result["target"]["precision"] == result["student"]["precision"] == "int8"
+    assert result["student"]["name"] == "wrn-10-1"
+    assert result["student"]["size_bytes"] <= 2e5
+    assert list(result["precisions"]) == ["fp16", "int8"]
+    assert result["precisions"]["fp16"]["top1_agreement"] > 0.95
+    assert read_artifact(out / "student.onnx").precision == "int8"
+    rows = (out / "tradeoff.csv").read_text().splitlines()
+    assert sum(",not faster," in row for row in rows) == 65
+
+
+def test_a_named_student_has_a_named_precision(folder: Path, data: Dataset, teacher: Path) -> None:
+    with pytest.raises(UsageError, match="--student names one: name the precision too"):
+        request(data, teacher, folder / "a", budget=Budget(target=Target(precision="auto")))
+    with pytest.raises(UsageError, match="--max-precision-loss is 0"):
+        request(data, teacher, folder / "a", max_precision_loss=0.0)
 
 
 def test_a_finished_run_is_reported_and_not_touched(

@@ -38,7 +38,13 @@ RUNTIME = {
 # Packages that are imported by another name than they are installed by.
 DISTRIBUTIONS = {"PIL": "pillow", "google": "protobuf"}
 # Extra -> what it brings.
-EXTRAS = {"openvino": {"openvino"}, "plots": {"matplotlib"}, "pytest": {"pytest"}}
+EXTRAS = {
+    "openvino": {"openvino"},
+    "plots": {"matplotlib"},
+    "pytest": {"pytest"},
+    "tensorrt": {"tensorrt"},
+    "tensorrt-rtx": {"tensorrt-rtx"},
+}
 DEVELOPMENT = (
     "build",
     "hatchling",
@@ -48,6 +54,7 @@ DEVELOPMENT = (
     "openvino",
     "pytest",
     "ruff",
+    "tensorrt_rtx",
 )
 
 

@@ -35,9 +35,16 @@ def budget_options() -> Decorator:
             "--runtime",
             default="onnxruntime",
             show_default=True,
-            help="That serves it: onnxruntime, openvino, onnxruntime-cuda or "
-            "onnxruntime-tensorrt; or fastest: the one of those that are here that runs a "
+            help="That serves it: onnxruntime, openvino, onnxruntime-cuda, onnxruntime-tensorrt, "
+            "tensorrt or tensorrt-rtx; or fastest: the one of those that are here that runs a "
             "mid-sized candidate fastest.",
+        ),
+        click.option(
+            "--precision",
+            default="fp32",
+            show_default=True,
+            help="Of the file: fp32, fp16, bf16 or int8; or auto: the one with the best expected "
+            "accuracy that fits. Fewer bits that are not faster here are not taken.",
         ),
     )
 
@@ -46,14 +53,17 @@ def read_budget(options: dict[str, Any]) -> Budget:
     """The budget that ``budget_options`` describe; it may be without a limit.
 
     Raises:
-        UsageError: a limit, the batch, the percentile, the threads or the runtime are impossible.
+        UsageError: a limit, the batch, the percentile, the threads, the runtime or the precision
+            are impossible.
     """
     from compress.errors import UnknownName, UsageError
     from compress.profiling.machine import default_threads
     from compress.profiling.runtimes import RUNTIMES
-    from compress.spec import FASTEST, Budget, Target
+    from compress.spec import AUTO, FASTEST, PRECISIONS, Budget, Target
 
-    runtime = options["runtime"]
+    runtime, precision = options["runtime"], options["precision"]
+    if precision not in (*PRECISIONS, AUTO):
+        raise UnknownName("precision", precision, (*PRECISIONS, AUTO))
     if runtime != FASTEST and runtime not in RUNTIMES:
         raise UnknownName("runtime", runtime, (*RUNTIMES, FASTEST))
     if runtime != FASTEST and RUNTIMES[runtime].takes != "onnx":
@@ -72,6 +82,7 @@ def read_budget(options: dict[str, Any]) -> Budget:
         target=Target(
             runtime=runtime,
             device="cpu" if runtime == FASTEST else RUNTIMES[runtime].device,
+            precision=precision,
             threads=default_threads() if threads is None else threads,
         ),
     )

@@ -20,6 +20,9 @@ from compress.commands.options import (
 if TYPE_CHECKING:
     from rich.console import Console
 
+# ``compress.distill.FLOAT_ONNX``, which would import torch.
+FLOAT_FILE = "student.fp32.onnx"
+
 # Options of the recipes that are options of this command too, by the name that both have.
 RECIPE_OPTIONS = ("temperature", "lr_d")
 
@@ -41,6 +44,13 @@ RECIPE_OPTIONS = ("temperature", "lr_d")
 )
 @data_options()
 @budget_options()
+@click.option(
+    "--max-precision-loss",
+    type=float,
+    default=0.5,
+    show_default=True,
+    help="Points of accuracy on validation images that fewer bits may cost; it has to be known.",
+)
 @click.option("--student", help="Names the student (wrn-10-2) instead of choosing by a budget.")
 @click.option(
     "--tradeoff",
@@ -103,6 +113,7 @@ def command(
     settings: tuple[str, ...],
     student_init: Path | None,
     outputs_dir: Path | None,
+    max_precision_loss: float,
     device: str,
     out: Path | None,
     resume: bool,
@@ -121,7 +132,7 @@ def command(
     from compress.commands.display import Display
     from compress.data.normalization import resolve
     from compress.distill import Request, assist, distill
-    from compress.errors import BudgetMissed, UsageError
+    from compress.errors import BudgetMissed, PrecisionLost, UsageError
     from compress.recipes.registry import DEFAULT_RECIPE, make_recipe, read_options
     from compress.training.team import joined
 
@@ -164,6 +175,7 @@ def command(
             outputs_dir=outputs_dir,
             device=device,
             use_cache=not no_cache,
+            max_precision_loss=max_precision_loss / 100,
         )
         if not team.first:
             assist(request, team)
@@ -177,6 +189,13 @@ def command(
         raise BudgetMissed(
             f"{request.out / result['student']['file']} does not keep the budget "
             "(the interval's unfavourable end counts). Ask for a smaller student or allow more."
+        )
+    precision = result["target"]["precision"]
+    if precision != "fp32" and not result["precisions"][precision]["kept"]:
+        raise PrecisionLost(
+            f"{request.out / result['student']['file']} may lose more in {precision} than is "
+            "allowed. Take more validation images where that is not decided, another precision, "
+            "or allow more with --max-precision-loss."
         )
 
 
@@ -193,6 +212,8 @@ def _default_folder(
         parts.append(f"{budget.size_bytes / 1e6:g}mb")
     if budget.speedup is not None:
         parts.append(f"{budget.speedup:g}x")
+    if budget.target.precision != "fp32":
+        parts.append(budget.target.precision)
     return Path("runs") / "-".join([*parts, recipe, f"seed{seed}"])
 
 
@@ -240,19 +261,25 @@ def print_result(result: dict[str, Any], out: Path, console: Console | None = No
     table.add_row("MACs an image", *ratio("macs", format_count))
     console.print(table)
     console.print()
-    parity = student["parity"]
+    parity, precision, floats = student["parity"], target["precision"], student["file"]
+    if precision != "fp32":
+        precision, floats = f"{precision} (the teacher fp32)", FLOAT_FILE
     lines = [
         f"Latency: median of a call of batch {budget['batch']}, {target['runtime']}, "
-        f"{target['device']}, {target['precision']}, {target['threads']} "
+        f"{target['device']}, {precision}, {target['threads']} "
         f"{'thread' if target['threads'] == 1 else 'threads'}, timed in turns "
         "in a fresh process.",
         f"Accuracy: on {n['test']:,} test and {n['validation']:,} validation images (taken from "
         "the training data, so the teacher may know them), of the files but for the teacher's on "
         "validation images, which is its checkpoint's; "
         f"{result['recipe']}, last of {result['epochs']} epochs, seed {result['seed']}.",
-        f"Proof: student.onnx and the trained model agree on "
+        f"Proof: {floats} and the trained model agree on "
         f"{format_percent(parity['top1_agreement'])} of {parity['images']:,} images, logits "
         f"within {parity['max_abs_diff']:.1e}.",
+        *(
+            f"In {name}, against float32 on validation images: {found['why']}."
+            for name, found in result.get("precisions", {}).items()
+        ),
         *result["warnings"],
     ]
     if budget["kept"] is not None:
@@ -262,6 +289,7 @@ def print_result(result: dict[str, Any], out: Path, console: Console | None = No
     console.print()
     for name, what in (
         (student["file"], "the student, to ship"),
+        (FLOAT_FILE, "what it was made of"),
         ("student.safetensors", "its weights"),
         (teacher["file"], "the teacher, in the same runtime"),
         ("tradeoff.csv", "every candidate and why it was not taken"),

@@ -1,4 +1,4 @@
-"""compress export: a checkpoint becomes a verified ONNX file."""
+"""compress export: a checkpoint or an ONNX file becomes the file that ships, and is proved."""
 
 from __future__ import annotations
 
@@ -10,23 +10,27 @@ import click
 from compress.commands.options import data_options, load_data, refuse_without_data
 
 if TYPE_CHECKING:
-    from torch import Tensor
-
-    from compress.models.registry import Network
-    from compress.spec import Normalization
-
-DEFAULT_SIZE = 32
+    from compress.convert import Conversion
 
 
 @click.command("export")
-@click.argument("checkpoint", type=click.Path(path_type=Path))
+@click.argument("model", type=click.Path(path_type=Path))
 @click.option(
     "--output",
     "-o",
     type=click.Path(path_type=Path, dir_okay=False),
     required=True,
-    help="The ONNX file.",
+    help="The file that is made.",
 )
+@click.option("--precision", default="fp32", show_default=True, help="fp32, fp16, bf16 or int8.")
+@click.option(
+    "--to",
+    "target",
+    default="onnx",
+    show_default=True,
+    help="onnx, or an engine: tensorrt or tensorrt-rtx.",
+)
+@click.option("--batch", help="Sizes that an engine will be called with: 1,8,100. [default: 1]")
 @data_options(default=None, training=False)
 @click.option("--normalize", help="A known name, or MEAN,MEAN,MEAN/STD,STD,STD.")
 @click.option(
@@ -36,149 +40,172 @@ DEFAULT_SIZE = 32
     help="What the weights are, where they do not show it: resnet-20,shortcut=pad, say.",
 )
 @click.option("--images", type=click.IntRange(min=1), help="Compare on so many images of the data.")
+@click.option(
+    "--calibrate",
+    help="int8: whose training images the ranges are measured on. [default: --data's]",
+)
+@click.option(
+    "--calibration-images", type=int, default=512, show_default=True, help="How many of them."
+)
+@click.option(
+    "--calibration-method",
+    default="minmax",
+    show_default=True,
+    help="minmax, percentile or entropy.",
+)
+@click.option("--float-layers", help="int8: leave these in float: first, last or first,last.")
+@click.option(
+    "--max-precision-loss",
+    type=float,
+    default=0.5,
+    show_default=True,
+    help="Points of accuracy on validation images that fewer bits may cost; it has to be known.",
+)
 @click.option("--seed", type=int, default=0, show_default=True, help="Of the validation split.")
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON object on stdout.")
 def command(
-    checkpoint: Path,
+    model: Path,
     output: Path,
+    precision: str,
+    target: str,
+    batch: str | None,
     normalize: str | None,
     arch: str | None,
     images: int | None,
+    calibrate: str | None,
+    calibration_images: int,
+    calibration_method: str,
+    float_layers: str | None,
+    max_precision_loss: float,
     seed: int,
     as_json: bool,
     **options: Any,
 ) -> None:
-    """Turn CHECKPOINT into an ONNX file and prove that both are the same function.
+    """Turn MODEL into an ONNX file or an engine and prove that it is the same function.
 
-    With --data the proof is on its validation images. Without, it is on seeded inputs, and the
-    normalisation is written as unknown unless --normalize or the checkpoint says it.
+    MODEL is a checkpoint or a float32 ONNX file. With --data the proof is on its validation images.
+    Without, it is on seeded inputs, and the normalisation is written as unknown unless --normalize
+    or the file says it.
+
+    int8 needs --data or --calibrate. Fewer bits are compared with float32; without --data no
+    accuracy is.
     """
     import json
 
-    from compress.data.normalization import describe, resolve
-    from compress.export import onnx_from_torch
-    from compress.files import sha256_of
-    from compress.units import format_bytes
+    from compress.convert import DEFAULT_SIZE, ONNX, Request, convert
+    from compress.data.normalization import resolve
+    from compress.errors import UsageError
 
-    stated = resolve(normalize) if normalize else None
+    if batch is not None and target == ONNX:
+        raise UsageError("An ONNX file takes any batch; --batch is for engines (--to tensorrt).")
+    if precision != "int8":
+        _refuse_for_int8(calibrate=calibrate, float_layers=float_layers)
+    if options["data"] is None:
+        options["data"] = calibrate
+    data = None
     if options["data"] is None:
         refuse_without_data(
             images=images, validation=options["validation"], data_dir=options["data_dir"]
         )
-        network, normalization, classes, notes = _read(
-            checkpoint, arch, stated, options["image_size"] or DEFAULT_SIZE
-        )
-        inputs = None
     else:
-        network, normalization, classes, inputs, notes = _read_for_data(
-            checkpoint, arch, stated, options, seed=seed, limit=images
-        )
-    for note in notes:
-        click.echo(note, err=True)
-    artifact, parity = onnx_from_torch(
-        network,
-        output,
-        spec=network.spec,
-        normalization=normalization,
-        classes=classes,
-        images=inputs,
-        source={"checkpoint": checkpoint.name, "checkpoint_sha256": sha256_of(checkpoint)},
-    )
-    if as_json:
-        result = {
-            "path": str(output),
-            "name": network.spec.name,
-            "spec": network.spec.to_dict(),
-            "sha256": artifact.sha256,
-            "size_bytes": artifact.size_bytes,
-            "normalization": normalization.to_dict() if normalization else None,
-            "classes": list(classes),
-            "parity": {
-                "images": parity.images,
-                "top1_agreement": parity.top1_agreement,
-                "max_abs_diff": parity.max_abs_diff,
-            },
-            "toolchain": artifact.toolchain,
-            "notes": list(notes),
-        }
-        click.echo(json.dumps(result, indent=2))
-        return
-    compared = "seeded inputs" if inputs is None else "validation images"
-    known = describe(normalization) if normalization else "unknown"
-    click.echo(
-        f"{output}: {network.spec.name}, {format_bytes(artifact.size_bytes)}, normalisation "
-        f"{known}.\nThe same class as the checkpoint on all {parity.images:,} {compared}; the "
-        f"largest difference of a logit is {parity.max_abs_diff:.1e}."
-    )
-
-
-def _read(
-    path: Path, arch: str | None, stated: Normalization | None, size: int
-) -> tuple[Network, Normalization | None, tuple[str, ...], list[str]]:
-    """The likeliest reading of the weights, without data to try others on."""
-    from compress.errors import UsageError
-    from compress.models.checkpoint import read_tensors
-    from compress.models.recognition.hypothesis import instantiate
-    from compress.models.recognition.statement import statement_of, structure
-
-    found = read_tensors(path)
-    hypotheses = found.hypotheses(arch=arch, image_size=(size, size))
-    likeliest = hypotheses[0]
-    notes = [*found.notes, *likeliest.notes]
-    if len(hypotheses) > 1:
-        variants = dict.fromkeys(structure(other.spec) for other in hypotheses[1:])
-        notes.append(
-            f"The weights do not show everything: {likeliest.spec.name} with "
-            f"{structure(likeliest.spec)} was taken; it may also have {' or '.join(variants)}. "
-            "Give --data to find out, or state it with --teacher-arch "
-            f"({statement_of(hypotheses[1].spec)}, say)."
-        )
-    network = instantiate(likeliest)
-    channels = network.spec.input_shape[0]
-    normalization = stated or found.normalization or likeliest.normalization
-    if normalization is not None and len(normalization.mean) != channels:
-        raise UsageError(
-            f"The normalisation has {len(normalization.mean)} channels, {path} takes {channels}. "
-            "Give one mean and one standard deviation a channel with --normalize."
-        )
-    if normalization is None:
-        notes.append("The normalisation is not known, and is written so; --normalize says it.")
-    return network, normalization, found.classes, notes
-
-
-def _read_for_data(
-    path: Path,
-    arch: str | None,
-    stated: Normalization | None,
-    options: dict[str, Any],
-    *,
-    seed: int,
-    limit: int | None,
-) -> tuple[Network, Normalization, tuple[str, ...], Tensor, list[str]]:
-    """The reading that is best on validation images, and those images, normalised."""
-    import torch
-
-    from compress.data.normalization import normalize
-    from compress.errors import DataError
-    from compress.training.evaluation import evaluate, predictor
-    from compress.training.teacher import identify
-    from compress.units import format_percent
-
-    data = load_data(options, seed=seed)
-    if len(data.validation) == 0:
-        raise DataError("The proof needs validation images; --validation is 0.")
-    found = identify(
-        path,
-        data,
-        normalization=stated,
+        data = load_data(options, seed=seed)
+    other = calibrate not in (None, options["data"])
+    request = Request(
+        model=model,
+        output=output,
+        data=data,
+        calibration=load_data(options | {"data": calibrate}, seed=seed) if other else None,
+        normalization=resolve(normalize) if normalize else None,
         arch=arch,
-        device=torch.device("cpu"),
+        precision=precision,
+        target=target,
+        batches=_sizes(batch) if batch else (1,),
+        calibration_images=calibration_images,
+        method=calibration_method,
+        float_layers=tuple(float_layers.split(",")) if float_layers else (),
+        max_loss=max_precision_loss / 100,
+        images=images,
+        image_size=options["image_size"] or DEFAULT_SIZE,
     )
-    share = evaluate(predictor(found.network), data.validation, found.normalization)
-    notes = [
-        *found.notes,
-        f"{found.spec.name}: {format_percent(share)} on {len(data.validation):,} validation "
-        "images.",
+
+    def tell(text: str) -> None:
+        click.echo(text, err=True)
+
+    found = convert(request, progress=tell, log=tell)
+    click.echo(json.dumps(found.to_dict(), indent=2) if as_json else "\n".join(_lines(found)))
+
+
+def _refuse_for_int8(**values: str | None) -> None:
+    """Refuses options that only int8 has.
+
+    Args:
+        values: of those options, by name; None where they are not given.
+
+    Raises:
+        UsageError: one is given.
+    """
+    from compress.errors import UsageError
+
+    given = [f"--{name.replace('_', '-')}" for name, value in values.items() if value is not None]
+    if given:
+        raise UsageError(f"Without --precision int8 {' and '.join(given)} would do nothing.")
+
+
+def _sizes(text: str) -> tuple[int, ...]:
+    """'1,8,100' -> (1, 8, 100).
+
+    Raises:
+        UsageError: not positive whole numbers.
+    """
+    from compress.errors import UsageError
+
+    try:
+        sizes = tuple(map(int, text.split(",")))
+    except ValueError:
+        sizes = (0,)
+    if min(sizes) < 1:
+        raise UsageError(f"--batch is '{text}'; it takes batch sizes such as 1 or 1,8,100.")
+    return sizes
+
+
+def _lines(found: Conversion) -> list[str]:
+    """What was made and how far it is from what it was made of."""
+    from compress.data.normalization import describe
+    from compress.units import format_bytes, format_percent
+
+    artifact = found.artifact
+    known = describe(artifact.normalization) if artifact.normalization else "unknown"
+    precision = "" if artifact.precision == "fp32" else f" in {artifact.precision}"
+    lines = [
+        f"{artifact.path}: {found.name}{precision}, {format_bytes(artifact.size_bytes)}, "
+        f"normalisation {known}."
     ]
-    images = normalize(data.validation.images[:limit], found.normalization)
-    return found.network, found.normalization, data.class_names, images, notes
+    if found.parity is not None:
+        lines.append(
+            f"The same class as the checkpoint on all {found.parity.images:,} {found.on}; the "
+            f"largest difference of a logit is {found.parity.max_abs_diff:.1e}."
+        )
+    one = found.fidelity
+    if one is not None:
+        text = (
+            f"The same class as float32 on {format_percent(one.top1_agreement)} of {one.images:,} "
+            f"{found.on}"
+        )
+        if one.accuracy is not None and one.float_accuracy is not None:
+            text += (
+                f", which it has right to {format_percent(one.accuracy)} and float32 to "
+                f"{format_percent(one.float_accuracy)} ({one.lost} lost, {one.won} won)"
+            )
+        lines.append(f"{text}.")
+    engine = found.engine
+    if engine is not None:
+        batches = ", ".join(map(str, engine.batches))
+        lines.append(f"Built by {engine.package} {engine.version} for batches of {batches}.")
+        proof = engine.fidelity
+        lines.append(
+            "It was not run: there is no GPU here."
+            if proof is None
+            else f"The same class as the ONNX file on {format_percent(proof.top1_agreement)} of "
+            f"{proof.images:,} {found.on}."
+        )
+    return lines

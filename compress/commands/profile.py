@@ -31,10 +31,10 @@ DEFAULT_RUNTIMES = ("onnxruntime", "torch")
     "--runtime",
     "asked",
     metavar="NAME,NAME,...",
-    help="onnxruntime, onnxruntime-cuda, onnxruntime-tensorrt and openvino take ONNX files; torch, "
-    "torch-compile, torch-cuda and torch-compile-cuda take checkpoints; all: those that are here "
-    "for the model. Several are timed in the same rounds, and the fastest is named. [default: "
-    "onnxruntime, and torch beside it for checkpoints]",
+    help="onnxruntime, openvino, onnxruntime-cuda, onnxruntime-tensorrt, tensorrt and tensorrt-rtx "
+    "take ONNX files; torch, torch-compile, torch-cuda and torch-compile-cuda take checkpoints; "
+    "all: those that are here for the model. Several are timed in the same rounds, and the fastest "
+    "is named. [default: onnxruntime, and torch beside it for checkpoints]",
 )
 @click.option(
     "--threads",

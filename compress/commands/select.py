@@ -54,14 +54,22 @@ def command(
 ) -> None:
     """Choose the best student that keeps a budget, by timing candidates on this machine.
 
-    Candidates are WRNs of depth 10 to 40 and width 1 to 10, and CIFAR ResNets. Without --data and
+    Candidates are WRNs of depth 10 to 40 and width 1 to 10, and CIFAR ResNets, in the --precision
+    that is asked for. Without --data and
     --teacher they are made for the embedded data set.
     """
     import json
 
     from compress.errors import UsageError
     from compress.recipes.registry import DEFAULT_RECIPE, make_recipe
-    from compress.tradeoff import choose_runtime, load_table, table_for, with_runtime, write_csv
+    from compress.tradeoff import (
+        choose_runtime,
+        load_table,
+        table_for,
+        try_precisions,
+        with_runtime,
+        write_csv,
+    )
 
     budget = read_budget(options)
     if not everything:
@@ -89,6 +97,9 @@ def command(
     )
     if runtime is not None:
         budget = with_runtime(budget, runtime.runtime)
+    known["precisions"] = try_precisions(
+        budget, num_classes=classes, input_shape=shape, tradeoff=tradeoff, progress=_say
+    )
     if tradeoff is not None:
         table = load_table(tradeoff, **known)
     else:
@@ -155,6 +166,16 @@ def print_choice(choice: Choice, *, stderr: bool = False) -> None:
         )
     console.print(table)
     lines = [_asked(choice), _not_timed(choice.rows)]
+    tried = [trial for trial in choice.precisions if trial.ratio is not None or not trial.runs]
+    lines += [f"{trial.precision}: {trial.why}." for trial in tried]
+    lost = {
+        row.candidate.precision: row.prediction.loss
+        for row in choice.rows
+        if row.candidate.precision != "fp32"
+    }
+    if lost:
+        told = ", ".join(f"{100 * loss:.2f} in {name}" for name, loss in lost.items())
+        lines.append(f"Errors have in them what fewer bits are expected to cost, points: {told}.")
     if any(row.prediction.basis == "extrapolated" for row in shown):
         lines.append("* beyond the rows of the table that the prediction is fitted to.")
     if any(row.prediction.basis == "own" for row in shown):
@@ -168,7 +189,7 @@ def print_choice(choice: Choice, *, stderr: bool = False) -> None:
         console.print(line, markup=False, soft_wrap=not console.is_terminal)
     latency = choice.row.measured.latency if choice.row.measured else None
     end = f", {format_time(latency.value)}" if latency else ""
-    console.print(f"Chosen: {choice.spec.name}{end}.", style="bold")
+    console.print(f"Chosen: {choice.row.name}{end}.", style="bold")
 
 
 def _latency(latency: Any) -> str:
@@ -207,6 +228,7 @@ def _not_timed(rows: tuple[TradeoffRow, ...]) -> str:
         "ruled out": "a smaller one is too slow",
         "too large": "the file is too large",
         "worse": "predicted worse than the chosen one",
+        "not faster": "in fewer bits that are not faster here",
     }
     parts = [f"{count} ({words[status]})" for status, count in counts.items()]
     return f"Not timed: {', '.join(parts)}." if parts else ""

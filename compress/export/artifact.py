@@ -10,6 +10,11 @@ The metadata of a file that is made here (ONNX ``metadata_props``, all values te
     compress.source          JSON, where the weights come from: run, checkpoint, their hashes
     compress.toolchain       JSON, package -> version, and the opset
 
+One that was made of a float file, in fewer bits, says besides
+
+    compress.conversion      JSON, by what and how: method, number of images, types
+    compress.fidelity        JSON, how far it is from the float file and on how many images
+
 A file that was made elsewhere has none of these, and is read all the same.
 """
 
@@ -27,7 +32,7 @@ from google.protobuf.message import DecodeError  # type: ignore[import-untyped]
 from compress import __version__
 from compress.errors import CompressError, ModelFileError
 from compress.files import sha256_of
-from compress.results import Artifact
+from compress.results import Artifact, Fidelity
 from compress.spec import ModelSpec, Normalization
 
 PREFIX = "compress."
@@ -57,6 +62,44 @@ def metadata_of(
         "toolchain": _json(dict(toolchain)),
     }
     return {PREFIX + key: value for key, value in values.items()}
+
+
+def metadata_of_conversion(
+    float_file: onnx.ModelProto,
+    *,
+    precision: str,
+    sha256: str,
+    conversion: Mapping[str, str],
+    fidelity: Fidelity,
+    toolchain: Mapping[str, str],
+) -> dict[str, str]:
+    """The metadata of a file in fewer bits: the float file's, changed in what is no longer true.
+
+    Args:
+        float_file: that it was made of, from here or from elsewhere.
+        precision: of the new file.
+        sha256: of the float file.
+        conversion: how it was made.
+        fidelity: how far it is from the float file.
+        toolchain: package -> version that made it.
+
+    Raises:
+        ValueError: the float file's own metadata is damaged.
+    """
+    values = {entry.key: entry.value for entry in float_file.metadata_props}
+
+    def added(key: str, more: Mapping[str, str]) -> str:
+        return _json(_texts(json.loads(values.get(PREFIX + key, "{}"))) | dict(more))
+
+    changed = {
+        "version": __version__,
+        "precision": precision,
+        "source": added("source", {"float_sha256": sha256}),
+        "toolchain": added("toolchain", toolchain),
+        "conversion": _json(dict(conversion)),
+        "fidelity": _json(fidelity.to_dict()),
+    }
+    return values | {PREFIX + key: value for key, value in changed.items()}
 
 
 def read_model(path: Path) -> onnx.ModelProto:
@@ -108,6 +151,8 @@ def read_artifact(path: Path) -> Artifact:
         classes=_read(path, properties, "classes", _names) or (),
         toolchain=_read(path, properties, "toolchain", _texts) or {},
         source=_read(path, properties, "source", _texts) or {},
+        conversion=_read(path, properties, "conversion", _texts) or {},
+        fidelity=_read(path, properties, "fidelity", _fidelity),
     )
 
 
@@ -132,6 +177,10 @@ def _spec(value: Any) -> ModelSpec:
 def _normalization(value: Any) -> Normalization:
     mean, std = (tuple(float(number) for number in value[key]) for key in ("mean", "std"))
     return Normalization(mean, std)
+
+
+def _fidelity(value: Any) -> Fidelity:
+    return Fidelity(**value)
 
 
 def _names(value: Any) -> tuple[str, ...]:

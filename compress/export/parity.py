@@ -111,6 +111,34 @@ def predictor_of(path: Path, *, threads: int = 1) -> Callable[[Array], Array]:
     return _predictor(str(path), path.name, threads)
 
 
+def values_of(
+    model: onnx.ModelProto, names: Sequence[str], *, threads: int = 0
+) -> Callable[[Array], dict[str, Array]]:
+    """Runs a graph as it is written, nothing fused: images [b, c, h, w] -> values by name.
+
+    Args:
+        model: the graph.
+        names: of the values that are wanted, in the middle of the graph, too.
+        threads: 0 are as many as there are cores.
+
+    Raises:
+        one of ONNX Runtime's errors: it cannot run the graph.
+    """
+    changed = onnx.ModelProto()
+    changed.CopyFrom(model)
+    outputs = {output.name for output in changed.graph.output}
+    changed.graph.output.extend(
+        onnx.ValueInfoProto(name=name) for name in names if name not in outputs
+    )
+    session = _session(changed.SerializeToString(), threads=threads, optimise=False)
+    entry = session.get_inputs()[0].name
+
+    def run(images: Array) -> dict[str, Array]:
+        return dict(zip(names, session.run(list(names), {entry: images}), strict=True))
+
+    return run
+
+
 def _session(
     source: str | bytes, *, threads: int, optimise: bool = True
 ) -> onnxruntime.InferenceSession:
@@ -202,16 +230,11 @@ def _first_difference(model: nn.Module, path: Path, image: Tensor) -> str:
         for node in graph.graph.node
         if weights.intersection(node.input) and node.op_type in ("Conv", "Gemm", "MatMul")
     }
-    for name in layers:
-        if name not in {output.name for output in graph.graph.output}:
-            graph.graph.output.append(onnx.ValueInfoProto(name=name))
     try:
-        # Fused layers have no outputs of their own.
-        session = _session(graph.SerializeToString(), threads=0, optimise=False)
+        values = values_of(graph, list(layers))(image.numpy())
     except _UNLOADABLE:
         return ""
-    values = session.run(list(layers), {session.get_inputs()[0].name: image.numpy()})
-    for name, value in zip(layers, values, strict=True):
+    for name, value in values.items():
         same = [output.numpy() for output in outputs if tuple(output.shape) == value.shape]
         scale = max(1.0, float(np.abs(value).max()))
         if not any(np.abs(value - output).max() <= TOLERANCE * scale for output in same):

@@ -108,7 +108,7 @@ def translate(network: nn.Module, spec: ModelSpec) -> onnx.ModelProto:
     # Zeros, because the exporter must not draw from the generator that training draws from.
     example = torch.zeros(2, *spec.input_shape)
     try:
-        with _quiet() as said, torch.random.fork_rng(devices=[]), torch.inference_mode(False):
+        with quiet() as said, torch.random.fork_rng(devices=[]), torch.inference_mode(False):
             program = torch.onnx.export(
                 network,
                 (example,),
@@ -172,8 +172,8 @@ def describe(
 
 
 @contextmanager
-def _quiet() -> Iterator[io.StringIO]:
-    """Keeps what the exporter prints, logs and warns of to itself."""
+def quiet() -> Iterator[io.StringIO]:
+    """Keeps what a tool prints, logs and warns of to itself, and gives it."""
     said = io.StringIO()
     level = logging.root.manager.disable
     with warnings.catch_warnings(), redirect_stdout(said), redirect_stderr(said):

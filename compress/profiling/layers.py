@@ -41,7 +41,10 @@ TRACED_CALLS = 10
 # NhwcFusedConv, Gemm, QGemm, MatMulIntegerToFloat, DynamicQuantizeMatMul ...
 _MULTIPLIES = re.compile(r"Conv|Gemm|MatMul")
 # What optimisers add to the name of a node, or of a value, that they make another node of.
-_ADDED = re.compile(r"^fused |(_nchwc|_token_\d+|/duplicated|/MatMulAddFusion|/WithoutBiases)+/?$")
+_ADDED = re.compile(
+    r"^fused |^InsertedPrecisionFreeCast_"
+    r"|(_nchwc|_token_\d+|/duplicated|/MatMulAddFusion|/WithoutBiases)+/?$"
+)
 
 
 @dataclass(frozen=True)

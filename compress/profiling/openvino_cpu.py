@@ -73,8 +73,9 @@ class OpenVino:
         return input_of_onnx(path_of(subject, "OpenVINO"))
 
     def precision(self, subject: Subject) -> str:
-        """int8 where the file quantises; else float32, whatever the weights are stored as."""
-        return "int8" if precision_of_onnx(path_of(subject, "OpenVINO")) == "int8" else "fp32"
+        """int8 or bf16 where the file is; else float32, whatever the weights are stored as."""
+        found = precision_of_onnx(path_of(subject, "OpenVINO"))
+        return found if found in ("int8", "bf16") else "fp32"
 
     def options(self, threads: int) -> dict[str, str]:
         """What a model is compiled with."""

@@ -8,11 +8,13 @@ from __future__ import annotations
 import importlib.util
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Protocol
 
 import numpy as np
 
+from compress.engines.package import PACKAGES
 from compress.errors import ModelFileError, UnknownName, UsageError
 from compress.profiling.protocol import Input, Session
 
@@ -111,6 +113,8 @@ class Entry:
         make: makes the runtime once it is there.
         takes: the form of a model that it runs: "onnx" (a file) or "torch" (a network).
         device: "cpu" or "cuda".
+        activations: the type that int8 files should have for it: uint8 with a zero point, or int8
+            without one.
     """
 
     module: str
@@ -118,6 +122,7 @@ class Entry:
     make: Callable[[], Runtime]
     takes: str = "onnx"
     device: str = "cpu"
+    activations: str = "uint8"
 
 
 def _onnxruntime() -> Runtime:
@@ -136,6 +141,12 @@ def _onnxruntime_tensorrt() -> Runtime:
     from compress.profiling.onnxruntime_cuda import TENSORRT, OnnxRuntimeCuda
 
     return OnnxRuntimeCuda("onnxruntime-tensorrt", TENSORRT)
+
+
+def _tensorrt(name: str) -> Runtime:
+    from compress.profiling.tensorrt_gpu import TensorRt
+
+    return TensorRt(name)
 
 
 def _openvino() -> Runtime:
@@ -177,7 +188,17 @@ RUNTIMES: dict[str, Entry] = {
     "onnxruntime": Entry(*_ORT, _onnxruntime),
     "openvino": Entry("openvino", "python -m pip install openvino", _openvino),
     "onnxruntime-cuda": Entry(*_ORT, _onnxruntime_cuda, device="cuda"),
-    "onnxruntime-tensorrt": Entry(*_ORT, _onnxruntime_tensorrt, device="cuda"),
+    "onnxruntime-tensorrt": Entry(*_ORT, _onnxruntime_tensorrt, device="cuda", activations="int8"),
+    **{
+        name: Entry(
+            package.module,
+            package.install,
+            partial(_tensorrt, name),
+            device="cuda",
+            activations="int8",
+        )
+        for name, package in PACKAGES.items()
+    },
     "torch": Entry(*_TORCH, _torch, takes="torch"),
     "torch-compile": Entry(*_TORCH, _torch_compile, takes="torch"),
     "torch-cuda": Entry(*_TORCH, _torch_cuda, takes="torch", device="cuda"),

@@ -18,7 +18,7 @@ from typing import Any
 import torch
 
 from compress.errors import CompressError, InputError
-from compress.files import read_json, write_json
+from compress.files import cache_folder, read_json, write_json
 from compress.models.checkpoint import read_tensors
 from compress.models.registry import build
 from compress.profiling.machine import fingerprint
@@ -29,7 +29,6 @@ from compress.reproduce.runner import Request, Training, trainings
 from compress.reproduce.work import FACTS, TEACHERS, TRAINING, load_data
 from compress.spec import ModelSpec
 from compress.tradeoff.costs import costs_of
-from compress.tradeoff.runs import cache_folder
 from compress.training.engine import choose_device
 from compress.training.options import TrainingOptions
 from compress.training.runfolder import METRICS, RESULT

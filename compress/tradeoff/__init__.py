@@ -2,6 +2,7 @@
 
 from compress.tradeoff.choice import Choice, TradeoffRow
 from compress.tradeoff.fastest import RuntimeChoice, choose_runtime, with_runtime
+from compress.tradeoff.precisions import PrecisionTrial, try_precisions
 from compress.tradeoff.runs import OwnRun, record_run
 from compress.tradeoff.storage import write_csv
 from compress.tradeoff.table import TradeoffTable, load_table, table_for
@@ -9,6 +10,7 @@ from compress.tradeoff.table import TradeoffTable, load_table, table_for
 __all__ = [
     "Choice",
     "OwnRun",
+    "PrecisionTrial",
     "RuntimeChoice",
     "TradeoffRow",
     "TradeoffTable",
@@ -16,6 +18,7 @@ __all__ = [
     "load_table",
     "record_run",
     "table_for",
+    "try_precisions",
     "with_runtime",
     "write_csv",
 ]

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
 from compress.spec import Budget, ModelSpec
 from compress.tradeoff.candidates import Candidate
+from compress.tradeoff.precisions import PrecisionTrial
 from compress.tradeoff.predictor import Prediction
 from compress.tradeoff.search import Limits, Measurement, ruled_out
 from compress.units import format_bytes, format_time
@@ -15,6 +17,7 @@ CHOSEN = "chosen"
 FITS = "fits"
 TOO_SLOW = "too slow"
 STRADDLES = "straddles"
+NOT_FASTER = "not faster"
 TOO_LARGE = "too large"
 RULED_OUT = "ruled out"
 WORSE = "worse"
@@ -25,12 +28,13 @@ class TradeoffRow:
     """One candidate.
 
     Attributes:
-        candidate: the network and its costs by definition.
+        candidate: the network, its precision and its costs by definition.
         prediction: its expected error.
         measured: None where it was not timed.
         status: "chosen"; "fits" (timed, predicted worse than the chosen one); "too slow";
             "straddles" (the budget lies in its interval); "too large"; "ruled out" (not timed, a
-            smaller one is too slow); "worse" (not timed, predicted worse than the chosen one).
+            smaller one is too slow); "worse" (not timed, predicted worse than the chosen one); "not
+            faster" (its precision has fewer bits, and is no faster here).
         why: the same as a short sentence, with the figures.
     """
 
@@ -42,7 +46,7 @@ class TradeoffRow:
 
     @property
     def name(self) -> str:
-        """Of the architecture."""
+        """Of the architecture, and of the precision where that is not fp32."""
         return self.candidate.name
 
     def to_dict(self) -> dict[str, Any]:
@@ -51,11 +55,13 @@ class TradeoffRow:
         latency = None if found is None else found.latency.to_dict(1e3, "median")
         return {
             "name": self.name,
+            "precision": self.candidate.precision,
             "params": self.candidate.costs.params,
             "macs": self.candidate.costs.macs,
             "latency_ms": latency,
             "size_bytes": None if found is None else found.size_bytes,
             "predicted_error": self.prediction.error,
+            "predicted_loss_of_precision": self.prediction.loss,
             "basis": self.prediction.basis,
             "status": self.status,
             "why": self.why,
@@ -80,6 +86,7 @@ class Choice:
         scale: what the predicted errors are errors of, a sentence.
         seconds: that choosing took.
         warnings: a sentence each.
+        precisions: in which candidates could be had, and what else was tried.
     """
 
     spec: ModelSpec
@@ -93,6 +100,12 @@ class Choice:
     teacher_spec: ModelSpec | None = None
     teacher: Measurement | None = None
     warnings: tuple[str, ...] = ()
+    precisions: tuple[PrecisionTrial, ...] = ()
+
+    @property
+    def precision(self) -> str:
+        """Of the file that is to ship."""
+        return self.row.candidate.precision
 
     @property
     def row(self) -> TradeoffRow:
@@ -112,6 +125,8 @@ class Choice:
         return {
             "student": self.spec.name,
             "spec": self.spec.to_dict(),
+            "precision": self.precision,
+            "precisions": [trial.to_dict() for trial in self.precisions],
             "budget": budget_to_dict(self.budget),
             "limits": {
                 "latency_ms": None if limit_s is None else limit_s * 1e3,
@@ -147,20 +162,25 @@ def make_rows(
     chosen: Candidate | None,
     measured: dict[str, Measurement],
     limits: Limits,
+    trials: Sequence[PrecisionTrial] = (),
 ) -> tuple[TradeoffRow, ...]:
     """Says of every candidate what became of it."""
     candidates = [candidate for candidate, _ in ranked]
+    not_faster = {trial.precision: trial.why for trial in trials if not trial.eligible}
     place = candidates.index(chosen) if chosen else len(candidates)
     rows = []
     for index, (candidate, prediction) in enumerate(ranked):
         found = measured.get(candidate.name)
         if candidate is chosen:
             status, why = CHOSEN, "the best predicted that fits"
+        elif candidate.precision in not_faster:
+            status, why = NOT_FASTER, not_faster[candidate.precision]
         elif found is not None:
             status, why = judge(found, limits, index < place)
         elif limits.too_large(candidate):
-            size = format_bytes(candidate.costs.file_bytes)
-            status, why = TOO_LARGE, f"not timed: its file would take {size}"
+            size = format_bytes(candidate.file_bytes)
+            least = "" if candidate.precision == "fp32" else "at least "
+            status, why = TOO_LARGE, f"not timed: its file would take {least}{size}"
         elif index > place:
             status, why = WORSE, "not timed: predicted worse than the chosen one"
         else:

@@ -17,15 +17,16 @@ import torch
 from torch import nn
 
 from compress.errors import CompressError, UnknownName, UsageError
+from compress.export.precision import narrowed_for_timing
 from compress.export.to_onnx import onnx_for_timing
-from compress.files import read_json, write_json
+from compress.files import cache_folder, read_json, write_json
 from compress.models.registry import Network, build
 from compress.profiling.machine import fingerprint
 from compress.profiling.runtimes import RUNTIMES
 from compress.profiling.timing import is_clear, time_model, time_models
 from compress.results import Estimate
-from compress.spec import Budget, ModelSpec
-from compress.tradeoff.runs import cache_folder
+from compress.spec import PRECISIONS, Budget, ModelSpec
+from compress.tradeoff.candidates import candidate_name
 from compress.tradeoff.search import Limits, Measurement
 
 # No further round of timing begins after so many seconds; a percentile needs many calls.
@@ -105,8 +106,9 @@ class LocalMeasurer:
         if found is not None and (found.straddles or not Limits(limit_s).straddled_by(found)):
             return found
         if self._progress is not None:
-            role = "the teacher, " if spec == self._teacher else ""
-            self._progress(f"Timing {role}{spec.name}.")
+            role = "the teacher, " if self._is_teacher(spec, budget) else ""
+            name = candidate_name(spec, budget.target.precision)
+            self._progress(f"Timing {role}{name}.")
         found = self._time(spec, budget, limit_s)
         self._fresh[f"{path.name} {key}"] = found
         if cached:
@@ -114,15 +116,18 @@ class LocalMeasurer:
         return found
 
     def _time(self, spec: ModelSpec, budget: Budget, limit_s: float | None) -> Measurement:
-        if spec == self._teacher and budget.speedup is not None:
+        if self._is_teacher(spec, budget) and budget.speedup is not None:
             file = self._files.get(spec) or self._export_teacher(spec)
             found = time_file(file, budget, limit_s)
             self._reference = Reference(file, found.latency.value)
             return found
         beside = None if limit_s is None else self._reference
-        if spec in self._files:
+        if spec in self._files and budget.target.precision == "fp32":
             return time_file(self._files[spec], budget, limit_s, beside)
         return time_untrained(spec, budget, limit_s, beside)
+
+    def _is_teacher(self, spec: ModelSpec, budget: Budget) -> bool:
+        return spec == self._teacher and budget.target.precision == "fp32"
 
     def _export_teacher(self, spec: ModelSpec) -> Path:
         """The teacher's file, kept for as long as candidates are timed beside it."""
@@ -152,7 +157,7 @@ class LocalMeasurer:
 def time_untrained(
     spec: ModelSpec, budget: Budget, limit_s: float | None, beside: Reference | None = None
 ) -> Measurement:
-    """Builds a network, exports it and times the file.
+    """Builds a network, exports it in the target's precision and times the file.
 
     Raises:
         UsageError: a target that is not measured here.
@@ -162,6 +167,16 @@ def time_untrained(
     with tempfile.TemporaryDirectory(prefix="compress-") as folder:
         path = Path(folder) / f"{spec.name}.onnx"
         onnx_for_timing(untrained(spec), path, spec=spec)
+        precision = budget.target.precision
+        if precision != "fp32":
+            floats, path = path, path.with_name(f"{spec.name}-{precision}.onnx")
+            narrowed_for_timing(
+                floats,
+                path,
+                precision,
+                shape=spec.input_shape,
+                activations=RUNTIMES[budget.target.runtime].activations,
+            )
         return time_file(path, budget, limit_s, beside)
 
 
@@ -250,12 +265,11 @@ def _check_target(budget: Budget) -> None:
     target = budget.target
     if target.runtime not in RUNTIMES:
         raise UnknownName("runtime", target.runtime, RUNTIMES)
+    if target.precision not in PRECISIONS:
+        raise UnknownName("precision", target.precision, PRECISIONS)
     device = RUNTIMES[target.runtime].device
-    if (target.device, target.precision) != (device, "fp32"):
-        raise UsageError(
-            f"Candidates are timed in fp32, and {target.runtime} runs on {device}; the budget is "
-            f"for {target.precision} on {target.device}."
-        )
+    if target.device != device:
+        raise UsageError(f"{target.runtime} runs on {device}; the budget is for {target.device}.")
 
 
 def _recall(path: Path, key: str) -> Measurement | None:

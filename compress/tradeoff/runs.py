@@ -1,18 +1,17 @@
 """What the user's own runs have shown, kept for the next choice on the same data.
 
-One JSON object a line in ``runs.jsonl`` of the cache folder: $COMPRESS_CACHE, or
-$XDG_CACHE_HOME/compress, or ~/.cache/compress.
+One JSON object a line in ``runs.jsonl`` of ``cache_folder()``.
 """
 
 from __future__ import annotations
 
 import json
 import math
-import os
 from dataclasses import asdict, dataclass, fields
 from pathlib import Path
 
 from compress.errors import UsageError
+from compress.files import cache_folder
 from compress.spec import ModelSpec
 
 FILE = "runs.jsonl"
@@ -33,6 +32,7 @@ class OwnRun:
         error: share of validation images it gets wrong, 0 to 1.
         images: how many validation images that share is of.
         seed: of the run.
+        precision: of the file that was scored.
     """
 
     dataset_sha256: str
@@ -43,15 +43,7 @@ class OwnRun:
     error: float
     images: int
     seed: int
-
-
-def cache_folder() -> Path:
-    """Where measurements and outcomes of runs are kept; it may not exist yet."""
-    own = os.environ.get("COMPRESS_CACHE")
-    if own:
-        return Path(own)
-    base = os.environ.get("XDG_CACHE_HOME")
-    return (Path(base) if base else Path.home() / ".cache") / "compress"
+    precision: str = "fp32"
 
 
 def record_run(run: OwnRun, *, folder: Path | None = None) -> None:

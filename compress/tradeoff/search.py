@@ -11,6 +11,9 @@ one step wider, are timed even where they are ruled out.
 
 A model of the latency, linear in layers and MACs and fitted to what was timed so far, decides
 what is timed next. It never decides what fits.
+
+All of that holds among candidates of one precision: what one takes in 32 bits says nothing certain
+of what another takes in 8.
 """
 
 from __future__ import annotations
@@ -85,7 +88,7 @@ class Limits:
 
     def too_large(self, candidate: Candidate) -> bool:
         """Whether the file is too large for certain, before it is exported."""
-        size = candidate.costs.file_bytes * (1 - SIZE_MARGIN)
+        size = candidate.file_bytes * (1 - SIZE_MARGIN)
         return self.size_bytes is not None and size > self.size_bytes
 
 
@@ -167,17 +170,21 @@ def ruled_out(
         found = measured.get(other.name)
         if (
             found is not None
-            and dominates(candidate.spec, other.spec)
+            and _dominates(candidate, other)
             and found.latency.low * (1 - MARGIN) > limits.latency_s
         ):
             return other
     return None
 
 
+def _dominates(larger: Candidate, smaller: Candidate) -> bool:
+    return larger.precision == smaller.precision and dominates(larger.spec, smaller.spec)
+
+
 def _is_step(candidate: Candidate, chosen: Candidate) -> bool:
     """Whether a candidate is one step deeper or one step wider."""
     here, there = chosen.spec, candidate.spec
-    if here.arch != there.arch:
+    if (here.arch, chosen.precision) != (there.arch, candidate.precision):
         return False
     return (there.depth - here.depth, there.width - here.width) in ((6, 0), (0, 1))
 
@@ -197,23 +204,36 @@ def _next(
             return candidate
     # None should fit. Those that dominate no other one have to be timed in any case, for nothing
     # else can rule them out; the fastest of them is the likeliest surprise.
-    smallest = [c for c in left if not any(dominates(c.spec, other.spec) for other in left)]
+    smallest = [c for c in left if not any(_dominates(c, other) for other in left)]
     return min(smallest, key=latency)
 
 
 def latency_model(
     ranked: Sequence[Candidate], measured: dict[str, Measurement]
 ) -> Callable[[Candidate], float]:
-    """Seconds as a L + b M over layers L and MACs M, fitted to what was timed.
+    """Seconds as a L + b M over layers L and MACs M, fitted to what was timed in each precision.
+
+    Where nothing was timed in one yet, what was timed in the others counts.
+    """
+    timed = [c for c in ranked if c.name in measured]
+    precisions = {c.precision for c in timed}
+    models = {
+        precision: _fit([c for c in timed if c.precision == precision], measured)
+        for precision in precisions
+    }
+    other = _fit(timed, measured)
+    return lambda candidate: models.get(candidate.precision, other)(candidate)
+
+
+def _fit(
+    timed: Sequence[Candidate], measured: dict[str, Measurement]
+) -> Callable[[Candidate], float]:
+    """The model of some candidates.
 
     The sum of squares of relative errors, with a pull towards what is known of another machine,
     scaled to this one, so that a single point is enough.
     """
-    points = [
-        (c.costs.layers, c.costs.macs, measured[c.name].latency.value)
-        for c in ranked
-        if c.name in measured
-    ]
+    points = [(c.costs.layers, c.costs.macs, measured[c.name].latency.value) for c in timed]
     a, b = LAYER_S, MAC_S
     if points:
         ratios = sorted(time / (a * layers + b * macs) for layers, macs, time in points)

@@ -19,12 +19,14 @@ from compress.files import write_json, write_text
 from compress.results import Estimate
 from compress.spec import ModelSpec
 from compress.tradeoff.choice import Choice, TradeoffRow, budget_to_dict
+from compress.tradeoff.precisions import PrecisionTrial
 from compress.tradeoff.search import Measurement
 
 SCHEMA_VERSION = 1
 CONDITIONS = ("runtime", "precision", "threads", "batch", "percentile")
 COLUMNS = (
     "candidate",
+    "precision",
     "params",
     "macs",
     "latency_ms",
@@ -50,6 +52,7 @@ class StoredTable:
         machine: of the measurements.
         measured: by candidate's name.
         teacher_spec, teacher: of the teacher, where it was measured.
+        precisions: that were tried there.
     """
 
     path: Path
@@ -60,6 +63,7 @@ class StoredTable:
     measured: dict[str, Measurement]
     teacher_spec: ModelSpec | None = None
     teacher: Measurement | None = None
+    precisions: tuple[PrecisionTrial, ...] = ()
 
 
 def write_csv(path: Path, choice: Choice) -> None:
@@ -78,6 +82,7 @@ def write_csv(path: Path, choice: Choice) -> None:
         "num_classes": spec.num_classes,
         "input_shape": list(spec.input_shape),
         "machine": choice.machine,
+        "precisions": [trial.to_dict() for trial in choice.precisions],
         "teacher": _teacher(choice.teacher_spec, choice.teacher),
         "scale": choice.scale,
     }
@@ -127,6 +132,7 @@ def read_table(path: Path) -> StoredTable:
             measured=measured,
             teacher_spec=ModelSpec.from_dict(teacher["spec"]) if teacher else None,
             teacher=_measurement(teacher) if teacher else None,
+            precisions=tuple(map(PrecisionTrial.from_dict, values.get("precisions", ()))),
         )
     except (ValueError, KeyError, TypeError, AttributeError, CompressError) as error:
         fault = f"'{error.args[0]}' is missing" if isinstance(error, KeyError) else str(error)
@@ -139,6 +145,7 @@ def _to_row(row: TradeoffRow) -> dict[str, Any]:
     found = row.measured
     return {
         "candidate": row.name,
+        "precision": row.candidate.precision,
         "params": row.candidate.costs.params,
         "macs": row.candidate.costs.macs,
         **_figures(found),

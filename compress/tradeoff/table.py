@@ -9,9 +9,10 @@ from pathlib import Path
 from typing import Any, Protocol
 
 from compress.errors import NoStudentFits, UsageError
-from compress.spec import Budget, ModelSpec
-from compress.tradeoff.candidates import Candidate, grid
+from compress.spec import AUTO, Budget, ModelSpec
+from compress.tradeoff.candidates import Candidate, candidate_name, grid
 from compress.tradeoff.choice import Choice, make_rows
+from compress.tradeoff.precisions import FLOAT, PrecisionTrial
 from compress.tradeoff.predictor import SHIPPED_FOR, SOURCE, Prediction, Predictor
 from compress.tradeoff.runs import load_runs
 from compress.tradeoff.search import Limits, Measurement, Outcome, search
@@ -69,15 +70,16 @@ class StoredMeasurer:
         other = [
             f"{key} {stored[key]}, not {value}"
             for key, value in asked.items()
-            if stored[key] != value
+            if stored[key] != value and (key, stored[key]) != ("precision", AUTO)
         ]
         if other:
             raise UsageError(
                 f"{self._table.path} was measured with {'; '.join(other)}. Measure it again with "
                 "these options, or choose with those."
             )
-        measured = self._table.measured.get(spec.name)
-        if spec == self._teacher and _alike(spec, self._table.teacher_spec):
+        precision = budget.target.precision
+        measured = self._table.measured.get(candidate_name(spec, precision))
+        if spec == self._teacher and precision == "fp32" and _alike(spec, self._table.teacher_spec):
             return self._table.teacher or measured
         return measured
 
@@ -91,6 +93,7 @@ class TradeoffTable:
         measurer: says what they take.
         scale: what the predicted errors are errors of, a sentence.
         teacher: no student takes more than it; needed for a budget in ``speedup``.
+        precisions: those of the candidates, and which of them may be chosen; none for fp32 alone.
     """
 
     def __init__(
@@ -101,8 +104,12 @@ class TradeoffTable:
         *,
         scale: str,
         teacher: ModelSpec | None = None,
+        precisions: Sequence[PrecisionTrial] = (),
     ) -> None:
-        ranked = [(candidate, predictor.predict(candidate.spec)) for candidate in candidates]
+        ranked = [
+            (candidate, predictor.predict(candidate.spec, candidate.precision))
+            for candidate in candidates
+        ]
         # Of two that are expected to be as good the one that computes less comes first.
         self._ranked: list[tuple[Candidate, Prediction]] = sorted(
             ranked, key=lambda pair: (pair[1].error, pair[0].costs.macs, pair[0].name)
@@ -112,6 +119,7 @@ class TradeoffTable:
         self._scale = scale
         # Dropout is not in the file, so it makes no difference to what is measured.
         self._teacher = None if teacher is None else replace(teacher, dropout=0.0)
+        self._precisions = tuple(precisions)
 
     def select(self, budget: Budget) -> Choice:
         """Chooses the best predicted candidate that keeps the budget.
@@ -127,12 +135,12 @@ class TradeoffTable:
         start = time.monotonic()
         teacher = self._measure_teacher(budget)
         limits = limits_of(budget, teacher, paired=self._measurer.paired)
-        candidates = [candidate for candidate, _ in self._ranked]
+        not_faster = {trial.precision for trial in self._precisions if not trial.eligible}
         outcome = search(
-            candidates,
+            [c for c, _ in self._ranked if c.precision not in not_faster],
             limits,
-            lambda candidate, limit_s, fresh: self._measurer.measure(
-                candidate.spec, budget, limit_s, fresh=fresh
+            lambda candidate, limit_s, fresh: self._measure(
+                candidate, budget, limit_s, fresh=fresh
             ),
         )
         if outcome.unmeasured:
@@ -143,7 +151,7 @@ class TradeoffTable:
             )
         if outcome.chosen is None:
             raise NoStudentFits(self._nearest(budget, limits, outcome))
-        rows = make_rows(self._ranked, outcome.chosen, outcome.measured, limits)
+        rows = make_rows(self._ranked, outcome.chosen, outcome.measured, limits, self._precisions)
         return Choice(
             spec=outcome.chosen.spec,
             budget=budget,
@@ -156,6 +164,7 @@ class TradeoffTable:
             teacher_spec=self._teacher if teacher else None,
             teacher=teacher,
             warnings=_warnings(outcome),
+            precisions=self._precisions,
         )
 
     def measure_all(self, budget: Budget) -> Choice:
@@ -167,14 +176,20 @@ class TradeoffTable:
         limits = limits_of(budget, self._measure_teacher(budget), paired=self._measurer.paired)
         measured = {}
         for candidate, _ in reversed(self._ranked):
-            found = self._measurer.measure(candidate.spec, budget, limits.latency_s)
+            found = self._measure(candidate, budget, limits.latency_s)
             if found is not None:
                 measured[candidate.name] = found
         choice = self.select(budget)
-        chosen = next(c for c, _ in self._ranked if c.spec == choice.spec)
+        chosen = choice.row.candidate
         searched = {row.name: row.measured for row in choice.rows if row.measured is not None}
-        rows = make_rows(self._ranked, chosen, measured | searched, choice.limits)
+        rows = make_rows(self._ranked, chosen, measured | searched, choice.limits, self._precisions)
         return replace(choice, rows=rows)
+
+    def _measure(
+        self, candidate: Candidate, budget: Budget, limit_s: float | None, *, fresh: bool = False
+    ) -> Measurement | None:
+        there = budget.in_precision(candidate.precision)
+        return self._measurer.measure(candidate.spec, there, limit_s, fresh=fresh)
 
     def _measure_teacher(self, budget: Budget) -> Measurement | None:
         if self._teacher is None:
@@ -183,7 +198,8 @@ class TradeoffTable:
             return None
         # A ratio of a figure of today and one of another day would be one of two machines.
         fresh = budget.speedup is not None
-        teacher = self._measurer.measure(self._teacher, budget, None, fresh=fresh)
+        there = budget.in_precision("fp32")  # as it is at hand
+        teacher = self._measurer.measure(self._teacher, there, None, fresh=fresh)
         if teacher is None and fresh:
             raise UsageError(
                 f"The stored table has no figures of the teacher {self._teacher.name}. Measure "
@@ -194,8 +210,8 @@ class TradeoffTable:
     def _nearest(self, budget: Budget, limits: Limits, outcome: Outcome) -> str:
         measured = dict(outcome.measured)
         if not measured:
-            smallest = min((c for c, _ in self._ranked), key=lambda c: c.costs.file_bytes)
-            found = self._measurer.measure(smallest.spec, budget, limits.latency_s)
+            smallest = min((c for c, _ in self._ranked), key=lambda c: c.file_bytes)
+            found = self._measure(smallest, budget, limits.latency_s)
             if found is None:
                 return f"No candidate keeps {_asked(limits)}, and none was measured."
             measured[smallest.name] = found
@@ -221,6 +237,7 @@ def table_for(
     epochs: int | None = None,
     teacher: ModelSpec | None = None,
     teacher_onnx: Path | None = None,
+    precisions: Sequence[PrecisionTrial] = (FLOAT,),
     cache: bool = True,
     progress: Callable[[str], None] | None = None,
 ) -> TradeoffTable:
@@ -235,6 +252,7 @@ def table_for(
         epochs: for how long.
         teacher: no student takes more than it.
         teacher_onnx: the teacher's file, where there is one already; else one is made to be timed.
+        precisions: what ``try_precisions`` found.
         cache: whether to use what was timed earlier.
         progress: is told what is being timed.
     """
@@ -245,7 +263,11 @@ def table_for(
     if teacher is not None and teacher_onnx is not None:
         exported[replace(teacher, dropout=0.0)] = teacher_onnx
     return TradeoffTable(
-        grid(num_classes=num_classes, input_shape=input_shape),
+        grid(
+            num_classes=num_classes,
+            input_shape=input_shape,
+            precisions=[trial.precision for trial in precisions if trial.runs],
+        ),
         predictor,
         LocalMeasurer(
             cache=cache,
@@ -255,6 +277,7 @@ def table_for(
         ),
         scale=scale,
         teacher=teacher,
+        precisions=precisions,
     )
 
 
@@ -268,6 +291,7 @@ def load_table(
     recipe: str = "supervised",
     epochs: int | None = None,
     teacher: ModelSpec | None = None,
+    precisions: Sequence[PrecisionTrial] = (FLOAT,),
 ) -> TradeoffTable:
     """A table that ``compress select --save`` measured, here or on another machine.
 
@@ -282,6 +306,7 @@ def load_table(
         recipe: as for ``table_for``.
         epochs: as for ``table_for``.
         teacher: as for ``table_for``.
+        precisions: as for ``table_for``.
 
     Raises:
         InputError: it is no such table.
@@ -300,11 +325,16 @@ def load_table(
             )
     predictor, scale = _predictor(dataset_name, dataset_sha256, recipe, epochs)
     return TradeoffTable(
-        grid(num_classes=stored.num_classes, input_shape=stored.input_shape),
+        grid(
+            num_classes=stored.num_classes,
+            input_shape=stored.input_shape,
+            precisions=[trial.precision for trial in precisions if trial.runs],
+        ),
         predictor,
         StoredMeasurer(stored, teacher),
         scale=scale,
         teacher=teacher,
+        precisions=precisions,
     )
 
 

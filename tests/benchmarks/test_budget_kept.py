@@ -9,7 +9,15 @@ from typing import Any
 import pytest
 
 from benchmarks import budget_kept
-from benchmarks.budget_kept import Selection, drawn_budgets, held, markdown, step, was_right
+from benchmarks.budget_kept import (
+    Selection,
+    against,
+    drawn_budgets,
+    held,
+    markdown,
+    step,
+    was_right,
+)
 from compress.results import Estimate
 from compress.spec import Budget, ModelSpec
 from compress.tradeoff.search import Measurement
@@ -54,6 +62,19 @@ def test_what_straddled_the_budget_when_the_choice_was_made_counts_either_way() 
     assert was_right(Selection(3.5, "fair", ORDER, straddled=("good",)), TIMED)
     assert not was_right(Selection(3.5, "poor", ORDER, straddled=("good",)), TIMED)
     assert not was_right(Selection(1.5, "fair", ORDER, straddled=("fair",)), TIMED)
+
+
+def test_what_speaks_against_a_choice_has_to_say_so_again() -> None:
+    slower, faster = Estimate(4.0, 3.9, 4.1), Estimate(2.0, 1.9, 2.1)
+    assert not was_right(Selection(3.5, "fair", ORDER), TIMED)
+    assert was_right(Selection(3.5, "fair", ORDER, at_once={"good": slower}), TIMED)
+    assert not was_right(Selection(3.5, "fair", ORDER, at_once={"good": faster}), TIMED)
+    # The chosen one was too slow when all were timed.
+    assert not was_right(Selection(2.5, "good", ORDER), TIMED)
+    assert was_right(Selection(2.5, "good", ORDER, at_once={"good": faster}), TIMED)
+    assert not was_right(Selection(2.5, "good", ORDER, at_once={"good": slower}), TIMED)
+    assert against(Selection(2.5, None, ()), TIMED) == ["poor"]
+    assert was_right(Selection(2.5, None, (), at_once={"poor": slower}), TIMED)
 
 
 def test_a_budget_is_kept_by_the_upper_bound() -> None:

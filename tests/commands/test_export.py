@@ -82,41 +82,177 @@ def test_what_weights_do_not_show_is_told(
     assert (spec.shortcut, spec.stride_conv) == ("pad", 2)
 
 
-def test_with_data_the_proof_is_on_its_images(
-    tmp_path: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
-    """A network that has learned which half of an image is bright."""
+@pytest.fixture(scope="module")
+def bright(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Data, and a network that has learned which half of an image is bright."""
+    folder = tmp_path_factory.mktemp("bright")
     rng = np.random.default_rng(0)
-    labels = np.arange(120) % 2
-    images = rng.integers(0, 60, (120, 16, 16, 1), dtype=np.uint8)
+    labels = np.arange(620) % 2
+    images = rng.integers(0, 60, (620, 16, 16, 1), dtype=np.uint8)
     images[labels == 0, :8] += 180
     images[labels == 1, 8:] += 180
     np.savez(
-        tmp_path / "data.npz",
-        x_train=images[:100],
-        y_train=labels[:100],
-        x_test=images[100:],
-        y_test=labels[100:],
+        folder / "data.npz",
+        x_train=images[:600],
+        y_train=labels[:600],
+        x_test=images[600:],
+        y_test=labels[600:],
     )
-    network = train(torch.from_numpy(images), torch.from_numpy(labels))
-    save_checkpoint(tmp_path / "t.safetensors", network, normalization=None)
+    network = train(torch.from_numpy(images[:120]), torch.from_numpy(labels[:120]))
+    save_checkpoint(folder / "t.safetensors", network, normalization=None)
+    torch.nn.init.zeros_(network.linear.weight)
+    save_checkpoint(folder / "constant.safetensors", network, normalization=None)
+    options = ["--data", str(folder / "data.npz"), "--normalize", "half-gray"]
+    arguments = ["export", str(folder / "t.safetensors"), "-o", str(folder / "t.onnx"), *options]
+    assert main([*arguments, "--images", "30"]) == 0
+    return folder
+
+
+def on_data(folder: Path) -> list[str]:
+    return ["--data", str(folder / "data.npz"), "--validation", "500"]
+
+
+def test_with_data_the_proof_is_on_its_images(
+    bright: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     output = tmp_path / "f.onnx"
-    arguments = ["export", str(tmp_path / "t.safetensors"), "-o", str(output)]
-    data = ["--data", str(tmp_path / "data.npz"), "--validation", "50"]
-    normalize = ["--normalize", "half-gray"]
-    assert main([*arguments, *data, *normalize, "--images", "30"]) == 0
+    arguments = ["-o", str(output), *on_data(bright), "--normalize", "half-gray", "--images", "30"]
+    assert main(["export", str(bright / "t.safetensors"), *arguments]) == 0
     captured = capsys.readouterr()
     assert "on all 30 validation images" in captured.out
     assert read_artifact(output).normalization == Normalization((0.5,), (0.5,))
     assert read_artifact(output).classes == ("0", "1")
-    pixels = (images.transpose(0, 3, 1, 2) / 255 - 0.5) / 0.5
-    logits = predictor_of(output)(pixels.astype(np.float32))
-    assert (logits.argmax(axis=1) == labels).mean() > 0.9
+    with np.load(bright / "data.npz") as data:
+        pixels = (data["x_test"].transpose(0, 3, 1, 2) / 255 - 0.5) / 0.5
+        logits = predictor_of(output)(pixels.astype(np.float32))
+        assert (logits.argmax(axis=1) == data["y_test"]).mean() > 0.9
     # One that always gives the same class is no teacher, and is exported all the same.
-    torch.nn.init.zeros_(network.linear.weight)
-    save_checkpoint(tmp_path / "t.safetensors", network, normalization=None)
-    assert main([*arguments, *data, *normalize, "--images", "30"]) == 0
-    assert "50.00% on 50 validation images" in capsys.readouterr().err
+    assert main(["export", str(bright / "constant.safetensors"), *arguments]) == 0
+    assert "50.00% on 500 validation images" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("precision", ["fp16", "bf16", "int8"])
+def test_fewer_bits_are_compared_with_float32(
+    precision: str, bright: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    output = tmp_path / "f.onnx"
+    extra = ["--calibration-images", "40"] if precision == "int8" else []
+    arguments = ["export", str(bright / "t.onnx"), "-o", str(output), *on_data(bright), *extra]
+    assert main([*arguments, "--precision", precision, "--max-precision-loss", "2", "--json"]) == 0
+    captured = capsys.readouterr()
+    result = json.loads(captured.out)
+    assert result["precision"] == read_artifact(output).precision == precision
+    assert result["parity"] is None
+    assert result["fidelity"]["images"] == 500
+    assert result["fidelity"]["float_right"] > 450
+    assert result["fidelity"]["top1_agreement"] > 0.98
+    assert result["normalization"] == {"mean": [0.5], "std": [0.5]}
+    if precision == "int8":
+        assert "Calibrated on 40 training images of data, by minmax." in captured.err
+        assert result["conversion"]["calibration_images"] == "40"
+        assert result["conversion"]["activations"] == "uint8"
+    assert output.stat().st_size < 0.7 * (bright / "t.onnx").stat().st_size
+
+
+def test_a_checkpoint_becomes_int8_in_one_step(
+    bright: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Its own ranges come from --calibrate, which is the data where there is no other."""
+    output = tmp_path / "f.onnx"
+    arguments = ["export", str(bright / "t.safetensors"), "-o", str(output)]
+    more = ["--calibrate", str(bright / "data.npz"), "--validation", "500"]
+    float_layers = ["--float-layers", "first,last", "--max-precision-loss", "2"]
+    assert main([*arguments, *more, *float_layers, "--precision", "int8"]) == 0
+    out = capsys.readouterr().out
+    assert "wrn-10-1 in int8" in out
+    assert "The same class as the checkpoint on all 500 validation images" in out
+    assert "of 500 validation images, which it has right to" in out
+    assert read_artifact(output).conversion["float_layers"] == "first last"
+    assert [each.name for each in tmp_path.iterdir()] == ["f.onnx"]
+
+
+def test_what_may_lose_too_much_is_refused(
+    bright: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """With 500 images nobody knows that less than a tenth of a point is lost."""
+    arguments = ["export", str(bright / "t.onnx"), "-o", str(tmp_path / "f.onnx")]
+    more = ["--precision", "int8", "--max-precision-loss", "0.1", *on_data(bright)]
+    assert main([*arguments, *more]) == 1
+    told = capsys.readouterr().err
+    assert "t.onnx is not good enough in int8. It is not decided: " in told
+    assert "a drop of 0.1 is allowed; " in told
+    assert "(--max-precision-loss)" in told
+    assert not list(tmp_path.iterdir())
+
+
+def test_engines_have_what_they_were_built_from_beside_them(
+    bright: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    pytest.importorskip("tensorrt_rtx")
+    output = tmp_path / "f.engine"
+    arguments = ["export", str(bright / "t.onnx"), "-o", str(output), "--to", "tensorrt-rtx"]
+    more = ["--precision", "int8", "--batch", "1,8", "--max-precision-loss", "2", *on_data(bright)]
+    assert main([*arguments, *more]) == 0
+    out = capsys.readouterr().out
+    assert "for batches of 1, 8." in out
+    names = sorted(each.name for each in tmp_path.iterdir())
+    assert names == ["f.engine", "f.engine.json", "f.engine.onnx"]
+    described = json.loads((tmp_path / "f.engine.json").read_text())
+    assert described["precision"] == "int8"
+    assert described["batches"] == [1, 8]
+    typed = read_artifact(tmp_path / "f.engine.onnx")
+    assert described["source"]["onnx_sha256"] == typed.sha256
+    assert typed.conversion["activations"] == "int8"
+    if described["gpu"] is None:
+        assert "It was not run: there is no GPU here." in out
+
+
+def test_fewer_bits_without_data(
+    folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    output = tmp_path / "f.onnx"
+    arguments = ["export", str(folder / "own.safetensors"), "-o", str(output)]
+    assert main([*arguments, "--precision", "fp16"]) == 0
+    assert "of 132 seeded inputs." in capsys.readouterr().out
+    assert main([*arguments, "--precision", "int8"]) == 2
+    assert "int8 is calibrated on training images: give --data" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("extra", "message"),
+    [
+        (["--precision", "fp8"], "There is no precision 'fp8'"),
+        (["--to", "tensor-rt"], "Did you mean 'tensorrt'"),
+        (["--batch", "8"], "An ONNX file takes any batch"),
+        (["--to", "tensorrt", "--batch", "1,x"], "--batch is '1,x'"),
+        (["--calibrate", "default"], "Without --precision int8 --calibrate would do nothing"),
+        (["--precision", "fp16", "--max-precision-loss", "0"], "--max-precision-loss is 0"),
+        ([], "is an ONNX file already; say --precision or --to"),
+        (["--precision", "fp16", "--arch", "wrn-10-1"], "an ONNX file says it itself"),
+    ],
+    ids=lambda value: " ".join(value) if isinstance(value, list) else "",
+)
+def test_what_is_asked_for_has_to_be(
+    extra: list[str],
+    message: str,
+    bright: Path,
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    arguments = ["export", str(bright / "t.onnx"), "-o", str(tmp_path / "f.onnx")]
+    assert main([*arguments, *extra]) == 2
+    captured = capsys.readouterr()
+    assert message in captured.err
+    assert "Traceback" not in captured.err
+    assert not list(tmp_path.iterdir())
+
+
+def test_data_of_another_shape_or_other_classes_is_refused(
+    bright: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    arguments = ["export", str(bright / "t.onnx"), "-o", str(tmp_path / "f.onnx")]
+    assert main([*arguments, "--precision", "fp16", "--data", "default"]) == 2
+    assert "does not take the 1x32x32 images of" in capsys.readouterr().err
 
 
 def train(images: torch.Tensor, labels: torch.Tensor) -> Network:

@@ -9,7 +9,7 @@ from compress.cli import main
 from compress.recipes.registry import DEFAULT_RECIPE
 from compress.spec import Budget, ModelSpec
 from compress.tradeoff import write_csv
-from tests.tradeoff.test_table import table
+from tests.tradeoff.test_table import AUTOMATIC, auto_table, table
 
 HERE = ["--threads", "1", "--num-classes", "10", "--input-shape", "3,32,32"]
 
@@ -56,6 +56,27 @@ def test_json(saved: str, capsys: pytest.CaptureFixture[str]) -> None:
     assert chosen["name"] == result["student"]
     assert chosen["latency_ms"]["high"] <= 3
     assert chosen["size_bytes"] <= 4e6
+
+
+def test_precision_is_a_part_of_the_choice(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    path = tmp_path / "all.csv"
+    write_csv(path, auto_table().measure_all(AUTOMATIC))
+    asked = ["select", "--budget-ms", "3", "--tradeoff", str(path), *HERE]
+    assert main([*asked, "--precision", "auto"]) == 0
+    out = capsys.readouterr().out
+    assert out.splitlines()[-1].startswith("Chosen: wrn-")
+    assert " int8, " in out.splitlines()[-1]
+    assert "fp16: not shown to be faster." in out
+    assert "bf16: this machine does not run it." in out
+    assert "cost, points: 0.01 in fp16, 0.20 in int8." in out
+    assert main([*asked, "--precision", "int8", "--json"]) == 0
+    result = json.loads(capsys.readouterr().out)
+    assert result["precision"] == "int8"
+    assert {row["precision"] for row in result["candidates"]} == {"int8"}
+    assert main([*asked, "--precision", "int4"]) == 2
+    assert "no precision 'int4'. Did you mean 'int8'?" in capsys.readouterr().err
 
 
 def test_the_recipe_is_the_one_that_distill_takes(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import importlib.util
 from functools import partial
 from pathlib import Path
 
@@ -11,6 +12,8 @@ import pytest
 import torch
 from torch import nn
 
+from compress.engines.package import Package
+from compress.errors import UsageError
 from compress.profiling import Settings, Subject, machine, profile
 from compress.profiling.protocol import DeviceSession
 from compress.profiling.runtimes import RUNTIMES, make_input, runtime_named, why_not
@@ -25,7 +28,9 @@ def test_without_a_gpu_each_says_so_and_what_to_install(monkeypatch: pytest.Monk
     monkeypatch.setattr(cuda, "nvidia_smi", lambda *_: [])
     for name in ON_A_GPU:
         said = why_not(name)
-        assert f"The runtime {name} needs an NVIDIA GPU" in said
+        absent = importlib.util.find_spec(RUNTIMES[name].module) is None
+        fault = "is not installed" if absent else "needs an NVIDIA GPU"
+        assert f"The runtime {name} {fault}" in said
         assert "python -m pip install" in said
 
 
@@ -41,6 +46,18 @@ def test_the_build_of_onnxruntime_without_cuda_is_told(monkeypatch: pytest.Monke
     monkeypatch.setattr(onnxruntime, "get_available_providers", lambda: ["CPUExecutionProvider"])
     assert "pip install onnxruntime-gpu" in why_not("onnxruntime-cuda")
     assert why_not("torch-cuda") == ""
+
+
+def test_tensorrt_without_its_libraries_is_told(monkeypatch: pytest.MonkeyPatch) -> None:
+    from compress.profiling import cuda, tensorrt_gpu
+
+    def broken(package: Package) -> None:
+        raise UsageError(f"{package.name} is installed and its libraries cannot be loaded")
+
+    monkeypatch.setattr(cuda, "nvidia_smi", lambda *_: ["Some GPU"])
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+    monkeypatch.setattr(tensorrt_gpu, "import_package", broken)
+    assert "libraries cannot be loaded" in tensorrt_gpu.TensorRt("tensorrt-rtx").missing()
 
 
 def test_what_nvidia_smi_says_is_recorded(monkeypatch: pytest.MonkeyPatch) -> None:

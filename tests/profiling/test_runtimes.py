@@ -15,7 +15,11 @@ from onnx import helper
 from torch import nn
 
 from compress.errors import ModelFileError, UnknownName, UsageError
+from compress.export.fidelity import Proof
+from compress.export.half import bf16_from_onnx, fp16_from_onnx
+from compress.export.quantize import int8_from_onnx
 from compress.profiling import machine, runtimes
+from compress.profiling.kernels import kernels_of
 from compress.profiling.onnxruntime_cpu import spins
 from compress.profiling.protocol import Session
 from compress.profiling.runtimes import InputSpec, Subject, make_input, resolve_shape, runtime_named
@@ -306,3 +310,24 @@ def test_torch_compile_computes_and_compiles_a_shape_once() -> None:
     assert torch.get_num_threads() == before
     expected = network(torch.from_numpy(images)).detach().numpy()
     np.testing.assert_allclose(found, expected, rtol=1e-4, atol=1e-5)
+
+
+@pytest.mark.parametrize("name", FILE_RUNTIMES)
+@pytest.mark.parametrize("precision", ["fp32", "fp16", "bf16", "int8"])
+def test_a_runtime_says_what_it_computes_in(name: str, precision: str, tmp_path: Path) -> None:
+    """As its kernels tell."""
+    path = tiny.convolution(tmp_path / "fp32.onnx")
+    if precision != "fp32":
+        images = np.random.default_rng(0).standard_normal((4, 3, 8, 8), dtype=np.float32)
+        source, path = path, tmp_path / f"{precision}.onnx"
+        if precision == "int8":
+            int8_from_onnx(source, path, calibration=images, proof=Proof(images))
+        else:
+            convert = fp16_from_onnx if precision == "fp16" else bf16_from_onnx
+            convert(source, path, proof=Proof(images))
+    if (name, precision) == ("onnxruntime", "bf16"):
+        with pytest.raises(ModelFileError, match="implementation for Conv"):
+            load(path, name)
+        return
+    said = runtime_named(name).precision(Subject("m", path=path))
+    assert {kernel.precision for kernel in kernels_of(path, name)} == {said}

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 import torch
 
-from compress.errors import UsageError
+from compress.errors import UnknownName, UsageError
 from compress.spec import Budget, ModelSpec, Target
 from compress.tradeoff.measure import LocalMeasurer, time_untrained, untrained
 
@@ -119,8 +119,21 @@ def test_timing_leaves_the_random_numbers_alone() -> None:
 
 
 def test_only_what_can_be_timed_is_timed() -> None:
-    with pytest.raises(UsageError, match="int8 on cpu"):
-        time_untrained(SPEC, Budget(latency_s=1.0, target=Target(precision="int8")), None)
+    with pytest.raises(UsageError, match="onnxruntime runs on cpu; the budget is for cuda"):
+        time_untrained(SPEC, Budget(latency_s=1.0, target=Target(device="cuda")), None)
+    with pytest.raises(UnknownName, match="no precision 'int4'"):
+        time_untrained(SPEC, BUDGET.in_precision("int4"), None)
+
+
+def test_a_candidate_is_timed_in_the_precision_that_would_ship(tmp_path: Path) -> None:
+    said: list[str] = []
+    # A student like the teacher in fewer bits is not the teacher.
+    measurer = LocalMeasurer(progress=said.append, folder=tmp_path, teacher=SPEC)
+    wide = measurer.measure(SPEC, BUDGET, 1.0)
+    narrow = measurer.measure(SPEC, BUDGET.in_precision("int8"), 1.0)
+    assert said == ["Timing the teacher, wrn-10-1.", "Timing wrn-10-1 int8."]
+    assert narrow.size_bytes < wide.size_bytes / 2
+    assert narrow.latency.high < 1
 
 
 def test_a_ratio_is_measured_in_the_same_rounds_as_the_teacher(tmp_path: Path) -> None:

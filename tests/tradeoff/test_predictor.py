@@ -2,12 +2,19 @@ from __future__ import annotations
 
 import itertools
 import math
+from dataclasses import replace
 
 import pytest
 
 from compress.spec import ModelSpec
 from compress.tradeoff.candidates import dominates, grid
-from compress.tradeoff.predictor import Predictor, fit, leave_one_out, shipped_rows
+from compress.tradeoff.predictor import (
+    EXPECTED_LOSS,
+    Predictor,
+    fit,
+    leave_one_out,
+    shipped_rows,
+)
 from compress.tradeoff.runs import OwnRun
 
 # CIFAR-100 error in %, Tian et al., "Contrastive Representation Distillation", arXiv 1910.10699:
@@ -181,3 +188,24 @@ def test_coefficients_are_never_negative() -> None:
     assert error("wrn-40-4", rows) <= error("wrn-10-1", rows)
     coefficients, _ = fit(shipped_rows())
     assert (coefficients >= 0).all()
+
+
+def test_fewer_bits_are_expected_to_cost_what_they_cost_in_own_runs() -> None:
+    run = OwnRun("a" * 64, "wrn-10-2", "kd", 30, 4500, 0.10, 500, 0)
+    spec = ModelSpec.parse("wrn-16-4")
+    plain = Predictor([run], recipe="kd", epochs=30)
+    assert plain.predict(spec, "int8").loss == EXPECTED_LOSS["int8"]
+    assert plain.predict(spec).loss == 0
+    narrow = replace(run, precision="int8", error=0.106)
+    known = Predictor([run, narrow], recipe="kd", epochs=30)
+    # The mean of what is shipped and of the one run's 0.006.
+    assert known.predict(spec, "int8").loss == pytest.approx((EXPECTED_LOSS["int8"] + 0.006) / 2)
+    assert known.predict(spec, "bf16").loss == EXPECTED_LOSS["bf16"]
+    # What is known of networks comes from float32 alone.
+    assert known.predict(spec).error == plain.predict(spec).error
+    assert known.own_rows == 1
+    # A file of another training is no twin, and a gain is not expected to come again.
+    other = replace(narrow, seed=1)
+    assert Predictor([run, other]).predict(spec, "int8").loss == EXPECTED_LOSS["int8"]
+    better = replace(narrow, error=0.05)
+    assert Predictor([run, better]).predict(spec, "int8").loss == 0

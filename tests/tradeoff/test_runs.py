@@ -8,8 +8,9 @@ from pathlib import Path
 import pytest
 
 from compress.errors import UsageError
+from compress.files import cache_folder
 from compress.tradeoff.predictor import Predictor
-from compress.tradeoff.runs import FILE, OwnRun, cache_folder, load_runs, record_run
+from compress.tradeoff.runs import FILE, OwnRun, load_runs, record_run
 
 RUN = OwnRun("a" * 64, "wrn-10-2", "kd", 30, 45_000, 0.125, 5000, 0)
 

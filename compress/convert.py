@@ -1,0 +1,405 @@
+"""A checkpoint or an ONNX file becomes the file that ships, in the precision and form asked for."""
+
+from __future__ import annotations
+
+import tempfile
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+
+from compress.data.dataset import Dataset, Split
+from compress.data.normalization import normalize
+from compress.engines.package import PACKAGES, package_named
+from compress.engines.sidecar import EngineFile
+from compress.errors import DataError, ModelFileError, UnknownName, UsageError
+from compress.export.artifact import read_artifact, read_model
+from compress.export.fidelity import Proof
+from compress.export.parity import Array, seeded_images
+from compress.export.precision import narrowed_from_onnx
+from compress.export.quantize import CALIBRATION_IMAGES, Quantization
+from compress.export.to_onnx import onnx_from_torch
+from compress.export.to_tensorrt import engine_from_onnx
+from compress.files import sha256_of
+from compress.gate.precision import MAX_LOSS, PrecisionRule
+from compress.models.checkpoint import read_tensors
+from compress.models.recognition.hypothesis import instantiate
+from compress.models.recognition.statement import statement_of, structure
+from compress.models.registry import Network
+from compress.profiling.machine import default_threads
+from compress.results import Artifact, Fidelity, Parity
+from compress.spec import PRECISIONS, Normalization, Target
+from compress.training.evaluation import evaluate, file_predictor, predictor, spread
+from compress.training.teacher import (
+    check_channels,
+    identify,
+    known_normalizations,
+    probe_normalization,
+)
+from compress.units import format_percent
+
+ONNX = "onnx"
+TARGETS = (ONNX, *PACKAGES)
+DEFAULT_SIZE = 32
+
+
+@dataclass(frozen=True)
+class Request:
+    """What is asked for.
+
+    Attributes:
+        model: a checkpoint, or a float32 ONNX file.
+        output: the file that ships.
+        data: what the proof is on (its validation images); None for seeded inputs.
+        calibration: whose training images int8 is calibrated on; None for those of ``data``.
+        normalization: what the images go through, where the user says it.
+        arch: what a checkpoint is, where its weights do not show it.
+        precision: one of PRECISIONS.
+        target: one of TARGETS.
+        batches: sizes that an engine will be called with; an ONNX file takes any.
+        calibration_images: how many at most.
+        method: of calibration, see ``Quantization``.
+        float_layers: that int8 leaves in float, see ``Quantization``.
+        max_loss: of accuracy, as a fraction of 1, that fewer bits may cost on the validation
+            images.
+        images: on how many images of ``data`` the proof is at most.
+        image_size: height and width, where neither data nor an ONNX file says it.
+    """
+
+    model: Path
+    output: Path
+    data: Dataset | None = None
+    calibration: Dataset | None = None
+    normalization: Normalization | None = None
+    arch: str | None = None
+    precision: str = "fp32"
+    target: str = ONNX
+    batches: tuple[int, ...] = (1,)
+    calibration_images: int = CALIBRATION_IMAGES
+    method: str = "minmax"
+    float_layers: tuple[str, ...] = ()
+    max_loss: float = MAX_LOSS
+    images: int | None = None
+    image_size: int = DEFAULT_SIZE
+
+    def __post_init__(self) -> None:
+        if self.precision not in PRECISIONS:
+            raise UnknownName("precision", self.precision, PRECISIONS)
+        if self.target not in TARGETS:
+            raise UnknownName("target", self.target, TARGETS)
+        faults = []
+        made = self.model.suffix == ".onnx"
+        if made and self.precision == "fp32" and self.target == ONNX:
+            faults.append(f"{self.model} is an ONNX file already; say --precision or --to")
+        if made and self.model.resolve() == self.output.resolve():
+            faults.append(f"--output is {self.model} itself")
+        if made and self.arch is not None:
+            faults.append("--teacher-arch says what a checkpoint is; an ONNX file says it itself")
+        if self.precision == "int8" and self.data is None and self.calibration is None:
+            faults.append("int8 is calibrated on training images: give --data or --calibrate")
+        if self.data is not None and len(self.data.validation) == 0:
+            faults.append("the proof needs validation images, and --validation is 0")
+        if self.calibration_images < 1:
+            faults.append(f"--calibration-images is {self.calibration_images}, it must be positive")
+        if faults:
+            raise UsageError(f"This cannot be exported: {'; '.join(faults)}.")
+        PrecisionRule(self.max_loss)
+        Quantization(self.method, float_layers=self.float_layers)
+
+
+@dataclass(frozen=True)
+class Conversion:
+    """What came of it.
+
+    Attributes:
+        artifact: the file that ships.
+        name: of the network, or of the file.
+        parity: of the float32 ONNX file to the checkpoint; None where there was no checkpoint.
+        fidelity: of a file in fewer bits to the float32 one.
+        engine: what is written beside an engine.
+        on: what the proof was on: "validation images" or "seeded inputs".
+        notes: what was found and assumed, in sentences.
+    """
+
+    artifact: Artifact
+    name: str
+    parity: Parity | None
+    fidelity: Fidelity | None
+    engine: EngineFile | None
+    on: str
+    notes: tuple[str, ...]
+
+    def to_dict(self) -> dict[str, Any]:
+        """Plain values for JSON."""
+        artifact, parity = self.artifact, self.parity
+        return {
+            "path": str(artifact.path),
+            "format": artifact.format,
+            "name": self.name,
+            "spec": artifact.spec.to_dict() if artifact.spec else None,
+            "sha256": artifact.sha256,
+            "size_bytes": artifact.size_bytes,
+            "precision": artifact.precision,
+            "normalization": artifact.normalization.to_dict() if artifact.normalization else None,
+            "classes": list(artifact.classes),
+            "parity": None
+            if parity is None
+            else {
+                "images": parity.images,
+                "top1_agreement": parity.top1_agreement,
+                "max_abs_diff": parity.max_abs_diff,
+            },
+            "fidelity": self.fidelity.to_dict() if self.fidelity else None,
+            "conversion": artifact.conversion,
+            "engine": self.engine.to_dict() if self.engine else None,
+            "toolchain": artifact.toolchain,
+            "notes": list(self.notes),
+        }
+
+
+def convert(
+    request: Request,
+    *,
+    progress: Callable[[str], None] = lambda _: None,
+    log: Callable[[str], None] = lambda _: None,
+) -> Conversion:
+    """Makes the file and proves it, each step against the one before.
+
+    An engine has FILE.json beside it, and FILE.onnx where the ONNX file that it was built from was
+    made on the way.
+
+    Args:
+        request: what is asked for.
+        progress: is told what is being done.
+        log: is told what an engine's builder warns of.
+
+    Raises:
+        CheckpointError, ModelFileError, DataError, UsageError: what was given cannot be used.
+        ExportError: a tool cannot do it.
+        ParityError: a file is not the same function.
+        PrecisionLost: fewer bits cost too much.
+    """
+    if request.target != ONNX:
+        package_named(request.target)
+    with tempfile.TemporaryDirectory(prefix="compress-export-") as folder:
+        return _Conversion(request, Path(folder), progress, log).run()
+
+
+class _Conversion:
+    """One conversion; an object because its steps share the request and what they found."""
+
+    def __init__(
+        self,
+        request: Request,
+        folder: Path,
+        progress: Callable[[str], None],
+        log: Callable[[str], None],
+    ) -> None:
+        self.request, self.folder = request, folder
+        self.progress, self.log = progress, log
+        self.notes: list[str] = []
+        self.parity: Parity | None = None
+        self.fidelity: Fidelity | None = None
+
+    def run(self) -> Conversion:
+        request, output = self.request, self.request.output
+        typed = output if request.target == ONNX else output.with_name(f"{output.name}.onnx")
+        if request.model.suffix == ".onnx":
+            floats, normalization, proof = self._read_onnx()
+        else:
+            last = request.precision == "fp32"
+            floats, normalization, proof = self._export(
+                typed if last else self.folder / "float.onnx"
+            )
+        artifact = read_artifact(floats)
+        if request.precision != "fp32":
+            self.progress(f"Converting to {request.precision}.")
+            artifact, self.fidelity = self._convert(floats, typed, normalization, proof)
+        engine = None
+        if request.target != ONNX:
+            self.progress(f"Building an engine with {request.target}.")
+            artifact, engine = engine_from_onnx(
+                artifact.path,
+                output,
+                package=request.target,
+                batches=request.batches,
+                proof=proof,
+                log=self.log,
+            )
+        return Conversion(
+            artifact=artifact,
+            name=artifact.spec.name if artifact.spec else request.model.name,
+            parity=self.parity,
+            fidelity=self.fidelity,
+            engine=engine,
+            on="seeded inputs" if request.data is None else "validation images",
+            notes=tuple(self.notes),
+        )
+
+    def _read_onnx(self) -> tuple[Path, Normalization | None, Proof]:
+        """A given ONNX file, its normalisation and what it is to be proved on."""
+        request, path = self.request, self.request.model
+        artifact = read_artifact(path)
+        stated = request.normalization or artifact.normalization
+        with file_predictor(path, Target(threads=default_threads())) as predict:
+            if request.data is None:
+                shape = _image_shape(path, request.image_size)
+                return path, stated, self._proof_without_data(shape, stated)
+            data = request.data
+            if stated is not None:
+                check_channels(stated, data.input_shape[0])
+            first = normalize(data.validation.images[:1], stated or data.normalization)
+            try:
+                classes = predict(first).shape[1]
+            except ModelFileError as error:
+                sizes = "x".join(map(str, data.input_shape))
+                raise ModelFileError(
+                    f"{path} does not take the {sizes} images of {data.name}: {error}"
+                ) from error
+            if classes != data.num_classes:
+                raise ModelFileError(
+                    f"{path} gives {classes} classes, {data.name} has {data.num_classes}. Give the "
+                    "data that the model was made for."
+                )
+            if stated is None:
+                tried = known_normalizations(path, data.normalization, len(data.validation))
+                stated, found = probe_normalization(
+                    predict, tried, data.validation.images, data.validation.labels
+                )
+                self._note(f"{path.name} does not say its normalisation. {found}")
+        return path, stated, self._proof_on(data.validation, stated)
+
+    def _export(self, path: Path) -> tuple[Path, Normalization | None, Proof]:
+        """A checkpoint as a float32 ONNX file, its normalisation and what it was proved on."""
+        request = self.request
+        if request.data is None:
+            network, normalization, classes = self._likeliest()
+            proof = self._proof_without_data(network.spec.input_shape, normalization)
+        else:
+            data = request.data
+            found = identify(
+                request.model,
+                data,
+                normalization=request.normalization,
+                arch=request.arch,
+                device=torch.device("cpu"),
+            )
+            network, normalization, classes = found.network, found.normalization, data.class_names
+            share = evaluate(predictor(network), data.validation, normalization)
+            self._note(*found.notes)
+            self._note(
+                f"{found.spec.name}: {format_percent(share)} on {len(data.validation):,} "
+                "validation images."
+            )
+            proof = self._proof_on(data.validation, normalization)
+        _, self.parity = onnx_from_torch(
+            network,
+            path,
+            spec=network.spec,
+            normalization=normalization,
+            classes=classes,
+            images=torch.from_numpy(proof.images),
+            source={
+                "checkpoint": request.model.name,
+                "checkpoint_sha256": sha256_of(request.model),
+            },
+        )
+        return path, normalization, proof
+
+    def _likeliest(self) -> tuple[Network, Normalization | None, tuple[str, ...]]:
+        """The likeliest reading of the weights, without data to try others on."""
+        request = self.request
+        found = read_tensors(request.model)
+        size = (request.image_size, request.image_size)
+        hypotheses = found.hypotheses(arch=request.arch, image_size=size)
+        likeliest = hypotheses[0]
+        self._note(*found.notes, *likeliest.notes)
+        if len(hypotheses) > 1:
+            variants = dict.fromkeys(structure(other.spec) for other in hypotheses[1:])
+            self._note(
+                f"The weights do not show everything: {likeliest.spec.name} with "
+                f"{structure(likeliest.spec)} was taken; it may also have "
+                f"{' or '.join(variants)}. Give --data to find out, or state it with "
+                f"--teacher-arch ({statement_of(hypotheses[1].spec)}, say)."
+            )
+        network = instantiate(likeliest)
+        channels = network.spec.input_shape[0]
+        normalization = request.normalization or found.normalization or likeliest.normalization
+        if normalization is not None and len(normalization.mean) != channels:
+            raise UsageError(
+                f"The normalisation has {len(normalization.mean)} channels, {request.model} takes "
+                f"{channels}. Give one mean and one standard deviation a channel with --normalize."
+            )
+        if normalization is None:
+            self._note("The normalisation is not known, and is written so; --normalize says it.")
+        return network, normalization, found.classes
+
+    def _note(self, *notes: str) -> None:
+        self.notes += notes
+        for note in notes:
+            self.progress(note)
+
+    def _proof_on(self, split: Split, normalization: Normalization) -> Proof:
+        """The first images of a split, with their labels and the rule."""
+        images = normalize(split.images[: self.request.images], normalization).numpy()
+        labels = split.labels[: self.request.images].numpy().astype(np.int64)
+        return Proof(images, labels, PrecisionRule(self.request.max_loss).judge)
+
+    def _proof_without_data(
+        self, shape: tuple[int, int, int], normalization: Normalization | None
+    ) -> Proof:
+        return Proof(seeded_images(shape, normalization).numpy())
+
+    def _convert(
+        self, floats: Path, path: Path, normalization: Normalization | None, proof: Proof
+    ) -> tuple[Artifact, Fidelity]:
+        """The float32 file in fewer bits."""
+        request = self.request
+        options = Quantization(
+            method=request.method,
+            activations="uint8" if request.target == ONNX else "int8",
+            float_layers=request.float_layers,
+        )
+        return narrowed_from_onnx(
+            floats,
+            path,
+            request.precision,
+            proof=proof,
+            calibration=lambda: self._calibration(normalization),
+            options=options,
+        )
+
+    def _calibration(self, normalization: Normalization | None) -> Array:
+        """Training images of all classes alike, as the network takes them."""
+        request = self.request
+        data = request.calibration or request.data
+        if data is None:  # pragma: no cover - the request was refused
+            raise UsageError("There are no images to calibrate on.")
+        train = data.train
+        if len(train) == 0:
+            raise DataError(f"{data.name} has no training images to calibrate on.")
+        chosen = spread(train.labels, request.calibration_images)
+        images: Array = normalize(train.images[chosen], normalization or data.normalization).numpy()
+        self._note(
+            f"Calibrated on {len(images):,} training images of {data.name}, by {request.method}."
+        )
+        return images
+
+
+def _image_shape(path: Path, image_size: int) -> tuple[int, int, int]:
+    """Channels, height and width that an ONNX file takes.
+
+    Raises:
+        ModelFileError: its input is no image.
+    """
+    entry = read_model(path).graph.input[0]
+    sizes = [dimension.dim_value for dimension in entry.type.tensor_type.shape.dim]
+    if len(sizes) != 4 or sizes[1] < 1:
+        raise ModelFileError(
+            f"{path} takes '{entry.name}' of {len(sizes)} dimensions; images have batch, channels, "
+            "height and width."
+        )
+    return sizes[1], sizes[2] or image_size, sizes[3] or image_size

@@ -1,0 +1,143 @@
+"""Running an engine on the GPU. Nothing here works without a driver."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from compress.engines.building import gpu_here, system_here
+from compress.engines.package import Log, import_package, logger, package_named
+from compress.engines.sidecar import EngineFile, read_sidecar, refuse_elsewhere
+from compress.errors import ModelFileError, UsageError
+
+WARM_UP_CALLS = 3
+
+
+class Engine:
+    """A loaded engine.
+
+    Args:
+        path: the engine, with its description beside it.
+        log: is told what the package warns of.
+
+    Raises:
+        UsageError: there is no GPU, or the package is not installed.
+        ModelFileError: it is no engine, or was built by or for something else than what is here.
+    """
+
+    def __init__(self, path: Path, log: Log = lambda _: None) -> None:
+        self.described: EngineFile = read_sidecar(path)
+        package = package_named(self.described.package)
+        trt = import_package(package)
+        gpu = gpu_here()
+        if gpu is None:
+            raise UsageError(
+                f"{path} needs an NVIDIA GPU that torch can use, and torch {torch.__version__} "
+                "sees none. Run it where there is one."
+            )
+        refuse_elsewhere(
+            path,
+            self.described,
+            package=package.name,
+            version=str(trt.__version__),
+            gpu=gpu,
+            system=system_here(),
+        )
+        told: list[str] = []
+
+        def both(line: str) -> None:
+            told.append(line)
+            log(line)
+
+        self._path = path
+        self._logger = logger(trt, both)
+        self._runtime = trt.Runtime(self._logger)
+        self._engine: Any = self._runtime.deserialize_cuda_engine(path.read_bytes())
+        if self._engine is None:
+            raise ModelFileError(f"{path} cannot be loaded: {'; '.join(told[-3:])}")
+
+    def prepare(
+        self, images: torch.Tensor, stream: torch.cuda.Stream
+    ) -> tuple[Callable[[], object], torch.Tensor]:
+        """What starts the engine on a buffer that stays where it is, and where its answer will be.
+
+        It is a CUDA graph where the engine can be captured into one.
+
+        Args:
+            images: float32 [n, c, h, w] on the GPU.
+            stream: to work on.
+
+        Raises:
+            UsageError: it was not built for batches of n.
+            ModelFileError: it takes other images, or does not run.
+        """
+        described = self.described
+        if len(images) not in described.batches:
+            raise UsageError(
+                f"{self._path.name} was built for batches of "
+                f"{', '.join(map(str, described.batches))}, not of {len(images)}. Build it with "
+                f"--batch {','.join(map(str, sorted({*described.batches, len(images)})))}."
+            )
+        if tuple(images.shape[1:]) != described.input_shape:
+            found, made = (
+                "x".join(map(str, each)) for each in (images.shape[1:], described.input_shape)
+            )
+            raise ModelFileError(f"{self._path.name} takes images of {made}, not of {found}.")
+        context = self._engine.create_execution_context()
+        if context is None:
+            raise ModelFileError(f"{self._path.name}: the GPU has no memory left for it.")
+        context.set_optimization_profile_async(
+            described.batches.index(len(images)), stream.cuda_stream
+        )
+        stream.synchronize()
+        context.set_input_shape(described.input_name, tuple(images.shape))
+        shape = tuple(context.get_tensor_shape(described.output_name))
+        answer = torch.empty(shape, dtype=torch.float32, device=images.device)
+        context.set_tensor_address(described.input_name, images.data_ptr())
+        context.set_tensor_address(described.output_name, answer.data_ptr())
+
+        def start() -> None:
+            if not context.execute_async_v3(stream.cuda_stream):
+                raise ModelFileError(f"{self._path.name} does not run on {list(images.shape)}.")
+
+        # The first calls compile (TensorRT for RTX) and allocate, which a graph must not.
+        for _ in range(WARM_UP_CALLS):
+            start()
+        stream.synchronize()
+        return _captured(start, stream), answer
+
+    def logits(self, images: torch.Tensor) -> torch.Tensor:
+        """Logits float32 [n, classes] of float32 images [n, c, h, w], both on the CPU.
+
+        They are run in batches of the largest size that it was built for, the last one filled up.
+        """
+        stream = torch.cuda.Stream()
+        size = max(self.described.batches)
+        buffer = torch.zeros((size, *images.shape[1:]), device="cuda")
+        start, answer = self.prepare(buffer, stream)
+        parts = []
+        for part in images.split(size):
+            with torch.cuda.stream(stream):
+                buffer[: len(part)].copy_(part)
+                start()
+                parts.append(answer[: len(part)].cpu())
+        return torch.cat(parts)
+
+    def close(self) -> None:
+        """Frees it."""
+        self._engine = self._runtime = None
+
+
+def _captured(start: Callable[[], None], stream: torch.cuda.Stream) -> Callable[[], object]:
+    """A CUDA graph of one call, or the call where it cannot be captured."""
+    graph = torch.cuda.CUDAGraph()
+    try:
+        with torch.cuda.graph(graph, stream=stream, capture_error_mode="thread_local"):
+            start()
+    except (RuntimeError, ModelFileError):
+        stream.synchronize()
+        return start
+    return graph.replay

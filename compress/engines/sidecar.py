@@ -1,0 +1,181 @@
+"""What an engine's file does not say of itself, beside it: FILE.json.
+
+An engine belongs to the package and version that built it, and TensorRT's to the GPU, too. Loading
+one elsewhere ends in an error that names neither, or in one that was not found out; so what built
+it is written down and compared first.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+from compress.errors import CompressError, ModelFileError
+from compress.files import read_json, sha256_of, write_json
+from compress.results import SCHEMA_VERSION, Fidelity
+from compress.spec import ModelSpec, Normalization
+
+SUFFIX = ".engine"
+
+
+@dataclass(frozen=True)
+class Gpu:
+    """A GPU, as far as an engine depends on it.
+
+    Attributes:
+        name: as the driver calls it.
+        compute_capability: "8.9".
+    """
+
+    name: str
+    compute_capability: str
+
+
+@dataclass(frozen=True)
+class EngineFile:
+    """What is known of an engine.
+
+    Attributes:
+        package: "tensorrt" or "tensorrt-rtx", which built it.
+        version: of that.
+        gpu: on which; None where there was none.
+        system: operating system and architecture.
+        sha256, size_bytes: of the engine.
+        precision: of the ONNX file that it was built from, which decides the engine's.
+        batches: one optimisation profile each, in this order.
+        input_name, input_shape: of an image, without the batch.
+        output_name: of the logits.
+        source: hashes of what it was built from.
+        spec, normalization, classes: as in the ONNX file; None and empty where it says nothing.
+        fidelity: of the engine to the ONNX file; None where there was no GPU to run it on.
+    """
+
+    package: str
+    version: str
+    gpu: Gpu | None
+    system: str
+    sha256: str
+    size_bytes: int
+    precision: str
+    batches: tuple[int, ...]
+    input_name: str
+    input_shape: tuple[int, ...]
+    output_name: str
+    source: dict[str, str]
+    spec: ModelSpec | None = None
+    normalization: Normalization | None = None
+    classes: tuple[str, ...] = ()
+    fidelity: Fidelity | None = None
+
+    def to_dict(self) -> dict[str, Any]:
+        """Plain values for JSON; ``from_dict`` reads them back."""
+        return {
+            "schema_version": SCHEMA_VERSION,
+            **asdict(self),
+            "spec": self.spec.to_dict() if self.spec else None,
+            "normalization": self.normalization.to_dict() if self.normalization else None,
+            "fidelity": self.fidelity.to_dict() if self.fidelity else None,
+        }
+
+    @classmethod
+    def from_dict(cls, values: Mapping[str, Any]) -> EngineFile:
+        """The inverse of ``to_dict``.
+
+        Raises:
+            KeyError, TypeError, ValueError, CompressError: these are other values.
+        """
+        normalization = values["normalization"]
+        return cls(
+            package=str(values["package"]),
+            version=str(values["version"]),
+            gpu=Gpu(**values["gpu"]) if values["gpu"] else None,
+            system=str(values["system"]),
+            sha256=str(values["sha256"]),
+            size_bytes=int(values["size_bytes"]),
+            precision=str(values["precision"]),
+            batches=tuple(map(int, values["batches"])),
+            input_name=str(values["input_name"]),
+            input_shape=tuple(map(int, values["input_shape"])),
+            output_name=str(values["output_name"]),
+            source={str(key): str(text) for key, text in values["source"].items()},
+            spec=ModelSpec.from_dict(values["spec"]) if values["spec"] else None,
+            normalization=(
+                Normalization(tuple(normalization["mean"]), tuple(normalization["std"]))
+                if normalization
+                else None
+            ),
+            classes=tuple(map(str, values["classes"])),
+            fidelity=Fidelity(**values["fidelity"]) if values["fidelity"] else None,
+        )
+
+
+def path_beside(engine: Path) -> Path:
+    """Where the description of an engine lies."""
+    return engine.with_name(engine.name + ".json")
+
+
+def write_sidecar(engine: Path, described: EngineFile) -> None:
+    """Writes what is known of an engine beside it."""
+    write_json(path_beside(engine), described.to_dict())
+
+
+def read_sidecar(engine: Path) -> EngineFile:
+    """What is known of an engine, which has to be the one that it was written for.
+
+    Raises:
+        ModelFileError: there is no engine or no description, or they do not belong together.
+    """
+    beside = path_beside(engine)
+    if not engine.is_file():
+        raise ModelFileError(f"There is no engine {engine}.")
+    if not beside.is_file():
+        raise ModelFileError(
+            f"{engine} has no {beside.name} beside it, which says what built it and for which GPU. "
+            "Copy both files, or build it again from the ONNX file with `compress export --to`."
+        )
+    try:
+        described = EngineFile.from_dict(read_json(beside))
+    except (KeyError, TypeError, ValueError, AttributeError, CompressError) as error:
+        raise ModelFileError(
+            f"{beside} does not describe an engine ({type(error).__name__}: {error}). Build the "
+            "engine again."
+        ) from error
+    if sha256_of(engine) != described.sha256:
+        raise ModelFileError(
+            f"{beside} describes another file than {engine}: its SHA-256 begins with "
+            f"{described.sha256[:12]}. Copy both files, or build the engine again."
+        )
+    return described
+
+
+def refuse_elsewhere(
+    engine: Path, described: EngineFile, *, package: str, version: str, gpu: Gpu, system: str
+) -> None:
+    """Refuses an engine that was built by or for something else than what is here.
+
+    An engine that was built without a GPU, which TensorRT for RTX can, is for any.
+
+    Raises:
+        ModelFileError: all that does not fit is named.
+    """
+    faults = []
+    if (described.package, described.version) != (package, version):
+        faults.append(
+            f"it was built by {described.package} {described.version}, here is {package} {version}"
+        )
+    there = described.gpu
+    if there and package == "tensorrt" and there != gpu:
+        faults.append(f"it was built on {_told(there)}, here is {_told(gpu)}")
+    if described.system != system:
+        faults.append(f"it was built on {described.system}, this is {system}")
+    if faults:
+        raise ModelFileError(
+            f"{engine} cannot be used here: {'; '.join(faults)}. Build it here, from the ONNX file "
+            "that it was built from."
+        )
+
+
+def _told(gpu: Gpu) -> str:
+    return f"{gpu.name} (compute capability {gpu.compute_capability})"

@@ -1,0 +1,46 @@
+"""Whether a file in fewer bits is as accurate as the float32 file that it was made of."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from compress.errors import UsageError
+from compress.gate.accuracy import AccuracyRule, Paired, compare_accuracy
+from compress.gate.verdict import Comparison, Outcome
+
+# Points of accuracy, as a fraction of 1.
+MAX_LOSS = 0.005
+
+
+@dataclass(frozen=True)
+class PrecisionRule:
+    """The gate's paired rule, under which what is not decided counts as too much.
+
+    Attributes:
+        allowed: by how much the accuracy may drop, as a fraction of 1.
+
+    Raises:
+        UsageError: it is no such fraction.
+    """
+
+    allowed: float = MAX_LOSS
+
+    def __post_init__(self) -> None:
+        if not 0 < self.allowed < 1:
+            raise UsageError(
+                f"--max-precision-loss is {100 * self.allowed:g}; it takes points above 0 and "
+                "below 100, such as 0.5."
+            )
+
+    def compare(self, pair: Paired) -> Comparison:
+        """The rule's answer with its figures."""
+        return compare_accuracy(pair, AccuracyRule(self.allowed), "float32")
+
+    def judge(self, ours: Sequence[bool], theirs: Sequence[bool]) -> str:
+        """What is wrong with answers to the same images [n], float32's second; "" for nothing."""
+        found = self.compare(Paired.of(ours, theirs))
+        if found.outcome is Outcome.PASS:
+            return ""
+        undecided = "It is not decided: " if found.outcome is Outcome.INCONCLUSIVE else ""
+        return f"{undecided}{found.reason} (--max-precision-loss)."

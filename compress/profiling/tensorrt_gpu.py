@@ -1,0 +1,77 @@
+"""TensorRT, and TensorRT for RTX, on an NVIDIA GPU."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import torch
+
+from compress.engines.building import kept_engine
+from compress.engines.package import PACKAGES, import_package
+from compress.engines.running import Engine
+from compress.errors import UsageError
+from compress.profiling.costs import input_of_onnx, precision_of_onnx
+from compress.profiling.cuda import CudaSession, no_gpu
+from compress.profiling.protocol import Input
+from compress.profiling.runtimes import InputSpec, Subject, path_of
+
+
+@dataclass(frozen=True)
+class TensorRt:
+    """An engine of the ONNX file for each batch size, replayed as a CUDA graph where it can be.
+
+    Engines are built here when they are first needed, and kept by file, batch size, version and
+    GPU.
+
+    Args:
+        name: what ``--runtime`` calls it, and which package builds and runs: "tensorrt" or
+            "tensorrt-rtx".
+    """
+
+    name: str = "tensorrt"
+
+    def missing(self) -> str:
+        """The package's libraries, or a GPU."""
+        package = PACKAGES[self.name]
+        fault = no_gpu(self.name, package.install)
+        if fault:
+            return fault
+        try:
+            import_package(package)
+        except UsageError as error:
+            return str(error)
+        return ""
+
+    def input_of(self, subject: Subject) -> InputSpec:
+        """The one input of the file."""
+        return input_of_onnx(path_of(subject, self.name))
+
+    def precision(self, subject: Subject) -> str:
+        """That of the file, which types the engine strongly."""
+        return precision_of_onnx(path_of(subject, self.name))
+
+    def options(self, threads: int) -> dict[str, str]:
+        """How engines are built and run."""
+        return {
+            "network": "strongly typed",
+            "profiles": "one for the batch",
+            "cuda_graph": "on",
+            "tf32": "off",
+            "copies": "counted, told apart",
+        }
+
+    def load(self, subject: Subject, *, threads: int, images: Input | None = None) -> CudaSession:
+        """A session of the file; its engine is built now for the shape of ``images``."""
+        path = path_of(subject, self.name)
+        input_of_onnx(path)
+        precision = precision_of_onnx(path)
+
+        def prepare(
+            there: torch.Tensor, stream: torch.cuda.Stream
+        ) -> tuple[Callable[[], object], torch.Tensor]:
+            package = PACKAGES[self.name]
+            engine = kept_engine(path, package, batch=len(there), precision=precision)
+            return Engine(engine).prepare(there, stream)
+
+        return CudaSession(subject.name, prepare, images)

@@ -1,0 +1,185 @@
+"""In which precisions a student may be had, where the best one was asked for.
+
+One network in the middle of the candidates is made in each, and those that the runtime takes run
+in the same rounds as the float32 file. Fewer bits that are not shown to be faster would only cost
+accuracy: such a precision is in the table, and is not chosen.
+"""
+
+from __future__ import annotations
+
+import tempfile
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from compress.errors import ExportError, InputError, ModelFileError, UsageError
+from compress.export.precision import narrowed_for_timing
+from compress.export.to_onnx import onnx_for_timing
+from compress.profiling.runtimes import RUNTIMES, Subject, make_input, runtime_named
+from compress.profiling.timing import time_models
+from compress.results import Estimate
+from compress.spec import AUTO, PRECISIONS, Budget, ModelSpec
+
+# In the middle of the candidates by what it computes.
+MODEL = "wrn-16-4"
+MAX_S = 20.0
+
+
+@dataclass(frozen=True)
+class PrecisionTrial:
+    """What is known of one precision on the target.
+
+    Attributes:
+        precision: one of PRECISIONS.
+        runs: whether the target runs such files at all.
+        eligible: whether a student may be chosen in it.
+        why: a phrase.
+        ratio: its time / float32's; None where it was not timed.
+    """
+
+    precision: str
+    runs: bool
+    eligible: bool
+    why: str
+    ratio: Estimate | None = None
+
+    def to_dict(self) -> dict[str, Any]:
+        """Plain values for JSON."""
+        return {
+            "precision": self.precision,
+            "runs": self.runs,
+            "eligible": self.eligible,
+            "why": self.why,
+            "time_by_fp32": None if self.ratio is None else self.ratio.to_dict(),
+        }
+
+    @classmethod
+    def from_dict(cls, values: Any) -> PrecisionTrial:
+        """The inverse of ``to_dict``.
+
+        Raises:
+            InputError: these are no such values.
+        """
+        try:
+            ratio, precision = values["time_by_fp32"], str(values["precision"])
+            if precision not in PRECISIONS:
+                raise InputError(f"'{precision}' is none of {', '.join(PRECISIONS)}.")
+            return cls(
+                precision,
+                bool(values["runs"]),
+                bool(values["eligible"]),
+                str(values["why"]),
+                None if ratio is None else Estimate(**ratio),
+            )
+        except (KeyError, TypeError) as error:
+            raise InputError(
+                f"{values!r} does not say what a precision was found to do."
+            ) from error
+
+
+FLOAT = PrecisionTrial("fp32", runs=True, eligible=True, why="as the network is trained")
+
+
+def try_precisions(
+    budget: Budget,
+    *,
+    num_classes: int,
+    input_shape: tuple[int, int, int],
+    tradeoff: Path | None = None,
+    progress: Callable[[str], None] | None = None,
+) -> tuple[PrecisionTrial, ...]:
+    """The precisions of the candidates; one where the budget names it, tried where it is AUTO.
+
+    Args:
+        budget: target, batch and threads.
+        num_classes: of the student's data.
+        input_shape: of the student's data: channels, height, width.
+        tradeoff: a table that was measured elsewhere; what was found there is taken.
+        progress: is told what is being done, and what was found.
+
+    Raises:
+        ExportError, ModelFileError: the float32 network cannot be exported or run.
+        InputError: the table is none.
+        UsageError: the table was not measured for AUTO.
+    """
+    asked = budget.target.precision
+    if asked == "fp32":
+        return (FLOAT,)
+    if asked != AUTO:
+        return (PrecisionTrial(asked, runs=True, eligible=True, why="as was asked for"),)
+    if tradeoff is not None:
+        return _stored(tradeoff)
+    say = progress or (lambda _: None)
+    say(f"Timing {MODEL} in {', '.join(PRECISIONS)}.")
+    trials = _try(budget, num_classes, input_shape)
+    for trial in trials[1:]:
+        say(f"{trial.precision}: {trial.why}.")
+    return trials
+
+
+def _stored(path: Path) -> tuple[PrecisionTrial, ...]:
+    from compress.tradeoff.storage import read_table
+
+    stored = read_table(path)
+    if stored.conditions["precision"] != AUTO or not stored.precisions:
+        raise UsageError(
+            f"{path} was measured with precision {stored.conditions['precision']}, not {AUTO}. "
+            "Measure it again with these options, or choose with those."
+        )
+    return stored.precisions
+
+
+def _try(
+    budget: Budget, num_classes: int, input_shape: tuple[int, int, int]
+) -> tuple[PrecisionTrial, ...]:
+    from compress.tradeoff.measure import untrained
+
+    target = budget.target
+    runtime, activations = runtime_named(target.runtime), RUNTIMES[target.runtime].activations
+    spec = ModelSpec.parse(MODEL, num_classes=num_classes, input_shape=input_shape)
+    with tempfile.TemporaryDirectory(prefix="compress-") as folder:
+        paths = {"fp32": Path(folder, "fp32.onnx")}
+        onnx_for_timing(untrained(spec), paths["fp32"], spec=spec)
+        failed: dict[str, str] = {}
+        for precision in PRECISIONS[1:]:
+            path = Path(folder, f"{precision}.onnx")
+            try:
+                narrowed_for_timing(
+                    paths["fp32"], path, precision, shape=input_shape, activations=activations
+                )
+                subject = Subject(path.name, path=path)
+                images = make_input(runtime, subject, batch=budget.batch)
+                session = runtime.load(subject, threads=target.threads, images=images)
+                session.infer(images)
+                session.close()
+                paths[precision] = path
+            except (ExportError, ModelFileError) as error:
+                failed[precision] = f"{target.runtime} does not run it: {error}".rstrip(".")
+        timing = None
+        if len(paths) > 1:
+            timing = time_models(
+                paths,
+                batch=budget.batch,
+                threads=target.threads,
+                runtime=target.runtime,
+                ratio=1.0,
+                max_s=MAX_S,
+            )
+    trials = [FLOAT]
+    for precision in PRECISIONS[1:]:
+        if timing is None or precision in failed:
+            trials.append(PrecisionTrial(precision, False, False, failed[precision]))
+            continue
+        ratio = timing.ratio(precision, "fp32")
+        faster = ratio.high < 1
+        why = (
+            f"{MODEL} takes {ratio.value:.2f} times as long as in fp32 here ({ratio.low:.2f} to "
+            f"{ratio.high:.2f})"
+        )
+        trials.append(
+            PrecisionTrial(
+                precision, True, faster, why if faster else f"not shown to be faster: {why}", ratio
+            )
+        )
+    return tuple(trials)
