@@ -298,6 +298,7 @@ class _Run:
         """What explains the result without deciding it."""
         return {
             "machine": fingerprint().to_dict(),
+            "processes": self.team.size,
             "runtime_choice": None if self.runtime is None else self.runtime.to_dict(),
             "data_source": self.request.data.source,
             "normalization": self.request.data.normalization.to_dict(),

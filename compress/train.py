@@ -118,7 +118,13 @@ def _train(
     listener: Listener,
     team: Team,
 ) -> dict[str, Any]:
-    folder.begin({"data_source": data.source, "normalization": data.normalization.to_dict()})
+    folder.begin(
+        {
+            "data_source": data.source,
+            "normalization": data.normalization.to_dict(),
+            "processes": team.size,
+        }
+    )
     data = to_device(data, where)
     network = first_network(spec, options.seed, init)
     listener.message(

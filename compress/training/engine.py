@@ -295,7 +295,7 @@ def _tuning(
     if folder is not None:
         noted = folder.facts().get("tuning") if folder.existed else None
         if noted is not None:
-            return Tuning(**noted)
+            return Tuning.from_dict(noted)
         if Checkpoints(folder.path, listener.message).any():
             options = as_before(options)
     steps = options.epochs * math.ceil(len(data.train) / options.batch_size)

@@ -30,6 +30,7 @@ wait without a limit, asking the launcher's store. Within it nobody waits longer
 from __future__ import annotations
 
 import json
+import os
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -233,6 +234,11 @@ def joined(device: str) -> Iterator[Team]:
     if here.size == 1:
         yield ALONE
         return
+    if os.environ.get("MASTER_PORT") == "0":
+        raise UsageError(
+            "The launcher's port is 0, which every process would choose for itself. Give torchrun "
+            "a free one with --master-port, or --standalone on one machine."
+        )
     on_gpu = device != "cpu" and torch.cuda.is_available()
     # Agreement goes by the CPU, so that it does not wait for a GPU's steps.
     backend = "cpu:gloo,cuda:nccl" if on_gpu else "gloo"

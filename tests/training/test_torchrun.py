@@ -14,6 +14,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from compress.files import read_json
+from tests.reproduce.tiny import make_data, make_experiment
+
 TRAIN = ["train", "--arch", "wrn-10-0.5", "--batch-size", "15", "--device", "cpu"]
 START_S = 100.0
 
@@ -90,6 +93,7 @@ def test_a_run_is_told_once_and_so_is_a_refusal(npz: Path, tmp_path: Path) -> No
     printed, _ = launcher.communicate(timeout=START_S)
     text = told.read_text()
     assert launcher.returncode == 0, text
+    assert read_json(out / "run.json")["processes"] == 2
     assert json.loads(printed) == json.loads((out / "result.json").read_text())
     assert text.count("epoch   1  loss") == 1
     assert "2 processes share every batch." in text
@@ -100,3 +104,28 @@ def test_a_run_is_told_once_and_so_is_a_refusal(npz: Path, tmp_path: Path) -> No
     assert launcher.returncode != 0
     assert text.count("holds a run with another configuration") == 1
     assert "this is a bug" not in text
+
+
+def test_a_launcher_without_a_port_is_refused(npz: Path, tmp_path: Path) -> None:
+    place = {"RANK": "0", "WORLD_SIZE": "2", "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": "0"}
+    command = [*TRAIN, "--data", str(npz), "--out", str(tmp_path / "run")]
+    told = subprocess.run(
+        [sys.executable, "-m", "compress", *command],
+        capture_output=True,
+        text=True,
+        env={**os.environ, **place},
+        timeout=START_S,
+        check=False,
+    )
+    assert told.returncode == 2
+    assert "Give torchrun a free one with --master-port" in told.stderr
+
+
+def test_processes_share_the_trainings_of_a_table(tmp_path: Path) -> None:
+    file = make_experiment(tmp_path, make_data(tmp_path))
+    out, told = tmp_path / "run", tmp_path / "told"
+    launcher = start(told, "reproduce", str(file), "--device", "cpu", "--out", str(out))
+    printed, _ = launcher.communicate(timeout=START_S)
+    assert launcher.returncode == 0, told.read_text()
+    assert printed.count("# Stripes") == 1
+    assert read_json(out / "results.json")["finished"] == 6
