@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import os
 import time
 from collections.abc import Callable
 from functools import partial
+from pathlib import Path
 
 import numpy as np
 
@@ -15,6 +17,7 @@ from compress.gate.verdict import Outcome
 from compress.profiling import protocol
 from compress.profiling.child import serve
 from compress.profiling.estimates import CLEAN_CALLS, Array, calls_needed
+from compress.profiling.machine import allowed_cpus
 from compress.profiling.protocol import Calls, Input, Session, Timing
 from compress.profiling.runtimes import Subject, make_input, runtime_named
 from compress.profiling.timing import is_clear
@@ -27,6 +30,9 @@ FAST = 0.1
 ROUND_CALLS = 60
 ROUND_S = 0.3
 TRIAL_CALLS = 4
+KEEPS_THREADS = "onnxruntime"
+# Where Linux lists the threads of this process.
+THREADS = Path("/proc/self/task")
 
 
 def main() -> None:
@@ -57,16 +63,20 @@ def measure(trial: Trial) -> Rounds:
             )
         return Outcome.INCONCLUSIVE not in outcomes(trial, found)
 
-    loads = {
-        role: partial(runtime.load, subject, threads=settings.threads)
-        for role, subject in subjects.items()
-    }
     inputs = {
         role: make_input(
             runtime, subject, batch=settings.batch, shape=settings.shape, seed=trial.seed
         )
         for role, subject in subjects.items()
     }
+    loads: dict[str, Callable[[], Session]] = {
+        role: partial(runtime.load, subject, threads=settings.threads)
+        for role, subject in subjects.items()
+    }
+    cpus = sorted(allowed_cpus())
+    # OpenVINO's workers take every CPU again at each call, whatever they are told.
+    if settings.runtime == KEEPS_THREADS and 1 < len(cpus) <= settings.threads and THREADS.exists():
+        loads = {role: partial(bound, load, cpus) for role, load in loads.items()}
     rounds = trial.rounds or protocol.LOOKS[-1]
     timing = protocol.measure(
         loads,
@@ -83,6 +93,27 @@ def measure(trial: Trial) -> Rounds:
         seed=trial.seed,
     )
     return summary(timing, trial)
+
+
+def bound(load: Callable[[], Session], cpus: list[int]) -> Session:
+    """A session whose threads stay each on a CPU of its own, the one that calls it on the first.
+
+    Where a session has a thread for every CPU, Linux may leave two of them on one for as long as a
+    round lasts, above all when somebody else keeps another busy. Its calls are then slower by half
+    or more and nothing preempts them, so that it is the placing that is compared
+    (benchmarks/results/gate). Where CPUs are left over, Linux is better at choosing among them.
+    """
+    os.sched_setaffinity(0, cpus)
+    before = _threads()
+    session = load()
+    for place, thread in enumerate(sorted(_threads() - before), start=1):
+        os.sched_setaffinity(thread, [cpus[place % len(cpus)]])
+    os.sched_setaffinity(0, cpus[:1])
+    return session
+
+
+def _threads() -> set[int]:
+    return {int(entry.name) for entry in THREADS.iterdir()}
 
 
 def summary(timing: Timing, trial: Trial) -> Rounds:

@@ -28,6 +28,16 @@ class Task:
         return f"{'x'.join(map(str, self.image_shape))} images, {self.classes} classes"
 
 
+def leaves_open(path: Path, settings: Settings) -> bool:
+    """Whether a file takes images of more than one shape.
+
+    Raises:
+        ModelFileError: it cannot be read, or has more than one input.
+    """
+    found = runtime_named(settings.runtime).input_of(Subject(path.name, path=path))
+    return any(isinstance(size, str) for size in found.shape[1:])
+
+
 def task_of(path: Path, settings: Settings) -> Task:
     """Loads a file and calls it once.
 

@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
-from compress.data.dataset import load_dataset
+from compress.data.dataset import Dataset, load_dataset
 from compress.errors import ModelFileError, UsageError
 from compress.export import read_artifact
 from compress.files import sha256_of
@@ -24,7 +24,7 @@ from compress.gate.baseline import (
 from compress.gate.evaluation import describe_data, score
 from compress.gate.latency import STORED_RUNS
 from compress.gate.measuring import Settings, Trial, measure
-from compress.gate.task import task_of
+from compress.gate.task import leaves_open, task_of
 from compress.results import Estimate
 from compress.spec import Normalization
 
@@ -38,7 +38,8 @@ class Request:
         data: what --data takes; its test images are what models are scored on.
         reason: why, for those who review the change.
         output: the baseline.
-        settings: that models are measured with.
+        settings: that models are measured with; a shape that the model leaves open is that of the
+            images, where they do not say it.
         teacher: a model to be timed beside, for where the baseline's own is missing one day.
         normalization: of the model, where the file does not say it.
         data_dir, image_size: as for ``load_dataset``.
@@ -73,8 +74,12 @@ def update(request: Request, say: Callable[[str], None] = lambda _: None) -> Bas
         UsageError: an option cannot be, or a file is in the way.
         NothingMeasured: a measuring process died.
     """
-    settings, folder = request.settings, request.output.parent
     artifact = read_artifact(request.model)
+    data = None
+    if request.settings.shape is None and leaves_open(request.model, request.settings):
+        data = _load(request, say)
+        request = replace(request, settings=replace(request.settings, shape=data.input_shape))
+    settings, folder = request.settings, request.output.parent
     task = task_of(request.model, settings)
     if request.teacher is not None:
         theirs = task_of(request.teacher, settings)
@@ -83,7 +88,7 @@ def update(request: Request, say: Callable[[str], None] = lambda _: None) -> Bas
                 f"{request.teacher} takes {theirs}; {request.model} takes {task}. Give a "
                 "teacher of the same images."
             )
-    data = load_dataset(request.data, root=request.data_dir, image_size=request.image_size, say=say)
+    data = data or _load(request, say)
     say(f"Scoring {request.model.name} on {len(data.test):,} test images of {data.name}.")
     scored = score(request.model, data, settings, request.normalization)
     for note in scored.notes:
@@ -121,6 +126,10 @@ def update(request: Request, say: Callable[[str], None] = lambda _: None) -> Bas
     )
     write_baseline(baseline, request.model)
     return baseline
+
+
+def _load(request: Request, say: Callable[[str], None]) -> Dataset:
+    return load_dataset(request.data, root=request.data_dir, image_size=request.image_size, say=say)
 
 
 def _teacher(request: Request, say: Callable[[str], None]) -> Teacher | None:

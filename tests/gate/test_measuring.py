@@ -1,5 +1,8 @@
 from __future__ import annotations
 
+import os
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -29,6 +32,46 @@ def scripted(monkeypatch: pytest.MonkeyPatch) -> list[Rounds]:
     script: list[Rounds] = []
     monkeypatch.setattr(measuring, "measure", lambda _trial: script.pop(0))
     return script
+
+
+BOUND = """
+import os, sys
+from pathlib import Path
+import numpy as np
+from compress.gate.child import _threads, bound
+from compress.profiling.runtimes import Subject, runtime_named
+
+cpus = sorted(os.sched_getaffinity(0))
+subject = Subject("model", path=Path(sys.argv[1]))
+images = np.zeros((1, 1, 8, 8), np.float32)
+
+def load():
+    return runtime_named("onnxruntime").load(subject, threads=2)
+
+load().close()  # the library has threads of its own
+before = _threads()
+for _ in range(2):
+    session = bound(load, cpus[:2])
+    session.infer(images)
+    print(os.sched_getaffinity(0) == {cpus[0]}, end=" ")
+    print([os.sched_getaffinity(each) for each in _threads() - before] == [{cpus[1]}], end=" ")
+    print(session.infer(images).shape, end=" ")
+    session.close()
+"""
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="places threads as Linux lets one do")
+def test_each_thread_of_a_session_is_on_a_cpu_of_its_own(model: Path) -> None:
+    if len(os.sched_getaffinity(0)) < 2:
+        pytest.skip("there is one CPU")
+    # In another process: this one's threads are not to be tied.
+    told = subprocess.run(
+        [sys.executable, "-c", BOUND, str(model)],
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    assert told.stdout.split() == ["True", "True", "(1,", "4)"] * 2
 
 
 TRIAL = Trial(Path("candidate.onnx"), Path("baseline.onnx"), rule=LatencyRule())
