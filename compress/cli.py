@@ -19,7 +19,7 @@ from typing import Any
 import click
 
 from compress import __version__
-from compress.errors import CompressError, UnknownName, UsageError
+from compress.errors import CompressError, EndedElsewhere, UnknownName, UsageError
 
 # Subcommand -> its line in `compress --help`. Each is the object `command` of the module
 # compress.commands.NAME.
@@ -132,6 +132,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
         return _stopped("terminated", context, EXIT_TERMINATED)
     except BrokenPipeError:
         return _give_up_output()
+    except EndedElsewhere as end:
+        return end.exit_code
     except CompressError as error:
         return _report(str(error), error.exit_code, debug)
     except OSError as error:
@@ -172,8 +174,14 @@ def _sigterm_raises() -> Iterator[None]:
 
 def _stopped(how: str, context: click.Context | None, exit_code: int) -> int:
     goes_on = context is not None and context.invoked_subcommand in GO_ON
-    click.echo(f"{how}{'; run the same command again to go on' if goes_on else ''}", err=True)
+    if _speaks():
+        click.echo(f"{how}{'; run the same command again to go on' if goes_on else ''}", err=True)
     return exit_code
+
+
+def _speaks() -> bool:
+    """Whether this is the first of the processes that a launcher started, or alone."""
+    return os.environ.get("RANK", "0") == "0"
 
 
 def _report(message: str, exit_code: int, debug: bool) -> int:
@@ -181,7 +189,8 @@ def _report(message: str, exit_code: int, debug: bool) -> int:
         import traceback
 
         traceback.print_exc()
-    click.echo(f"{click.style('error:', fg='red')} {message}", err=True)
+    who = "" if _speaks() else f"process {os.environ['RANK']}: "
+    click.echo(f"{who}{click.style('error:', fg='red')} {message}", err=True)
     return exit_code
 
 

@@ -6,7 +6,7 @@ Choices look at the validation images. The test images are looked at once, at th
 from __future__ import annotations
 
 import tempfile
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field, replace
 from functools import partial
 from pathlib import Path
@@ -34,7 +34,7 @@ from compress.files import cache_folder, read_json, sha256_of, write_json
 from compress.gate.precision import MAX_LOSS, PrecisionRule
 from compress.gate.verdict import Outcome
 from compress.models.checkpoint import save_checkpoint
-from compress.models.registry import Network, count_parameters
+from compress.models.registry import Network, build, count_parameters
 from compress.profiling.costs import costs_of_module
 from compress.profiling.fresh import FreshTiming, time_in_fresh_process
 from compress.profiling.machine import fingerprint
@@ -56,7 +56,7 @@ from compress.tradeoff import (
     with_runtime,
     write_csv,
 )
-from compress.training.engine import Listener, choose_device, fit
+from compress.training.engine import Listener, Silent, choose_device, fit
 from compress.training.evaluation import evaluate, file_predictor, spread
 from compress.training.kept import outputs_of
 from compress.training.options import TrainingOptions
@@ -65,6 +65,7 @@ from compress.training.quantization_aware import FineTuning, fine_tune
 from compress.training.runfolder import RunFolder
 from compress.training.student import first_network, with_dropout
 from compress.training.teacher import Teacher, load_teacher
+from compress.training.team import ALONE, Team
 from compress.units import format_percent
 
 STUDENT, STUDENT_ONNX, TEACHER_ONNX = "student.safetensors", "student.onnx", "teacher.onnx"
@@ -79,6 +80,8 @@ STREAMED_PROOF_IMAGES = 5000
 # The last timing takes no longer; a percentile needs hundreds of calls.
 MEDIAN_S, PERCENTILE_S = 30.0, 120.0
 TRADEOFF, CHOICE = "tradeoff.csv", "choice.json"
+# What the first of several processes tells the others before they train.
+TRAINING = "training"
 # In the cache folder: what teachers said, for all runs.
 OUTPUTS = "outputs"
 
@@ -166,11 +169,13 @@ class Request:
             )
 
 
-def distill(request: Request, listener: DistillListener) -> dict[str, Any]:
+def distill(request: Request, listener: DistillListener, team: Team = ALONE) -> dict[str, Any]:
     """Teacher and budget in, student.onnx and result.json out.
 
     A run that was stopped goes on where it was; one that is finished is only reported. The
     student's accuracies are those of the exported file, run by the target's runtime.
+
+    Of several processes the first calls this, the others ``assist``.
 
     Returns:
         what result.json says; "budget.kept" is None where no budget was given.
@@ -181,14 +186,81 @@ def distill(request: Request, listener: DistillListener) -> dict[str, Any]:
         ParityError: the exported file is not the same function as the student.
         RunFolderError: ``request.out`` holds another run.
     """
-    return _Run(request, listener).run()
+    return _Run(request, listener, team).run()
+
+
+def assist(request: Request, team: Team) -> None:
+    """Takes part in the training of a run that the first process of a team does.
+
+    Teachers and weights come from that process; nothing is written but the teachers' outputs.
+
+    Raises:
+        EndedElsewhere: the first process came to its end without a training.
+        ProcessLost: another process is gone.
+    """
+    device = choose_device(request.device)
+    told = team.told(TRAINING)
+    teachers = []
+    for each in told["teachers"]:
+        network = build(ModelSpec.from_dict(each["spec"])).to(device).eval().requires_grad_(False)
+        mean, std = (tuple(each["normalization"][name]) for name in ("mean", "std"))
+        teachers.append(Teaching(network, Normalization(mean, std)))
+    spec = ModelSpec.from_dict(told["student"])
+    student = first_network(spec, request.options.seed)
+    _fit(request, student, to_device(request.data, device), teachers, None, Silent(), team)
+
+
+def _fit(
+    request: Request,
+    student: Network,
+    data: Dataset,
+    teachers: Sequence[Teaching],
+    folder: RunFolder | None,
+    listener: Listener,
+    team: Team,
+) -> None:
+    """Trains the student; all processes of a team do this together."""
+    for teacher in teachers:
+        team.spread(teacher.network)
+    fit(
+        request.recipe,
+        student,
+        data,
+        request.options,
+        teacher=_outputs(request, data, request.options, teachers, listener, team),
+        folder=folder,
+        listener=listener,
+        student_trained=request.student_init is not None,
+        team=team,
+    )
+
+
+def _outputs(
+    request: Request,
+    data: Dataset,
+    options: TrainingOptions,
+    teachers: Sequence[Teaching],
+    listener: Listener,
+    team: Team = ALONE,
+) -> TeacherOutputs | None:
+    """Where a training with these options gets its teachers' outputs from."""
+    return outputs_of(
+        teachers,
+        request.recipe.teacher_outputs,
+        data,
+        options,
+        folder=request.outputs_dir or cache_folder() / OUTPUTS,
+        say=listener.message,
+        team=team,
+    )
 
 
 class _Run:
     """One run; an object because its stages share the request, the folder and the teacher."""
 
-    def __init__(self, request: Request, listener: DistillListener) -> None:
+    def __init__(self, request: Request, listener: DistillListener, team: Team) -> None:
         self.request = request
+        self.team = team
         self.listener = listener
         self.device = choose_device(request.device)
         self.teacher_path = request.teacher or embedded_teacher_path()
@@ -262,6 +334,7 @@ class _Run:
         """What explains the result without deciding it."""
         return {
             "machine": fingerprint().to_dict(),
+            "processes": self.team.size,
             "runtime_choice": None if self.runtime is None else self.runtime.to_dict(),
             "data_source": self.request.data.source,
             "normalization": self.request.data.normalization.to_dict(),
@@ -397,30 +470,20 @@ class _Run:
             f"{request.recipe.name} for {request.options.epochs} epochs on {len(data.train):,} "
             f"images of {data.name}, on {self.device.type}."
         )
-        fit(
-            request.recipe,
-            student,
-            data,
-            request.options,
-            teacher=self._teacher_outputs(teacher, data, request.options),
-            folder=folder,
-            listener=self.listener,
-            student_trained=request.student_init is not None,
-        )
+        everyone = (teacher, *self.more_teachers)
+        if self.team.several:
+            self.listener.message(f"{self.team.size} processes share every batch.")
+            about = [
+                {"spec": each.network.spec.to_dict(), "normalization": each.normalization.to_dict()}
+                for each in everyone
+            ]
+            self.team.tell(TRAINING, {"student": spec.to_dict(), "teachers": about})
+        _fit(request, student, data, self._teaching(teacher), folder, self.listener, self.team)
         return student.to("cpu")
 
-    def _teacher_outputs(
-        self, teacher: Teacher, data: Dataset, options: TrainingOptions
-    ) -> TeacherOutputs | None:
-        request = self.request
-        return outputs_of(
-            [Teaching(each.network, each.normalization) for each in (teacher, *self.more_teachers)],
-            request.recipe.teacher_outputs,
-            data,
-            options,
-            folder=request.outputs_dir or cache_folder() / OUTPUTS,
-            say=self.listener.message,
-        )
+    def _teaching(self, teacher: Teacher) -> list[Teaching]:
+        everyone = (teacher, *self.more_teachers)
+        return [Teaching(each.network, each.normalization) for each in everyone]
 
     def _export_student(self, student: Network, spec: ModelSpec, teacher: Teacher) -> Parity:
         request, data = self.request, self.request.data
@@ -557,7 +620,7 @@ class _Run:
                 recipe,
                 data,
                 options,
-                teacher=self._teacher_outputs(teacher, data, options),
+                teacher=_outputs(request, data, options, self._teaching(teacher), self.listener),
                 folder=folder,
                 listener=self.listener,
             )

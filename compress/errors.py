@@ -16,6 +16,8 @@
     +-- PrecisionLost                1   fewer bits that overflow, or cost too much accuracy
     +-- BudgetMissed                 1   the shipped file does not keep the budget
     +-- TrainingDiverged             1   a loss became infinite
+    +-- ProcessLost                  1   another process of the training is gone
+    +-- EndedElsewhere               1   the first process of several says why; ends with its code
     +-- Inconclusive                 3   measured, but not decided
     +-- NothingMeasured              4   no measurement could be made
 
@@ -111,6 +113,22 @@ class BudgetMissed(CompressError):
 
 class TrainingDiverged(CompressError):
     """A loss became infinite or not a number."""
+
+
+class ProcessLost(CompressError):
+    """Another process of the training has ended, or does not answer."""
+
+
+class EndedElsewhere(CompressError):
+    """The first process of several ended; it has said why, and this one adds nothing.
+
+    Args:
+        exit_code: that it ended with.
+    """
+
+    def __init__(self, exit_code: int) -> None:
+        super().__init__("The first process has ended.")
+        self.exit_code = exit_code
 
 
 class Inconclusive(CompressError):

@@ -14,13 +14,16 @@ from compress.models.checkpoint import save_checkpoint
 from compress.models.registry import count_parameters
 from compress.recipes.supervised import Supervised
 from compress.spec import ModelSpec
-from compress.training.engine import Listener, choose_device, fit
+from compress.training.engine import Listener, Silent, choose_device, fit
 from compress.training.evaluation import evaluate, predictor
 from compress.training.options import TrainingOptions
 from compress.training.runfolder import RunFolder
 from compress.training.student import first_network, with_dropout
+from compress.training.team import ALONE, Team
 
 MODEL = "model.safetensors"
+# What the first of several processes tells the others before they train.
+TRAINING = "training"
 
 
 def train(
@@ -32,6 +35,7 @@ def train(
     init: Path | None = None,
     device: str = "auto",
     listener: Listener,
+    team: Team = ALONE,
 ) -> dict[str, Any]:
     """Trains a network on a data set's labels and writes model.safetensors and result.json.
 
@@ -46,6 +50,7 @@ def train(
         init: a checkpoint of the same network to start from; None for random weights.
         device: auto, cpu or cuda.
         listener: is told how it goes.
+        team: the processes that train it together; the first calls this, the others ``assist``.
 
     Returns:
         What result.json says.
@@ -55,8 +60,7 @@ def train(
         RunFolderError: ``out`` holds something else.
     """
     where = choose_device(device)
-    spec = spec.with_(num_classes=data.num_classes, input_shape=data.input_shape)
-    spec = with_dropout(spec, options.dropout)
+    spec = _for_data(spec, data, options)
     config = {
         "command": "train",
         "model": spec.to_dict(),
@@ -71,7 +75,37 @@ def train(
         listener.message(f"{out} is finished already.")
         return dict(folder.result())
     with folder.alone():
-        return _train(spec, data, folder, options, init, where, listener)
+        return _train(spec, data, folder, options, init, where, listener, team)
+
+
+def assist(
+    spec: ModelSpec, data: Dataset, *, options: TrainingOptions, device: str, team: Team
+) -> None:
+    """Takes part in a training that the first process of a team does; nothing is written.
+
+    Raises:
+        EndedElsewhere: the first process came to its end without a training.
+        ProcessLost: another process is gone.
+    """
+    where = choose_device(device)
+    team.told(TRAINING)
+    network = first_network(_for_data(spec, data, options), options.seed)
+    data = to_device(data, where)
+    fit(
+        Supervised(),
+        network,
+        data,
+        options,
+        teacher=None,
+        folder=None,
+        listener=Silent(),
+        team=team,
+    )
+
+
+def _for_data(spec: ModelSpec, data: Dataset, options: TrainingOptions) -> ModelSpec:
+    spec = spec.with_(num_classes=data.num_classes, input_shape=data.input_shape)
+    return with_dropout(spec, options.dropout)
 
 
 def _train(
@@ -82,14 +116,24 @@ def _train(
     init: Path | None,
     where: torch.device,
     listener: Listener,
+    team: Team,
 ) -> dict[str, Any]:
-    folder.begin({"data_source": data.source, "normalization": data.normalization.to_dict()})
+    folder.begin(
+        {
+            "data_source": data.source,
+            "normalization": data.normalization.to_dict(),
+            "processes": team.size,
+        }
+    )
     data = to_device(data, where)
     network = first_network(spec, options.seed, init)
     listener.message(
         f"Training {spec.name} ({count_parameters(network):,} parameters) on "
         f"{len(data.train):,} images of {data.name} for {options.epochs} epochs on {where.type}."
     )
+    if team.several:
+        listener.message(f"{team.size} processes share every batch.")
+        team.tell(TRAINING, True)
     fitted = fit(
         Supervised(),
         network,
@@ -98,6 +142,7 @@ def _train(
         teacher=None,
         folder=folder,
         listener=listener,
+        team=team,
     )
     predict = predictor(network)
     test = evaluate(predict, data.test, data.normalization)

@@ -7,6 +7,7 @@ from collections.abc import Mapping
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, Self
 
+from compress.launched import place
 from compress.units import format_duration, format_percent
 
 if TYPE_CHECKING:
@@ -18,15 +19,19 @@ if TYPE_CHECKING:
 
 
 class Display:
-    """The listener of a run; use it as a context manager."""
+    """The listener of a run; use it as a context manager.
+
+    Of several processes that were started together only the first shows anything.
+    """
 
     def __init__(self) -> None:
+        self._silent = not place().first
         self._bar: RichProgress | None = None
         self._task: TaskID | None = None
         self._last = ""
 
     def __enter__(self) -> Self:
-        if sys.stderr.isatty():
+        if sys.stderr.isatty() and not self._silent:
             from rich.console import Console
             from rich.progress import BarColumn, TextColumn
             from rich.progress import Progress as RichProgress
@@ -52,6 +57,8 @@ class Display:
 
     def message(self, text: str) -> None:
         """See ``Listener.message``."""
+        if self._silent:
+            return
         if self._bar is not None:
             self._bar.console.print(text, markup=False, highlight=False)
         else:

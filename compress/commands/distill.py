@@ -142,10 +142,11 @@ def command(
 
     from compress.commands.display import Display
     from compress.data.normalization import resolve
-    from compress.distill import Request, distill
+    from compress.distill import Request, assist, distill
     from compress.errors import BudgetMissed, PrecisionLost, UsageError
     from compress.recipes.registry import DEFAULT_RECIPE, make_recipe, read_options
     from compress.training.quantization_aware import FineTuning
+    from compress.training.team import joined
 
     if not teachers and options["data"] != "default":
         raise UsageError(
@@ -164,12 +165,14 @@ def command(
         budget.require_limit()
     stated = resolve(normalize) if normalize else None
     out = out or _default_folder(teacher, budget, student, method.name, training.seed)
-    with Display() as display:
+    with Display() as display, joined(device) as team:
         if resume:
             check_resume(out, display.message)
         display.message(f"Reading the images of --data {options['data']}.")
         request = Request(
-            data=load_data(options, seed=training.seed, say=display.message),
+            data=team.after_first(
+                "data", lambda: load_data(options, seed=training.seed, say=display.message)
+            ),
             out=out,
             recipe=method,
             options=training,
@@ -187,7 +190,10 @@ def command(
             max_precision_loss=max_precision_loss / 100,
             fine_tuning=FineTuning(qat_epochs, qat_lr),
         )
-        result = distill(request, display)
+        if not team.first:
+            assist(request, team)
+            return
+        result = distill(request, display, team)
     if as_json:
         click.echo(json.dumps(result, indent=2))
     else:

@@ -75,14 +75,16 @@ def command(
     NAME_OR_FILE is a known experiment (logit-gan/table2, table3, table4, table5; ktan/table1;
     crd/wrn-40-2_wrn-16-2, crd/wrn-40-2_wrn-40-1) or a TOML file of your own. Every training is a
     run folder that goes on where it was: run the same command again until the table is whole.
+    Several processes share the trainings: start them with torchrun --nproc-per-node N -m compress.
     Everything that differs from the paper is said in the table.
     """
     import json
 
     from compress.commands.display import Display
+    from compress.launched import place
     from compress.reproduce.experiment import load_experiment
     from compress.reproduce.plan import make_plan
-    from compress.reproduce.runner import Request, reproduce
+    from compress.reproduce.runner import Request, assist, reproduce
     from compress.reproduce.settings import adapt
     from compress.reproduce.table import TABLE_MD, results_json
 
@@ -94,6 +96,11 @@ def command(
         device=device,
         max_s=None if max_minutes is None else 60 * max_minutes,
     )
+    if not place().first:
+        if not plan:
+            with Display() as display:
+                assist(request, display)
+        return
     with Display() as display:
         cost = make_plan(request, display.message)
         if not plan:

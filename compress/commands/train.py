@@ -46,18 +46,31 @@ def command(
 
     from compress.commands.display import Display
     from compress.spec import ModelSpec
-    from compress.train import MODEL, train
+    from compress.train import MODEL, assist, train
+    from compress.training.team import joined
     from compress.units import format_percent
 
     spec = ModelSpec.parse(arch)
     training = read_training(options)
-    with Display() as display:
-        data = load_data(options, seed=training.seed, say=display.message)
+    with Display() as display, joined(device) as team:
+        data = team.after_first(
+            "data", lambda: load_data(options, seed=training.seed, say=display.message)
+        )
+        if not team.first:
+            assist(spec, data, options=training, device=device, team=team)
+            return
         out = out or Path("runs") / f"{spec.name}-{data.name}-seed{training.seed}"
         if resume:
             check_resume(out, display.message)
         result = train(
-            spec, data, out, options=training, init=init, device=device, listener=display
+            spec,
+            data,
+            out,
+            options=training,
+            init=init,
+            device=device,
+            listener=display,
+            team=team,
         )
     if as_json:
         click.echo(json.dumps(result, indent=2))

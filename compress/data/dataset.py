@@ -48,6 +48,14 @@ class Split:
             return Split(images.take(index), labels)
         return Split(images[index.to(images.device)], labels)
 
+    def part(self, part: slice) -> Split:
+        """Those of a range; nothing is copied or fetched."""
+        images = self.images
+        if isinstance(images, StreamedImages):
+            rows = torch.arange(len(self))[part]
+            return Split(images.take(rows), self.labels[part])
+        return Split(images[part], self.labels[part])
+
 
 @dataclass(frozen=True)
 class Dataset:

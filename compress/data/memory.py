@@ -6,6 +6,8 @@ from pathlib import Path
 
 import torch
 
+from compress.launched import place
+
 # Of the memory that is free, what one thing may take to be kept there.
 SHARE = 0.25
 # What is taken to be free where the system does not say it.
@@ -13,8 +15,12 @@ UNKNOWN_BYTES = 4 * 1024**3
 
 
 def fits(size_bytes: float, device: torch.device) -> bool:
-    """Whether a thing of that size may be kept in the device's memory beside all the others."""
-    return size_bytes <= SHARE * free_bytes(device)
+    """Whether a thing of that size may be kept in the device's memory beside all the others.
+
+    Processes that were started together share a CPU's memory; each has a GPU to itself.
+    """
+    copies = 1 if device.type == "cuda" else place().local_size
+    return copies * size_bytes <= SHARE * free_bytes(device)
 
 
 def free_bytes(device: torch.device, root: Path = Path("/")) -> int:

@@ -13,11 +13,13 @@ import math
 import os
 import shutil
 import struct
+import time
 import warnings
 import zipfile
 import zlib
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass, replace
 from importlib.resources import as_file, files
 from pathlib import Path
@@ -57,6 +59,8 @@ FASHION_CLASSES = (
 FASHION_SHA256 = "2e487a6c89124f78f2d7521542223cafe96f7123c3ca13d447772ac6ecbb3012"
 
 TORCHVISION_NAMES = ("cifar10", "cifar100", "fashion-mnist")
+# Another process that fetches the same is asked again after so long.
+WAIT_S = 0.5
 
 # Debian's package dataset-fashion-mnist puts the four files here.
 DEBIAN_FASHION = Path("/usr/share/datasets/fashion-mnist")
@@ -212,6 +216,20 @@ def _as_fashion(raw: RawData, folder: Path) -> RawData:
     )
 
 
+@contextmanager
+def _alone(root: Path) -> Iterator[None]:
+    """Waits until no other process fetches into a folder; one that is read alone needs no wait."""
+    if root.exists() and not os.access(root, os.W_OK):
+        yield
+        return
+    while True:
+        with try_lock(root) as mine:
+            if mine:
+                yield
+                return
+        time.sleep(WAIT_S)
+
+
 def _torchvision_or_explain(
     name: str, root: Path, download: bool, read: Callable[[bool], Any]
 ) -> tuple[Any, Any]:
@@ -220,7 +238,8 @@ def _torchvision_or_explain(
         with warnings.catch_warnings():
             # CIFAR's files were pickled by a NumPy whose arrays make a later one complain.
             warnings.simplefilter("ignore")
-            return read(True), read(False)
+            with _alone(root) if download else nullcontext():
+                return read(True), read(False)
     # urllib's URLError is an OSError; torchvision raises RuntimeError for a wrong checksum.
     except (OSError, RuntimeError, ValueError, EOFError) as error:
         reason = getattr(error, "reason", error)

@@ -7,8 +7,9 @@ experiment.json                   what was asked for
 table.md, table.csv, results.json, table.png and the figures
 
 A training that was stopped goes on after its last whole epoch. Several processes may work at one
-folder: each takes a training that no other is at. Choices look at validation images; the test
-images are looked at once a training, when both of its students are fixed.
+folder: each takes a training that no other is at, on a device of its own where torchrun started
+them; the first of those measures and draws when all is trained. Choices look at validation images;
+the test images are looked at once a training, when both of its students are fixed.
 """
 
 from __future__ import annotations
@@ -24,6 +25,7 @@ import torch
 from compress.data.dataset import Split
 from compress.errors import Inconclusive, TrainingDiverged
 from compress.files import clear_up, read_json, sha256_of, try_lock, write_json
+from compress.launched import place
 from compress.models.checkpoint import save_checkpoint, weights_of
 from compress.models.registry import Network, count_parameters
 from compress.profiling.machine import fingerprint
@@ -120,6 +122,15 @@ def reproduce(request: Request, listener: Listener) -> Report:
     return _Reproduction(request, listener).run()
 
 
+def assist(request: Request, listener: Listener) -> None:
+    """Trains what is missing beside another process that calls ``reproduce``.
+
+    Raises:
+        CompressError: as ``reproduce``.
+    """
+    _Reproduction(request, listener).train()
+
+
 class _Reproduction:
     """An object because its stages share the request, the clock and what is found."""
 
@@ -137,6 +148,8 @@ class _Reproduction:
     def run(self) -> Report:
         """See ``reproduce``."""
         over = False
+        if place().size > 1:
+            self.train()  # what is measured is not to be disturbed by the others' trainings
         for task in self.experiment.tasks:
             work = self._work(task)
             try:
@@ -154,6 +167,14 @@ class _Reproduction:
                 f"{self.request.out / 'table.md'} has what there is; the same command goes on."
             )
         return report
+
+    def train(self) -> None:
+        """Trains what is missing of all tasks, until nothing is or time is over."""
+        try:
+            for task in self.experiment.tasks:
+                self._train_all(self._work(task))
+        except TimeOver:
+            return
 
     def _work(self, task: Task) -> TaskWork:
         request = self.request

@@ -7,10 +7,12 @@ also when the run was stopped at any step and goes on from its checkpoint.
 
 from __future__ import annotations
 
+import io
 import math
 import time
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from contextlib import ExitStack
+from dataclasses import dataclass, field, replace
 from typing import Any, Protocol
 
 import torch
@@ -22,7 +24,8 @@ from compress.data.dataset import Dataset, Split
 from compress.data.images import ahead
 from compress.data.normalization import Normalizer
 from compress.data.seeds import derive_seed, generator
-from compress.errors import TrainingDiverged, UsageError
+from compress.errors import EndedElsewhere, ProcessLost, TrainingDiverged, UsageError
+from compress.launched import place as launched_place
 from compress.recipes.recipe import Batch, Method, Phase, Recipe, Setting, smooth
 from compress.training.checkpoints import Checkpoints
 from compress.training.evaluation import accuracy_on_device
@@ -31,6 +34,7 @@ from compress.training.outputs import Outputs, TeacherOutputs, feature_shape
 from compress.training.passes import Average, Learner, Passes, arithmetic
 from compress.training.runfolder import RunFolder
 from compress.training.stopping import StopSignals
+from compress.training.team import ALONE, Rows, Shared, Team, shared_layers
 from compress.training.trial import format_of
 from compress.training.tuning import Tuning, as_before, tune
 
@@ -41,6 +45,9 @@ SAVE_EVERY_S = 120.0
 # A loss that is no number any more is looked for at least so often. Looking makes the host wait
 # for the device, so it is not done in every step.
 LOOK_EVERY_S = 10.0
+# After so many steps several processes with a GPU each agree whether to stop; on a CPU, where a
+# step takes longer, after each.
+AGREE_EVERY = 10
 
 
 @dataclass(frozen=True)
@@ -106,12 +113,37 @@ class Listener(Protocol):
         ...
 
 
+class Silent:
+    """A listener that says nothing: of a process that is not the first of several."""
+
+    def message(self, text: str) -> None:
+        """See ``Listener.message``."""
+
+    def progress(self, progress: Progress) -> None:
+        """See ``Listener.progress``."""
+
+    def epoch(self, metrics: Mapping[str, Any]) -> None:
+        """See ``Listener.epoch``."""
+
+
 def choose_device(name: str) -> torch.device:
     """'auto' -> the GPU where there is one, else the CPU.
 
+    Of several processes on a machine each gets a GPU of its own.
+
     Raises:
-        UsageError: a GPU was asked for and there is none.
+        UsageError: a GPU was asked for and there is none, or fewer than processes.
     """
+    here = launched_place()
+    if here.size > 1 and name in ("auto", "cuda") and torch.cuda.is_available():
+        if here.local_size > torch.cuda.device_count():
+            raise UsageError(
+                f"{here.local_size} processes were started here and torch sees "
+                f"{torch.cuda.device_count()} GPUs. Give torchrun --nproc-per-node "
+                f"{torch.cuda.device_count()}, or --device cpu."
+            )
+        torch.cuda.set_device(here.local_rank)
+        return torch.device("cuda", here.local_rank)
     if name == "auto":
         return torch.device("cuda" if torch.cuda.is_available() else "cpu")
     if name == "cuda" and not torch.cuda.is_available():
@@ -133,6 +165,7 @@ def fit(
     student_trained: bool = False,
     watched: Mapping[str, Split] | None = None,
     save_every_s: float = SAVE_EVERY_S,
+    team: Team = ALONE,
 ) -> Fitted:
     """Trains ``student`` in place.
 
@@ -153,30 +186,46 @@ def fit(
         watched: further images that the student is scored on after each epoch, by name; an
             epoch's metrics have "NAME_accuracy". Nothing depends on it.
         save_every_s: see above; 0 saves after every step.
+        team: the processes that train it together, each of which calls this; see
+            ``compress.training.team``. The weights and the state are the first one's, and the
+            folder is its alone.
 
     Raises:
         TrainingDiverged: the loss became infinite or not a number.
         CheckpointError: the folder's checkpoints cannot be read.
-        UsageError: a checkpoint cannot be written.
+        UsageError: a checkpoint cannot be written, or the options are not for several processes.
+        ProcessLost: another process of the team is gone.
     """
     device = data.train.images.device
+    _check_team(team, options)
     with (
         torch.random.fork_rng([device] if device.type == "cuda" else []),
         arithmetic(device, tf32=options.tf32, deterministic=options.deterministic),
+        ExitStack() as while_training,
     ):
-        tuning = _tuning(student, data, options, folder, listener)
+        tuning = Tuning()
+        if team.first:
+            tuning = _tuning(student, data, options, folder, listener)
+        if team.several:
+            tuning = replace(team.said(tuning), compile="off")
         layout = format_of(tuning.memory_format)
         student.to(device=device, memory_format=layout)  # type: ignore[call-overload]
         torch.manual_seed(derive_seed(options.seed, "train"))
+        rows = Rows()
+        if team.several:
+            team.spread(student)
+            while_training.enter_context(shared_layers(student, team, rows))
 
         def optimizer(module: nn.Module) -> Optimizer:
-            return SGD(
+            made = SGD(
                 module.parameters(),
                 lr=options.lr,
                 momentum=options.momentum,
                 weight_decay=options.weight_decay,
                 fused=tuning.fused or None,
             )
+            team.join_slopes(made, student)
+            return made
 
         trained: nn.Module = student
         if tuning.bf16 or tuning.compile != "off":
@@ -186,6 +235,8 @@ def fit(
                 compiled=tuning.compile,
                 batch_size=options.batch_size,
             )
+        if team.several:
+            trained = Shared(trained, team, rows)
         setting = Setting(
             student=trained,
             num_classes=data.num_classes,
@@ -197,8 +248,11 @@ def fit(
             student_trained=student_trained,
         )
         method = recipe.start(setting)
-        loop = _Loop(method, student, data, options, teacher, listener, watched or {}, tuning)
-        if folder is None:
+        for name, module in method.modules.items():
+            if name != "student":
+                team.spread(module)
+        loop = _Loop(method, student, data, options, teacher, listener, watched or {}, tuning, team)
+        if folder is None and not team.several:
             loop.run()
         else:
             loop.run_in(folder, save_every_s)
@@ -206,6 +260,27 @@ def fit(
         student.load_state_dict(loop.average.network.state_dict())
     student.eval()
     return Fitted(loop.history, loop.best if loop.best.epoch else None)
+
+
+def _check_team(team: Team, options: TrainingOptions) -> None:
+    """Refuses what several processes cannot do.
+
+    Raises:
+        UsageError: they are asked for it.
+    """
+    if not team.several:
+        return
+    if options.compile not in ("auto", "off"):
+        raise UsageError(
+            f"--compile is {options.compile}: several processes train without it, because what "
+            "they exchange within the student cannot be compiled. Leave --compile out."
+        )
+    if options.batch_size < team.size:
+        raise UsageError(
+            f"The batch size is {options.batch_size} and {team.size} processes share it: each has "
+            "to get an image. Take a larger --batch-size (it is that of all together) or fewer "
+            "processes."
+        )
 
 
 def _tuning(
@@ -219,7 +294,7 @@ def _tuning(
     if folder is not None:
         noted = folder.facts().get("tuning") if folder.existed else None
         if noted is not None:
-            return Tuning(**noted)
+            return Tuning.from_dict(noted)
         if Checkpoints(folder.path, listener.message).any():
             options = as_before(options)
     steps = options.epochs * math.ceil(len(data.train) / options.batch_size)
@@ -317,8 +392,12 @@ class _Loop:
         listener: Listener,
         watched: Mapping[str, Split],
         tuning: Tuning,
+        team: Team,
     ) -> None:
         self.method = method
+        self.team = team
+        self.stop = StopSignals()
+        self.stopping = self.looking = False
         self.layout = format_of(tuning.memory_format)
         self.average = Average(student, options.ema) if options.ema else None
         # What is validated and kept.
@@ -352,29 +431,70 @@ class _Loop:
         self.images_seen = 0
         self.shown_s = 0.0
 
-    def run_in(self, folder: RunFolder, save_every_s: float) -> None:
-        """Trains from where the folder's state is, and keeps the state there."""
-        checkpoints = Checkpoints(folder.path, self.listener.message)
-        if checkpoints.load(self._restore):
+    def run_in(self, folder: RunFolder | None, save_every_s: float) -> None:
+        """Trains from where the folder's state is, and keeps the state there.
+
+        Args:
+            folder: None for a process that has none, and goes along with the first of its team.
+            save_every_s: see ``fit``.
+        """
+        checkpoints = Checkpoints(folder.path, self.listener.message) if folder else None
+        going_on = checkpoints is not None and bool(checkpoints.load(self._restore))
+        if self.team.several:
+            going_on = self._restore_with_first(going_on)
+        if going_on and folder:
             folder.write_metrics(self.history)  # the last line may have been lost
             self.listener.message(f"Going on after {self._where()}.")
             self.kept = f"The state after {self._where()}"
 
-        def keep(stop: StopSignals) -> None:
+        def keep() -> None:
             whole_epoch = self.scalars.steps == 0
-            if whole_epoch or stop.noted or time.monotonic() - self.saved_s >= save_every_s:
+            if checkpoints is not None and (
+                whole_epoch or self.stopping or time.monotonic() - self.saved_s >= save_every_s
+            ):
                 self._look(to_save=True)
                 checkpoints.save(self._state())
                 self.saved_s = time.monotonic()
                 self.kept = f"The state after {self._where()}"
-            if whole_epoch:
+            if whole_epoch and folder is not None:
                 folder.write_metrics(self.history)
-            if stop.noted:
+            if self.stopping:
                 self.listener.message(f"Stopped after {self._where()}; its state is saved.")
-                stop.obey()
+                self.stop.obey()
 
-        with StopSignals() as stop:
-            self.run(lambda: keep(stop))
+        with self.stop:
+            try:
+                self.run(keep)
+            except ProcessLost:
+                self.stop.obey()  # the others had the signal too
+                raise
+            except TrainingDiverged as error:
+                if self.team.first:
+                    raise
+                raise EndedElsewhere(error.exit_code) from error
+
+    def _restore_with_first(self, going_on: bool) -> bool:
+        """Has every process of the team in the first one's state, if it has one; whether it has."""
+        content = io.BytesIO()
+        if going_on and self.team.first:
+            torch.save(self._state(), content)
+        said = self.team.said(content.getvalue())
+        if said and not self.team.first:
+            self._restore(torch.load(io.BytesIO(said), map_location="cpu", weights_only=True))
+        return bool(said)
+
+    def _agree(self) -> None:
+        """Finds out whether to stop, and whether to look at the losses, alike in all processes."""
+        steps = self.scalars.steps
+        on_gpu = self.data.train.images.device.type == "cuda"
+        self.stopping = self.looking = False
+        if self.team.several and on_gpu and steps % AGREE_EVERY:
+            return
+        due = time.monotonic() - self.looked_s >= LOOK_EVERY_S
+        signal, look = self.team.agree(self.stop.number, int(due))
+        if signal and not self.stop.noted:
+            self.stop.hear(signal)
+        self.stopping, self.looking = bool(signal), bool(look)
 
     def run(self, after_step: Callable[[], None] = lambda: None) -> None:
         """Trains what is left.
@@ -390,6 +510,7 @@ class _Loop:
             if place.phase.teaches and reached is not None and reached > self.best.accuracy:
                 weights = {name: t.cpu().clone() for name, t in self.judged.state_dict().items()}
                 self.best = Best(place.epoch, reached, weights)
+            self._agree()
             after_step()
             self.listener.epoch(metrics)
 
@@ -417,9 +538,10 @@ class _Loop:
                 self.average.update(self.student)
             self.images_seen += len(batches[number])
             self._show(epoch, (epoch - 1 + done) / len(self.places))
-            if time.monotonic() - self.looked_s >= LOOK_EVERY_S:
-                self._look()
             if number + 1 < len(batches):
+                self._agree()
+                if self.looking:
+                    self._look()
                 after_step()
         self._look()
         means = self.scalars.means()
@@ -443,7 +565,9 @@ class _Loop:
         }
 
     def _score(self, split: Split) -> float:
-        return accuracy_on_device(self.judged, split, self.data.normalization, self.layout)
+        return accuracy_on_device(
+            self.judged, split, self.data.normalization, self.layout, self.team
+        )
 
     def _set_rates(self, phase: Phase, epochs_done: float) -> None:
         factor = self.options.rate_factor(epochs_done / phase.epochs)
@@ -520,7 +644,9 @@ class _Loop:
 
     def _state(self) -> dict[str, Any]:
         """Everything that resuming needs."""
-        cuda = torch.cuda.get_rng_state_all() if torch.cuda.is_available() else []
+        device = self.data.train.images.device
+        # A list, because earlier versions had the states of all devices.
+        cuda = [torch.cuda.get_rng_state(device)] if device.type == "cuda" else []
         return {
             "version": CHECKPOINT_VERSIONS[-1],
             "modules": {name: module.state_dict() for name, module in self._modules().items()},
@@ -555,10 +681,11 @@ class _Loop:
         if self.average is not None:
             self.average.load_state_dict(saved["average"])
         torch.set_rng_state(saved["random"])
-        if saved["random_cuda"]:
-            torch.cuda.set_rng_state_all(saved["random_cuda"])
+        device = self.data.train.images.device
+        if saved["random_cuda"] and device.type == "cuda":
+            torch.cuda.set_rng_state(saved["random_cuda"][0], device)
         self.history = saved["history"]
         self.best = Best(**saved["best"])
         self.scalars = _Scalars(**saved.get("scalars", {}))
-        self.scalars.table = self.scalars.table.to(self.data.train.images.device)
+        self.scalars.table = self.scalars.table.to(device)
         return True

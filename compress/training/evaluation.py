@@ -15,6 +15,7 @@ from compress.data.normalization import Normalizer, normalize
 from compress.errors import DataError
 from compress.profiling.runtimes import Subject, runtime_named
 from compress.spec import Normalization, Target
+from compress.training.team import ALONE, Team
 
 # Large enough to keep the cores busy, small enough for any memory.
 EVALUATION_BATCH = 250
@@ -103,20 +104,25 @@ def accuracy_on_device(
     split: Split,
     normalization: Normalization,
     layout: torch.memory_format = torch.channels_last,
+    team: Team = ALONE,
 ) -> float:
-    """Accuracy of a network where its images are; nothing but the figure leaves the device."""
+    """Accuracy of a network where its images are; nothing but the figure leaves the device.
+
+    Each process of a team looks at its part of them.
+    """
+    mine = split.part(team.part(len(split)))
     was_training = network.training
     network.eval()
     hits = torch.zeros((), dtype=torch.int64, device=split.labels.device)
     normalized = Normalizer(normalization, split.labels.device)
     with torch.inference_mode():
         for images, labels in zip(
-            split.images.split(EVALUATION_BATCH), split.labels.split(EVALUATION_BATCH), strict=True
+            mine.images.split(EVALUATION_BATCH), mine.labels.split(EVALUATION_BATCH), strict=True
         ):
             inputs = normalized(images).contiguous(memory_format=layout)
             hits += (network(inputs).argmax(dim=1) == labels).sum()
     network.train(was_training)
-    return int(hits) / len(split)
+    return int(team.total(hits)) / len(split)
 
 
 def evaluate(predict: Predict, split: Split, normalization: Normalization) -> float:

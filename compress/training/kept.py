@@ -38,12 +38,14 @@ from compress.training.outputs import (
     ComputedOutputs,
     Outputs,
     OutputsThrough,
+    SharedOutputs,
     TeacherOutputs,
     Teaching,
     kinds,
     of_kinds,
 )
 from compress.training.passes import rounding
+from compress.training.team import ALONE, Team
 from compress.units import format_bytes, format_duration
 
 VALUES, FACTS = "values.npy", "facts.json"
@@ -306,6 +308,7 @@ def outputs_of(
     folder: Path,
     say: Callable[[str], None],
     keep_bytes: float = 0.0,
+    team: Team = ALONE,
 ) -> TeacherOutputs | None:
     """Where a training gets its teachers' outputs from: computed, kept, or both.
 
@@ -318,6 +321,8 @@ def outputs_of(
         say: is told what is kept and computed.
         keep_bytes: up to so much is kept also of views that this training sees only once, for
             others that see the same.
+        team: the processes of the training. What is computed in every step they share; what is
+            kept the first of them to come computes, and the others read it.
 
     Returns:
         None where nothing is wanted.
@@ -358,6 +363,9 @@ def outputs_of(
         of_crops = kept(computed, range(1, options.reused_views + 1))
     elif computed.repeatable and size_bytes <= keep_bytes:
         of_crops = kept(computed, range(1, options.epochs + 1), for_others=True)
+    elif team.several and computed.repeatable:
+        # Dropout is drawn for the whole batch, so every process computes it whole.
+        of_crops = SharedOutputs(computed, team)
     return of_crops if plain is None else PlainLogits(plain, of_crops)
 
 

@@ -21,6 +21,7 @@ from compress.export.fake_quantize import FakeQuantized
 from compress.models.registry import Network
 from compress.recipes.recipe import FEATURES, LOGITS
 from compress.spec import Normalization
+from compress.training.team import Team
 
 
 @dataclass(frozen=True)
@@ -198,6 +199,30 @@ class OutputsThrough:
     def through(self, module: nn.Module) -> OutputsThrough:
         """See ``TeacherOutputs``."""
         return OutputsThrough(self, module)
+
+
+class SharedOutputs:
+    """Another source's outputs, each process of a team asking for its part of the images.
+
+    Args:
+        source: it must be repeatable.
+        team: that shares the passes.
+    """
+
+    def __init__(self, source: ComputedOutputs, team: Team) -> None:
+        self._source = source
+        self._team = team
+        self.feature_shape = source.feature_shape
+
+    def __call__(self, index: Tensor, view: int, pixels: Tensor) -> Outputs:
+        """See ``TeacherOutputs``."""
+        mine = self._team.part(len(index))
+        found = kinds(self._source(index[mine], view, pixels[mine]))
+        return of_kinds({kind: self._team.gather(t, len(index)) for kind, t in found.items()})
+
+    def through(self, module: nn.Module) -> SharedOutputs:
+        """See ``TeacherOutputs``."""
+        return SharedOutputs(self._source.through(module), self._team)
 
 
 def kinds(outputs: Outputs) -> dict[str, Tensor]:

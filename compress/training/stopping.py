@@ -42,6 +42,15 @@ class StopSignals:
         """Whether there was a signal."""
         return self._noted is not None
 
+    @property
+    def number(self) -> int:
+        """Of the signal; 0 where there was none."""
+        return self._noted or 0
+
+    def hear(self, number: int) -> None:
+        """Notes a signal that another process got."""
+        self._note(number, None)
+
     def obey(self) -> None:
         """Does what the signal would have done; nothing where there was none."""
         if self._noted is not None:

@@ -14,6 +14,7 @@ from typing import Any
 
 import torch
 
+from compress.errors import RunFolderError
 from compress.profiling.costs import costs_of_module
 from compress.training.options import MEASURED, TrainingOptions
 from compress.training.passes import Learner
@@ -47,6 +48,27 @@ class Tuning:
     def to_dict(self) -> dict[str, Any]:
         """Plain values for JSON."""
         return asdict(self)
+
+    @classmethod
+    def from_dict(cls, values: Any) -> Tuning:
+        """What ``to_dict`` gave.
+
+        Raises:
+            RunFolderError: it was changed.
+        """
+        plain = cls().to_dict()
+        if (
+            not isinstance(values, dict)
+            or values.keys() != plain.keys()
+            or any(type(values[name]) is not type(plain[name]) for name in plain)
+            or values["memory_format"] not in LAYOUTS
+            or values["compile"] not in TOLD
+        ):
+            raise RunFolderError(
+                f'"tuning" in the run folder\'s run.json is {values}, which no run writes. Put '
+                "back what was there, or take another folder."
+            )
+        return cls(**values)
 
 
 def tune(

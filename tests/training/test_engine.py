@@ -15,7 +15,7 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from compress.data.augment import Augmenter
 from compress.data.dataset import Dataset, Split
 from compress.data.images import StreamedImages
-from compress.errors import CheckpointError, TrainingDiverged, UsageError
+from compress.errors import CheckpointError, RunFolderError, TrainingDiverged, UsageError
 from compress.models.registry import Network, build
 from compress.recipes.recipe import FEATURES
 from compress.recipes.registry import RECIPES, make_recipe
@@ -32,6 +32,7 @@ from compress.training.outputs import (
 )
 from compress.training.passes import Passes
 from compress.training.runfolder import RunFolder
+from compress.training.tuning import Tuning
 from tests.training.toy import GRAY, OPTIONS, SPEC, Listener, lines, same, stripes, train
 
 
@@ -274,6 +275,17 @@ def test_how_steps_are_computed_is_noted_and_kept(data: Dataset, tmp_path: Path)
     whole, _ = train(data, options=options)
     assert same(whole, resumed)
     assert not same(whole, train(data)[0])
+
+
+@pytest.mark.parametrize("noted", [[], {}, {"compile": "faster"}, {"fused": "yes"}, {"more": 1}])
+def test_a_changed_note_of_how_steps_are_computed_is_refused(
+    data: Dataset, tmp_path: Path, noted: Any
+) -> None:
+    folder = RunFolder(tmp_path, {})
+    folder.begin({})
+    folder.note("tuning", {**Tuning().to_dict(), **noted} if noted else noted)
+    with pytest.raises(RunFolderError, match="which no run writes"):
+        train(data, folder=RunFolder(tmp_path, {}), options=OPTIONS)
 
 
 def test_layouts_differ_in_the_last_bits_alone(data: Dataset) -> None:

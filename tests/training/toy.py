@@ -19,6 +19,7 @@ from compress.training.kept import outputs_of
 from compress.training.options import TrainingOptions
 from compress.training.outputs import Teaching
 from compress.training.runfolder import RunFolder
+from compress.training.team import ALONE, Team
 
 SPEC = ModelSpec("wrn", 10, 0.5, num_classes=3, input_shape=(1, 8, 8), dropout=0.3)
 GRAY = Normalization((0.5,), (0.25,))
@@ -74,6 +75,8 @@ def train(
     on_step: Callable[[int], None] | None = None,
     on_build: Callable[[Network], None] | None = None,
     spec: ModelSpec = SPEC,
+    team: Team = ALONE,
+    settings: Mapping[str, Any] | None = None,
     **more: Any,
 ) -> tuple[dict[str, Tensor], Fitted]:
     """A student of a teacher that knows nothing, and what its training left.
@@ -82,13 +85,15 @@ def train(
         on_step: called before each step with its number in this process, from 0.
         on_build: called with the student.
         spec: of student and teacher.
+        team: that trains.
+        settings: of the recipe.
         more: of ``fit``.
     """
     torch.manual_seed(5)
     student, teacher = build(spec), build(spec).eval()
     if on_build is not None:
         on_build(student)
-    made = make_recipe(recipe)
+    made = make_recipe(recipe, **(settings or {}))
     steps = 0
 
     def count(*_: object) -> None:
@@ -112,9 +117,11 @@ def train(
                 options,
                 folder=Path(kept),
                 say=lambda _: None,
+                team=team,
             ),
             folder=folder,
             listener=listener or Listener(),
+            team=team,
             **more,
         )
     return student.state_dict(), fitted
