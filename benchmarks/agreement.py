@@ -17,7 +17,9 @@ In rounds, in random order within a round, each tool measures each file once:
 What a tool says is compared with what this package says of the same engine: median over rounds of
 the ratio, bootstrapped over rounds. Where they differ by more than 5%, a third measurement between
 them has to show why: it differs from this package in one thing and from the tool in another. If one
-of these makes less than 5%, the difference is the other's, as long as it is on that side.
+of these makes less than 5%, the difference is the other's, as long as it is on that side. Both make
+it where both are on their sides and neither interval has 0 in it. A difference of more than 5% whose
+interval reaches to less, and that nothing explains, is not decided.
 
 Files are ONNX files that this package made (torch's network is built from what they say of
 themselves, with weights of its own, which the time does not depend on), or names of networks, which
@@ -464,7 +466,8 @@ def markdown(done: list[dict[str, Any]]) -> list[str]:
         "",
         f"Of {len(verdicts)} comparisons {sum(each == 'yes' for each in verdicts)} are within 5%; "
         f"{sum(each.startswith('no:') for each in verdicts)} are not, and a third measurement "
-        f"shows why; {sum(each.startswith('NO') for each in verdicts)} are not explained.",
+        f"shows why; {sum(each.startswith('not decided') for each in verdicts)} are not decided; "
+        f"{sum(each.startswith('NO') for each in verdicts)} are not explained.",
         "",
     ]
 
@@ -495,7 +498,7 @@ def compared(numerator: Mapping[int, float], denominator: Mapping[int, float]) -
 
 
 def judged(tool: str, found: Found) -> str:
-    """'yes'; 'no:' and what shows why; or 'NO, not explained'."""
+    """'yes'; 'no:' and what shows why; 'not decided'; or 'NO, not explained'."""
     between = TOOLS[tool]
     ratio = compared(found[tool], found.get(OURS, {}))
     ours = compared(found.get(between.name, {}), found.get(OURS, {}))
@@ -508,6 +511,15 @@ def judged(tool: str, found: Found) -> str:
     for cause, factor, rest in ((between.ours, ours, theirs), (between.theirs, theirs, ours)):
         if cause is not None and agrees(rest) and (factor.value > 1) == cause.longer:
             return f"no: {cause.text} {shown}"
+    both = [
+        cause.text
+        for cause, factor in ((between.ours, ours), (between.theirs, theirs))
+        if cause is not None and (factor.low > 1 if cause.longer else factor.high < 1)
+    ]
+    if len(both) == 2:
+        return f"no: {' and '.join(both)} {shown}"
+    if ratio.low <= 1 + AGREE and ratio.high >= 1 - AGREE:
+        return f"not decided {shown}"
     return f"NO, not explained {shown}"
 
 

@@ -14,6 +14,7 @@ from benchmarks.agreement import (
     BENCHMARK_APP,
     INNER,
     MODEL_RUN,
+    ONE_BY_ONE,
     OUR_CLOCK,
     OURS,
     PERF_TEST,
@@ -69,6 +70,8 @@ def found_of(ours: float, between: float, tool: float) -> Found:
         (TIMER, 1.0, 3.0, "no: it times blocks"),
         (TIMER, 0.8, 3.0, "NO, not explained"),
         (TIMER, 0.8, 0.8, "NO, not explained"),
+        (MODEL_RUN, 1.6, 1.4, "no: the profiler slows the calls and it leaves out what a call"),
+        (MODEL_RUN, 0.9, 0.8, "NO, not explained"),
     ],
 )
 def test_a_difference_agrees_or_is_explained_or_not(
@@ -80,6 +83,15 @@ def test_a_difference_agrees_or_is_explained_or_not(
         tool: every_round(tool_s),
     }
     assert judged(tool, found).startswith(verdict)
+
+
+def test_a_difference_that_may_be_less_than_5_percent_is_not_decided() -> None:
+    found: Found = {
+        OURS: every_round(1.0),
+        ONE_BY_ONE: every_round(0.9),
+        TIMER: {place: 0.9 if place < 4 else 0.97 for place in range(6)},
+    }
+    assert judged(TIMER, found).startswith("not decided")
 
 
 def test_what_shows_why_is_told_with_its_size() -> None:
