@@ -470,15 +470,15 @@ class _Run:
             f"{request.recipe.name} for {request.options.epochs} epochs on {len(data.train):,} "
             f"images of {data.name}, on {self.device.type}."
         )
-        everyone = (teacher, *self.more_teachers)
+        teaching = self._teaching(teacher)
         if self.team.several:
             self.listener.message(f"{self.team.size} processes share every batch.")
             about = [
                 {"spec": each.network.spec.to_dict(), "normalization": each.normalization.to_dict()}
-                for each in everyone
+                for each in teaching
             ]
             self.team.tell(TRAINING, {"student": spec.to_dict(), "teachers": about})
-        _fit(request, student, data, self._teaching(teacher), folder, self.listener, self.team)
+        _fit(request, student, data, teaching, folder, self.listener, self.team)
         return student.to("cpu")
 
     def _teaching(self, teacher: Teacher) -> list[Teaching]:
