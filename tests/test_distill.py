@@ -212,7 +212,7 @@ def test_a_student_in_8_bits_ships_with_what_that_costs(
     assert "The student may lose more in int8 than is allowed: " in result["warnings"][-1]
     # Nor that they lose as much, so it was fine-tuned, and what is better shipped.
     tuning = found["fine_tuning"]
-    assert (tuning["epochs"], tuning["lr"]) == (2, pytest.approx(0.0005))
+    assert (tuning["epochs"], tuning["lr"]) == (2, pytest.approx(0.00005))
     before, after = tuning["before"]["fidelity"], tuning["after"]["fidelity"]
     assert before["float_right"] == after["float_right"]
     assert tuning["taken"] == (after["right"] > before["right"])
