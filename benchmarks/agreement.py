@@ -16,10 +16,10 @@ In rounds, in random order within a round, each tool measures each file once:
 
 What a tool says is compared with what this package says of the same engine: median over rounds of
 the ratio, bootstrapped over rounds. Where they differ by more than 5%, a third measurement between
-them has to show why: it differs from this package in one thing and from the tool in another. If one
-of these makes less than 5%, the difference is the other's, as long as it is on that side. Both make
-it where both are on their sides and neither interval has 0 in it. A difference of more than 5% whose
-interval reaches to less, and that nothing explains, is not decided.
+them has to show why: it differs from this package in one thing and from the tool in another. If
+one of these makes less than 5%, the difference is the other's, as long as it is on that side. Both
+make it where both are on their sides and neither interval has 0 in it. A difference of more than 5%
+whose interval reaches to less, and that nothing explains, is not decided.
 
 Files are ONNX files that this package made (torch's network is built from what they say of
 themselves, with weights of its own, which the time does not depend on), or names of networks, which

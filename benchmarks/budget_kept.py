@@ -7,8 +7,9 @@ First every candidate is timed. Then budgets are drawn between what the fastest 
 take, and for each the choice is made as `compress select` makes it, with nothing remembered. Last,
 the chosen networks' files are timed again, each in a fresh process, and held against their budgets.
 
-A choice was right if no candidate that is predicted better surely keeps the budget, and if it may
-keep it itself: what has the budget inside its interval, in the table of all or when the choice was
+A choice leaves a part of the budget free, the headroom, for a machine that is slower later. It was
+right if no candidate that is predicted better surely keeps what is left, and if it may keep the
+budget itself: what has the limit inside its interval, in the table of all or when the choice was
 made, counts either way. A shared machine is not always as fast as it was when all were timed. So
 what speaks against a choice by that table is timed once more, straight after the choice, and has to
 say so again. Everything that was timed is a line of a file in the folder of trials, so the program
@@ -31,7 +32,7 @@ from benchmarks.gate import append, clopper_pearson, read
 from compress.errors import NoStudentFits
 from compress.export.to_onnx import onnx_for_timing
 from compress.profiling.fresh import time_in_fresh_process
-from compress.profiling.machine import fingerprint
+from compress.profiling.machine import default_headroom, fingerprint
 from compress.results import Estimate
 from compress.spec import Budget, ModelSpec, Target
 from compress.tradeoff import table_for
@@ -56,6 +57,7 @@ class Selection:
         order: all candidates, the best predicted first.
         straddled: those that had the budget inside their interval when the choice was made.
         at_once: what spoke against the choice, timed once more.
+        headroom: the share of the budget that was left free.
     """
 
     budget_s: float
@@ -63,6 +65,7 @@ class Selection:
     order: tuple[str, ...]
     straddled: tuple[str, ...] = ()
     at_once: Mapping[str, Estimate] = field(default_factory=dict)
+    headroom: float = 0.0
 
 
 def main() -> None:
@@ -72,23 +75,28 @@ def main() -> None:
     parser.add_argument("--threads", type=int, default=1)
     parser.add_argument("--selections", type=int, default=30)
     parser.add_argument("--slowest-ms", type=float, default=10.0, help="no candidate beyond this")
+    parser.add_argument("--headroom", type=float, default=default_headroom(), help="a share")
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--minutes", type=float, default=math.inf)
     options = parser.parse_args()
     end = time.monotonic() + 60 * options.minutes
     options.trials.mkdir(parents=True, exist_ok=True)
     file = options.trials / TRIALS
-    about = {"machine": fingerprint().digest, "threads": options.threads}
+    about = {
+        "machine": fingerprint().digest,
+        "threads": options.threads,
+        "headroom": options.headroom,
+    }
     for each in read(file):
         if any(each[key] != value for key, value in about.items()):
-            sys.exit(f"{file} is of another machine or other threads; name another folder.")
+            sys.exit(f"{file} is of another machine, threads or headroom; name another.")
     while time.monotonic() < end:
         found = step(read(file), options)
         if found is None:
             break
         print(found, flush=True)
         append(file, {**about, **found})
-    text = "\n".join(markdown(read(file), options.threads))
+    text = "\n".join(markdown(read(file), options.threads, options.headroom))
     options.output.parent.mkdir(parents=True, exist_ok=True)
     options.output.write_text(text, encoding="utf-8")
     print(text)
@@ -108,7 +116,7 @@ def step(done: list[dict[str, Any]], options: argparse.Namespace) -> dict[str, A
     budgets = drawn_budgets(timed, options)
     selected = [each for each in done if "budget_s" in each and "order" in each]
     if len(selected) < len(budgets):
-        choice = select(budgets[len(selected)], target)
+        choice = select(budgets[len(selected)], options.headroom, target)
         return choice | {"at_once": again_at_once(selection_of(choice), timed, target)}
     again = [each for each in done if "again_s" in each]
     shipped = [each for each in selected if each["chosen"] is not None]
@@ -143,12 +151,12 @@ def drawn_budgets(timed: dict[str, Estimate], options: argparse.Namespace) -> li
     ]
 
 
-def select(budget_s: float, target: Target) -> dict[str, Any]:
+def select(budget_s: float, headroom: float, target: Target) -> dict[str, Any]:
     """The choice, as `compress select --no-cache` makes it, and what it took."""
     table = table_for(**TASK, cache=False)
     begun = time.monotonic()
     try:
-        choice = table.select(Budget(latency_s=budget_s, target=target))
+        choice = table.select(Budget(latency_s=budget_s, headroom=headroom, target=target))
     except NoStudentFits as error:
         found: dict[str, Any] = {"chosen": None, "order": [], "said": str(error)}
     else:
@@ -157,7 +165,8 @@ def select(budget_s: float, target: Target) -> dict[str, Any]:
             "order": [row.name for row in choice.rows],
             "straddled": [row.name for row in choice.rows if row.status == STRADDLES],
         }
-    return {"budget_s": budget_s, **found, "seconds": time.monotonic() - begun}
+    found |= {"seconds": time.monotonic() - begun}
+    return {"budget_s": budget_s, "headroom": headroom, **found}
 
 
 def again_at_once(
@@ -201,7 +210,7 @@ def against(selection: Selection, timed: Mapping[str, Estimate]) -> list[str]:
     """
 
     def surely(name: str) -> bool:
-        return name in timed and timed[name].high <= selection.budget_s
+        return name in timed and timed[name].high <= selection.budget_s * (1 - selection.headroom)
 
     if selection.chosen is None:
         return sorted(filter(surely, timed), key=lambda name: timed[name].value)[:1]
@@ -229,6 +238,7 @@ def selection_of(line: dict[str, Any]) -> Selection:
         tuple(line["order"]),
         tuple(line.get("straddled", ())),
         {name: Estimate(**found) for name, found in line.get("at_once", {}).items()},
+        line["headroom"],
     )
 
 
@@ -236,7 +246,7 @@ def estimate(line: dict[str, Any], key: str = "latency_s") -> Estimate:
     return Estimate(**line[key])
 
 
-def markdown(done: list[dict[str, Any]], threads: int) -> list[str]:
+def markdown(done: list[dict[str, Any]], threads: int, headroom: float) -> list[str]:
     """The page, of whatever there is."""
     machine = fingerprint()
     timed = {each["candidate"]: estimate(each) for each in done if "candidate" in each}
@@ -247,7 +257,8 @@ def markdown(done: list[dict[str, Any]], threads: int) -> list[str]:
         "",
         f"{time.strftime('%Y-%m-%d')}, {machine.cpu}, {machine.cpus} CPUs, ONNX Runtime "
         f"{machine.engines.get('onnxruntime', '?')}, {threads} thread(s), batch 1; "
-        f"{len(timed)} candidates timed; `python -m benchmarks.budget_kept`.",
+        f"{headroom:.0%} of each budget left free; {len(timed)} candidates timed; "
+        "`python -m benchmarks.budget_kept`.",
         "",
         "| budget, ms | chosen | when it was chosen from, ms | again, ms | kept | best |",
         "|---|---|---|---|---|---|",

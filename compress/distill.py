@@ -763,6 +763,7 @@ class _Run:
                 "speedup": budget.speedup,
                 "batch": budget.batch,
                 "percentile": budget.percentile,
+                "headroom": budget.headroom,
                 "measured_ms": _estimate(timing.model, 1e3),
                 "kept": kept,
             },

@@ -296,6 +296,8 @@ class Budget:
             ratio of medians.
         batch: images in one call.
         percentile: of the calls' times that latency_s is for: 50 is the median.
+        headroom: the share of latency_s that the choice of a student leaves free, because the
+            machine is not always as fast as when it was timed.
     """
 
     latency_s: float | None = None
@@ -304,6 +306,7 @@ class Budget:
     batch: int = 1
     percentile: float = 50.0
     target: Target = Target()
+    headroom: float = 0.0
 
     def __post_init__(self) -> None:
         faults = []
@@ -325,6 +328,10 @@ class Budget:
                 f"--percentile is {self.percentile:g} and --speedup is a ratio of medians; give "
                 "one of them, or --budget-ms with --percentile"
             )
+        if not 0 <= self.headroom < 1:
+            faults.append(
+                f"--headroom is {100 * self.headroom:g}%, it must be from 0% to below 100%"
+            )
         if self.target.threads < 1:
             faults.append(f"--threads is {self.target.threads}, it must be 1 or more")
         if faults:
@@ -333,6 +340,11 @@ class Budget:
     def in_precision(self, precision: str) -> Self:
         """The same budget for a file in that precision."""
         return replace(self, target=replace(self.target, precision=precision))
+
+    @property
+    def usable_s(self) -> float | None:
+        """What of latency_s a student that is to be chosen may take."""
+        return None if self.latency_s is None else self.latency_s * (1 - self.headroom)
 
     @property
     def limited(self) -> bool:

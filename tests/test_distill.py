@@ -170,6 +170,7 @@ def test_result_json_has_what_it_promises(finished: dict[str, Any], folder: Path
         "speedup": None,
         "batch": 1,
         "percentile": 50.0,
+        "headroom": 0.0,
         "kept": None,
     }
     assert {"runtime", "precision", "threads"} <= finished["target"].keys()

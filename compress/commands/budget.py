@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from compress.commands.options import Decorator, chain
+from compress.commands.options import Decorator, chain, parse_percent
 
 if TYPE_CHECKING:
     from compress.spec import Budget
@@ -16,6 +16,12 @@ def budget_options() -> Decorator:
     """What a student may cost and how that is measured; ``read_budget`` reads them."""
     return chain(
         click.option("--budget-ms", type=float, help="Milliseconds that a call may take."),
+        click.option(
+            "--headroom",
+            metavar="PERCENT",
+            help="Of --budget-ms, left free when the student is chosen: the machine is not always "
+            "as fast as when it was timed. [default: 10% on a virtual machine, else 3%]",
+        ),
         click.option("--budget-mb", type=float, help="Megabytes (10^6 bytes) of the file."),
         click.option("--speedup", type=float, help="Times faster than the teacher, measured here."),
         click.option("--batch", type=int, default=1, show_default=True, help="Images in a call."),
@@ -57,7 +63,7 @@ def read_budget(options: dict[str, Any]) -> Budget:
             are impossible.
     """
     from compress.errors import UnknownName, UsageError
-    from compress.profiling.machine import default_threads
+    from compress.profiling.machine import default_headroom, default_threads
     from compress.profiling.runtimes import RUNTIMES
     from compress.spec import AUTO, FASTEST, PRECISIONS, Budget, Target
 
@@ -73,12 +79,18 @@ def read_budget(options: dict[str, Any]) -> Budget:
             f"{', '.join(serve)} or {FASTEST}."
         )
     time_ms, size_mb, threads = (options[key] for key in ("budget_ms", "budget_mb", "threads"))
+    headroom = default_headroom() if time_ms is not None else 0.0
+    if options["headroom"] is not None:
+        if time_ms is None:
+            raise UsageError("--headroom is a share of --budget-ms, which is not given.")
+        headroom = parse_percent(options["headroom"], "--headroom")
     return Budget(
         latency_s=None if time_ms is None else time_ms / 1e3,
         size_bytes=None if size_mb is None else size_mb * 1e6,
         speedup=options["speedup"],
         batch=options["batch"],
         percentile=options["percentile"],
+        headroom=headroom,
         target=Target(
             runtime=runtime,
             device="cpu" if runtime == FASTEST else RUNTIMES[runtime].device,

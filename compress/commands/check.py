@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from compress.commands.options import DATA_HELP, parse_shape
+from compress.commands.options import DATA_HELP, parse_percent, parse_shape
 
 if TYPE_CHECKING:
     from compress.gate.check import Request
@@ -192,20 +192,6 @@ def read_request(model: Path | None, options: dict[str, Any]) -> Request:
         max_s=options["max_seconds"],
         seed=options["seed"],
     )
-
-
-def parse_percent(text: str, option: str) -> float:
-    """'3%' or '3' -> 0.03.
-
-    Raises:
-        UsageError: no such number.
-    """
-    from compress.errors import UsageError
-
-    try:
-        return float(text.strip().removesuffix("%")) / 100
-    except ValueError as error:
-        raise UsageError(f"{option} is '{text}'; it takes percents, such as 3%.") from error
 
 
 def parse_size(text: str) -> SizeRule:

@@ -139,6 +139,20 @@ def parse_shape(text: str, option: str) -> tuple[int, int, int]:
     return channels, height, width
 
 
+def parse_percent(text: str, option: str) -> float:
+    """'3%' or '3' -> 0.03.
+
+    Raises:
+        UsageError: no such number.
+    """
+    from compress.errors import UsageError
+
+    try:
+        return float(text.strip().removesuffix("%")) / 100
+    except ValueError as error:
+        raise UsageError(f"{option} is '{text}'; it takes percents, such as 3%.") from error
+
+
 def training_options() -> Decorator:
     """Epochs, optimiser and seed; the paper's values are the defaults."""
     return chain(

@@ -209,7 +209,10 @@ def _asked(choice: Choice) -> str:
     parts = []
     if limits.latency_s is not None:
         of = "median" if budget.percentile == 50 else f"p{budget.percentile:g}"
-        parts.append(f"{of} of a call at most {format_time(limits.latency_s)}")
+        free = ""
+        if limits.latency_s == budget.usable_s and budget.headroom:
+            free = f" ({budget.headroom:.0%} of {format_time(budget.latency_s or 0.0)} left free)"
+        parts.append(f"{of} of a call at most {format_time(limits.latency_s)}{free}")
     if limits.size_bytes is not None:
         parts.append(f"file at most {format_bytes(limits.size_bytes)}")
     asked = " and ".join(parts) or "no limit"

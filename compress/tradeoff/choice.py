@@ -151,6 +151,7 @@ def budget_to_dict(budget: Budget) -> dict[str, Any]:
         "speedup": budget.speedup,
         "batch": budget.batch,
         "percentile": budget.percentile,
+        "headroom": budget.headroom,
         "runtime": budget.target.runtime,
         "precision": budget.target.precision,
         "threads": budget.target.threads,

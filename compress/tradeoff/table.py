@@ -348,7 +348,7 @@ def _alike(spec: ModelSpec, stored: ModelSpec | None) -> bool:
 
 
 def limits_of(budget: Budget, teacher: Measurement | None, *, paired: bool = False) -> Limits:
-    """What a student may take, with the teacher taken into account.
+    """What a student may take, with the teacher and what is left free taken into account.
 
     Args:
         budget: what was asked for.
@@ -356,7 +356,7 @@ def limits_of(budget: Budget, teacher: Measurement | None, *, paired: bool = Fal
         paired: whether latencies were taken relative to the teacher's, in the same rounds. Then
             their intervals hold all the uncertainty of a ratio; else its lower end counts.
     """
-    times = [] if budget.latency_s is None else [budget.latency_s]
+    times = [] if budget.usable_s is None else [budget.usable_s]
     sizes = [] if budget.size_bytes is None else [budget.size_bytes]
     if teacher is not None:
         if budget.speedup is not None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from argparse import Namespace
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -77,6 +78,14 @@ def test_what_speaks_against_a_choice_has_to_say_so_again() -> None:
     assert was_right(Selection(2.5, None, (), at_once={"poor": slower}), TIMED)
 
 
+def test_what_is_in_the_headroom_counts_either_way() -> None:
+    # "good" takes up to 3.1 of 3.3, of which a tenth is left free.
+    tight = Selection(3.3, "fair", ORDER, headroom=0.1)
+    assert was_right(tight, TIMED)
+    assert not was_right(replace(tight, headroom=0.0), TIMED)
+    assert was_right(replace(tight, chosen="good"), TIMED)
+
+
 def test_a_budget_is_kept_by_the_upper_bound() -> None:
     found = [held(TIMED["fair"], budget) for budget in (2.2, 2.0, 1.8)]
     assert found == ["yes", "within its interval", "NO"]
@@ -84,7 +93,7 @@ def test_a_budget_is_kept_by_the_upper_bound() -> None:
 
 @pytest.fixture
 def options(tmp_path: Path) -> Namespace:
-    return Namespace(trials=tmp_path, threads=1, selections=3, slowest_ms=1.0, seed=0)
+    return Namespace(trials=tmp_path, threads=1, selections=3, slowest_ms=1.0, seed=0, headroom=0.1)
 
 
 def test_budgets_are_the_same_every_time(options: Namespace) -> None:
@@ -108,8 +117,9 @@ def test_everything_is_done_once_and_in_turn(
         seconds = 0.4e-3 * spec.width
         return Measurement(Estimate(seconds, seconds, seconds), 1)
 
-    def select(budget_s: float, _target: Any) -> dict[str, Any]:
-        return {"budget_s": budget_s, "chosen": "wrn-10-1", "order": ["wrn-10-1"], "seconds": 1.0}
+    def select(budget_s: float, headroom: float, _target: Any) -> dict[str, Any]:
+        found = {"chosen": "wrn-10-1", "order": ["wrn-10-1"], "seconds": 1.0}
+        return {"budget_s": budget_s, "headroom": headroom, **found}
 
     def time_again(selection: dict[str, Any], _options: Namespace) -> dict[str, Any]:
         again = {"value": 1e-4, "low": 1e-4, "high": 1e-4}
@@ -127,9 +137,11 @@ def test_everything_is_done_once_and_in_turn(
     assert "wrn-40-2" in timed
     assert len([each for each in done if "order" in each]) == 3
     assert len([each for each in done if "again_s" in each]) == 3
-    page = "\n".join(markdown(done, 1))
+    assert {each["headroom"] for each in done if "order" in each} == {0.1}
+    page = "\n".join(markdown(done, 1, 0.1))
+    assert "10% of each budget left free" in page
     assert "- kept by its upper bound: 3 of 3 (95%: 29% to 100%)" in page
 
 
 def test_nothing_yet_is_a_page_too() -> None:
-    assert "none yet" in "\n".join(markdown([], 1))
+    assert "none yet" in "\n".join(markdown([], 1, 0.1))

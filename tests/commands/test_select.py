@@ -30,7 +30,8 @@ def test_the_table_fits_eighty_columns_and_marks_the_chosen(
     saved: str, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("COLUMNS", "80")
-    assert main(["select", "--budget-ms", "3", "--tradeoff", saved, *HERE]) == 0
+    budget = ["--budget-ms", "3", "--headroom", "10%"]
+    assert main(["select", *budget, "--tradeoff", saved, *HERE]) == 0
     out = capsys.readouterr().out
     lines = out.splitlines()
     head = next(line for line in lines if "candidate" in line)
@@ -42,15 +43,19 @@ def test_the_table_fits_eighty_columns_and_marks_the_chosen(
     rows = lines[lines.index(head) : lines.index(chosen) + 1]
     assert max(map(len, rows)) <= 80
     assert "too slow" in out
-    assert "Asked: median of a call at most 3.00 ms; onnxruntime, fp32, batch 1, 1 thread." in out
+    asked = (
+        "Asked: median of a call at most 2.70 ms (10% of 3.00 ms left free); onnxruntime, fp32, "
+    )
+    assert f"{asked}batch 1, 1 thread." in out
     assert "Leaving each of the table's networks out" in out
     assert "\x1b[" not in out
 
 
 def test_json(saved: str, capsys: pytest.CaptureFixture[str]) -> None:
     arguments = ["select", "--budget-ms", "3", "--budget-mb", "4", "--tradeoff", saved, "--json"]
-    assert main([*arguments, *HERE]) == 0
+    assert main([*arguments, "--headroom", "0", *HERE]) == 0
     result = json.loads(capsys.readouterr().out)
+    assert result["budget"]["headroom"] == 0
     assert result["limits"] == {"latency_ms": 3.0, "size_bytes": 4e6}
     (chosen,) = [row for row in result["candidates"] if row["status"] == "chosen"]
     assert chosen["name"] == result["student"]
@@ -108,6 +113,9 @@ def test_an_impossible_budget_ends_with_1_and_the_nearest(
         (["--budget-ms", "nan"], "--budget-ms is nan"),
         (["--budget-ms", "2", "--percentile", "100"], "--percentile is 100"),
         (["--budget-ms", "2", "--threads", "0"], "--threads is 0"),
+        (["--budget-ms", "2", "--headroom", "100%"], "--headroom is 100%, it must be"),
+        (["--budget-ms", "2", "--headroom", "much"], "--headroom is 'much'; it takes percents"),
+        (["--budget-mb", "2", "--headroom", "5%"], "--headroom is a share of --budget-ms"),
         (["--budget-ms", "2", "--input-shape", "3,32"], "takes channels, height and width"),
         (["--budget-ms", "2", "--input-shape", "3,4,4"], "images must be 8x8 or larger"),
         (["--budget-ms", "2", "--num-classes", "1", "--input-shape", "3,8,8"], "num_classes is 1"),

@@ -233,6 +233,10 @@ def test_limits() -> None:
     teacher = Measurement(Estimate(0.010, 0.009, 0.011), 1000)
     assert limits_of(Budget(latency_s=1e-3), None).latency_s == 1e-3
     assert limits_of(Budget(latency_s=1.0), teacher).latency_s == 0.009
+    free = limits_of(Budget(latency_s=1e-3, speedup=3, headroom=0.1), teacher)
+    assert free.latency_s == pytest.approx(0.9e-3)
+    # A ratio is one of times of the same rounds, so nothing of it is left free.
+    assert limits_of(Budget(speedup=3, headroom=0.1), teacher).latency_s == pytest.approx(0.003)
     assert limits_of(Budget(speedup=3), teacher).latency_s == pytest.approx(0.003)
     paired = limits_of(Budget(speedup=3), teacher, paired=True)
     assert paired.latency_s == pytest.approx(0.01 / 3)
