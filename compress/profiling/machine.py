@@ -25,7 +25,7 @@ ENGINES = (
 
 # What the choice of a student leaves free of a budget. A virtual machine's cores are shared with
 # others: of files that were chosen to fit, 22 of 30 kept their budget some minutes later, and up to
-# 23% more time was seen (benchmarks/results).
+# 23% more time was seen (benchmarks/results/budget_kept_without_headroom.md).
 HEADROOM, HEADROOM_VIRTUAL = 0.03, 0.1
 
 # Our name -> how Linux (x86, then Arm) calls it.

@@ -12,7 +12,8 @@ import torch
 from onnx import TensorProto, helper
 
 from compress.cli import main
-from compress.commands.check import command, parse_percent, parse_size
+from compress.commands.check import command, parse_size
+from compress.commands.options import parse_percent
 from compress.errors import UsageError
 from compress.export import onnx_from_torch
 from compress.files import sha256_of

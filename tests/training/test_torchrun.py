@@ -121,6 +121,7 @@ def test_a_launcher_without_a_port_is_refused(npz: Path, tmp_path: Path) -> None
     assert "Give torchrun a free one with --master-port" in told.stderr
 
 
+@pytest.mark.slow
 def test_processes_share_the_trainings_of_a_table(tmp_path: Path) -> None:
     file = make_experiment(tmp_path, make_data(tmp_path))
     out, told = tmp_path / "run", tmp_path / "told"
