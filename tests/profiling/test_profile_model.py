@@ -58,6 +58,7 @@ def test_a_file_beside_another(tmp_path: Path) -> None:
     assert values["machine"]["digest"]
 
 
+@pytest.mark.slow
 def test_torch_eager_stands_beside_and_is_never_claimed_against(tmp_path: Path) -> None:
     network = nn.Sequential(nn.Flatten(), nn.Linear(12, 2))
     both = Subject(
@@ -83,6 +84,7 @@ def test_torch_eager_stands_beside_and_is_never_claimed_against(tmp_path: Path) 
     assert report.model.size_bytes == 123
 
 
+@pytest.mark.slow
 def test_runtimes_of_one_model_share_rounds_and_the_fastest_is_named(tmp_path: Path) -> None:
     model = Subject("small", path=tiny.products(tmp_path / "s.onnx", layers=2))
     other = Subject("large", path=tiny.products(tmp_path / "l.onnx", layers=40, size=192))
