@@ -20,7 +20,7 @@ def budget_options() -> Decorator:
             "--headroom",
             metavar="PERCENT",
             help="Of --budget-ms, left free when the student is chosen: the machine is not always "
-            "as fast as when it was timed. [default: 10% on a virtual machine, else 3%]",
+            "as fast as when it was timed. [default: 20% on a virtual machine, else 3%]",
         ),
         click.option("--budget-mb", type=float, help="Megabytes (10^6 bytes) of the file."),
         click.option("--speedup", type=float, help="Times faster than the teacher, measured here."),

@@ -24,9 +24,9 @@ ENGINES = (
 )
 
 # What the choice of a student leaves free of a budget. A virtual machine's cores are shared with
-# others: of files that were chosen to fit, 22 of 30 kept their budget some minutes later, and up to
-# 23% more time was seen (benchmarks/results/budget_kept_without_headroom.md).
-HEADROOM, HEADROOM_VIRTUAL = 0.03, 0.1
+# others: of 90 files, timed some minutes after they were chosen, 19 in 20 took up to 1.19 times
+# what they had taken, and none more than 1.25 times (benchmarks/results/budget_kept*.md).
+HEADROOM, HEADROOM_VIRTUAL = 0.03, 0.2
 
 # Our name -> how Linux (x86, then Arm) calls it.
 _LINUX_FLAGS = {
