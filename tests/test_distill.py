@@ -403,6 +403,7 @@ def test_an_interrupted_run_ends_with_the_same_student(
     assert again["student"]["accuracy"] == finished["student"]["accuracy"]
 
 
+@pytest.mark.slow
 def test_the_fastest_runtime_is_found_once_and_stays_the_run_s(
     data: Dataset, teacher: Path, folder: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

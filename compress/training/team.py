@@ -32,6 +32,7 @@ from __future__ import annotations
 import json
 import os
 import time
+import uuid
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -52,6 +53,7 @@ from compress.launched import place
 TIMEOUT = timedelta(minutes=10)
 # The first process is asked again after so long, where it works alone.
 POLL_S = 0.2
+MEET_S = 0.02
 # The first process may take so long from losing another to telling its end.
 GRACE_S = 2.0
 # Names in the launcher's store.
@@ -244,7 +246,7 @@ def joined(device: str) -> Iterator[Team]:
     backend = "cpu:gloo,cuda:nccl" if on_gpu else "gloo"
     try:
         launched, rank, size = next(rendezvous("env://", timeout=TIMEOUT))
-        store = PrefixStore(PREFIX, launched)
+        store = PrefixStore(f"{PREFIX}/{meet(launched, rank, size)}", launched)
         distributed.init_process_group(
             backend, store=launched, rank=rank, world_size=size, timeout=TIMEOUT
         )
@@ -268,6 +270,49 @@ def joined(device: str) -> Iterator[Team]:
     finally:
         if team.first:
             store.set(ENDED, str(code))
+
+
+def meet(store: Any, rank: int, size: int) -> str:
+    """A name that the processes of this start share, and those of an earlier one did not.
+
+    A launcher that starts killed processes anew may go on with its store, and a process that reads
+    there where the first one was to be reached finds the one that is gone. So each says hello under
+    a name of its own, and the first answers to that name.
+
+    Args:
+        store: the launcher's; what earlier processes left is still in it.
+        rank: of this process.
+        size: how many there are.
+
+    Raises:
+        UsageError: the others do not come.
+    """
+    name, end_s = uuid.uuid4().hex, time.monotonic() + TIMEOUT.total_seconds()
+    if rank == 0:
+        there: set[int] = set()
+        while len(there) < size - 1:
+            for other in set(range(1, size)) - there:
+                if store.check([f"hello/{other}"]):
+                    store.set(f"welcome/{store.get(f'hello/{other}').decode()}", name)
+                if store.check([f"there/{name}/{other}"]):
+                    there.add(other)
+            _wait(end_s)
+        return name
+    store.set(f"hello/{rank}", name)
+    while not store.check([f"welcome/{name}"]):
+        _wait(end_s)
+    found: str = store.get(f"welcome/{name}").decode()
+    store.set(f"there/{found}/{rank}", "")
+    return found
+
+
+def _wait(end_s: float) -> None:
+    if time.monotonic() > end_s:
+        raise UsageError(
+            f"The other processes did not come within {TIMEOUT.total_seconds() / 60:g} minutes. "
+            "Start them with torchrun, on every machine."
+        )
+    time.sleep(MEET_S)
 
 
 @contextmanager

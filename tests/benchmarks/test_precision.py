@@ -15,6 +15,7 @@ from compress.spec import PRECISIONS
 from tests.profiling import tiny
 
 
+@pytest.mark.slow
 def test_the_page_of_one_model(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -80,6 +80,7 @@ def test_the_peak_of_this_process_grows() -> None:
     assert len(held) > before
 
 
+@pytest.mark.slow
 def test_a_point_is_measured_in_a_process_of_its_own() -> None:
     point = Point(
         images=40, teacher="wrn-10-0.25", student="wrn-10-0.25", views=2, epochs=3, threads=1

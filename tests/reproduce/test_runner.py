@@ -284,6 +284,7 @@ def work_at(file: Path, out: Path, threads: int) -> None:
     run(file, out)
 
 
+@pytest.mark.slow
 def test_two_processes_at_once_make_the_same_table(file: Path, whole: Path, tmp_path: Path) -> None:
     context = multiprocessing.get_context("spawn")
     workers = [context.Process(target=work_at, args=(file, tmp_path, 1)) for _ in range(2)]

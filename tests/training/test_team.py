@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import time
 from collections.abc import Mapping
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -12,12 +13,13 @@ from typing import Any
 import pytest
 import torch
 from torch import Tensor
+from torch.distributed import HashStore
 
 from compress.errors import EndedElsewhere, ProcessLost, UsageError
 from compress.recipes.registry import RECIPES
 from compress.training.engine import Fitted
 from compress.training.options import TrainingOptions
-from compress.training.team import SharedBatchNorm2d, Team
+from compress.training.team import SharedBatchNorm2d, Team, meet
 from tests.training import pair
 from tests.training.toy import lines, stripes, train
 
@@ -136,3 +138,15 @@ def test_parts_are_whole_and_even() -> None:
         parts = [list(range(count))[Team(rank, 3).part(count)] for rank in range(3)]
         assert [each for part in parts for each in part] == list(range(count))
         assert max(map(len, parts)) - min(map(len, parts)) <= 1
+
+
+def test_processes_that_were_started_anew_do_not_meet_those_that_are_gone() -> None:
+    store = HashStore()
+    names = []
+    for _ in range(2):  # the second time all that the first left is still there
+        with ThreadPoolExecutor(3) as started:
+            found = [started.submit(meet, store, rank, 3) for rank in (2, 0, 1)]
+            told = {each.result(timeout=20) for each in found}
+        assert len(told) == 1
+        names += told
+    assert names[0] != names[1]

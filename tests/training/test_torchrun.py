@@ -64,11 +64,13 @@ def wait_for(pattern: str, told: Path, launcher: subprocess.Popen[str]) -> None:
     pytest.fail(f"'{pattern}' is not in: {told.read_text()}")
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(sys.platform != "linux", reason="finds the processes in /proc")
 def test_a_killed_process_is_restarted_and_a_signal_saves(npz: Path, tmp_path: Path) -> None:
     out, told = tmp_path / "run", tmp_path / "told"
     command = [*TRAIN, "--data", str(npz), "--out", str(out), "--epochs", "400"]
-    launcher = start(told, *command, restarts=1)
+    # On a loaded machine gloo's first try after a restart was seen to fail; the next one helps.
+    launcher = start(told, *command, restarts=3)
     try:
         wait_for("epoch   1  loss", told, launcher)
         os.kill(workers(launcher)[1], signal.SIGKILL)
@@ -86,6 +88,7 @@ def test_a_killed_process_is_restarted_and_a_signal_saves(npz: Path, tmp_path: P
     assert not (out / "result.json").exists()
 
 
+@pytest.mark.slow
 def test_a_run_is_told_once_and_so_is_a_refusal(npz: Path, tmp_path: Path) -> None:
     out, told = tmp_path / "run", tmp_path / "told"
     command = [*TRAIN, "--data", str(npz), "--out", str(out)]
