@@ -13,7 +13,7 @@ from typing import Any
 import pytest
 import torch
 from torch import Tensor
-from torch.distributed import HashStore
+from torch.distributed import HashStore  # type: ignore[attr-defined]
 
 from compress.errors import EndedElsewhere, ProcessLost, UsageError
 from compress.recipes.registry import RECIPES
@@ -142,7 +142,7 @@ def test_parts_are_whole_and_even() -> None:
 
 def test_processes_that_were_started_anew_do_not_meet_those_that_are_gone() -> None:
     store = HashStore()
-    names = []
+    names: list[str] = []
     for _ in range(2):  # the second time all that the first left is still there
         with ThreadPoolExecutor(3) as started:
             found = [started.submit(meet, store, rank, 3) for rank in (2, 0, 1)]
