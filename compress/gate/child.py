@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import time
 from collections.abc import Callable
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 
@@ -78,6 +79,7 @@ def measure(trial: Trial) -> Rounds:
     if settings.runtime == KEEPS_THREADS and 1 < len(cpus) <= settings.threads and THREADS.exists():
         loads = {role: partial(bound, load, cpus) for role, load in loads.items()}
     rounds = trial.rounds or protocol.LOOKS[-1]
+    begun = time.perf_counter()
     timing = protocol.measure(
         loads,
         inputs,
@@ -92,7 +94,7 @@ def measure(trial: Trial) -> Rounds:
         threads=settings.threads,
         seed=trial.seed,
     )
-    return summary(timing, trial)
+    return replace(summary(timing, trial), rounds_s=time.perf_counter() - begun)
 
 
 def bound(load: Callable[[], Session], cpus: list[int]) -> Session:
@@ -132,6 +134,7 @@ def summary(timing: Timing, trial: Trial) -> Rounds:
         median=median,
         calls=len(timing.calls_s(CANDIDATE)),
         seconds=0.0,
+        rounds_s=0.0,
         warnings=tuple(
             f"Timing {name}: {text}" for name in timing.names for text in timing.warnings(name)
         ),

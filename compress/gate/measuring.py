@@ -85,6 +85,7 @@ class Rounds:
         median: of the candidate.
         calls: of the candidate.
         seconds: that it took, the start of the process included.
+        rounds_s: of those, what the rounds took.
         warnings: a sentence each.
     """
 
@@ -94,6 +95,7 @@ class Rounds:
     median: Estimate
     calls: int
     seconds: float
+    rounds_s: float
     warnings: tuple[str, ...]
 
     def ratio(self, stored: tuple[float, ...] = ()) -> Estimate:

@@ -186,12 +186,10 @@ def self_test(
     """
     with tempfile.TemporaryDirectory(prefix="compress-") as folder:
         say(f"A/A: timing {model.name} beside itself, {LOOKS[-1]} rounds.")
-        least = measure(Trial(model, model, settings=settings, rounds=LOOKS[0], seed=seed))
-        same = measure(Trial(model, model, settings=settings, rounds=LOOKS[-1], seed=seed + 1))
+        same = measure(Trial(model, model, settings=settings, rounds=LOOKS[-1], seed=seed))
         logs = np.log(np.array(same.candidate_s) / np.array(same.against_s))
         # Either copy could have been the numerator.
         pool = np.concatenate([logs, -logs])
-        seconds_a_round = max(0.0, same.seconds - least.seconds) / (LOOKS[-1] - LOOKS[0])
         say("Drawing from these rounds what the rule would say of slower models.")
         detectable = smallest_detectable(pool, rule, seed)
         slowed, checks = None, []
@@ -217,8 +215,8 @@ def self_test(
             scatter=float(np.std(logs, ddof=1)),
             nothing=power_at(0.0, pool, rule, seed),
             detectable=detectable,
-            seconds_a_round=seconds_a_round,
-            start_s=max(0.0, least.seconds - LOOKS[0] * seconds_a_round),
+            seconds_a_round=same.rounds_s / len(logs),
+            start_s=same.seconds - same.rounds_s,
             slowed=slowed,
             checks=tuple(checks),
         )

@@ -35,7 +35,7 @@ class Measurer(Protocol):
     paired: bool
 
     def measure(
-        self, spec: ModelSpec, budget: Budget, limit_s: float | None, *, fresh: bool = False
+        self, spec: ModelSpec, budget: Budget, limit_s: float | None, *, again: bool = False
     ) -> Measurement | None:
         """One network's latency and size; None where it is not to be had."""
         ...
@@ -52,7 +52,7 @@ class StoredMeasurer:
         self._teacher = None if teacher is None else replace(teacher, dropout=0.0)
 
     def measure(
-        self, spec: ModelSpec, budget: Budget, limit_s: float | None, *, fresh: bool = False
+        self, spec: ModelSpec, budget: Budget, limit_s: float | None, *, again: bool = False
     ) -> Measurement | None:
         """What the table has.
 
@@ -139,8 +139,8 @@ class TradeoffTable:
         outcome = search(
             [c for c, _ in self._ranked if c.precision not in not_faster],
             limits,
-            lambda candidate, limit_s, fresh: self._measure(
-                candidate, budget, limit_s, fresh=fresh
+            lambda candidate, limit_s, again: self._measure(
+                candidate, budget, limit_s, again=again
             ),
         )
         if outcome.unmeasured:
@@ -186,21 +186,19 @@ class TradeoffTable:
         return replace(choice, rows=rows)
 
     def _measure(
-        self, candidate: Candidate, budget: Budget, limit_s: float | None, *, fresh: bool = False
+        self, candidate: Candidate, budget: Budget, limit_s: float | None, *, again: bool = False
     ) -> Measurement | None:
         there = budget.in_precision(candidate.precision)
-        return self._measurer.measure(candidate.spec, there, limit_s, fresh=fresh)
+        return self._measurer.measure(candidate.spec, there, limit_s, again=again)
 
     def _measure_teacher(self, budget: Budget) -> Measurement | None:
         if self._teacher is None:
             if budget.speedup is not None:
                 raise UsageError("--speedup is relative to a teacher: give one with --teacher.")
             return None
-        # A ratio of a figure of today and one of another day would be one of two machines.
-        fresh = budget.speedup is not None
         there = budget.in_precision("fp32")  # as it is at hand
-        teacher = self._measurer.measure(self._teacher, there, None, fresh=fresh)
-        if teacher is None and fresh:
+        teacher = self._measurer.measure(self._teacher, there, None)
+        if teacher is None and budget.speedup is not None:
             raise UsageError(
                 f"The stored table has no figures of the teacher {self._teacher.name}. Measure "
                 "there with --teacher."

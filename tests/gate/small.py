@@ -123,5 +123,6 @@ def rounds(
         median=latency,
         calls=25 * count,
         seconds=1.0,
+        rounds_s=0.5,
         warnings=(),
     )

@@ -8,8 +8,10 @@ import pytest
 import torch
 
 from compress.errors import UnknownName, UsageError
+from compress.results import Estimate
 from compress.spec import Budget, ModelSpec, Target
 from compress.tradeoff.measure import LocalMeasurer, time_untrained, untrained
+from compress.tradeoff.search import Measurement
 
 SPEC = ModelSpec.parse("wrn-10-1", num_classes=3, input_shape=(1, 8, 8))
 BUDGET = Budget(latency_s=1.0)
@@ -91,7 +93,7 @@ def test_another_machine_network_or_wish_misses(remembered: Path) -> None:
     with pytest.raises(Untimed):
         measurer.measure(SPEC.with_(num_classes=4), BUDGET, 1.0)
     with pytest.raises(Untimed):
-        measurer.measure(SPEC, BUDGET, 1.0, fresh=True)
+        measurer.measure(SPEC, BUDGET, 1.0, again=True)
     with pytest.raises(Untimed):
         measurer.measure(SPEC, BUDGET, 2.05)  # inside the remembered interval
     with pytest.raises(Untimed):
@@ -99,6 +101,42 @@ def test_another_machine_network_or_wish_misses(remembered: Path) -> None:
     measurer.machine = measurer.machine | {"cpu": "another"}
     with pytest.raises(Untimed):
         measurer.measure(SPEC, BUDGET, 1.0)
+
+
+def test_a_ratio_is_never_one_to_a_figure_of_another_day(remembered: Path) -> None:
+    measurer = LocalMeasurer(progress=refuse, folder=remembered, teacher=SPEC)
+    assert measurer._digest(BUDGET) == measurer._digest(Budget(speedup=2.0))
+    with pytest.raises(Untimed):
+        measurer.measure(SPEC, Budget(speedup=2.0), None)
+
+
+def test_of_two_figures_of_this_process_the_faster_one_counts(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    taken = iter([3.0, 2.0, 4.0])
+
+    def found() -> Measurement:
+        return Measurement(Estimate(*[next(taken)] * 3), 7, rounds=6)
+
+    monkeypatch.setattr(LocalMeasurer, "_time", lambda *_: found())
+    measurer = LocalMeasurer(folder=tmp_path)
+    assert measurer.measure(SPEC, BUDGET, 1.0).latency.value == 3.0
+    assert measurer.measure(SPEC, BUDGET, 1.0).latency.value == 3.0
+    assert measurer.measure(SPEC, BUDGET, 1.0, again=True).latency.value == 2.0
+    assert measurer.measure(SPEC, BUDGET, 1.0, again=True).latency.value == 2.0
+    assert LocalMeasurer(folder=tmp_path).measure(SPEC, BUDGET, 1.0).latency.value == 2.0
+
+
+def test_rounds_that_are_shared_with_the_teacher_are_not_repeated(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    taken = iter([3.0])
+    monkeypatch.setattr(
+        LocalMeasurer, "_time", lambda *_: Measurement(Estimate(*[next(taken)] * 3), 7)
+    )
+    measurer = LocalMeasurer(folder=tmp_path)
+    first = measurer.measure(SPEC, Budget(speedup=2.0), 1.0)
+    assert measurer.measure(SPEC, Budget(speedup=2.0), 1.0, again=True) is first
 
 
 def test_a_damaged_cache_is_no_cache(remembered: Path) -> None:
@@ -141,7 +179,7 @@ def test_a_ratio_is_measured_in_the_same_rounds_as_the_teacher(tmp_path: Path) -
     budget = Budget(speedup=2.0)
     said: list[str] = []
     measurer = LocalMeasurer(folder=tmp_path, teacher=teacher, progress=said.append)
-    whole = measurer.measure(teacher, budget, None, fresh=True)
+    whole = measurer.measure(teacher, budget, None)
     small = measurer.measure(SPEC, budget, whole.latency.value / 2)
     # What the small one takes is the teacher's time divided by their ratio, which is far above 2.
     assert small.latency.high < whole.latency.value / 2

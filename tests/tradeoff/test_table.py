@@ -43,9 +43,9 @@ class Laboratory:
         self.asked: list[tuple[str, bool]] = []
 
     def measure(
-        self, spec: ModelSpec, budget: Budget, limit_s: float | None, *, fresh: bool = False
+        self, spec: ModelSpec, budget: Budget, limit_s: float | None, *, again: bool = False
     ) -> Measurement:
-        self.asked.append((spec.name, fresh))
+        self.asked.append((spec.name, again))
         costs = costs_of(spec)
         value = budget.batch * (1e-5 * costs.layers + 1e-11 * costs.macs) / budget.target.threads
         value *= SPEED[budget.target.precision]
@@ -193,14 +193,6 @@ def test_a_percentage_of_the_teacher() -> None:
     assert chosen.limits.latency_s == pytest.approx(chosen.teacher.latency.low / 4)
     assert chosen.row.measured is not None
     assert chosen.teacher.latency.low / chosen.row.measured.latency.high >= 4
-
-
-def test_the_teacher_is_measured_by_this_process_where_a_ratio_is_asked_for() -> None:
-    laboratory = Laboratory()
-    candidates = grid(num_classes=10, input_shape=(3, 32, 32))
-    asked = TradeoffTable(candidates, Predictor(), laboratory, scale="", teacher=TEACHER)
-    asked.select(Budget(speedup=4))
-    assert laboratory.asked[0] == ("wrn-40-4", True)
 
 
 @pytest.mark.parametrize(
