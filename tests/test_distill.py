@@ -478,6 +478,7 @@ def test_a_cache_that_cannot_be_written_loses_no_run(
     assert "not kept for the next choice" in listener.messages[-1]
 
 
+@pytest.mark.slow
 def test_figures_of_another_machine_cannot_be_confirmed_here(
     folder: Path, data: Dataset, teacher: Path
 ) -> None:

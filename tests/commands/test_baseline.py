@@ -58,6 +58,7 @@ def test_updating_again_changes_only_what_was_found_anew(folder: Path) -> None:
     assert (before.model, before.right, before.task) == (after.model, after.right, after.task)
 
 
+@pytest.mark.slow
 def test_a_teacher_is_timed_beside_in_five_processes(folder: Path, capsys: Capture) -> None:
     classifier(folder / "teacher.onnx", layers=40)
     output = ["--output", "ci/gate.json", "--teacher", "teacher.onnx"]

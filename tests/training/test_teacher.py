@@ -378,6 +378,7 @@ def load_shared(name: str, images: Tensor, labels: Tensor, said: str | None) -> 
     )
 
 
+@pytest.mark.slow
 def test_resnet20_is_found_and_scores_91_73_percent(cifar10: dict[str, Tensor]) -> None:
     name = "resnet20-12fca82f.th"
     teacher = load_shared(name, cifar10["x_train"][:300], cifar10["y_train"][:300], None)
