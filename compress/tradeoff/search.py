@@ -32,7 +32,7 @@ from compress.tradeoff.candidates import Candidate, dominates
 MARGIN = 0.05
 
 # What was too slow by no more than this may have been timed in a slow moment. Of 120 files timed
-# again minutes later three took more than 1.25 times as long (benchmarks/results/budget_kept.md).
+# again minutes later three took more than 1.25 times as long (benchmarks/results/budget_kept*.md).
 SLOW_MOMENT = 0.25
 
 # The size of a file is known within this before it is exported (compress/tradeoff/costs.py), and
