@@ -18,8 +18,10 @@ What a tool says is compared with what this package says of the same engine: med
 the ratio, bootstrapped over rounds. Where they differ by more than 5%, a third measurement between
 them has to show why: it differs from this package in one thing and from the tool in another. If
 one of these makes less than 5%, the difference is the other's, as long as it is on that side. Both
-make it where both are on their sides and neither interval has 0 in it. A difference of more than 5%
-whose interval reaches to less, and that nothing explains, is not decided.
+make it where both are on their sides and neither interval has 0 in it. Where a tool and our clock
+agree on the same calls, for certain, and the difference from our own sessions is not certain to be
+one, it is what these differ by among themselves. Any other difference of more than 5% whose
+interval reaches to less, and that nothing explains, is not decided.
 
 Files are ONNX files that this package made (torch's network is built from what they say of
 themselves, with weights of its own, which the time does not depend on), or names of networks, which
@@ -96,7 +98,8 @@ class Between(NamedTuple):
 
     Attributes:
         name: of it.
-        ours: why it differs from this package, which is then why the tool does.
+        ours: why it differs from this package, which is then why the tool does; None: in nothing
+            but that it is another session, and the calls are those that the tool times.
         theirs: why the tool differs from it.
     """
 
@@ -454,8 +457,8 @@ def markdown(done: list[dict[str, Any]]) -> list[str]:
         "# The same files by other tools",
         "",
         heading(),
-        f"float32, batch {batches}; {1 + max((each['round'] for each in done), default=-1)} rounds "
-        "with every tool in each; `python -m benchmarks.agreement`.",
+        f"float32, batch {batches}; {rounds_of(done)} rounds with every tool in each; "
+        "`python -m benchmarks.agreement`.",
         "",
         "Difference: time by the tool / time by `compress profile` - 1, median over rounds with "
         "its 95% interval. Medians are those of the rounds.",
@@ -470,6 +473,12 @@ def markdown(done: list[dict[str, Any]]) -> list[str]:
         f"{sum(each.startswith('NO') for each in verdicts)} are not explained.",
         "",
     ]
+
+
+def rounds_of(done: list[dict[str, Any]]) -> str:
+    """How many rounds files have: '20', or '20 to 50'."""
+    counts = {len(found.get(OURS, {})) for found in grouped(done).values()}
+    return " to ".join(map(str, sorted({min(counts, default=0), max(counts, default=0)})))
 
 
 Found = dict[str, dict[int, float]]
@@ -518,6 +527,13 @@ def judged(tool: str, found: Found) -> str:
     ]
     if len(both) == 2:
         return f"no: {' and '.join(both)} {shown}"
+    same_calls = between.ours is None and 1 - AGREE <= theirs.low <= theirs.high <= 1 + AGREE
+    if same_calls and ratio.low <= 1 <= ratio.high:
+        low_ms, high_ms = 1e3 * np.quantile(list(found[OURS].values()), (0.25, 0.75))
+        return (
+            "no: our clock tells the same of those calls, and it is another session (the middle "
+            f"half of ours: {low_ms:.3f} to {high_ms:.3f} ms) {shown}"
+        )
     if ratio.low <= 1 + AGREE and ratio.high >= 1 - AGREE:
         return f"not decided {shown}"
     return f"NO, not explained {shown}"

@@ -116,7 +116,7 @@ class LocalMeasurer:
         if self._progress is not None:
             role = "the teacher, " if self._is_teacher(spec, budget) else ""
             name = candidate_name(spec, budget.target.precision)
-            self._progress(f"Timing {role}{name}.")
+            self._progress(f"Timing {role}{name}{' once more' if again else ''}.")
         found = self._time(spec, budget, limit_s)
         if again and known is not None:
             found = min(found, known, key=lambda one: one.latency.value)

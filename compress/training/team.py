@@ -248,7 +248,7 @@ def joined(device: str) -> Iterator[Team]:
         launched, rank, size = next(rendezvous("env://", timeout=TIMEOUT))
         store = PrefixStore(f"{PREFIX}/{meet(launched, rank, size)}", launched)
         distributed.init_process_group(
-            backend, store=launched, rank=rank, world_size=size, timeout=TIMEOUT
+            backend, store=store, rank=rank, world_size=size, timeout=TIMEOUT
         )
     except (ValueError, RuntimeError) as error:
         raise UsageError(

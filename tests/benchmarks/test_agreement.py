@@ -94,6 +94,25 @@ def test_a_difference_that_may_be_less_than_5_percent_is_not_decided() -> None:
     assert judged(TIMER, found).startswith("not decided")
 
 
+@pytest.mark.parametrize(
+    ("same_calls", "verdict"),
+    [(1.01, "no: our clock tells the same of those calls"), (1.06, "not decided")],
+)
+def test_sessions_that_differ_among_themselves_are_no_difference_of_tools(
+    same_calls: float, verdict: str
+) -> None:
+    tool = [0.7, 1.14, 1.15, 1.15, 1.15, 1.15]
+    found: Found = {
+        OURS: every_round(1.0),
+        ONE_BY_ONE: {place: each / same_calls for place, each in enumerate(tool)},
+        TIMER: dict(enumerate(tool)),
+    }
+    assert judged(TIMER, found).startswith(verdict)
+    found[TIMER] = dict.fromkeys(range(6), 1.2)
+    found[ONE_BY_ONE] = dict.fromkeys(range(6), 1.2)
+    assert judged(TIMER, found).startswith("NO, not explained")
+
+
 def test_what_shows_why_is_told_with_its_size() -> None:
     said = judged(BENCHMARK_APP, found_of(1.0, 0.8, 0.8))
     assert f"{INNER}: -20.0% (-20.0% to -20.0%); the tool beside that: +0.0%" in said
@@ -171,6 +190,7 @@ def test_a_page_of_what_there_is() -> None:
         rows
     )
     assert any("Of 1 comparisons 0 are within 5%; 1 are not" in each for each in page)
+    assert any("; 6 rounds with every tool in each" in each for each in page)
     assert any("Of 0 comparisons" in each for each in markdown([]))
 
 

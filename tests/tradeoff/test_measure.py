@@ -119,11 +119,14 @@ def test_of_two_figures_of_this_process_the_faster_one_counts(
         return Measurement(Estimate(*[next(taken)] * 3), 7, rounds=6)
 
     monkeypatch.setattr(LocalMeasurer, "_time", lambda *_: found())
-    measurer = LocalMeasurer(folder=tmp_path)
+    said: list[str] = []
+    measurer = LocalMeasurer(folder=tmp_path, progress=said.append)
     assert measurer.measure(SPEC, BUDGET, 1.0).latency.value == 3.0
     assert measurer.measure(SPEC, BUDGET, 1.0).latency.value == 3.0
     assert measurer.measure(SPEC, BUDGET, 1.0, again=True).latency.value == 2.0
     assert measurer.measure(SPEC, BUDGET, 1.0, again=True).latency.value == 2.0
+    again = "Timing wrn-10-1 once more."
+    assert said == ["Timing wrn-10-1.", again, again]
     assert LocalMeasurer(folder=tmp_path).measure(SPEC, BUDGET, 1.0).latency.value == 2.0
 
 
