@@ -277,7 +277,8 @@ def meet(store: Any, rank: int, size: int) -> str:
 
     A launcher that starts killed processes anew may go on with its store, and a process that reads
     there where the first one was to be reached finds the one that is gone. So each says hello under
-    a name of its own, and the first answers to that name.
+    a name of its own, the first answers to that name, and all that follows, torch's own addresses
+    too, is kept under the name that is found.
 
     Args:
         store: the launcher's; what earlier processes left is still in it.

@@ -12,8 +12,8 @@ from typing import Any
 
 import pytest
 import torch
-from torch import Tensor
-from torch.distributed import HashStore  # type: ignore[attr-defined]
+from torch import Tensor, distributed
+from torch.distributed import HashStore, TCPStore  # type: ignore[attr-defined]
 
 from compress.errors import EndedElsewhere, ProcessLost, UsageError
 from compress.recipes.registry import RECIPES
@@ -150,3 +150,28 @@ def test_processes_that_were_started_anew_do_not_meet_those_that_are_gone() -> N
         assert len(told) == 1
         names += told
     assert names[0] != names[1]
+
+
+def are_killed(team: Team, folder: Path) -> None:
+    os._exit(7)
+
+
+def agree(team: Team, folder: Path) -> None:
+    assert team.agree(team.rank) == [1]
+
+
+def first_is_late(rank: int) -> None:
+    """The second process asks where the first one is before that has said so."""
+    init = distributed.init_process_group
+
+    def late(*arguments: Any, **more: Any) -> None:
+        time.sleep(1.0 if rank == 0 else 0.0)
+        init(*arguments, **more)
+
+    distributed.init_process_group = late
+
+
+def test_addresses_of_processes_that_are_gone_are_not_read(tmp_path: Path) -> None:
+    store = TCPStore("127.0.0.1", 0, is_master=True, wait_for_workers=False)
+    assert pair.run(are_killed, tmp_path, store=store) == [7, 7]
+    assert pair.run(agree, tmp_path, store=store, before=first_is_late) == [0, 0]
