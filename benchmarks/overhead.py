@@ -20,8 +20,10 @@ import time
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
+from unittest.mock import patch
 
 import torch
+from torch import nn
 
 from benchmarks.gate import append, read
 from benchmarks.listening import Plain
@@ -49,7 +51,9 @@ from compress.data.sources import embedded_teacher_path
 from compress.profiling.machine import fingerprint
 from compress.recipes.registry import DEFAULT_RECIPE, make_recipe
 from compress.spec import ModelSpec
+from compress.training import teacher as loading
 from compress.training.engine import choose_device, fit
+from compress.training.evaluation import Predict, predictor
 from compress.training.kept import outputs_of
 from compress.training.options import TrainingOptions
 from compress.training.outputs import Teaching
@@ -139,7 +143,13 @@ def train(asked: argparse.Namespace, device: torch.device) -> dict[str, Any]:
     with clock.inside(READING):
         data = load_dataset(asked.data, limit_train=asked.limit_train)
         data = to_device(data, device)
-    with clock.inside(LOADING):
+
+    def timed_predictor(network: nn.Module) -> Predict:
+        time_passes(network, clock, TEACHER_PASSES)
+        return predictor(network)
+
+    # A teacher is judged on the validation images when it is loaded.
+    with clock.inside(LOADING), patch.object(loading, "predictor", timed_predictor):
         teacher = load_teacher(
             asked.teacher or embedded_teacher_path(),
             data,
@@ -152,7 +162,6 @@ def train(asked: argparse.Namespace, device: torch.device) -> dict[str, Any]:
         asked.student, num_classes=data.num_classes, input_shape=data.input_shape
     )
     student = first_network(with_dropout(spec, 0.0), 0)
-    time_passes(teacher.network, clock, TEACHER_PASSES)
     time_passes(student, clock, VALIDATION)
     with tempfile.TemporaryDirectory() as scratch, timed_engine(clock):
         outputs = outputs_of(
