@@ -29,6 +29,12 @@ from __future__ import annotations
 from collections.abc import Iterable
 
 
+def first_line(error: object) -> str:
+    """What an exception says first, for the middle of a sentence; else its kind."""
+    lines = str(error).strip().splitlines()
+    return lines[0].rstrip(".")[:200] if lines else type(error).__name__
+
+
 class CompressError(Exception):
     """Base of the tree; ``exit_code`` is what the command line ends with."""
 

@@ -33,7 +33,7 @@ if TYPE_CHECKING:
 @click.option("--epochs", type=int, help="Of students, and of a teacher that is trained.")
 @click.option("--limit-train", type=int, help="Use only so many training images.")
 @click.option("--validation", type=int, help="Images held out of the training data.")
-@click.option("--schedule", help="steps or one-cycle.")
+@click.option("--schedule", help="steps, one-cycle or cosine.")
 @click.option("--autocast", help="off, bf16 or auto.")
 @click.option(
     "--data",

@@ -34,7 +34,7 @@ from torch.nn import functional
 from compress.data.images import PART, Images, StreamedImages
 from compress.data.memory import fits
 from compress.data.normalization import KNOWN
-from compress.errors import DataError, UnknownName, UsageError
+from compress.errors import DataError, UnknownName, UsageError, first_line
 from compress.files import atomic_path, clear_up, try_lock
 from compress.spec import Normalization
 from compress.units import format_bytes
@@ -217,16 +217,25 @@ def _as_fashion(raw: RawData, folder: Path) -> RawData:
 
 
 @contextmanager
-def _alone(root: Path) -> Iterator[None]:
-    """Waits until no other process fetches into a folder; one that is read alone needs no wait."""
+def _alone(root: Path, waiting: Callable[[], None] = lambda: None) -> Iterator[None]:
+    """Waits until no other process fetches into a folder; one that is read alone needs no wait.
+
+    Args:
+        root: the folder.
+        waiting: is called once where there is another.
+    """
     if root.exists() and not os.access(root, os.W_OK):
         yield
         return
+    told = False
     while True:
         with try_lock(root) as mine:
             if mine:
                 yield
                 return
+        if not told:
+            waiting()
+        told = True
         time.sleep(WAIT_S)
 
 
@@ -245,7 +254,7 @@ def _torchvision_or_explain(
         reason = getattr(error, "reason", error)
         done = "cannot be fetched" if download else "is not there whole"
         raise DataError(
-            f"The data set {name} {done} ({_first_line(reason)}). Put torchvision's copy of it "
+            f"The data set {name} {done} ({first_line(reason)}). Put torchvision's copy of it "
             f"into {root}, name the folder that has it, or give the images as an .npz file."
         ) from error
 
@@ -308,7 +317,7 @@ def _read_idx_file(path: Path, dimensions: int) -> NDArray[np.uint8]:
         if path.suffix == ".gz":
             content = gzip.decompress(content)
     except (OSError, EOFError, zlib.error) as error:
-        raise DataError(f"{path} cannot be read: {_first_line(error)}. Fetch it again.") from error
+        raise DataError(f"{path} cannot be read: {first_line(error)}. Fetch it again.") from error
     header = 4 + 4 * dimensions
     if content[:4] != bytes((0, 0, 8, dimensions)) or len(content) < header:
         raise DataError(
@@ -361,7 +370,7 @@ def _load_npz(path: Path) -> dict[str, NDArray[Any]]:
         raise DataError(f"There is no data file {path}.") from error
     except (OSError, ValueError, EOFError, zipfile.BadZipFile, MemoryError) as error:
         raise DataError(
-            f"{path} is not an .npz file, or is damaged ({_first_line(error)}). {advice}"
+            f"{path} is not an .npz file, or is damaged ({first_line(error)}). {advice}"
         ) from error
 
 
@@ -389,7 +398,7 @@ def _arrays_of(loaded: Any, path: Path, advice: str) -> dict[str, NDArray[Any]]:
             zlib.error,
             zipfile.BadZipFile,
         ) as error:
-            faults.append(f"{key} cannot be read ({_first_line(error)})")
+            faults.append(f"{key} cannot be read ({first_line(error)})")
             continue
         if isinstance(array, np.ndarray):
             arrays[key] = array
@@ -664,7 +673,7 @@ def _look(path: Path) -> tuple[int, int, bool] | str:
         with Image.open(path) as opened:
             return opened.height, opened.width, opened.mode in ("1", "L")
     except (OSError, SyntaxError, ValueError, EOFError, Image.DecompressionBombError) as error:
-        return f"{path.parent.name}/{path.name} ({_first_line(error)})"
+        return f"{path.parent.name}/{path.name} ({first_line(error)})"
 
 
 def _decode_to_file(
@@ -700,12 +709,10 @@ def _decode_to_file(
         line = f"{path.relative_to(folder)} {stat.st_size} {stat.st_mtime_ns}\n"
         digest.update(line.encode(errors="surrogateescape"))
     target = _cache() / "decoded" / digest.hexdigest()[:32] / "images.npy"
-    with try_lock(target.parent) as mine:
-        if not mine:
-            raise DataError(
-                f"Another process decodes the images of {folder} into {target}. Wait for it, and "
-                "start again."
-            )
+    if target.exists():
+        return _mapped(target)
+    elsewhere = f"Another process decodes the images of {folder} into {target}; waiting for it."
+    with _alone(target.parent, lambda: say(elsewhere)):
         clear_up(target.parent)
         if not target.exists():
             size_bytes = math.prod(shape)
@@ -810,7 +817,7 @@ def _decode_one(path: Path, image_size: int | None) -> NDArray[np.uint8] | str:
             image = _shorter_side(image, image_size)
     # Pillow raises SyntaxError for broken PNG chunks, ValueError for impossible headers.
     except (OSError, SyntaxError, ValueError, EOFError, Image.DecompressionBombError) as error:
-        return f"{path.parent.name}/{path.name} ({_first_line(error)})"
+        return f"{path.parent.name}/{path.name} ({first_line(error)})"
     return np.asarray(image)
 
 
@@ -865,9 +872,3 @@ def _listed(faults: Sequence[str]) -> str:
     """'a; b; c', at most ``FAULTS_SHOWN`` of them."""
     more = len(faults) - FAULTS_SHOWN
     return "; ".join(faults[:FAULTS_SHOWN]) + (f"; and {more} more" if more > 0 else "")
-
-
-def _first_line(error: object) -> str:
-    """An exception's message, short enough for the middle of a sentence."""
-    lines = str(error).strip().splitlines()
-    return lines[0].rstrip(".")[:200] if lines else type(error).__name__

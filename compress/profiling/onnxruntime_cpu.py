@@ -9,7 +9,7 @@ import numpy as np
 import onnxruntime as ort
 from onnxruntime.capi import onnxruntime_pybind11_state as ort_errors
 
-from compress.errors import ModelFileError, UsageError
+from compress.errors import ModelFileError, UsageError, first_line
 from compress.profiling.costs import fault_of_file, precision_of_onnx
 from compress.profiling.machine import shares_cores
 from compress.profiling.protocol import Input, Output
@@ -157,8 +157,3 @@ def spins(threads: int) -> bool:
     else needs makes both late, and the figure a lottery. One thread has no worker.
     """
     return threads > 1 and not shares_cores(threads)
-
-
-def first_line(error: Exception) -> str:
-    """What an error says first; its kind where it says nothing."""
-    return (str(error).strip().splitlines() or [type(error).__name__])[0]

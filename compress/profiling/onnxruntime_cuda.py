@@ -10,10 +10,10 @@ from typing import Any
 import onnxruntime as ort
 import torch
 
-from compress.errors import ModelFileError, UsageError
+from compress.errors import ModelFileError, UsageError, first_line
 from compress.profiling.costs import fault_of_file, input_of_onnx, precision_of_onnx
 from compress.profiling.cuda import CudaSession, no_gpu
-from compress.profiling.onnxruntime_cpu import DTYPES, ORT_ERRORS, first_line
+from compress.profiling.onnxruntime_cpu import DTYPES, ORT_ERRORS
 from compress.profiling.protocol import Input
 from compress.profiling.runtimes import InputSpec, Subject, one_input, path_of, resolve_shape
 

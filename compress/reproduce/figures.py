@@ -97,9 +97,12 @@ def _what(task: TaskReport) -> str:
     )
 
 
+SCHEDULES = {"steps": "in steps", "one-cycle": "in one cycle", "cosine": "along a cosine"}
+
+
 def course(options: TrainingOptions) -> str:
     """'200 epochs, batch 128, learning rate 0.1 in steps'."""
-    how = "in steps" if options.schedule == "steps" else "in one cycle"
+    how = SCHEDULES[options.schedule]
     return (
         f"{options.epochs} epochs, batch {options.batch_size}, learning rate {options.lr:g} {how}"
     )

@@ -6,7 +6,7 @@ teachers/TASK/                    see ``compress.reproduce.work``
 experiment.json                   what was asked for
 table.md, table.csv, results.json, table.png and the figures
 
-A training that was stopped goes on after its last whole epoch. Several processes may work at one
+A training that was stopped goes on where it was. Several processes may work at one
 folder: each takes a training that no other is at, on a device of its own where torchrun started
 them; the first of those measures and draws when all is trained. Choices look at validation images;
 the test images are looked at once a training, when both of its students are fixed.

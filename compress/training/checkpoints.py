@@ -2,6 +2,7 @@
 
 last.ckpt        the newest
 previous.ckpt    the one before, for where the newest turns out damaged
+last.ckpt.damaged    such a one, out of the way
 """
 
 from __future__ import annotations
@@ -15,10 +16,10 @@ from typing import Any, TypeVar
 
 import torch
 
-from compress.errors import CheckpointError
+from compress.errors import CheckpointError, first_line
 from compress.files import atomic_path
 
-NEWEST, PREVIOUS = "last.ckpt", "previous.ckpt"
+NEWEST, PREVIOUS, DAMAGED = "last.ckpt", "previous.ckpt", "last.ckpt.damaged"
 
 Found = TypeVar("Found")
 
@@ -60,7 +61,8 @@ class Checkpoints:
                 then does not count: it is called again with the state before.
 
         Raises:
-            CheckpointError: there are states, and none of them can be used.
+            CheckpointError: there are states, and none of them can be used; or one cannot be
+                read now, which says nothing of what is in it.
         """
         faults = []
         for path in (self.newest, self.previous):
@@ -68,13 +70,20 @@ class Checkpoints:
                 continue
             try:
                 found = restore(_read(path))
+            except CheckpointError:
+                raise
+            except (OSError, MemoryError, torch.OutOfMemoryError) as error:
+                raise CheckpointError(
+                    f"{path} cannot be read now ({type(error).__name__}: {first_line(error)}). "
+                    "Nothing was changed; the same command goes on when it can be."
+                ) from error
             except Exception as error:  # noqa: BLE001 - torch raises anything for a damaged file
                 faults.append(f"{path} ({type(error).__name__}: {error})")
                 continue
             if faults:
                 self._say(f"Damaged: {faults[0]}. Going on from {path.name}, the state before.")
                 # Otherwise the next state to be saved would move it over the good one.
-                self.newest.unlink()
+                self.newest.replace(self.newest.with_name(DAMAGED))
             return found
         if faults:
             raise CheckpointError(
@@ -91,6 +100,7 @@ class Checkpoints:
         """Removes both, where there is nothing to resume any more."""
         self.newest.unlink(missing_ok=True)
         self.previous.unlink(missing_ok=True)
+        self.newest.with_name(DAMAGED).unlink(missing_ok=True)
 
 
 def _read(path: Path) -> Mapping[str, Any]:

@@ -10,8 +10,8 @@ from __future__ import annotations
 import io
 import math
 import time
-from collections.abc import Callable, Mapping, Sequence
-from contextlib import ExitStack
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field, replace
 from typing import Any, Protocol
 
@@ -24,7 +24,14 @@ from compress.data.dataset import Dataset, Split
 from compress.data.images import ahead
 from compress.data.normalization import Normalizer
 from compress.data.seeds import derive_seed, generator
-from compress.errors import EndedElsewhere, ProcessLost, TrainingDiverged, UsageError
+from compress.errors import (
+    CheckpointError,
+    EndedElsewhere,
+    ProcessLost,
+    TrainingDiverged,
+    UsageError,
+    first_line,
+)
 from compress.launched import place as launched_place
 from compress.recipes.recipe import Batch, Method, Phase, Recipe, Setting, smooth
 from compress.training.checkpoints import Checkpoints
@@ -33,7 +40,7 @@ from compress.training.options import TrainingOptions
 from compress.training.outputs import Outputs, TeacherOutputs, feature_shape
 from compress.training.passes import Average, Learner, Passes, arithmetic
 from compress.training.runfolder import RunFolder
-from compress.training.stopping import StopSignals
+from compress.training.stopping import StopSignals, heeding
 from compress.training.team import ALONE, Rows, Shared, Team, shared_layers
 from compress.training.trial import format_of
 from compress.training.tuning import Tuning, as_before, tune
@@ -197,7 +204,11 @@ def fit(
         ProcessLost: another process of the team is gone.
     """
     device = data.train.images.device
-    _check_team(team, options)
+    if len(data.train) < 2:
+        raise UsageError(
+            f"There are {len(data.train)} training images; batch normalisation takes 2 at least."
+        )
+    options = _for_team(team, options)
     with (
         torch.random.fork_rng([device] if device.type == "cuda" else []),
         arithmetic(device, tf32=options.tf32, deterministic=options.deterministic),
@@ -206,8 +217,7 @@ def fit(
         tuning = Tuning()
         if team.first:
             tuning = _tuning(student, data, options, folder, listener)
-        if team.several:
-            tuning = replace(team.said(tuning), compile="off")
+        tuning = team.said(tuning)
         layout = format_of(tuning.memory_format)
         student.to(device=device, memory_format=layout)  # type: ignore[call-overload]
         torch.manual_seed(derive_seed(options.seed, "train"))
@@ -252,24 +262,49 @@ def fit(
             if name != "student":
                 team.spread(module)
         loop = _Loop(method, student, data, options, teacher, listener, watched or {}, tuning, team)
-        if folder is None and not team.several:
-            loop.run()
-        else:
-            loop.run_in(folder, save_every_s)
+        with explained(options, tuning):
+            if folder is None and not team.several:
+                loop.run()
+            else:
+                loop.run_in(folder, save_every_s)
     if loop.average is not None:
         student.load_state_dict(loop.average.network.state_dict())
     student.eval()
     return Fitted(loop.history, loop.best if loop.best.epoch else None)
 
 
-def _check_team(team: Team, options: TrainingOptions) -> None:
-    """Refuses what several processes cannot do.
+@contextmanager
+def explained(options: TrainingOptions, tuning: Tuning) -> Iterator[None]:
+    """What torch raises for lack of memory or of a compiler, in words.
 
     Raises:
-        UsageError: they are asked for it.
+        UsageError: it did.
+    """
+    try:
+        yield
+    except torch.OutOfMemoryError as error:
+        raise UsageError(
+            f"The GPU has no memory left: {first_line(error)}. Take a smaller --batch-size (it is "
+            f"{options.batch_size}) with another --out, or free the GPU of what else it does."
+        ) from error
+    except Exception as error:
+        compiling = type(error).__module__.startswith(("torch._dynamo", "torch._inductor"))
+        if tuning.compile == "off" or not compiling:
+            raise
+        raise UsageError(
+            f"torch.compile failed: {type(error).__name__}: {first_line(error)}. Take "
+            "--compile off with another --out, or install the compiler that it needs."
+        ) from error
+
+
+def _for_team(team: Team, options: TrainingOptions) -> TrainingOptions:
+    """The options as several processes have them: they do not compile.
+
+    Raises:
+        UsageError: they are asked for what they cannot do.
     """
     if not team.several:
-        return
+        return options
     if options.compile not in ("auto", "off"):
         raise UsageError(
             f"--compile is {options.compile}: several processes train without it, because what "
@@ -281,6 +316,7 @@ def _check_team(team: Team, options: TrainingOptions) -> None:
             "to get an image. Take a larger --batch-size (it is that of all together) or fewer "
             "processes."
         )
+    return replace(options, compile="off")
 
 
 def _tuning(
@@ -409,6 +445,7 @@ class _Loop:
         self.teacher = teacher
         self.through: dict[nn.Module, TeacherOutputs] = {}
         self.listener = listener
+        self.after_step: Callable[[], None] = lambda: None
         device = data.train.images.device
         # Elementwise both: compiled they are a kernel each, of the same bits.
         fuse = device.type == "cuda" and tuning.compile != "off"
@@ -496,14 +533,21 @@ class _Loop:
             self.stop.hear(signal)
         self.stopping, self.looking = bool(signal), bool(look)
 
+    def _heed(self) -> None:
+        """Stops within a step, which has changed nothing yet, where a signal says so."""
+        if self.stop.noted:
+            self.stopping = True
+            self.after_step()
+
     def run(self, after_step: Callable[[], None] = lambda: None) -> None:
         """Trains what is left.
 
         Args:
             after_step: called after each step and, when its metrics are there, each epoch.
         """
+        self.after_step = after_step
         for place in self.places[len(self.history) :]:
-            metrics = self._run_epoch(place, after_step)
+            metrics = self._run_epoch(place)
             self.history.append(metrics)
             self.scalars = _Scalars()
             reached = metrics["validation_accuracy"]
@@ -514,7 +558,7 @@ class _Loop:
             after_step()
             self.listener.epoch(metrics)
 
-    def _run_epoch(self, place: _Place, after_step: Callable[[], None]) -> dict[str, Any]:
+    def _run_epoch(self, place: _Place) -> dict[str, Any]:
         """Trains what is left of one epoch and validates; the metrics of that epoch."""
         epoch, phase = place.epoch, place.phase
         options, train = self.options, self.data.train
@@ -542,7 +586,7 @@ class _Loop:
                 self._agree()
                 if self.looking:
                     self._look()
-                after_step()
+                self.after_step()
         self._look()
         means = self.scalars.means()
         trained_s = time.monotonic() - began_s
@@ -579,7 +623,8 @@ class _Loop:
         """The images at ``index``, on the CPU, of which ``pixels`` are the crops."""
         images = self.normalize(pixels)
         teacher = self._teacher(place.phase)
-        outputs = Outputs() if teacher is None else teacher(index, place.view, pixels)
+        with heeding(self._heed):
+            outputs = Outputs() if teacher is None else teacher(index, place.view, pixels)
         labels = self.data.train.labels[index.to(pixels.device, non_blocking=True)]
         smoothing = self.options.label_smoothing
         return Batch(
@@ -670,6 +715,11 @@ class _Loop:
             Exception: it is not one of this training.
         """
         if saved["version"] not in CHECKPOINT_VERSIONS:
+            if saved["version"] > CHECKPOINT_VERSIONS[-1]:
+                raise CheckpointError(
+                    "The state of the training was written by a newer version of compress. Go on "
+                    "with that one."
+                )
             raise ValueError(f"its version is {saved['version']}, not {CHECKPOINT_VERSIONS[-1]}")
         for name, module in self._modules().items():
             state = saved["modules"][name]

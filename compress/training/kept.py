@@ -29,7 +29,7 @@ from torch import Tensor, nn
 from compress.data.augment import Augmenter
 from compress.data.dataset import Dataset
 from compress.data.memory import fits
-from compress.errors import InputError, UsageError
+from compress.errors import InputError, TeacherError, UsageError
 from compress.files import atomic_path, clear_up, read_json, sha256_of, try_lock, write_json
 from compress.recipes.recipe import LOGITS
 from compress.training.evaluation import EVALUATION_BATCH
@@ -45,6 +45,7 @@ from compress.training.outputs import (
     of_kinds,
 )
 from compress.training.passes import rounding
+from compress.training.stopping import heed
 from compress.training.team import ALONE, Team
 from compress.units import format_bytes, format_duration
 
@@ -64,11 +65,19 @@ EPSILON = 1e-6
 Values = Tensor | npt.NDArray[Any]
 
 
+class _TooLarge(Exception):
+    """Kinds of outputs that float16 cannot hold."""
+
+    def __init__(self, kinds: set[str]) -> None:
+        super().__init__(f"{kinds}")
+        self.kinds = kinds
+
+
 class KeptOutputs:
     """The outputs of another source, of whole views.
 
-    They lie in the device's memory where there is room, else in files that are mapped into memory,
-    and in the files for other runs in any case, where the disk has room.
+    They lie in the device's memory where there is room, else in files that are mapped into memory.
+    What other runs can use is in the files in any case, where the disk has room.
 
     Args:
         source: computes; it must be repeatable.
@@ -80,10 +89,14 @@ class KeptOutputs:
         for_others: whether this training sees each view once, and other runs are what the outputs
             are kept for. Where maps go through a module, those are then kept as the teacher gives
             them, because another run has another module or none.
+        shareable: whether another run can use them at all. What a module of this training makes of
+            maps is in memory alone where that has room.
+        team: the processes of the training; they go on together when all have a view.
 
     Raises:
         ValueError: the source is not repeatable.
         UsageError: neither memory nor disk has room for so much.
+        TeacherError: the teacher says what is not a finite number.
     """
 
     def __init__(
@@ -96,6 +109,8 @@ class KeptOutputs:
         device: torch.device,
         say: Callable[[str], None],
         for_others: bool = False,
+        shareable: bool = True,
+        team: Team = ALONE,
     ) -> None:
         if not source.repeatable:
             raise ValueError("Outputs that are drawn anew each time cannot be kept.")
@@ -106,6 +121,8 @@ class KeptOutputs:
         self._device = device
         self._say = say
         self._for_others = for_others
+        self._shareable = shareable
+        self._team = team
         self._in_memory = self._on_disk = False
         self._identities = source.identities()
         self._kept: dict[int, dict[str, Values]] = {}
@@ -119,6 +136,8 @@ class KeptOutputs:
             elif self._for_others:
                 self._kept.clear()
             self._kept[view] = self._view(view)
+            # One may have computed what others read at once, on another machine say.
+            self._team.together()
         there = index.to(self._device, non_blocking=True)
         places = index.numpy()
         found = {}
@@ -143,6 +162,8 @@ class KeptOutputs:
             folder=self._folder,
             device=self._device,
             say=self._say,
+            shareable=False,
+            team=self._team,
         )
 
     # --- Where there is room ---------------------------------------------------------------------
@@ -155,20 +176,25 @@ class KeptOutputs:
         what = f"The teacher's outputs of {len(self._crops):,} images{views}"
         self._in_memory = fits(view_bytes if self._for_others else size_bytes, self._device)
         new = [v for v in self._views if not all(_is_there(f) for f in self._folders(v).values())]
-        self._on_disk = _has_room(self._folder, len(new) * view_bytes)
-        if self._on_disk:
+        # Several processes compute once, and read each other's.
+        private = self._in_memory and not self._shareable and not self._team.several
+        self._on_disk = not private and _has_room(self._folder, len(new) * view_bytes)
+        if private:
+            self._say(f"{what} take {format_bytes(size_bytes)}, in memory.")
+        elif self._on_disk:
             where = "in memory, and for other runs" if self._in_memory else "mapped into memory"
             self._say(f"{what} take {format_bytes(size_bytes)}, {where} in {self._folder}.")
         elif self._in_memory:
             self._say(
                 f"{what} take {format_bytes(size_bytes)}, in memory alone: {self._folder} has no "
-                "room for them."
+                "room for them, or cannot be written to."
             )
         else:
             raise UsageError(
                 f"{what} take {format_bytes(size_bytes)}, for which neither memory nor "
-                f"{self._folder} has room. Take fewer --views (with 0 the teacher runs in every "
-                "step and nothing is kept), or another folder with --outputs-dir."
+                f"{self._folder} has room (or that cannot be written to). Take fewer --views (with "
+                "0 the teacher runs in every step and nothing is kept), or another folder with "
+                "--outputs-dir."
             )
 
     # --- One view --------------------------------------------------------------------------------
@@ -214,6 +240,7 @@ class KeptOutputs:
             if not told:
                 self._say("Another process computes the teacher's outputs; waiting for it.")
             told = True
+            heed()
             time.sleep(WAIT_S)
 
     def _missing(self, folders: Mapping[str, Path], view: int) -> list[str]:
@@ -237,8 +264,12 @@ class KeptOutputs:
     def _write(self, folders: Mapping[str, Path], view: int) -> None:
         """Computes a view and writes some kinds of it."""
         types: dict[str, Any] = dict.fromkeys(folders, np.float16)
-        while too_large := self._write_as(types, folders, view):
-            types |= dict.fromkeys(too_large, np.float32)
+        while True:
+            try:
+                self._write_as(types, folders, view)
+                break
+            except _TooLarge as found:
+                types |= dict.fromkeys(found.kinds, np.float32)
         for kind, folder in folders.items():
             facts = {
                 "kind": kind,
@@ -249,16 +280,18 @@ class KeptOutputs:
             }
             write_json(folder / FACTS, facts)
 
-    def _write_as(
-        self, types: Mapping[str, Any], folders: Mapping[str, Path], view: int
-    ) -> set[str]:
-        """The same with these types; the kinds that their type cannot hold."""
+    def _write_as(self, types: Mapping[str, Any], folders: Mapping[str, Path], view: int) -> None:
+        """The same with these types.
+
+        Raises:
+            _TooLarge: some kinds are too large for theirs; nothing is written.
+        """
         with ExitStack() as files:
             open_files: dict[str, IO[bytes]] = {}
             for found in self._parts(view):
                 too_large = {kind for kind in folders if _overflows(found[kind], types[kind])}
                 if too_large:
-                    return too_large
+                    raise _TooLarge(too_large)
                 for kind, folder in folders.items():
                     values = found[kind].astype(types[kind])
                     if kind not in open_files:
@@ -269,7 +302,6 @@ class KeptOutputs:
                         np.lib.format.write_array_header_1_0(file, header)
                     # Not through a mapped file: on a full disk that kills the process.
                     open_files[kind].write(values.tobytes())
-        return set()
 
     def _in_memory_alone(self, view: int) -> dict[str, Values]:
         parts: dict[str, list[npt.NDArray[Any]]] = {}
@@ -285,7 +317,11 @@ class KeptOutputs:
         }
 
     def _parts(self, view: int) -> Iterator[dict[str, npt.NDArray[np.float32]]]:
-        """The outputs of all images of a view in order, by kind."""
+        """The outputs of all images of a view in order, by kind.
+
+        Raises:
+            TeacherError: one is not finite.
+        """
         parts = torch.arange(len(self._crops)).split(EVALUATION_BATCH)
         images = "the images as they are" if view == 0 else f"view {view}"
         self._say(f"Computing what the teacher says of {images}, {len(self._crops):,} in all.")
@@ -295,8 +331,17 @@ class KeptOutputs:
                 left_s = (time.monotonic() - began_s) / number * (len(parts) - number)
                 if left_s > LONG_S:
                     self._say(f"That takes about {format_duration(left_s)}.")
-            found = kinds(self._source(part, view, self._crops(part, view)))
-            yield {kind: values.cpu().numpy() for kind, values in found.items()}
+            heed()
+            outputs = kinds(self._source(part, view, self._crops(part, view)))
+            found = {kind: values.cpu().numpy() for kind, values in outputs.items()}
+            for kind, values in found.items():
+                bad = ~np.isfinite(values).reshape(len(values), -1).all(axis=1)
+                if bad.any():
+                    raise TeacherError(
+                        f"The teacher's {kind} of training image {int(part[bad.argmax()])} are not "
+                        "finite numbers. Its weights overflow there; take another teacher."
+                    )
+            yield found
 
 
 def outputs_of(
@@ -348,6 +393,7 @@ def outputs_of(
             device=device,
             say=say,
             for_others=for_others,
+            team=team,
         )
 
     plain = None

@@ -98,7 +98,8 @@ class RunFolder:
         """Writes run.json, once: the configuration, and ``facts`` that explain the result."""
         if self.existed:
             return
-        for name in self._outdated:
+        # What holds anything has to hold run.json; that one is replaced below.
+        for name in self._outdated - {RUN}:
             (self.path / name).unlink(missing_ok=True)
         write_json(
             self.path / RUN,

@@ -1,13 +1,37 @@
-"""SIGINT and SIGTERM in a training: noted, and obeyed when everything is saved."""
+"""SIGINT and SIGTERM in a training: noted, and obeyed when everything is saved.
+
+A step may take hours where the teacher's outputs of a whole view are computed in it, or waited for.
+What does that calls ``heed`` now and then, which stops as between two steps.
+"""
 
 from __future__ import annotations
 
 import signal
 import threading
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from contextvars import ContextVar
 from types import FrameType, TracebackType
 from typing import Any, Self
 
 SIGNALS = (signal.SIGINT, signal.SIGTERM)
+
+_heeding: ContextVar[Callable[[], None]] = ContextVar("heeding")
+
+
+def heed() -> None:
+    """Stops the training that is within a long step, if it is to stop; else does nothing."""
+    _heeding.get(lambda: None)()
+
+
+@contextmanager
+def heeding(stop: Callable[[], None]) -> Iterator[None]:
+    """Has ``heed`` call ``stop`` while the block lasts."""
+    token = _heeding.set(stop)
+    try:
+        yield
+    finally:
+        _heeding.reset(token)
 
 
 class StopSignals:

@@ -20,7 +20,7 @@ modules.
                 their last bits drift apart                                    ``Team.join_slopes``
 
 Within the student, statistics of batch normalisation are those of the whole batch
-(``SharedBatchNorm2d`` on a CPU, torch's SyncBatchNorm on a GPU), and dropout draws for the whole
+(``SharedBatchNorm2d``), and dropout draws for the whole
 batch and takes its rows, so that torch's generators stay alike in all processes.
 
 Before and after the training the first process works alone, for as long as that takes; the others
@@ -29,13 +29,14 @@ wait without a limit, asking the launcher's store. Within it nobody waits longer
 
 from __future__ import annotations
 
+import itertools
 import json
 import os
 import time
 import uuid
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import timedelta
 from typing import Any, TypeVar
 
@@ -48,6 +49,7 @@ from torch.optim import Optimizer
 
 from compress.errors import CompressError, EndedElsewhere, ProcessLost, UsageError
 from compress.launched import place
+from compress.training.stopping import heed
 
 # Within a training the others answer in time, or they are gone.
 TIMEOUT = timedelta(minutes=10)
@@ -57,7 +59,7 @@ MEET_S = 0.02
 # The first process may take so long from losing another to telling its end.
 GRACE_S = 2.0
 # Names in the launcher's store.
-PREFIX, ENDED = "compress", "ended"
+PREFIX, ENDED, FAILED = "compress", "ended", "failed"
 
 Found = TypeVar("Found")
 
@@ -70,11 +72,13 @@ class Team:
         rank: of this one, from 0.
         size: how many there are.
         store: what they share before and after the training; None for one alone.
+        meetings: numbers of the times that all waited for all.
     """
 
     rank: int = 0
     size: int = 1
     store: Any = None
+    meetings: Iterator[int] = field(default_factory=itertools.count, compare=False, repr=False)
 
     @property
     def first(self) -> bool:
@@ -105,11 +109,35 @@ class Team:
             ProcessLost: it is gone.
         """
         with _or_lost():
-            while not self.store.check([name]):
-                if self.store.check([ENDED]):
-                    raise EndedElsewhere(int(self.store.get(ENDED)))
-                time.sleep(POLL_S)
+            self._wait_for([name])
             return json.loads(self.store.get(name))
+
+    def together(self) -> None:
+        """Waits, without a limit, until every process has come here as often as this one.
+
+        For after what may take some of them long, because within a training nobody waits longer
+        than ``TIMEOUT``.
+
+        Raises:
+            EndedElsewhere, ProcessLost: as ``told``.
+        """
+        if self.several:
+            name = f"meeting/{next(self.meetings)}"
+            with _or_lost():
+                self.store.set(f"{name}/{self.rank}", "")
+                self._wait_for([f"{name}/{rank}" for rank in range(self.size)])
+
+    def _wait_for(self, names: list[str]) -> None:
+        while not self.store.check(names):
+            heed()
+            if self.store.check([ENDED]):
+                raise EndedElsewhere(int(self.store.get(ENDED)))
+            if self.store.check([FAILED]):
+                raise ProcessLost(
+                    f"Process {int(self.store.get(FAILED))} of this training has failed, and says "
+                    "why."
+                )
+            time.sleep(POLL_S)
 
     def end_with_first(self) -> None:
         """Where the first process has told its end, ends without a word.
@@ -129,13 +157,14 @@ class Team:
     def after_first(self, name: str, function: Callable[[], Found]) -> Found:
         """What ``function`` gives, called by the first process before the others call it.
 
-        For what fetches or decodes files that the others then find.
+        For what fetches or decodes files that the others then find. It ends when all have it.
         """
         if not self.first:
             self.told(name)
-            return function()
         found = function()
-        self.tell(name, True)
+        if self.first:
+            self.tell(name, True)
+        self.together()
         return found
 
     # --- Within a training -----------------------------------------------------------------------
@@ -264,8 +293,14 @@ def joined(device: str) -> Iterator[Team]:
         if not team.first:
             team.end_with_first()
         raise
+    except EndedElsewhere as error:
+        code = error.exit_code
+        raise
     except BaseException as error:
         code = error.exit_code if isinstance(error, CompressError) else 1
+        # Every process hears a signal for itself.
+        if not team.first and isinstance(error, Exception):
+            store.set(FAILED, str(rank))
         raise
     finally:
         if team.first:
@@ -437,20 +472,18 @@ def _shared_layer(layer: nn.Module, team: Team, rows: Rows) -> nn.Module | None:
         return SharedDropout(layer.p, team, rows)
     if not isinstance(layer, nn.BatchNorm2d):
         return None
-    kind = nn.SyncBatchNorm if layer.weight.is_cuda else SharedBatchNorm2d
-    other = kind(layer.num_features, layer.eps, layer.momentum)
+    other = SharedBatchNorm2d(layer.num_features, layer.eps, layer.momentum)
     other.weight, other.bias = layer.weight, layer.bias
     other.running_mean, other.running_var = layer.running_mean, layer.running_var
     other.num_batches_tracked = layer.num_batches_tracked
-    if isinstance(other, SharedBatchNorm2d):
-        other.team = team
+    other.team = team
     return other.train(layer.training)
 
 
 class SharedBatchNorm2d(nn.BatchNorm2d):
-    """Batch normalisation with the statistics of all processes' images; on a CPU too.
+    """Batch normalisation with the statistics of all processes' images.
 
-    torch's SyncBatchNorm does the same on GPUs alone.
+    torch's SyncBatchNorm is for GPUs alone, and waits for them in every pass.
     """
 
     team: Team = ALONE

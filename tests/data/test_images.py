@@ -3,7 +3,9 @@ from __future__ import annotations
 import os
 import shutil
 import threading
+import time
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from pathlib import Path
 
@@ -170,7 +172,7 @@ def test_what_is_wrong_with_a_large_folder_is_told(
         load_dataset(str(folder), image_size=4)
 
 
-def test_what_a_killed_process_left_is_removed_and_another_at_work_is_told(
+def test_what_a_killed_process_left_is_removed_and_another_at_work_is_waited_for(
     tmp_path: Path, no_room: Path
 ) -> None:
     folder = tmp_path / "images"
@@ -178,10 +180,20 @@ def test_what_a_killed_process_left_is_removed_and_another_at_work_is_told(
     load_dataset(str(folder), validation=4)
     (file,) = no_room.glob("*/*.npy")
     file.rename(file.with_name(".images.npy.abcdefgh.npy"))
-    with try_lock(file.parent), pytest.raises(DataError, match="Another process decodes"):
-        load_dataset(str(folder), validation=4)
-    load_dataset(str(folder), validation=4)
+    said: list[str] = []
+    with ThreadPoolExecutor(1) as other:
+        with try_lock(file.parent):
+            loaded = other.submit(load_dataset, str(folder), validation=4, say=said.append)
+            while not said and not loaded.done():
+                time.sleep(0.01)
+            assert not loaded.done()
+        loaded.result(timeout=60)
+    assert "Another process decodes the images" in said[0]
+    assert said[0].endswith("waiting for it.")
     assert list(no_room.glob("*/*.npy")) == [file]
+    # What is there whole is read, whoever is at the folder.
+    with try_lock(file.parent):
+        load_dataset(str(folder), validation=4)
 
 
 def test_a_file_that_is_larger_than_memory_is_mapped(tmp_path: Path) -> None:

@@ -11,6 +11,8 @@ import torch
 
 from compress.errors import CheckpointError, UsageError
 from compress.training.checkpoints import Checkpoints
+from compress.training.runfolder import RunFolder
+from tests.training.toy import Listener, stripes, train
 
 
 def state(number: int) -> dict[str, Any]:
@@ -60,11 +62,42 @@ def test_the_newest_may_be_damaged_anywhere(tmp_path: Path, damage: str) -> None
     assert kept.load(number_of) == 1
     assert "last.ckpt" in said[0]
     assert said[0].endswith("Going on from previous.ckpt, the state before.")
+    assert kept.newest.with_name("last.ckpt.damaged").read_bytes() == content
     # The good one is not lost to the damaged one.
     kept.save(state(5))
     assert kept.load(number_of) == 5
     kept.newest.unlink()
     assert kept.load(number_of) == 1
+
+
+@pytest.mark.parametrize(
+    "error", [OSError(5, "Input/output error"), MemoryError(), torch.OutOfMemoryError("full")]
+)
+def test_what_cannot_be_read_now_is_not_damaged(tmp_path: Path, error: Exception) -> None:
+    kept, said = checkpoints(tmp_path)
+    for number in (1, 2):
+        kept.save(state(number))
+
+    def fail(found: Mapping[str, Any]) -> int:
+        raise error
+
+    with pytest.raises(CheckpointError, match=r"last.ckpt cannot be read now .*Nothing was chang"):
+        kept.load(fail)
+    assert kept.load(number_of) == 2
+    assert said == []
+
+
+def test_a_state_of_a_newer_version_is_left_alone(tmp_path: Path) -> None:
+    folder, data = RunFolder(tmp_path, {}), stripes()
+    with pytest.raises(KeyboardInterrupt):
+        train(data, folder=folder, listener=Listener(stop_after=2))
+    path = tmp_path / "last.ckpt"
+    saved = torch.load(path, weights_only=True)
+    torch.save(saved | {"version": saved["version"] + 1}, path)
+    before = path.read_bytes()
+    with pytest.raises(CheckpointError, match="a newer version of compress"):
+        train(data, folder=folder)
+    assert path.read_bytes() == before
 
 
 def test_a_state_that_cannot_be_used_is_told_with_its_reason(tmp_path: Path) -> None:

@@ -10,6 +10,7 @@ from typing import Any
 import pytest
 import torch
 from torch import Tensor, nn
+from torch._dynamo.exc import TorchDynamoException
 from torch.utils._python_dispatch import TorchDispatchMode
 
 from compress.data.augment import Augmenter
@@ -20,7 +21,7 @@ from compress.models.registry import Network, build
 from compress.recipes.recipe import FEATURES
 from compress.recipes.registry import RECIPES, make_recipe
 from compress.training import engine
-from compress.training.engine import choose_device, fit
+from compress.training.engine import choose_device, explained, fit
 from compress.training.evaluation import accuracy, evaluate, predictor
 from compress.training.options import TrainingOptions
 from compress.training.outputs import (
@@ -566,3 +567,23 @@ def test_a_missing_gpu_is_named() -> None:
 def test_accuracy_counts_best_classes() -> None:
     logits = torch.tensor([[1.0, 2.0], [3.0, 0.0], [0.0, 1.0], [5.0, 4.0]])
     assert accuracy(logits, torch.tensor([1, 0, 0, 1])) == 0.5
+
+
+def test_what_torch_lacks_is_told_in_words() -> None:
+    compiled = Tuning(compile="on")
+    full = r"no memory left: CUDA out of memory\. Take a smaller --batch-size \(it is 16\)"
+    with pytest.raises(UsageError, match=full), explained(OPTIONS, Tuning()):
+        raise torch.OutOfMemoryError("CUDA out of memory.\nAnd more of it.")
+    failed = r"torch\.compile failed: .*no compiler\. Take --compile off"
+    with pytest.raises(UsageError, match=failed), explained(OPTIONS, compiled):
+        raise TorchDynamoException("no compiler")
+    with pytest.raises(ValueError, match="ours"), explained(OPTIONS, compiled):
+        raise ValueError("ours")
+
+
+@pytest.mark.parametrize("count", [0, 1])
+def test_one_image_is_too_few(count: int) -> None:
+    data = stripes()
+    few = replace(data, train=Split(data.train.images[:count], data.train.labels[:count]))
+    with pytest.raises(UsageError, match=f"{count} training images; batch normalisation takes 2"):
+        train(few)

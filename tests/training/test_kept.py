@@ -13,7 +13,7 @@ import torch
 from torch import Tensor
 
 from compress.data.augment import Augmenter
-from compress.errors import UsageError
+from compress.errors import TeacherError, UsageError
 from compress.files import try_lock
 from compress.models.registry import Network, build
 from compress.recipes.recipe import FEATURES, LOGITS
@@ -244,7 +244,15 @@ def test_large_maps_are_kept_as_float32(images: Tensor, tmp_path: Path) -> None:
     assert {str(np.load(path).dtype) for path in tmp_path.rglob("*.npy")} == {"float32", "float16"}
 
 
-def test_what_a_module_makes_of_the_maps_is_kept(images: Tensor, tmp_path: Path) -> None:
+@pytest.mark.parametrize(("memory", "files"), [(True, [0, 0, 0]), (False, [3, 4, 5])])
+def test_what_a_module_makes_of_the_maps_is_kept(
+    images: Tensor,
+    tmp_path: Path,
+    memory: bool,
+    files: list[int],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(keeping, "fits", lambda size_bytes, device: memory)
     torch.manual_seed(9)
     regressor = TeacherToStudent((32, 2, 2), (8, 2, 2), rectify=True)
     kept = Kept(images, tmp_path)
@@ -253,7 +261,8 @@ def test_what_a_module_makes_of_the_maps_is_kept(images: Tensor, tmp_path: Path)
     assert close(found, kept.computed.through(regressor)(INDEX, 1, kept.crops(INDEX, 1)))
     assert found.features is not None
     assert found.features.shape[1] == 8
-    # Another R finds nothing of it: other weights, or no rectifier.
+    # Another R finds nothing of it: other weights, or no rectifier. So no other run could use what
+    # is in memory.
     sizes = [len(list(tmp_path.iterdir()))]
     for other in (
         TeacherToStudent((32, 2, 2), (8, 2, 2), rectify=True),
@@ -263,7 +272,18 @@ def test_what_a_module_makes_of_the_maps_is_kept(images: Tensor, tmp_path: Path)
             other.load_state_dict(regressor.state_dict())
         kept.source.through(other)(INDEX, 1, kept.crops(INDEX, 1))
         sizes.append(len(list(tmp_path.iterdir())))
-    assert sizes == [3, 4, 5]
+    assert sizes == files
+
+
+def test_a_teacher_that_overflows_is_told_and_nothing_is_kept(
+    images: Tensor, tmp_path: Path
+) -> None:
+    teacher = network()
+    with torch.no_grad():
+        next(teacher.get_submodule("classifier").parameters()).fill_(3e38)
+    with pytest.raises(TeacherError, match=r"logits.* of training image \d+ are not finite"):
+        Kept(images, tmp_path, teacher, frozenset({LOGITS}))()
+    assert not list(tmp_path.glob("*/*.npy"))
 
 
 def test_neither_memory_nor_disk_has_room(

@@ -7,6 +7,7 @@ import pytest
 
 from compress.errors import RunFolderError, UsageError
 from compress.files import clear_up
+from compress.training import runfolder
 from compress.training.options import NEW, TrainingOptions
 from compress.training.runfolder import RunFolder
 
@@ -46,6 +47,25 @@ def test_a_run_that_saved_no_training_makes_room_for_another(tmp_path: Path) -> 
     other.begin({})
     assert [path.name for path in tmp_path.iterdir()] == ["run.json"]
     assert RunFolder(tmp_path, {"command": "train"}).existed
+
+
+def test_a_kill_while_a_run_makes_room_leaves_a_run_folder(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    RunFolder(tmp_path, CONFIG).begin({})
+    for name in ("teacher.onnx", "choice.json"):
+        (tmp_path / name).write_text("of another teacher, perhaps")
+
+    def killed(*_: object) -> None:
+        raise KeyboardInterrupt
+
+    other = RunFolder(tmp_path, {"command": "train"})
+    with monkeypatch.context() as patch:
+        patch.setattr(runfolder, "write_json", killed)
+        with pytest.raises(KeyboardInterrupt):
+            other.begin({})
+    RunFolder(tmp_path, {"command": "train"}).begin({})
+    assert [path.name for path in tmp_path.iterdir()] == ["run.json"]
 
 
 def test_a_run_json_that_is_none_is_refused(tmp_path: Path) -> None:

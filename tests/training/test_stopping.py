@@ -3,13 +3,17 @@ from __future__ import annotations
 import signal
 import threading
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pytest
 
+from compress.training import kept as keeping
+from compress.training.outputs import ComputedOutputs, Outputs
 from compress.training.runfolder import RunFolder
 from compress.training.stopping import StopSignals
-from tests.training.toy import Listener, same, stripes, train
+from tests.training.toy import OPTIONS, Listener, same, stripes, train
 
 
 class Heard(Exception):
@@ -104,5 +108,34 @@ def test_a_training_is_saved_before_it_obeys(
     said = "step 3 of 6 of epoch 2 of 4"
     assert listener.messages == [f"Stopped after {said}; its state is saved."]
     resumed, _ = train(data, folder=folder, listener=listener)
+    assert listener.messages[1] == f"Going on after {said}."
+    assert same(whole, resumed)
+
+
+@pytest.mark.parametrize("views", [1, 2])
+def test_a_training_stops_while_the_teacher_is_asked_about_all_images(
+    tmp_path: Path, views: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    data, options = stripes(), replace(OPTIONS, views=views)
+    monkeypatch.setattr(keeping, "EVALUATION_BATCH", 10)
+    whole, _ = train(data, "kd", options=options)
+    folder, listener = RunFolder(tmp_path, {}), Listener()
+    ask = ComputedOutputs.__call__
+    # Within the last view.
+    parts, when = [0], 10 * (views - 1) + 3
+
+    def send(source: ComputedOutputs, *given: Any) -> Outputs:
+        parts[0] += 1
+        if parts[0] == when:
+            signal.raise_signal(signal.SIGTERM)
+        return ask(source, *given)
+
+    monkeypatch.setattr(ComputedOutputs, "__call__", send)
+    with pytest.raises(Heard):
+        train(data, "kd", options=options, folder=folder, listener=listener)
+    assert parts[0] == when
+    said = f"epoch {views - 1} of 4"
+    assert listener.messages == [f"Stopped after {said}; its state is saved."]
+    resumed, _ = train(data, "kd", options=options, folder=folder, listener=listener)
     assert listener.messages[1] == f"Going on after {said}."
     assert same(whole, resumed)

@@ -152,6 +152,41 @@ def test_processes_that_were_started_anew_do_not_meet_those_that_are_gone() -> N
     assert names[0] != names[1]
 
 
+def test_nobody_goes_on_before_all_are_there() -> None:
+    store = HashStore()
+    first, second = (Team(rank, 2, store) for rank in range(2))
+    with ThreadPoolExecutor(1) as others:
+        for _ in range(2):
+            waiting = others.submit(first.together)
+            time.sleep(0.5)
+            assert not waiting.done()
+            second.together()
+            waiting.result(timeout=20)
+        for name, error in (("ended", EndedElsewhere), ("failed", ProcessLost)):
+            store = HashStore()
+            waiting = others.submit(Team(1, 2, store).together)
+            store.set(name, "0")
+            with pytest.raises(error):
+                waiting.result(timeout=20)
+
+
+def fails_beside(team: Team, folder: Path) -> None:
+    def load() -> None:
+        if not team.first:
+            raise UsageError("no such file here")
+
+    try:
+        team.after_first("data", load)
+    except ProcessLost as error:
+        (folder / "told").write_text(str(error))
+        raise EndedElsewhere(0) from None
+
+
+def test_the_first_is_told_where_another_fails_before_the_training(tmp_path: Path) -> None:
+    assert pair.run(fails_beside, tmp_path)[1] == 1
+    assert "Process 1 of this training has failed" in (tmp_path / "told").read_text()
+
+
 def are_killed(team: Team, folder: Path) -> None:
     os._exit(7)
 
