@@ -91,6 +91,21 @@ def clear_up(folder: Path) -> None:
             entry.unlink(missing_ok=True)
 
 
+def check_writable(path: Path) -> None:
+    """Refuses what ``atomic_path`` could not write to, before anything is done for it.
+
+    Raises:
+        UsageError: the folder cannot be written to, or ``path`` is a folder itself.
+    """
+    if path.is_dir():
+        raise UsageError(f"Cannot write {path}: it is a folder. Name a file in it.")
+    parent = path.absolute().parent
+    while not parent.exists():
+        parent = parent.parent
+    if not parent.is_dir() or not os.access(parent, os.W_OK | os.X_OK):
+        raise UsageError(f"Cannot write {path}: {parent} cannot be written to. Choose another.")
+
+
 def write_text(path: Path, text: str) -> None:
     """Writes ``text`` atomically as UTF-8."""
     with atomic_path(path) as temporary:

@@ -9,6 +9,8 @@ import click
 from compress.commands.options import Decorator, chain, parse_percent
 
 if TYPE_CHECKING:
+    from pathlib import Path
+
     from compress.spec import Budget
 
 
@@ -55,7 +57,7 @@ def budget_options() -> Decorator:
     )
 
 
-def read_budget(options: dict[str, Any]) -> Budget:
+def read_budget(options: dict[str, Any], tradeoff: Path | None = None) -> Budget:
     """The budget that ``budget_options`` describe; it may be without a limit.
 
     Raises:
@@ -66,6 +68,7 @@ def read_budget(options: dict[str, Any]) -> Budget:
     from compress.profiling.machine import default_headroom, default_threads
     from compress.profiling.runtimes import RUNTIMES
     from compress.spec import AUTO, FASTEST, PRECISIONS, Budget, Target
+    from compress.tradeoff.storage import read_table
 
     runtime, precision = options["runtime"], options["precision"]
     if precision not in (*PRECISIONS, AUTO):
@@ -79,7 +82,11 @@ def read_budget(options: dict[str, Any]) -> Budget:
             f"{', '.join(serve)} or {FASTEST}."
         )
     time_ms, size_mb, threads = (options[key] for key in ("budget_ms", "budget_mb", "threads"))
-    headroom = default_headroom() if time_ms is not None else 0.0
+    headroom = 0.0
+    if time_ms is not None:
+        # What is left free is what the machine needs that serves, which a table is of.
+        there = None if tradeoff is None else read_table(tradeoff).machine.get("virtual")
+        headroom = default_headroom(there)
     if options["headroom"] is not None:
         if time_ms is None:
             raise UsageError("--headroom is a share of --budget-ms, which is not given.")

@@ -15,6 +15,18 @@ if TYPE_CHECKING:
     from compress.gate.limits import SizeRule
     from compress.gate.verdict import Verdict
 
+# Options that --self-test goes with.
+OF_SELF_TEST = (
+    "self_test",
+    "max_slowdown",
+    "shape",
+    "threads",
+    "seed",
+    "as_json",
+    "inconclusive",
+    "max_seconds",
+)
+
 BYTES = {"b": 1.0, "kb": 1e3, "mb": 1e6, "gb": 1e9}
 
 
@@ -96,7 +108,9 @@ BYTES = {"b": 1.0, "kb": 1e3, "mb": 1e6, "gb": 1e9}
     show_default=True,
     help="No further round of timing begins after this.",
 )
-@click.option("--seed", type=int, default=0, show_default=True, help="Of inputs and orders.")
+@click.option(
+    "--seed", type=click.IntRange(min=0), default=0, show_default=True, help="Of inputs and orders."
+)
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON object on stdout.")
 @click.option("--junit", type=click.Path(path_type=Path, dir_okay=False), help="JUnit XML file.")
 @click.option("--markdown", type=click.Path(path_type=Path, dir_okay=False), help="Markdown file.")
@@ -125,25 +139,25 @@ def command(
     INCONCLUSIVE each. Both models are timed here, in turns. Exit codes: 0 all pass, 1 one fails,
     3 one is inconclusive, 4 one could not be measured, 2 usage.
     """
-    from compress.errors import CompressError, UsageError
+    from compress.errors import CompressError
+    from compress.files import check_writable
     from compress.gate import reports
     from compress.gate.check import check
 
     if self_test:
-        if junit is not None or markdown is not None:
-            raise UsageError(
-                "--self-test judges no candidate, so --junit and --markdown have nothing to say."
-            )
-        _self_test(model, options, as_json)
+        _refuse_what_judges()
+        _self_test(model, options, as_json, inconclusive_passes=inconclusive == "warn")
         return
     passes = inconclusive == "warn"
+    for report in (junit, markdown):
+        if report is not None:
+            check_writable(report)
     try:
         verdict = check(read_request(model, options), _say)
     except CompressError as error:
         # Whoever reads the reports is to learn of it too.
         _report(reports.unusable(error), junit, markdown, passes)
         raise
-    _report(verdict, junit, markdown, passes)
     if as_json:
         _print_json(
             verdict.to_dict() | {"exit_code": verdict.exit_code(inconclusive_passes=passes)}
@@ -151,6 +165,7 @@ def command(
     else:
         for line in reports.lines(verdict):
             click.echo(line)
+    _report(verdict, junit, markdown, passes)
     click.get_current_context().exit(verdict.exit_code(inconclusive_passes=passes))
 
 
@@ -225,17 +240,49 @@ def _report(verdict: Verdict, junit: Path | None, markdown: Path | None, passes:
     if markdown is not None:
         write_text(markdown, reports.markdown(verdict))
     # On stderr, which GitHub reads too: stdout may be JSON for somebody else.
-    for line in reports.tell_github(verdict, os.environ, inconclusive_passes=passes):
+    for line in reports.workflow_commands_of(verdict, os.environ, inconclusive_passes=passes):
         click.echo(line, err=True)
+    try:
+        reports.add_to_summary(verdict, os.environ)
+    except OSError as error:
+        # The verdict has been told; that it could not be shown once more changes nothing of it.
+        _say(f"warning: the summary that $GITHUB_STEP_SUMMARY names cannot be written: {error}.")
 
 
-def _self_test(model: Path | None, options: dict[str, Any], as_json: bool) -> None:
+def _refuse_what_judges() -> None:
+    """Refuses options that a self-test has no use for.
+
+    Raises:
+        UsageError: there are some.
+    """
+    from click.core import ParameterSource
+
+    from compress.errors import UsageError
+
+    context = click.get_current_context()
+    given = [
+        each.opts[-1]
+        for each in context.command.params
+        if isinstance(each, click.Option)
+        and each.name not in OF_SELF_TEST
+        and context.get_parameter_source(each.name or "") is ParameterSource.COMMANDLINE
+    ]
+    if given:
+        raise UsageError(
+            f"--self-test judges no candidate, so {' and '.join(given)} have nothing to say there."
+        )
+
+
+def _self_test(
+    model: Path | None, options: dict[str, Any], as_json: bool, *, inconclusive_passes: bool
+) -> None:
     """Prints what the latency rule can tell here; ends with its exit code."""
     from tempfile import TemporaryDirectory
 
     from compress.gate.latency import LatencyRule
     from compress.gate.measuring import Settings
     from compress.gate.self_test import self_test
+    from compress.gate.verdict import Outcome
     from compress.profiling import default_threads
 
     rule = LatencyRule(parse_percent(options["max_slowdown"], "--max-slowdown"))
@@ -247,15 +294,18 @@ def _self_test(model: Path | None, options: dict[str, Any], as_json: bool) -> No
                 threads=options["threads"] or default_threads(),
                 shape=parse_shape(options["shape"], "--shape") if options["shape"] else None,
             ),
+            max_s=options["max_seconds"],
             seed=options["seed"],
             say=_say,
         )
+    undecided = found.outcome is Outcome.INCONCLUSIVE
+    exit_code = 0 if undecided and inconclusive_passes else found.outcome.exit_code
     if as_json:
-        _print_json(found.to_dict() | {"exit_code": found.outcome.exit_code})
+        _print_json(found.to_dict() | {"exit_code": exit_code})
     else:
         for line in found.lines():
             click.echo(line)
-    click.get_current_context().exit(found.outcome.exit_code)
+    click.get_current_context().exit(exit_code)
 
 
 def _embedded(folder: Path) -> Path:

@@ -160,7 +160,7 @@ def command(
     }
     training = read_training(options)
     method = make_recipe(name, **chosen)
-    budget = read_budget(options)
+    budget = read_budget(options, tradeoff)
     if student is None:
         budget.require_limit()
     stated = resolve(normalize) if normalize else None

@@ -19,7 +19,13 @@ from compress.commands.options import data_options, load_data
     help="What a checkpoint is, where its weights do not show it: resnet-20,shortcut=pad, say.",
 )
 @click.option("--threads", type=int, help="Of an ONNX file's session.")
-@click.option("--seed", type=int, default=0, show_default=True, help="Of the validation split.")
+@click.option(
+    "--seed",
+    type=click.IntRange(min=0),
+    default=0,
+    show_default=True,
+    help="Of the validation split.",
+)
 @click.option("--device", default="auto", show_default=True, help="auto, cpu or cuda.")
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON object on stdout.")
 def command(

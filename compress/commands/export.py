@@ -75,7 +75,13 @@ if TYPE_CHECKING:
     show_default=True,
     help="Points of accuracy on validation images that fewer bits may cost; it has to be known.",
 )
-@click.option("--seed", type=int, default=0, show_default=True, help="Of the validation split.")
+@click.option(
+    "--seed",
+    type=click.IntRange(min=0),
+    default=0,
+    show_default=True,
+    help="Of the validation split.",
+)
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON object on stdout.")
 def command(
     model: Path,

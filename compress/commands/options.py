@@ -231,7 +231,7 @@ def training_options() -> Decorator:
             help="The same bits every time on a GPU, too, where auto then measures nothing. On a "
             "CPU they are the same in any case, unless something is measured.",
         ),
-        click.option("--seed", type=int, default=0, show_default=True),
+        click.option("--seed", type=click.IntRange(min=0), default=0, show_default=True),
         click.option("--device", default="auto", show_default=True, help="auto, cpu or cuda."),
         click.option("--out", type=click.Path(path_type=Path), help="The run folder."),
         click.option(

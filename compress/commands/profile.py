@@ -59,7 +59,9 @@ DEFAULT_RUNTIMES = ("onnxruntime", "torch")
     type=click.Path(path_type=Path),
     help="Draw latencies and what they buy there: .png or .svg.",
 )
-@click.option("--seed", type=int, default=0, show_default=True, help="Of inputs and orders.")
+@click.option(
+    "--seed", type=click.IntRange(min=0), default=0, show_default=True, help="Of inputs and orders."
+)
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON object on stdout.")
 @click.option("--markdown", "as_markdown", is_flag=True, help="Print Markdown on stdout.")
 def command(
@@ -87,12 +89,15 @@ def command(
 
     from compress.commands.profile_report import markdown_of, print_report
     from compress.errors import UsageError
+    from compress.files import check_writable
     from compress.profiling import Settings, default_threads, picture, profile, profile_layers
 
     if as_json and as_markdown:
         raise UsageError("--json and --markdown both print on stdout; give one of them.")
     if plot is not None:
         picture.check(plot)
+    for path in filter(None, (trace, plot)):
+        check_writable(path)
     sizes = None if batches is None else _numbers(batches, "--batch")
     image = None if shape is None else parse_shape(shape, "--shape")
     files = [model] if against is None else [model, against]

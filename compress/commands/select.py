@@ -61,6 +61,7 @@ def command(
     import json
 
     from compress.errors import UsageError
+    from compress.files import check_writable
     from compress.recipes.registry import DEFAULT_RECIPE, make_recipe
     from compress.tradeoff import (
         choose_runtime,
@@ -71,11 +72,13 @@ def command(
         write_csv,
     )
 
-    budget = read_budget(options)
-    if not everything:
-        budget.require_limit()
     if tradeoff is not None and (everything or save is not None):
         raise UsageError("--tradeoff times nothing, so it goes with neither --all nor --save.")
+    budget = read_budget(options, tradeoff)
+    if save is not None:
+        check_writable(save)
+    if not everything:
+        budget.require_limit()
     method = make_recipe(recipe or DEFAULT_RECIPE).name
     if options["data"] is None:
         refuse_without_data(data_dir=options["data_dir"], image_size=options["image_size"])

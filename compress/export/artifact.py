@@ -31,6 +31,7 @@ from google.protobuf.message import DecodeError  # type: ignore[import-untyped]
 
 from compress import __version__
 from compress.errors import CompressError, ModelFileError
+from compress.external import external_files
 from compress.files import sha256_of
 from compress.results import Artifact, Fidelity
 from compress.spec import ModelSpec, Normalization
@@ -209,15 +210,8 @@ def _precision(model: onnx.ModelProto) -> str:
 
 def _external_bytes(path: Path, model: onnx.ModelProto) -> int:
     """Size of the files beside ``path`` in which the model keeps tensors."""
-    names = {
-        entry.value
-        for tensor in model.graph.initializer
-        if tensor.data_location == onnx.TensorProto.EXTERNAL
-        for entry in tensor.external_data
-        if entry.key == "location"
-    }
     total = 0
-    for name in names:
+    for name in external_files(model):
         file = path.parent / name
         if not file.is_file():
             raise ModelFileError(

@@ -23,7 +23,7 @@ import numpy as np
 
 from compress import __version__
 from compress.errors import InputError, ModelFileError, UsageError
-from compress.files import atomic_path, read_json, sha256_of, write_text
+from compress.files import atomic_path, check_writable, read_json, sha256_of, write_text
 from compress.gate.latency import spread_of
 from compress.gate.measuring import Settings
 from compress.gate.task import Task
@@ -289,13 +289,9 @@ def write_baseline(baseline: Baseline, model: Path) -> None:
         UsageError: a file that no baseline has put there is in the way, or the folder cannot be
             written to.
     """
+    check_target(baseline.path, baseline.model.sha256)
     target = baseline.path.parent / baseline.model.file
     if not (target.exists() and sha256_of(target) == baseline.model.sha256):
-        if target.exists() and not _is_ours(target, baseline.path):
-            raise UsageError(
-                f"{target} is in the way: the baseline's model is kept there, and no baseline has "
-                "put it there. Remove it, or choose another name with --output."
-            )
         with atomic_path(target) as temporary:
             shutil.copyfile(model, temporary)
     write_text(
@@ -305,6 +301,25 @@ def write_baseline(baseline: Baseline, model: Path) -> None:
         )
         + "\n",
     )
+
+
+def check_target(output: Path, sha256: str) -> None:
+    """Refuses where a baseline and the copy of its model cannot be written.
+
+    Args:
+        output: the baseline.
+        sha256: of the model.
+
+    Raises:
+        UsageError: as ``write_baseline``.
+    """
+    check_writable(output)
+    target = output.with_suffix(".onnx")
+    if target.exists() and sha256_of(target) != sha256 and not _is_ours(target, output):
+        raise UsageError(
+            f"{target} is in the way: the baseline's model is kept there, and no baseline has "
+            "put it there. Remove it, or choose another name with --output."
+        )
 
 
 def describe_model(

@@ -194,19 +194,26 @@ class _Check:
         except NothingMeasured as error:
             asked = ("latency",) if request.budget_s is None else ("latency", "budget")
             return tuple(Comparison(name, Outcome.NOT_MEASURED, str(error)) for name in asked)
-        self.warnings.extend(judged.first.warnings)
+        for found in (judged.first, judged.second):
+            self.warnings.extend(() if found is None else found.warnings)
         if judged.latency is Outcome.INCONCLUSIVE and trial.settings.threads > 1:
             self.warnings.extend(_unsteady(judged.first.against_s, trial.settings.threads))
         if judged.latency is None:
-            found = [self._advice(judged, why)]
+            comparisons = [self._advice(judged, why)]
         else:
-            found = [self._compared(trial, judged, judged.latency)]
+            comparisons = [self._compared(trial, judged, judged.latency)]
         if judged.budget is not None:
             budget = budget_of(trial, judged.first)
-            if budget.outcome is Outcome.FAIL and judged.budget is not Outcome.FAIL:
-                budget = replace(budget, reason=f"{budget.reason}; a second process kept it")
-            found.append(replace(budget, outcome=judged.budget))
-        return tuple(found)
+            if judged.second is not None and budget.outcome is Outcome.FAIL:
+                again = budget_of(trial, judged.second)
+                said = {
+                    Outcome.PASS: "a second process kept it",
+                    Outcome.FAIL: "a second process missed it too",
+                    Outcome.INCONCLUSIVE: "a second process does not decide",
+                }
+                budget = replace(budget, reason=f"{budget.reason}; {said[again.outcome]}")
+            comparisons.append(replace(budget, outcome=judged.budget))
+        return tuple(comparisons)
 
     def _teacher(self) -> tuple[Path | None, str]:
         """A model to be timed beside in the baseline's place, or why there is none."""

@@ -71,7 +71,7 @@ def measure(trial: Trial) -> Rounds:
         for role, subject in subjects.items()
     }
     loads: dict[str, Callable[[], Session]] = {
-        role: partial(runtime.load, subject, threads=settings.threads)
+        role: partial(runtime.load, subject, threads=settings.threads, images=inputs[role])
         for role, subject in subjects.items()
     }
     cpus = sorted(allowed_cpus())
@@ -132,11 +132,14 @@ def summary(timing: Timing, trial: Trial) -> Rounds:
         against_s=tuple(fast_call(one[AGAINST]) for one in timing.rounds if AGAINST in one),
         latency=timing.latency(CANDIDATE, trial.settings.percentile),
         median=median,
+        all_calls_s=float(np.median(timing.calls_s(CANDIDATE))),
         calls=len(timing.calls_s(CANDIDATE)),
         seconds=0.0,
         rounds_s=0.0,
         warnings=tuple(
-            f"Timing {name}: {text}" for name in timing.names for text in timing.warnings(name)
+            f"Timing {name}: {text}"
+            for name in timing.names
+            for text in (*timing.warnings(name), *timing.remarks(name))
         ),
     )
 

@@ -78,10 +78,8 @@ def compare_budget(
         "latency_ms": None if latency is None else latency.to_dict(1e3),
     }
     if latency is None:
-        reason = (
-            f"{of} is not known from {calls} calls, it takes {needed}; budget "
-            f"{format_time(budget_s)}"
-        )
+        why = f"it takes {needed}" if calls < needed else "their rounds differ too much"
+        reason = f"{of} is not known from {calls} calls, {why}; budget {format_time(budget_s)}"
         return Comparison("budget", Outcome.INCONCLUSIVE, reason, evidence)
     if latency.high <= budget_s:
         outcome = Outcome.PASS

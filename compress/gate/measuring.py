@@ -19,6 +19,7 @@ from compress.gate.verdict import Comparison, Outcome
 from compress.profiling.estimates import calls_needed
 from compress.profiling.fresh import ask
 from compress.results import Estimate
+from compress.units import format_time
 
 # No further round begins after so many seconds, in one process.
 MAX_S = 120.0
@@ -83,6 +84,7 @@ class Rounds:
         against_s: the same of the other model; empty where there was none.
         latency: of the candidate, at the percentile; None where it is not known.
         median: of the candidate.
+        all_calls_s: the median of all of the candidate's calls, those that were disturbed too.
         calls: of the candidate.
         seconds: that it took, the start of the process included.
         rounds_s: of those, what the rounds took.
@@ -93,6 +95,7 @@ class Rounds:
     against_s: tuple[float, ...]
     latency: Estimate | None
     median: Estimate
+    all_calls_s: float
     calls: int
     seconds: float
     rounds_s: float
@@ -177,9 +180,15 @@ def budget_of(trial: Trial, found: Rounds) -> Comparison:
     """The budget beside what was found."""
     percentile = trial.settings.percentile
     needed = 0 if percentile == 50 else calls_needed(percentile)
-    return compare_budget(
-        found.latency, trial.budget_s or math.nan, percentile, found.calls, needed
-    )
+    budget_s = trial.budget_s or math.nan
+    compared = compare_budget(found.latency, budget_s, percentile, found.calls, needed)
+    if compared.outcome is Outcome.PASS and percentile == 50 and found.all_calls_s > budget_s:
+        reason = (
+            f"{compared.reason}; but with the calls that others disturbed the median is "
+            f"{format_time(found.all_calls_s)}"
+        )
+        return replace(compared, outcome=Outcome.INCONCLUSIVE, reason=reason)
+    return compared
 
 
 def encode(found: Rounds) -> dict[str, Any]:

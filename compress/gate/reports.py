@@ -112,25 +112,27 @@ def write_junit(path: Path, verdict: Verdict) -> None:
         temporary.write_bytes(junit(verdict))
 
 
-def tell_github(
+def add_to_summary(verdict: Verdict, environment: Mapping[str, str]) -> None:
+    """Adds the Markdown to the step's summary, where GitHub says that there is one.
+
+    Raises:
+        OSError: it cannot be written to.
+    """
+    if environment.get(SUMMARY):
+        with Path(environment[SUMMARY]).open("a", encoding="utf-8") as summary:
+            summary.write(markdown(verdict))
+
+
+def workflow_commands_of(
     verdict: Verdict, environment: Mapping[str, str], *, inconclusive_passes: bool = False
 ) -> list[str]:
-    """Adds the Markdown to the step's summary, where GitHub says that there is one.
+    """The annotations to be printed on GitHub; none elsewhere.
 
     Args:
         verdict: what to tell.
         environment: of the process.
         inconclusive_passes: whether what is not decided is only warned of.
-
-    Returns:
-        the annotations to be printed; none elsewhere than on GitHub.
-
-    Raises:
-        OSError: the summary cannot be written to.
     """
-    if environment.get(SUMMARY):
-        with Path(environment[SUMMARY]).open("a", encoding="utf-8") as summary:
-            summary.write(markdown(verdict))
     if environment.get(ON_GITHUB) != "true":
         return []
     return list(workflow_commands(verdict, inconclusive_passes=inconclusive_passes))

@@ -20,7 +20,7 @@ import numpy as np
 from compress.errors import Inconclusive
 from compress.gate.extra_work import Slowed, slow_down
 from compress.gate.latency import LatencyRule, in_percent, percent, ratio_of
-from compress.gate.measuring import Judged, Settings, Trial, judge, measure
+from compress.gate.measuring import MAX_S, Judged, Settings, Trial, judge, measure
 from compress.gate.verdict import Outcome
 from compress.profiling.estimates import Array
 from compress.profiling.machine import fingerprint
@@ -168,6 +168,7 @@ def self_test(
     *,
     rule: LatencyRule,
     settings: Settings,
+    max_s: float = MAX_S,
     seed: int = 0,
     say: Callable[[str], None] = lambda _: None,
 ) -> SelfTest:
@@ -177,6 +178,7 @@ def self_test(
         model: an ONNX file.
         rule: what is tested.
         settings: how models are measured.
+        max_s: no further round begins after so many seconds, in each process.
         seed: of everything that is drawn.
         say: is told what is being done.
 
@@ -186,7 +188,9 @@ def self_test(
     """
     with tempfile.TemporaryDirectory(prefix="compress-") as folder:
         say(f"A/A: timing {model.name} beside itself, {LOOKS[-1]} rounds.")
-        same = measure(Trial(model, model, settings=settings, rounds=LOOKS[-1], seed=seed))
+        same = measure(
+            Trial(model, model, settings=settings, rounds=LOOKS[-1], max_s=max_s, seed=seed)
+        )
         logs = np.log(np.array(same.candidate_s) / np.array(same.against_s))
         # Either copy could have been the numerator.
         pool = np.concatenate([logs, -logs])
@@ -204,7 +208,9 @@ def self_test(
             else:
                 for number in range(CHECKS):
                     say(f"Checking it, {number + 1} of {CHECKS}.")
-                    again = Trial(path, model, settings=settings, rule=rule, seed=seed + number)
+                    again = Trial(
+                        path, model, settings=settings, rule=rule, max_s=max_s, seed=seed + number
+                    )
                     checks.append(judge(again))
         return SelfTest(
             model=model.name,

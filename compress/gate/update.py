@@ -14,6 +14,7 @@ from compress.gate.baseline import (
     FILE,
     Baseline,
     Teacher,
+    check_target,
     describe_model,
     machine_here,
     relative_to,
@@ -61,6 +62,13 @@ class Request:
                 "--reason is empty. Say why the baseline is made or changed: those who review the "
                 "change read it."
             )
+        try:
+            self.reason.encode()
+        except UnicodeEncodeError as error:
+            raise UsageError(
+                f"--reason has a character that is no text ({error.object[error.start]!a}): it is "
+                "not in the encoding of this terminal. Give it in UTF-8."
+            ) from error
         if self.output.suffix != ".json":
             raise UsageError(f"--output is {self.output}; a baseline is a file that ends in .json.")
 
@@ -75,6 +83,7 @@ def update(request: Request, say: Callable[[str], None] = lambda _: None) -> Bas
         NothingMeasured: a measuring process died.
     """
     artifact = read_artifact(request.model)
+    check_target(request.output, artifact.sha256)
     data = None
     if request.settings.shape is None and leaves_open(request.model, request.settings):
         data = _load(request, say)

@@ -23,6 +23,7 @@ from google.protobuf.message import DecodeError  # type: ignore[import-untyped]
 from onnx import TensorProto, numpy_helper, shape_inference
 
 from compress.errors import ModelFileError, UsageError
+from compress.external import external_files
 from compress.profiling.runtimes import (
     InputSpec,
     one_input,
@@ -280,7 +281,7 @@ def precision_of_onnx(path: Path) -> str:
 
 def size_of_onnx(path: Path) -> int:
     """Bytes of the file and of the files that it keeps weights in."""
-    others = {path.parent / name for name in _external(parse(path))}
+    others = {path.parent / name for name in external_files(parse(path))}
     return path.stat().st_size + sum(each.stat().st_size for each in others if each.is_file())
 
 
@@ -341,7 +342,7 @@ def input_of_onnx(path: Path) -> InputSpec:
 
 def missing_external_data(model: onnx.ModelProto, path: Path) -> list[str]:
     """Names of the files that weights should be in and are not, or are too short."""
-    needed = _external(model)
+    needed = external_files(model)
     return sorted(
         name
         for name, end in needed.items()
@@ -349,26 +350,22 @@ def missing_external_data(model: onnx.ModelProto, path: Path) -> list[str]:
     )
 
 
-def _external(model: onnx.ModelProto) -> dict[str, int]:
-    """File -> the byte that the last of its weights ends at."""
-    ends: dict[str, int] = {}
-    for tensor in model.graph.initializer:
-        if tensor.data_location != TensorProto.EXTERNAL:
-            continue
-        entries = {entry.key: entry.value for entry in tensor.external_data}
-        end = int(entries.get("offset", 0)) + int(entries.get("length", 0))
-        name = entries.get("location", "")
-        ends[name] = max(end, ends.get(name, 0))
-    return ends
-
-
 def _weights(model: onnx.ModelProto) -> Iterable[TensorProto]:
-    """Initialisers that were learned: floating point, or integers that stand for such values.
+    """Constants that were learned: floating point, or integers that stand for such values.
+
+    They are initialisers, or the values of Constant nodes, of which those with one number alone
+    are part of a formula.
 
     Shapes, axes and zero points are left out; so are the scales of a quantised file, and the
     statistics that a batch normalisation keeps beside its two weights.
     """
     helpers: set[str] = set()
+    scales: set[str] = set()  # of activations that are quantised as they come
+    for node in model.graph.node:
+        if node.op_type == "DynamicQuantizeLinear":
+            scales.add(node.output[1])
+        elif node.op_type == "Mul" and scales & set(node.input):
+            helpers.update(set(node.input) - scales)
     for node in model.graph.node:
         if node.op_type == "BatchNormalization":
             helpers.update(node.input[3:5])
@@ -376,10 +373,19 @@ def _weights(model: onnx.ModelProto) -> Iterable[TensorProto]:
             helpers.update(node.input[1:])
         elif node.op_type in ("QLinearConv", "QLinearMatMul"):
             helpers.update(name for place, name in enumerate(node.input) if place not in (0, 3, 8))
+        elif node.op_type in ("MatMulInteger", "ConvInteger"):
+            helpers.update(node.input[2:])
         elif node.op_type in _SHAPED_BY_INPUTS:
             helpers.update(node.input[1:])
-    for tensor in model.graph.initializer:
-        if tensor.name not in helpers and tensor.data_type not in (
+    constants = [
+        (node.output[0], attribute.t)
+        for node in model.graph.node
+        if node.op_type == "Constant"
+        for attribute in node.attribute
+        if attribute.name == "value" and attribute.t.dims
+    ]
+    for name, tensor in [*((each.name, each) for each in model.graph.initializer), *constants]:
+        if name not in helpers and tensor.data_type not in (
             TensorProto.INT64,
             TensorProto.BOOL,
             TensorProto.STRING,
@@ -389,7 +395,13 @@ def _weights(model: onnx.ModelProto) -> Iterable[TensorProto]:
 
 def _precision(model: onnx.ModelProto) -> str:
     operations = {node.op_type for node in model.graph.node}
-    if operations & {"QuantizeLinear", "QLinearConv", "QLinearMatMul", "ConvInteger"}:
+    if operations & {
+        "QuantizeLinear",
+        "QLinearConv",
+        "QLinearMatMul",
+        "ConvInteger",
+        "MatMulInteger",
+    }:
         return "int8"
     sizes: Counter[int] = Counter()
     for tensor in _weights(model):

@@ -7,12 +7,16 @@ what the machine was doing at the time, so they are no independent evidence of i
 resampled, calls never (a bootstrap over calls gives intervals that are several times too narrow).
 
 A percentile of single calls, such as p90, comes from all calls, bounded by order statistics: the
-number of calls that exceed the true percentile is binomial, whatever the distribution.
+number of calls that exceed the true percentile is binomial, whatever the distribution, as long as
+calls are independent. Those of a round are not, so calls count for as many as they are worth: their
+number divided by the design effect of a cluster sample (Kish, Survey Sampling, 1965), the variance
+over rounds of the share of calls above the percentile beside what it would be of independent ones.
 """
 
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 
 import numpy as np
 from numpy.typing import NDArray
@@ -114,25 +118,44 @@ def ratio_of_rounds(numerator: Array, denominator: Array, *, seed: int = 0) -> E
     return Estimate(math.exp(logs.value), math.exp(logs.low), math.exp(logs.high))
 
 
-def percentile_of_calls(calls_s: Array, percentile: float) -> Estimate | None:
-    """A percentile of single calls; each end of the interval is a one-sided 95% bound.
+def percentile_of_rounds(rounds: Sequence[Array], percentile: float) -> Estimate | None:
+    """A percentile of the calls of all rounds with a 95% interval.
 
-    The upper bound is the smallest order statistic x_(k), of n calls in ascending order, with
-    P(Binomial(n, p) <= k - 1) >= 95%: the true percentile lies at or below it with that
-    confidence. The lower bound is its mirror image.
+    The upper bound is the smallest order statistic x_(k), of n independent calls in ascending
+    order, with P(Binomial(n, p) <= k - 1) >= 97.5%: the true percentile lies at or below it with
+    that confidence. The lower bound is its mirror image.
+
+    Args:
+        rounds: seconds of the calls of each [calls].
+        percentile: 0 to 100.
 
     Returns:
-        None where the calls are too few (see ``calls_needed``): the percentile is not known.
+        None where the calls are too few (see ``calls_needed``), or worth too few independent
+        ones: it is not known.
     """
-    n = len(calls_s)
-    if n < calls_needed(percentile):
+    calls_s = np.concatenate(rounds)
+    if len(calls_s) < calls_needed(percentile):
         return None
-    p = percentile / 100
+    above = np.array([np.mean(one > np.quantile(calls_s, percentile / 100)) for one in rounds])
+    share = float(np.mean(above))
+    effect = 1.0
+    if len(rounds) > 1 and 0 < share < 1:
+        independent = np.mean([share * (1 - share) / len(one) for one in rounds])
+        effect = max(1.0, float(np.var(above, ddof=1) / independent))
+    return _bounded(calls_s, percentile, int(len(calls_s) / effect))
+
+
+def _bounded(calls_s: Array, percentile: float, worth: int) -> Estimate | None:
+    """A percentile of calls that are worth so many independent ones; None: there is no bound."""
+    n, p = len(calls_s), percentile / 100
+    upper = _upper_rank(worth, p)
+    if upper > worth:
+        return None
+    lower = max(1, worth + 1 - _upper_rank(worth, 1 - p))
     ordered = np.sort(calls_s)
-    upper = _upper_rank(n, p)
-    lower = n + 1 - _upper_rank(n, 1 - p)
     value = float(np.quantile(ordered, p))
-    low, high = float(ordered[max(lower, 1) - 1]), float(ordered[min(upper, n) - 1])
+    low = float(ordered[max(1, math.floor(lower * n / worth)) - 1])
+    high = float(ordered[min(n, math.ceil(upper * n / worth)) - 1])
     return Estimate(value, min(low, value), max(high, value))
 
 
@@ -164,7 +187,7 @@ def outliers(relative: Array) -> int:
 
 
 def _upper_rank(n: int, p: float) -> int:
-    """Smallest k with P(Binomial(n, p) <= k - 1) >= 95%; n + 1 where there is none."""
+    """Smallest k with P(Binomial(n, p) <= k - 1) >= 97.5%; n + 1 where there is none."""
     total = 0.0
     for k in range(1, n + 1):
         successes = k - 1
@@ -176,6 +199,6 @@ def _upper_rank(n: int, p: float) -> int:
             + (n - successes) * math.log1p(-p)
         )
         total += math.exp(log_term)
-        if total >= CONFIDENCE:
+        if total >= (1 + CONFIDENCE) / 2:
             return k
     return n + 1

@@ -87,9 +87,14 @@ def default_threads() -> int:
     return fingerprint().cores
 
 
-def default_headroom() -> float:
-    """The share of a latency budget that is left free here, unless somebody says otherwise."""
-    return HEADROOM_VIRTUAL if fingerprint().virtual else HEADROOM
+def default_headroom(virtual: bool | None = None) -> float:
+    """The share of a latency budget that is left free, unless somebody says otherwise.
+
+    Args:
+        virtual: whether the machine that serves is virtual; None: it is this one.
+    """
+    there = fingerprint().virtual if virtual is None else virtual
+    return HEADROOM_VIRTUAL if there else HEADROOM
 
 
 @functools.cache

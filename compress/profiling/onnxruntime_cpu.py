@@ -111,7 +111,7 @@ class OnnxSession:
         self.input = InputSpec(
             name=inputs[0].name,
             shape=tuple(
-                size if isinstance(size, int) else str(size or f"dim{place}")
+                size if isinstance(size, int) and size > 0 else str(size or f"dim{place}")
                 for place, size in enumerate(inputs[0].shape)
             ),
             dtype=DTYPES.get(inputs[0].type, inputs[0].type),

@@ -251,7 +251,8 @@ class Timing:
         """
         if percentile == 50:
             return estimates.median_of_rounds(self.round_medians(name), seed=self.seed)
-        return estimates.percentile_of_calls(self.calls_s(name), percentile)
+        calls = [one[name].wall_s for one in self.rounds]
+        return estimates.percentile_of_rounds(calls, percentile)
 
     def ratio(self, numerator: str, denominator: str) -> Estimate:
         """time(numerator) / time(denominator): median over rounds, bootstrap over rounds.

@@ -271,9 +271,7 @@ def spec_of_value_info(value: onnx.ValueInfoProto) -> InputSpec:
     """What an ONNX graph says of one of its inputs."""
     tensor = value.type.tensor_type
     shape = tuple(
-        dimension.dim_value
-        if dimension.HasField("dim_value")
-        else dimension.dim_param or f"dim{place}"
+        dimension.dim_value if dimension.dim_value > 0 else dimension.dim_param or f"dim{place}"
         for place, dimension in enumerate(tensor.shape.dim)
     )
     return InputSpec(value.name, shape)

@@ -262,9 +262,11 @@ def summarise(timing: Timing, name: str, percentile: float, *, straddles: bool) 
     latency, median = timing.latency(name, percentile), timing.latency(name)
     calls = len(timing.calls_s(name))
     if latency is None or median is None:
+        needed = calls_needed(percentile)
+        why = f"it takes {needed}" if calls < needed else "their rounds differ too much"
         raise Inconclusive(
-            f"{name}: p{percentile:g} is not known from {calls} calls, it takes "
-            f"{calls_needed(percentile)}. Allow more time, or judge the median."
+            f"{name}: p{percentile:g} is not known from {calls} calls, {why}. Allow more time, or "
+            "judge the median."
         )
     warnings = (*timing.warnings(name), *timing.remarks(name))
     return ModelTiming(latency, median, len(timing.rounds), calls, straddles, warnings)

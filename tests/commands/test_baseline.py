@@ -90,6 +90,7 @@ def test_it_can_be_shown(capsys: Capture) -> None:
     [
         (["--data", "data.npz"], "--reason"),
         (["--data", "data.npz", "--reason", " "], "--reason is empty"),
+        (["--data", "data.npz", "--reason", "caf\udce9"], "not in the encoding"),
         (["--reason", "x"], "--data is missing"),
         (["--data", "nowhere.npz", "--reason", "x"], "no data file nowhere.npz"),
         (["--data", "hollow.npz", "--reason", "x"], "x_test is empty"),

@@ -148,6 +148,22 @@ def test_reports_are_written_and_github_is_told(
     assert ElementTree.parse(tmp_path / "j.xml").getroot().get("failures") == "1"
 
 
+def test_a_summary_that_cannot_be_written_changes_no_verdict(
+    timed: Callable[[Rounds], None],
+    tmp_path: Path,
+    capsys: Capture,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setenv("GITHUB_ACTIONS", "true")
+    monkeypatch.setenv("GITHUB_STEP_SUMMARY", str(tmp_path / "none/summary.md"))
+    timed(rounds(0.0))
+    assert main(["check", "same.onnx"]) == 0
+    out, err = capsys.readouterr()
+    assert "outcome: PASS" in out
+    assert "::notice title=" in err
+    assert "warning: the summary that $GITHUB_STEP_SUMMARY names cannot be written" in err
+
+
 def test_what_cannot_be_judged_is_in_the_reports_too(
     tmp_path: Path, capsys: Capture, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -264,7 +280,11 @@ def test_another_model_beside_the_baseline_is_refused(tmp_path: Path, capsys: Ca
         (["--percentile", "90"], "Give --budget-ms"),
         (["--threads", "2"], "--self-test"),
         (["--inconclusive", "ignore"], "ignore"),
-        (["--self-test", "--junit", "x.xml"], "have nothing to say"),
+        (["--self-test", "--junit", "x.xml"], "--junit have nothing to say"),
+        (["--self-test", "--budget-ms", "2", "--data", "x.npz"], "--budget-ms and --data have"),
+        (["--seed", "-1"], "-1 is not in the range"),
+        (["--junit", "same.onnx/x.xml"], "cannot be written to"),
+        (["--markdown", "."], "is a directory"),
         (["--data", "nowhere.npz"], "There is no data file nowhere.npz"),
         (["--checkpoint", "absent.pt"], "Cannot read absent.pt"),
     ],

@@ -143,6 +143,18 @@ def test_what_cannot_be_is_refused(
     assert captured.out == ""
 
 
+@pytest.mark.parametrize(("virtual", "headroom"), [(True, 0.2), (False, 0.03)])
+def test_what_is_left_free_is_what_the_machine_of_the_table_needs(
+    tmp_path: Path, virtual: bool, headroom: float, capsys: pytest.CaptureFixture[str]
+) -> None:
+    laboratory = table(ModelSpec.parse("wrn-40-4"))
+    laboratory._measurer.machine = {"cpu": "made for tests", "virtual": virtual}
+    path = tmp_path / "there.csv"
+    write_csv(path, laboratory.measure_all(Budget()))
+    assert main(["select", "--budget-ms", "2", *HERE, "--tradeoff", str(path)]) == 0
+    assert f"{headroom:.0%} of 2.00 ms left free" in capsys.readouterr().out
+
+
 def test_a_real_choice_by_size_is_saved_and_chosen_from(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

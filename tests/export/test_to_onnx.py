@@ -15,6 +15,7 @@ from torch.nn import functional
 import compress
 from compress.errors import ExportError, ModelFileError, ParityError, UsageError
 from compress.export import onnx_from_torch, predictor_of
+from compress.export.parity import seeded_images, verify
 from compress.export.to_onnx import onnx_for_timing
 from compress.files import sha256_of
 from compress.models.registry import build
@@ -258,3 +259,18 @@ def test_the_graph_for_timing_is_the_one_that_ships(
     assert size == (tmp_path / "timed.onnx").stat().st_size
     timed, shipped = onnx.load(tmp_path / "timed.onnx"), onnx.load(exported[0].path)
     assert timed.graph == shipped.graph
+
+
+def test_a_file_of_a_fixed_batch_is_compared_in_its_batches(tmp_path: Path) -> None:
+    built = network().eval()
+    path = tmp_path / "four.onnx"
+    onnx_for_timing(built, path, spec=SPEC)
+    model = onnx.load(path)
+    model.graph.input[0].type.tensor_type.shape.dim[0].dim_value = 4
+    onnx.save(model, path)
+    images = seeded_images(SPEC.input_shape, NORMALIZATION)[:10]
+    assert verify(built, path, images).images == 10
+    with torch.no_grad():
+        next(built.parameters()).mul_(1.5)
+    with pytest.raises(ParityError, match="They part at image 0"):
+        verify(built, path, images)

@@ -121,6 +121,7 @@ def rounds(
         against_s=tuple(against) if other else (),
         latency=latency,
         median=latency,
+        all_calls_s=median,
         calls=25 * count,
         seconds=1.0,
         rounds_s=0.5,

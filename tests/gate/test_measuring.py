@@ -3,6 +3,7 @@ from __future__ import annotations
 import os
 import subprocess
 import sys
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -10,7 +11,16 @@ import pytest
 from compress.errors import ModelFileError, NothingMeasured, UsageError
 from compress.gate import measuring
 from compress.gate.latency import LatencyRule
-from compress.gate.measuring import Rounds, Settings, Trial, decode, encode, judge, measure
+from compress.gate.measuring import (
+    Rounds,
+    Settings,
+    Trial,
+    budget_of,
+    decode,
+    encode,
+    judge,
+    measure,
+)
 from compress.gate.verdict import Outcome
 from compress.results import Estimate
 from tests.gate.small import classifier, rounds
@@ -147,6 +157,20 @@ def test_a_missed_budget_is_confirmed_too(scripted: list[Rounds]) -> None:
     assert judge(both).latency is Outcome.PASS
 
 
+def test_a_budget_that_is_kept_by_the_few_undisturbed_calls_is_not_decided(
+    scripted: list[Rounds],
+) -> None:
+    trial = Trial(Path("a.onnx"), budget_s=2e-3)
+    scripted += [rounds(0.0)]
+    assert judge(trial).budget is Outcome.PASS
+    disturbed = replace(rounds(0.0), all_calls_s=2.9e-3)
+    scripted += [disturbed]
+    assert judge(trial).budget is Outcome.INCONCLUSIVE
+    assert "with the calls that others disturbed the median is 2.90 ms" in (
+        budget_of(trial, disturbed).reason
+    )
+
+
 def test_a_stored_ratio_stands_in_for_the_baseline(scripted: list[Rounds]) -> None:
     stored = (0.5, 0.5005, 0.4995, 0.5, 0.5)
     trial = Trial(Path("candidate.onnx"), Path("teacher.onnx"), rule=LatencyRule(), stored=stored)
@@ -161,5 +185,5 @@ def test_a_stored_ratio_stands_in_for_the_baseline(scripted: list[Rounds]) -> No
 def test_an_answer_survives_the_pipe() -> None:
     found = rounds(0.01, count=12)
     assert decode(encode(found)) == found
-    unknown = Rounds((1.0,) * 6, (), None, Estimate(1, 1, 1), 150, 2.0, 1.0, ("busy",))
+    unknown = Rounds((1.0,) * 6, (), None, Estimate(1, 1, 1), 1.0, 150, 2.0, 1.0, ("busy",))
     assert decode(encode(unknown)) == unknown

@@ -89,10 +89,12 @@ def test_a_pass_is_a_notice() -> None:
 def test_github_is_told_where_it_is_there(tmp_path: Path) -> None:
     summary = tmp_path / "summary.md"
     summary.write_text("before\n")
-    assert reports.tell_github(VERDICT, {}) == []
-    assert reports.tell_github(VERDICT, {"GITHUB_STEP_SUMMARY": str(summary)}) == []
+    reports.add_to_summary(VERDICT, {})
+    assert summary.read_text() == "before\n"
+    reports.add_to_summary(VERDICT, {"GITHUB_STEP_SUMMARY": str(summary)})
+    assert reports.workflow_commands_of(VERDICT, {}) == []
     assert summary.read_text() == "before\n" + reports.markdown(VERDICT)
-    assert len(reports.tell_github(VERDICT, {"GITHUB_ACTIONS": "true"})) == 4
+    assert len(reports.workflow_commands_of(VERDICT, {"GITHUB_ACTIONS": "true"})) == 4
 
 
 def test_what_cannot_be_judged_is_reported_as_an_error() -> None:

@@ -6,16 +6,18 @@ import numpy as np
 import onnx
 import pytest
 import torch
-from onnx import helper
+from onnx import helper, numpy_helper
 from torch import nn
 from torch.nn import functional
 
 from compress.errors import ModelFileError, UsageError
+from compress.export import read_artifact
 from compress.export.to_onnx import onnx_for_timing
 from compress.models.registry import build
 from compress.profiling.costs import (
     costs_of_module,
     costs_of_onnx,
+    fault_of_file,
     precision_of_onnx,
     size_of_onnx,
 )
@@ -182,3 +184,58 @@ def test_external_data_belongs_to_the_size(tmp_path: Path) -> None:
     data = (tmp_path / "split.data").stat().st_size
     assert size_of_onnx(path) == path.stat().st_size + data
     assert costs_of_onnx(path).params == 96 * 96
+
+
+def test_weights_in_constant_nodes_are_weights(tmp_path: Path) -> None:
+    weights = np.ones((4, 2), dtype=np.float32)
+    nodes = [
+        helper.make_node("Constant", [], ["matrix"], value=numpy_helper.from_array(weights)),
+        helper.make_node("Constant", [], ["half"], value=numpy_helper.from_array(np.array(0.5, np.float32))),
+        helper.make_node("MatMul", ["images", "matrix"], ["y"], "m"),
+        helper.make_node("Mul", ["y", "half"], ["logits"], "s"),
+    ]
+    path = tiny.save(tmp_path / "c.onnx", nodes, {}, [("images", ("n", 4))])
+    assert costs_of_onnx(path).params == 8
+    assert precision_of_onnx(path) == "fp32"
+    model = onnx.load(path)
+    split = tmp_path / "split.onnx"
+    onnx.save_model(
+        model,
+        split,
+        save_as_external_data=True,
+        convert_attribute=True,
+        location="split.data",
+        size_threshold=0,
+    )
+    data = (tmp_path / "split.data").stat().st_size
+    assert data >= weights.nbytes
+    assert size_of_onnx(split) == split.stat().st_size + data
+    assert read_artifact(split).size_bytes == size_of_onnx(split)
+    (tmp_path / "split.data").unlink()
+    assert "split.data" in fault_of_file(split)
+
+
+def test_products_of_integers_are_int8_and_their_scales_no_weights(tmp_path: Path) -> None:
+    constants: dict[str, np.ndarray] = {
+        "matrix": np.ones((4, 2), dtype=np.int8),
+        "zero": np.array(0, dtype=np.int8),
+        "scale": np.array([0.1], dtype=np.float32),
+    }
+    nodes = [
+        helper.make_node("DynamicQuantizeLinear", ["images"], ["q", "s", "z"], "q"),
+        helper.make_node("MatMulInteger", ["q", "matrix", "z", "zero"], ["i"], "m"),
+        helper.make_node("Cast", ["i"], ["f"], to=onnx.TensorProto.FLOAT),
+        helper.make_node("Mul", ["s", "scale"], ["both"]),
+        helper.make_node("Mul", ["f", "both"], ["logits"]),
+    ]
+    path = tiny.save(tmp_path / "d.onnx", nodes, constants, [("images", ("n", 4))])
+    assert precision_of_onnx(path) == "int8"
+    assert costs_of_onnx(path).params == 8
+
+
+def test_a_batch_of_none_is_an_open_one(tmp_path: Path) -> None:
+    path = tiny.products(tmp_path / "zero.onnx", layers=1)
+    model = onnx.load(path)
+    model.graph.input[0].type.tensor_type.shape.dim[0].dim_value = 0
+    onnx.save(model, path)
+    assert costs_of_onnx(path).macs == 96 * 96
