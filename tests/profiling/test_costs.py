@@ -188,9 +188,11 @@ def test_external_data_belongs_to_the_size(tmp_path: Path) -> None:
 
 def test_weights_in_constant_nodes_are_weights(tmp_path: Path) -> None:
     weights = np.ones((4, 2), dtype=np.float32)
+    matrix = numpy_helper.from_array(weights)
+    half = numpy_helper.from_array(np.array(0.5, np.float32))
     nodes = [
-        helper.make_node("Constant", [], ["matrix"], value=numpy_helper.from_array(weights)),
-        helper.make_node("Constant", [], ["half"], value=numpy_helper.from_array(np.array(0.5, np.float32))),
+        helper.make_node("Constant", [], ["matrix"], value=matrix),
+        helper.make_node("Constant", [], ["half"], value=half),
         helper.make_node("MatMul", ["images", "matrix"], ["y"], "m"),
         helper.make_node("Mul", ["y", "half"], ["logits"], "s"),
     ]
