@@ -137,9 +137,7 @@ def summary(timing: Timing, trial: Trial) -> Rounds:
         seconds=0.0,
         rounds_s=0.0,
         warnings=tuple(
-            f"Timing {name}: {text}"
-            for name in timing.names
-            for text in (*timing.warnings(name), *timing.remarks(name))
+            f"Timing {name}: {text}" for name in timing.names for text in timing.warnings(name)
         ),
     )
 

@@ -165,6 +165,8 @@ class WarmUp:
 
 # The first session of a model: everything is cold, the CPU's frequency and the process included.
 FIRST_WARM_UP = WarmUp()
+# Where a larger share was preempted, a median of the others says little of what callers meet.
+MOST = 0.5
 # A session of a model that ran in this process a moment ago: only its own memory is new (packed
 # weights, the arena), and one call touches all of that. The median of calls 6 to 30 of such a
 # session was within about 1% of that of calls 31 to 60 (WRN-10-2, WRN-16-4, ResNet-20; 22 sessions
@@ -317,22 +319,31 @@ class Timing:
                     f"In {rounds} of {len(self.rounds)} rounds nearly all calls were preempted "
                     f"({self.preempted_share(name) or 0:.0%} of all), so {consequence}."
                 )
+        if self._set_aside(name) > MOST:
+            found.append(f"{self._told_aside(name)}; a caller meets the preempted ones too.")
         return tuple(found)
 
     def remarks(self, name: str) -> tuple[str, ...]:
         """What was set aside or lay far out, a sentence each."""
         found = []
         calls = len(self.calls_s(name))
-        share = self.preempted_share(name)
-        clean = self._rounds_of(name, estimates.UNDISTURBED) == len(self.rounds)
-        if share and share >= 0.01 and clean:
-            found.append(
-                f"{share:.0%} of {calls} calls were preempted; the median is of the others."
-            )
+        if 0.01 <= self._set_aside(name) <= MOST:
+            found.append(f"{self._told_aside(name)}.")
         far = self.outliers(name)
         if far:
             found.append(f"{far} of {calls} calls lie far out (they count).")
         return tuple(found)
+
+    def _set_aside(self, name: str) -> float:
+        """Share of the calls that were preempted, where none of those is in the median."""
+        clean = self._rounds_of(name, estimates.UNDISTURBED) == len(self.rounds)
+        return (self.preempted_share(name) or 0.0) if clean else 0.0
+
+    def _told_aside(self, name: str) -> str:
+        return (
+            f"{self._set_aside(name):.0%} of {len(self.calls_s(name))} calls were preempted; the "
+            "median is of the others"
+        )
 
     def disturbed_rounds(self, name: str) -> int:
         """Rounds in which nearly all calls were preempted, so that all had to count."""

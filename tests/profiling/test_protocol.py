@@ -254,6 +254,18 @@ def test_preempted_calls_stay_out_of_the_median_and_are_told() -> None:
     share = timing.preempted_share("a")
     assert share is not None
     assert 0.2 < share < 0.3
+
+
+def test_that_most_calls_were_preempted_is_warned_of() -> None:
+    timing = preempted(every=4)
+    for one in timing.rounds:
+        calls = one["a"]
+        assert calls.preempted is not None
+        calls.preempted[:] = True
+        calls.preempted[:5] = False  # enough for a median
+    (warning,) = timing.warnings("a")
+    assert "calls were preempted; the median is of the others; a caller meets" in warning
+    assert not any("preempted" in remark for remark in timing.remarks("a"))
     p90 = timing.latency("a", 90)
     assert p90 is not None
     assert p90.value == pytest.approx(0.009)  # a percentile is of what users meet
