@@ -30,9 +30,8 @@ from collections.abc import Iterable
 
 
 def first_line(error: object) -> str:
-    """What an exception says first, for the middle of a sentence; else its kind."""
-    lines = str(error).strip().splitlines()
-    return lines[0].rstrip(".")[:200] if lines else type(error).__name__
+    """What an exception says first; its kind where it says nothing."""
+    return (str(error).strip().splitlines() or [type(error).__name__])[0]
 
 
 class CompressError(Exception):

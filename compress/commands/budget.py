@@ -83,14 +83,14 @@ def read_budget(options: dict[str, Any], tradeoff: Path | None = None) -> Budget
         )
     time_ms, size_mb, threads = (options[key] for key in ("budget_ms", "budget_mb", "threads"))
     headroom = 0.0
-    if time_ms is not None:
-        # What is left free is what the machine needs that serves, which a table is of.
-        there = None if tradeoff is None else read_table(tradeoff).machine.get("virtual")
-        headroom = default_headroom(there)
     if options["headroom"] is not None:
         if time_ms is None:
             raise UsageError("--headroom is a share of --budget-ms, which is not given.")
         headroom = parse_percent(options["headroom"], "--headroom")
+    elif time_ms is not None:
+        # What is left free is what the machine needs that serves, which a table is of.
+        there = None if tradeoff is None else read_table(tradeoff).machine.get("virtual")
+        headroom = default_headroom(there)
     return Budget(
         latency_s=None if time_ms is None else time_ms / 1e3,
         size_bytes=None if size_mb is None else size_mb * 1e6,

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from compress.commands.options import DATA_HELP, parse_percent, parse_shape
+from compress.commands.options import DATA_HELP, parse_percent, parse_shape, seed_option
 
 if TYPE_CHECKING:
     from compress.gate.check import Request
@@ -108,9 +108,7 @@ BYTES = {"b": 1.0, "kb": 1e3, "mb": 1e6, "gb": 1e9}
     show_default=True,
     help="No further round of timing begins after this.",
 )
-@click.option(
-    "--seed", type=click.IntRange(min=0), default=0, show_default=True, help="Of inputs and orders."
-)
+@seed_option("Of inputs and orders.")
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON object on stdout.")
 @click.option("--junit", type=click.Path(path_type=Path, dir_okay=False), help="JUnit XML file.")
 @click.option("--markdown", type=click.Path(path_type=Path, dir_okay=False), help="Markdown file.")

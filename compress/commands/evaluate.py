@@ -7,7 +7,7 @@ from typing import Any
 
 import click
 
-from compress.commands.options import data_options, load_data
+from compress.commands.options import data_options, load_data, seed_option
 
 
 @click.command("evaluate")
@@ -19,13 +19,7 @@ from compress.commands.options import data_options, load_data
     help="What a checkpoint is, where its weights do not show it: resnet-20,shortcut=pad, say.",
 )
 @click.option("--threads", type=int, help="Of an ONNX file's session.")
-@click.option(
-    "--seed",
-    type=click.IntRange(min=0),
-    default=0,
-    show_default=True,
-    help="Of the validation split.",
-)
+@seed_option("Of the validation split.")
 @click.option("--device", default="auto", show_default=True, help="auto, cpu or cuda.")
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON object on stdout.")
 def command(

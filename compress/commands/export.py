@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from compress.commands.options import data_options, load_data, refuse_without_data
+from compress.commands.options import data_options, load_data, refuse_without_data, seed_option
 
 if TYPE_CHECKING:
     from compress.convert import Conversion
@@ -75,13 +75,7 @@ if TYPE_CHECKING:
     show_default=True,
     help="Points of accuracy on validation images that fewer bits may cost; it has to be known.",
 )
-@click.option(
-    "--seed",
-    type=click.IntRange(min=0),
-    default=0,
-    show_default=True,
-    help="Of the validation split.",
-)
+@seed_option("Of the validation split.")
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON object on stdout.")
 def command(
     model: Path,

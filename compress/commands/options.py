@@ -20,6 +20,13 @@ DATA_HELP = (
 )
 
 
+def seed_option(meaning: str | None = None) -> Decorator:
+    """``--seed``, and what it is of."""
+    return click.option(
+        "--seed", type=click.IntRange(min=0), default=0, show_default=True, help=meaning
+    )
+
+
 def chain(*decorators: Decorator) -> Decorator:
     """One decorator that applies several, the first one shown first in the help."""
 
@@ -231,7 +238,7 @@ def training_options() -> Decorator:
             help="The same bits every time on a GPU, too, where auto then measures nothing. On a "
             "CPU they are the same in any case, unless something is measured.",
         ),
-        click.option("--seed", type=click.IntRange(min=0), default=0, show_default=True),
+        seed_option(),
         click.option("--device", default="auto", show_default=True, help="auto, cpu or cuda."),
         click.option("--out", type=click.Path(path_type=Path), help="The run folder."),
         click.option(

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 
 import click
 
-from compress.commands.options import parse_shape
+from compress.commands.options import parse_shape, seed_option
 
 if TYPE_CHECKING:
     from compress.models.registry import Network
@@ -59,9 +59,7 @@ DEFAULT_RUNTIMES = ("onnxruntime", "torch")
     type=click.Path(path_type=Path),
     help="Draw latencies and what they buy there: .png or .svg.",
 )
-@click.option(
-    "--seed", type=click.IntRange(min=0), default=0, show_default=True, help="Of inputs and orders."
-)
+@seed_option("Of inputs and orders.")
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON object on stdout.")
 @click.option("--markdown", "as_markdown", is_flag=True, help="Print Markdown on stdout.")
 def command(

@@ -254,7 +254,7 @@ def _torchvision_or_explain(
         reason = getattr(error, "reason", error)
         done = "cannot be fetched" if download else "is not there whole"
         raise DataError(
-            f"The data set {name} {done} ({first_line(reason)}). Put torchvision's copy of it "
+            f"The data set {name} {done} ({_short(reason)}). Put torchvision's copy of it "
             f"into {root}, name the folder that has it, or give the images as an .npz file."
         ) from error
 
@@ -317,7 +317,7 @@ def _read_idx_file(path: Path, dimensions: int) -> NDArray[np.uint8]:
         if path.suffix == ".gz":
             content = gzip.decompress(content)
     except (OSError, EOFError, zlib.error) as error:
-        raise DataError(f"{path} cannot be read: {first_line(error)}. Fetch it again.") from error
+        raise DataError(f"{path} cannot be read: {_short(error)}. Fetch it again.") from error
     header = 4 + 4 * dimensions
     if content[:4] != bytes((0, 0, 8, dimensions)) or len(content) < header:
         raise DataError(
@@ -370,7 +370,7 @@ def _load_npz(path: Path) -> dict[str, NDArray[Any]]:
         raise DataError(f"There is no data file {path}.") from error
     except (OSError, ValueError, EOFError, zipfile.BadZipFile, MemoryError) as error:
         raise DataError(
-            f"{path} is not an .npz file, or is damaged ({first_line(error)}). {advice}"
+            f"{path} is not an .npz file, or is damaged ({_short(error)}). {advice}"
         ) from error
 
 
@@ -398,7 +398,7 @@ def _arrays_of(loaded: Any, path: Path, advice: str) -> dict[str, NDArray[Any]]:
             zlib.error,
             zipfile.BadZipFile,
         ) as error:
-            faults.append(f"{key} cannot be read ({first_line(error)})")
+            faults.append(f"{key} cannot be read ({_short(error)})")
             continue
         if isinstance(array, np.ndarray):
             arrays[key] = array
@@ -673,7 +673,7 @@ def _look(path: Path) -> tuple[int, int, bool] | str:
         with Image.open(path) as opened:
             return opened.height, opened.width, opened.mode in ("1", "L")
     except (OSError, SyntaxError, ValueError, EOFError, Image.DecompressionBombError) as error:
-        return f"{path.parent.name}/{path.name} ({first_line(error)})"
+        return f"{path.parent.name}/{path.name} ({_short(error)})"
 
 
 def _decode_to_file(
@@ -817,7 +817,7 @@ def _decode_one(path: Path, image_size: int | None) -> NDArray[np.uint8] | str:
             image = _shorter_side(image, image_size)
     # Pillow raises SyntaxError for broken PNG chunks, ValueError for impossible headers.
     except (OSError, SyntaxError, ValueError, EOFError, Image.DecompressionBombError) as error:
-        return f"{path.parent.name}/{path.name} ({first_line(error)})"
+        return f"{path.parent.name}/{path.name} ({_short(error)})"
     return np.asarray(image)
 
 
@@ -872,3 +872,8 @@ def _listed(faults: Sequence[str]) -> str:
     """'a; b; c', at most ``FAULTS_SHOWN`` of them."""
     more = len(faults) - FAULTS_SHOWN
     return "; ".join(faults[:FAULTS_SHOWN]) + (f"; and {more} more" if more > 0 else "")
+
+
+def _short(error: object) -> str:
+    """An exception's message, short enough for the middle of a sentence."""
+    return first_line(error).rstrip(".")[:200]

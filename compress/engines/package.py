@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from types import ModuleType
 from typing import Any
 
-from compress.errors import UnknownName, UsageError
+from compress.errors import UnknownName, UsageError, first_line
 
 Log = Callable[[str], None]
 
@@ -70,7 +70,7 @@ def import_package(package: Package) -> ModuleType:
 
 
 def _without_libraries(package: Package, error: Exception) -> str:
-    line = (str(error).strip().splitlines() or [type(error).__name__])[0]
+    line = first_line(error)
     return (
         f"{package.name} is installed and its libraries cannot be loaded ({line}). They come from "
         f"NVIDIA's own package index, which pip asks when it installs: {package.install}"

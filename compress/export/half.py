@@ -24,7 +24,7 @@ from onnx import TensorProto, helper, numpy_helper, version_converter
 from onnxruntime.quantization.onnx_model import ONNXModel
 from onnxruntime.transformers.float16 import convert_float_to_float16
 
-from compress.errors import ExportError, PrecisionLost
+from compress.errors import ExportError, PrecisionLost, first_line
 from compress.export.artifact import read_artifact
 from compress.export.conversion import float_model, tidy, write_converted
 from compress.export.fidelity import Predict, Proof, compare, judgement, logits_of
@@ -181,7 +181,7 @@ def narrowed(original: onnx.ModelProto, source: Path, target: Format) -> onnx.Mo
         tidy(made)
         onnx.checker.check_model(made, full_check=True)
     except (RuntimeError, ValueError, TypeError, onnx.checker.ValidationError) as error:
-        reason = (str(error).strip().splitlines() or [type(error).__name__])[0]
+        reason = first_line(error)
         raise ExportError(
             f"{source.name} cannot be converted to {target.name}: {reason}"
         ) from error

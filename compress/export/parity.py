@@ -39,13 +39,14 @@ _UNLOADABLE = (
 )
 
 
-def verify(model: nn.Module, path: Path, images: Tensor) -> Parity:
+def verify(model: nn.Module, path: Path, images: Tensor, *, batch: int | None = None) -> Parity:
     """Compares the logits of ``model`` and of the file, at several batch sizes.
 
     Args:
         model: in evaluation mode, on the CPU.
         path: the ONNX file.
         images: float32 [n, c, h, w], as the model takes them.
+        batch: how many images the file takes, where it is not to take any number of them.
 
     Returns:
         the agreement; ``top1_agreement`` is 1, a tie within the tolerance counted as the same.
@@ -54,19 +55,18 @@ def verify(model: nn.Module, path: Path, images: Tensor) -> Parity:
         ParityError: a class or a logit differs; says of which image, and where it begins.
     """
     predict = predictor_of(path, threads=torch.get_num_threads())
-    fixed = _fixed_batch(path)
     largest, scale, start = 0.0, 0.0, 0
     while start < len(images):
-        size = fixed or _batch_at(start)
-        batch = images[start : start + size]
+        part = images[start : start + (batch or _batch_at(start))]
         with torch.inference_mode():
-            expected: Array = model(batch).numpy()
+            expected: Array = model(part).numpy()
         # A batch that is fixed is filled up with images that are not looked at.
-        filled = [batch, batch[:1].expand(fixed - len(batch), *batch.shape[1:])] if fixed else []
-        found = predict((torch.cat(filled) if fixed else batch).numpy())[: len(batch)]
+        missing = 0 if batch is None else batch - len(part)
+        filled = torch.cat([part, part[:1].expand(missing, *part.shape[1:])])
+        found = predict(filled.numpy())[: len(part)]
         if found.shape != expected.shape:
             raise ParityError(
-                f"The exported file gives {list(found.shape)} for {len(batch)} images, the model "
+                f"The exported file gives {list(found.shape)} for {len(part)} images, the model "
                 f"{list(expected.shape)}."
             )
         if not np.isfinite(expected).all():
@@ -84,10 +84,10 @@ def verify(model: nn.Module, path: Path, images: Tensor) -> Parity:
             place = int(np.argmax(wrong))
             raise ParityError(
                 _where_they_part(expected[place], found[place], start + place, tolerance)
-                + (_first_difference(model, path, batch[place : place + 1]) if not fixed else "")
+                + ("" if batch else _first_difference(model, path, part[place : place + 1]))
             )
         largest = max(largest, float(difference.max()))
-        start += len(batch)
+        start += len(part)
     return Parity(images=len(images), top1_agreement=1.0, max_abs_diff=largest)
 
 
@@ -176,17 +176,6 @@ def _predictor(source: str | bytes, name: str, threads: int) -> Callable[[Array]
 
 def _shape(sizes: Sequence[object]) -> str:
     return "[" + ", ".join(map(str, sizes)) + "]"
-
-
-def _fixed_batch(path: Path) -> int:
-    """How many images a file takes, where it takes no other number; else 0."""
-    model = onnx.load(path, load_external_data=False)
-    weights = {tensor.name for tensor in model.graph.initializer}
-    for value in model.graph.input:
-        sizes = value.type.tensor_type.shape.dim
-        if value.name not in weights and sizes:
-            return max(0, int(sizes[0].dim_value))
-    return 0
 
 
 def _batch_at(start: int) -> int:

@@ -35,7 +35,7 @@ from onnxruntime.quantization import (
 )
 from onnxruntime.quantization.registry import QDQRegistry, QLinearOpsRegistry
 
-from compress.errors import ExportError, PrecisionLost, UnknownName, UsageError
+from compress.errors import ExportError, PrecisionLost, UnknownName, UsageError, first_line
 from compress.export.artifact import read_artifact
 from compress.export.conversion import float_model, tidy, write_converted
 from compress.export.fidelity import Proof, compare, judgement, logits_of
@@ -290,7 +290,7 @@ def _refusing(name: str) -> Iterator[None]:
         with quiet():
             yield
     except (RuntimeError, ValueError, TypeError, KeyError) as error:
-        reason = (str(error).strip().splitlines() or [type(error).__name__])[0]
+        reason = first_line(error)
         raise ExportError(
             f"{name} cannot be quantised: {reason} Fewer kinds of operations may help: "
             "export it with batch normalisation folded and constants worked out."

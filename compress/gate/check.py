@@ -30,6 +30,7 @@ from compress.gate.limits import SizeRule, compare_parity, compare_size
 from compress.gate.measuring import MAX_S, Judged, Trial, budget_of, judge
 from compress.gate.task import task_of
 from compress.gate.verdict import Comparison, Outcome, Verdict
+from compress.profiling.costs import input_of_onnx
 from compress.profiling.machine import fingerprint
 from compress.results import SCHEMA_VERSION, Artifact, Machine
 from compress.spec import Normalization
@@ -359,7 +360,14 @@ class _Check:
         sample = spread(self.data.test.labels, PARITY_IMAGES)
         images = normalize(self.data.test.images[sample], found.normalization)
         try:
-            return (compare_parity(verify(found.network, request.candidate, images), path.name),)
+            batch = input_of_onnx(request.candidate).shape[0]
+            parity = verify(
+                found.network,
+                request.candidate,
+                images,
+                batch=batch if isinstance(batch, int) else None,
+            )
+            return (compare_parity(parity, path.name),)
         except ParityError as error:
             return (Comparison("parity", Outcome.FAIL, str(error), {"checkpoint": path.name}),)
 

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 
 from compress.errors import UsageError
 from compress.gate.verdict import Comparison, Outcome
+from compress.profiling.estimates import why_unknown
 from compress.results import Estimate, Parity
 from compress.units import format_bytes, format_time
 
@@ -78,8 +79,10 @@ def compare_budget(
         "latency_ms": None if latency is None else latency.to_dict(1e3),
     }
     if latency is None:
-        why = f"it takes {needed}" if calls < needed else "their rounds differ too much"
-        reason = f"{of} is not known from {calls} calls, {why}; budget {format_time(budget_s)}"
+        reason = (
+            f"{of} is not known from {calls} calls, {why_unknown(calls, needed)}; budget "
+            f"{format_time(budget_s)}"
+        )
         return Comparison("budget", Outcome.INCONCLUSIVE, reason, evidence)
     if latency.high <= budget_s:
         outcome = Outcome.PASS

@@ -11,7 +11,7 @@ from collections.abc import Callable
 import numpy as np
 import torch
 
-from compress.errors import ModelFileError
+from compress.errors import ModelFileError, first_line
 from compress.profiling.machine import nvidia_smi
 from compress.profiling.protocol import DeviceTimes, Input, Output
 
@@ -86,7 +86,7 @@ class CudaSession:
                 self._answer.shape, dtype=self._answer.dtype, pin_memory=True
             )
         except RuntimeError as error:
-            line = (str(error).splitlines() or [type(error).__name__])[0]
+            line = first_line(error)
             raise ModelFileError(
                 f"{self._name} cannot be run on an input of {'x'.join(map(str, images.shape))}: "
                 f"{line}"

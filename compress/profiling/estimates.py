@@ -136,27 +136,28 @@ def percentile_of_rounds(rounds: Sequence[Array], percentile: float) -> Estimate
     calls_s = np.concatenate(rounds)
     if len(calls_s) < calls_needed(percentile):
         return None
-    above = np.array([np.mean(one > np.quantile(calls_s, percentile / 100)) for one in rounds])
+    n, p = len(calls_s), percentile / 100
+    value = float(np.quantile(calls_s, p))
+    above = np.array([np.mean(one > value) for one in rounds])
     share = float(np.mean(above))
     effect = 1.0
     if len(rounds) > 1 and 0 < share < 1:
         independent = np.mean([share * (1 - share) / len(one) for one in rounds])
         effect = max(1.0, float(np.var(above, ddof=1) / independent))
-    return _bounded(calls_s, percentile, int(len(calls_s) / effect))
-
-
-def _bounded(calls_s: Array, percentile: float, worth: int) -> Estimate | None:
-    """A percentile of calls that are worth so many independent ones; None: there is no bound."""
-    n, p = len(calls_s), percentile / 100
+    worth = int(n / effect)
     upper = _upper_rank(worth, p)
     if upper > worth:
         return None
     lower = max(1, worth + 1 - _upper_rank(worth, 1 - p))
     ordered = np.sort(calls_s)
-    value = float(np.quantile(ordered, p))
     low = float(ordered[max(1, math.floor(lower * n / worth)) - 1])
     high = float(ordered[min(n, math.ceil(upper * n / worth)) - 1])
     return Estimate(value, min(low, value), max(high, value))
+
+
+def why_unknown(calls: int, needed: int) -> str:
+    """Why a percentile is not known from so many calls, for the middle of a sentence."""
+    return f"it takes {needed}" if calls < needed else "their rounds differ too much"
 
 
 def calls_needed(percentile: float) -> int:

@@ -10,7 +10,7 @@ from pathlib import Path
 
 from compress.errors import Inconclusive
 from compress.profiling import protocol
-from compress.profiling.estimates import calls_needed
+from compress.profiling.estimates import calls_needed, why_unknown
 from compress.profiling.machine import shares_cores
 from compress.profiling.protocol import Clock, Input, Session, Timing
 from compress.profiling.runtimes import Subject, make_input, runtime_named
@@ -262,11 +262,9 @@ def summarise(timing: Timing, name: str, percentile: float, *, straddles: bool) 
     latency, median = timing.latency(name, percentile), timing.latency(name)
     calls = len(timing.calls_s(name))
     if latency is None or median is None:
-        needed = calls_needed(percentile)
-        why = f"it takes {needed}" if calls < needed else "their rounds differ too much"
         raise Inconclusive(
-            f"{name}: p{percentile:g} is not known from {calls} calls, {why}. Allow more time, or "
-            "judge the median."
+            f"{name}: p{percentile:g} is not known from {calls} calls, "
+            f"{why_unknown(calls, calls_needed(percentile))}. Allow more time, or judge the median."
         )
     warnings = (*timing.warnings(name), *timing.remarks(name))
     return ModelTiming(latency, median, len(timing.rounds), calls, straddles, warnings)

@@ -106,10 +106,10 @@ class LocalMeasurer:
         if found is None and cached and not again:
             found = _recall(path, key)
         # A slow moment is one of the teacher's, too, where they run in the same rounds.
-        wanted = again and not (paired and found)
+        usable = paired or not again
         if (
-            found is not None
-            and not wanted
+            usable
+            and found is not None
             and (found.straddles or not Limits(limit_s).straddled_by(found))
         ):
             return found

@@ -158,22 +158,17 @@ def search(ranked: Sequence[Candidate], limits: Limits, measure: Measure) -> Out
         better = ranked[: ranked.index(chosen)] if chosen else ranked
         unknown = [c for c in better if c.name not in measured and c.name not in optional]
         left = [c for c in unknown if not ruled_out(c, ranked, measured, limits)]
-        steps = [c for c in unknown if chosen and _is_step(c, chosen) and not limits.too_large(c)]
-        nearly = [
-            c
-            for c in better
-            if c.name in measured
-            and c.name not in twice
-            and limits.nearly_kept_by(measured[c.name])
-        ]
+        once = [c for c in better if c.name in measured and c.name not in twice]
         if left:
             look(_next(left, ranked, measured, limits))
-        elif steps:
+        elif chosen and (
+            steps := [c for c in unknown if _is_step(c, chosen) and not limits.too_large(c)]
+        ):
             look(steps[0], needed=False)
         elif chosen and measured[chosen.name].cached and chosen.name not in twice:
             # By a figure of another day.
             look(chosen, again=True)
-        elif nearly:
+        elif nearly := [c for c in once if limits.nearly_kept_by(measured[c.name])]:
             look(nearly[0], again=True, needed=False)
         else:
             break

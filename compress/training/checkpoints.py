@@ -7,6 +7,7 @@ last.ckpt.damaged    such a one, out of the way
 
 from __future__ import annotations
 
+import errno
 import io
 import os
 import zipfile
@@ -72,12 +73,12 @@ class Checkpoints:
                 found = restore(_read(path))
             except CheckpointError:
                 raise
-            except (OSError, MemoryError, torch.OutOfMemoryError) as error:
-                raise CheckpointError(
-                    f"{path} cannot be read now ({type(error).__name__}: {first_line(error)}). "
-                    "Nothing was changed; the same command goes on when it can be."
-                ) from error
-            except Exception as error:  # noqa: BLE001 - torch raises anything for a damaged file
+            except Exception as error:
+                if _is_passing(error):
+                    raise CheckpointError(
+                        f"{path} cannot be read now ({type(error).__name__}: {first_line(error)}). "
+                        "Nothing was changed; the same command goes on when it can be."
+                    ) from error
                 faults.append(f"{path} ({type(error).__name__}: {error})")
                 continue
             if faults:
@@ -101,6 +102,14 @@ class Checkpoints:
         self.newest.unlink(missing_ok=True)
         self.previous.unlink(missing_ok=True)
         self.newest.with_name(DAMAGED).unlink(missing_ok=True)
+
+
+def _is_passing(error: Exception) -> bool:
+    """Whether an error says nothing of what is in a file."""
+    # A damaged file may point to a place in itself that cannot be.
+    if isinstance(error, OSError) and error.errno != errno.EINVAL:
+        return True
+    return isinstance(error, (MemoryError, torch.OutOfMemoryError))
 
 
 def _read(path: Path) -> Mapping[str, Any]:

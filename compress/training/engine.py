@@ -284,15 +284,16 @@ def explained(options: TrainingOptions, tuning: Tuning) -> Iterator[None]:
         yield
     except torch.OutOfMemoryError as error:
         raise UsageError(
-            f"The GPU has no memory left: {first_line(error)}. Take a smaller --batch-size (it is "
-            f"{options.batch_size}) with another --out, or free the GPU of what else it does."
+            f"The GPU has no memory left: {first_line(error).rstrip('.')}. Take a smaller "
+            f"--batch-size (it is {options.batch_size}) with another --out, or free the GPU of "
+            "what else it does."
         ) from error
     except Exception as error:
         compiling = type(error).__module__.startswith(("torch._dynamo", "torch._inductor"))
         if tuning.compile == "off" or not compiling:
             raise
         raise UsageError(
-            f"torch.compile failed: {type(error).__name__}: {first_line(error)}. Take "
+            f"torch.compile failed: {type(error).__name__}: {first_line(error).rstrip('.')}. Take "
             "--compile off with another --out, or install the compiler that it needs."
         ) from error
 

@@ -20,8 +20,8 @@ modules.
                 their last bits drift apart                                    ``Team.join_slopes``
 
 Within the student, statistics of batch normalisation are those of the whole batch
-(``SharedBatchNorm2d``), and dropout draws for the whole
-batch and takes its rows, so that torch's generators stay alike in all processes.
+(``SharedBatchNorm2d``), and dropout draws for the whole batch and takes its rows, so that torch's
+generators stay alike in all processes.
 
 Before and after the training the first process works alone, for as long as that takes; the others
 wait without a limit, asking the launcher's store. Within it nobody waits longer than ``TIMEOUT``.

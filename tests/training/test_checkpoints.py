@@ -87,6 +87,20 @@ def test_what_cannot_be_read_now_is_not_damaged(tmp_path: Path, error: Exception
     assert said == []
 
 
+def test_damage_that_points_outside_of_the_file_is_damage(tmp_path: Path) -> None:
+    kept, said = checkpoints(tmp_path)
+    for number in (1, 2):
+        kept.save(state(number))
+
+    def fail(found: Mapping[str, Any]) -> int:
+        if found["number"] == 2:
+            raise OSError(22, "Invalid argument")
+        return number_of(found)
+
+    assert kept.load(fail) == 1
+    assert "Going on from previous.ckpt" in said[0]
+
+
 def test_a_state_of_a_newer_version_is_left_alone(tmp_path: Path) -> None:
     folder, data = RunFolder(tmp_path, {}), stripes()
     with pytest.raises(KeyboardInterrupt):
