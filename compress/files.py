@@ -56,7 +56,7 @@ def atomic_path(path: Path) -> Iterator[Path]:
         os.umask(umask)
         temporary.chmod(0o666 & ~umask)
         with temporary.open("rb") as written:
-            os.fsync(written.fileno())
+            sync(written)
         temporary.replace(path)
     except OSError as error:
         if error.filename not in (None, name):
@@ -79,6 +79,12 @@ def cache_folder() -> Path:
         return Path(own)
     base = os.environ.get("XDG_CACHE_HOME")
     return (Path(base) if base else Path.home() / ".cache") / "compress"
+
+
+def sync(file: IO[Any]) -> None:
+    """Waits until what was written into an open file is on the disk."""
+    file.flush()
+    os.fsync(file.fileno())
 
 
 def clear_up(folder: Path) -> None:

@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import errno
 import io
-import os
 import zipfile
 from collections.abc import Callable, Mapping
 from pathlib import Path
@@ -18,7 +17,7 @@ from typing import Any, TypeVar
 import torch
 
 from compress.errors import CheckpointError, first_line
-from compress.files import atomic_path
+from compress.files import atomic_path, sync
 
 NEWEST, PREVIOUS, DAMAGED = "last.ckpt", "previous.ckpt", "last.ckpt.damaged"
 
@@ -49,8 +48,7 @@ class Checkpoints:
         with atomic_path(self.newest) as temporary:
             with temporary.open("wb") as file:
                 file.write(content.getbuffer())
-                file.flush()
-                os.fsync(file.fileno())
+                sync(file)
             if self.newest.exists():
                 self.newest.replace(self.previous)
 

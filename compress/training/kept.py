@@ -3,6 +3,8 @@
 FOLDER/KEY/values.npy    one kind of output of one view of all images, float16 where that holds it
 FOLDER/KEY/facts.json    what it is of, and the digest of the values; written last
 
+While it is computed, values.npy grows under another name (see ``compress.training.growing``).
+
 KEY is a digest of the teacher's weights and normalisation, of everything that the view's pixels
 depend on (images, augmentation, seed), and of what the last bits depend on: the device, a CPU's
 threads, a GPU's TF32 and --deterministic. Every run gets the kept values, also the one that
@@ -17,9 +19,9 @@ import os
 import shutil
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
-from typing import IO, Any
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -30,9 +32,10 @@ from compress.data.augment import Augmenter
 from compress.data.dataset import Dataset
 from compress.data.memory import fits
 from compress.errors import InputError, TeacherError, UsageError
-from compress.files import atomic_path, clear_up, read_json, sha256_of, try_lock, write_json
+from compress.files import clear_up, read_json, sha256_of, try_lock, write_json
 from compress.recipes.recipe import LOGITS
 from compress.training.evaluation import EVALUATION_BATCH
+from compress.training.growing import GrowingArray
 from compress.training.options import TrainingOptions
 from compress.training.outputs import (
     ComputedOutputs,
@@ -58,6 +61,8 @@ CHECK_TOLERANCE = 0.05
 WAIT_S = 0.5
 # A computation that takes longer is announced with its duration.
 LONG_S = 20.0
+# So often what is computed is saved, and how far it is is told.
+SAVE_EVERY_S = 60.0
 TRIAL_PARTS = 2
 # Outputs that are all alike deviate by nothing.
 EPSILON = 1e-6
@@ -66,11 +71,7 @@ Values = Tensor | npt.NDArray[Any]
 
 
 class _TooLarge(Exception):
-    """Kinds of outputs that float16 cannot hold."""
-
-    def __init__(self, kinds: set[str]) -> None:
-        super().__init__(f"{kinds}")
-        self.kinds = kinds
+    """Outputs that the type of their file cannot hold."""
 
 
 class KeptOutputs:
@@ -263,45 +264,53 @@ class KeptOutputs:
 
     def _write(self, folders: Mapping[str, Path], view: int) -> None:
         """Computes a view and writes some kinds of it."""
+        digests: dict[str, str] = {}
         types: dict[str, Any] = dict.fromkeys(folders, np.float16)
-        while True:
-            try:
-                self._write_as(types, folders, view)
-                break
-            except _TooLarge as found:
-                types |= dict.fromkeys(found.kinds, np.float32)
+        while not digests:
+            with suppress(_TooLarge):
+                digests = self._write_as(types, folders, view)
         for kind, folder in folders.items():
             facts = {
                 "kind": kind,
                 "view": view,
                 "images": len(self._crops),
                 "networks": [teacher.network.spec.name for teacher in self._source.teachers],
-                "sha256": sha256_of(folder / VALUES),
+                "sha256": digests[kind],
             }
             write_json(folder / FACTS, facts)
 
-    def _write_as(self, types: Mapping[str, Any], folders: Mapping[str, Path], view: int) -> None:
-        """The same with these types.
+    def _write_as(
+        self, types: dict[str, Any], folders: Mapping[str, Path], view: int
+    ) -> dict[str, str]:
+        """The same with these types, from where a process before this one was; the digests.
 
         Raises:
-            _TooLarge: some kinds are too large for theirs; nothing is written.
+            _TooLarge: some kinds are too large for theirs, which are others now; nothing is kept.
         """
-        with ExitStack() as files:
-            open_files: dict[str, IO[bytes]] = {}
-            for found in self._parts(view):
-                too_large = {kind for kind in folders if _overflows(found[kind], types[kind])}
-                if too_large:
-                    raise _TooLarge(too_large)
-                for kind, folder in folders.items():
-                    values = found[kind].astype(types[kind])
-                    if kind not in open_files:
-                        path = files.enter_context(atomic_path(folder / VALUES))
-                        file = open_files[kind] = files.enter_context(path.open("wb"))
-                        shape = (len(self._crops), *values.shape[1:])
-                        header = {"descr": values.dtype.str, "fortran_order": False, "shape": shape}
-                        np.lib.format.write_array_header_1_0(file, header)
-                    # Not through a mapped file: on a full disk that kills the process.
-                    open_files[kind].write(values.tobytes())
+        count = len(self._crops)
+        with ExitStack() as stack:
+            arrays = {
+                kind: stack.enter_context(GrowingArray(folder / VALUES, count, types[kind]))
+                for kind, folder in folders.items()
+            }
+            # Whole parts, because the last bits depend on which images are computed together.
+            first = min(array.rows for array in arrays.values()) // EVALUATION_BATCH
+            for array in arrays.values():
+                array.begin(first * EVALUATION_BATCH)
+            saved_s = time.monotonic()
+            for found in self._parts(view, first):
+                if any(_overflows(found[kind], array.dtype) for kind, array in arrays.items()):
+                    for kind, array in arrays.items():
+                        types[kind] = _holding(found[kind], array.dtype)
+                        array.discard()
+                    raise _TooLarge
+                for kind, array in arrays.items():
+                    array.append(found[kind])
+                if time.monotonic() - saved_s >= SAVE_EVERY_S:
+                    for array in arrays.values():
+                        array.save()
+                    saved_s = time.monotonic()
+            return {kind: array.finish() for kind, array in arrays.items()}
 
     def _in_memory_alone(self, view: int) -> dict[str, Values]:
         parts: dict[str, list[npt.NDArray[Any]]] = {}
@@ -316,21 +325,27 @@ class KeptOutputs:
             for kind, each in parts.items()
         }
 
-    def _parts(self, view: int) -> Iterator[dict[str, npt.NDArray[np.float32]]]:
-        """The outputs of all images of a view in order, by kind.
+    def _parts(self, view: int, first: int = 0) -> Iterator[dict[str, npt.NDArray[np.float32]]]:
+        """The outputs of all images of a view in order, by kind; behind the ``first`` parts.
 
         Raises:
             TeacherError: one is not finite.
         """
-        parts = torch.arange(len(self._crops)).split(EVALUATION_BATCH)
+        count = len(self._crops)
+        parts = torch.arange(count).split(EVALUATION_BATCH)
         images = "the images as they are" if view == 0 else f"view {view}"
-        self._say(f"Computing what the teacher says of {images}, {len(self._crops):,} in all.")
-        began_s = time.monotonic()
-        for number, part in enumerate(parts):
-            if number == TRIAL_PARTS:
-                left_s = (time.monotonic() - began_s) / number * (len(parts) - number)
-                if left_s > LONG_S:
-                    self._say(f"That takes about {format_duration(left_s)}.")
+        there = f"; of {first * EVALUATION_BATCH:,} it is kept" if first else ""
+        self._say(f"Computing what the teacher says of {images}, {count:,} in all{there}.")
+        began_s = told_s = time.monotonic()
+        for number, part in enumerate(parts[first:]):
+            now_s = time.monotonic()
+            left_s = (now_s - began_s) / max(number, 1) * (len(parts) - first - number)
+            if number == TRIAL_PARTS and left_s > LONG_S:
+                self._say(f"That takes about {format_duration(left_s)}.")
+                told_s = now_s
+            elif now_s - told_s >= SAVE_EVERY_S:
+                self._say(f"{int(part[0]):,} of {count:,}, {format_duration(left_s)} left.")
+                told_s = now_s
             heed()
             outputs = kinds(self._source(part, view, self._crops(part, view)))
             found = {kind: values.cpu().numpy() for kind, values in outputs.items()}
@@ -446,8 +461,13 @@ def _is_there(folder: Path) -> bool:
     return (folder / FACTS).exists()
 
 
-def _overflows(values: npt.NDArray[Any], kind: type[np.floating[Any]]) -> bool:
-    return bool(np.abs(values).max() > np.finfo(kind).max)
+def _overflows(values: npt.NDArray[Any], dtype: npt.DTypeLike) -> bool:
+    return bool(np.abs(values).max() > np.finfo(np.dtype(dtype)).max)
+
+
+def _holding(values: npt.NDArray[Any], dtype: npt.DTypeLike) -> npt.DTypeLike:
+    """A type, or float32 where that does not hold the values."""
+    return np.float32 if _overflows(values, dtype) else dtype
 
 
 def _has_room(folder: Path, size_bytes: float) -> bool:

@@ -196,6 +196,71 @@ def test_what_is_damaged_is_made_again(images: Tensor, tmp_path: Path, damage: s
     assert any("it is made again" in text for text in again.said) == (damage != "interrupted")
 
 
+@pytest.mark.parametrize("failing", [1, 4, 7])
+def test_a_pass_that_was_interrupted_goes_on(
+    images: Tensor, tmp_path: Path, failing: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Of 7 parts the one of this number fails; it and those behind it are computed, no others."""
+    monkeypatch.setattr(keeping, "EVALUATION_BATCH", 8)
+    expected = Kept(images, tmp_path / "whole")()
+    first = Kept(images, tmp_path / "parts")
+    compute, parts = ComputedOutputs.__call__, []
+
+    def failing_at(self: ComputedOutputs, index: Tensor, view: int, pixels: Tensor) -> Outputs:
+        parts.append(index.tolist())
+        if len(parts) == failing:
+            raise KeyboardInterrupt
+        return compute(self, index, view, pixels)
+
+    monkeypatch.setattr(ComputedOutputs, "__call__", failing_at)
+    with pytest.raises(KeyboardInterrupt):
+        first()
+    done = 8 * (failing - 1)
+    again = Kept(images, tmp_path / "parts")
+    assert equal(again(), expected)
+    assert [index for part in parts[failing:] for index in part] == list(range(done, 50))
+    assert (f"; of {done} it is kept." in again.said[-1]) == (done > 0)
+    assert len(list((tmp_path / "parts").rglob("*.part*"))) == 0
+
+
+def test_kinds_that_were_interrupted_at_different_images_go_on_at_one(
+    images: Tensor, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(keeping, "EVALUATION_BATCH", 8)
+    expected = Kept(images, tmp_path / "whole")()
+    compute = ComputedOutputs.__call__
+    for wanted, end in ((frozenset({LOGITS}), 40), (BOTH, 16)):
+
+        def failing(
+            self: ComputedOutputs, index: Tensor, view: int, pixels: Tensor, end: int = end
+        ) -> Outputs:
+            if int(index[0]) == end:
+                raise KeyboardInterrupt
+            return compute(self, index, view, pixels)
+
+        monkeypatch.setattr(ComputedOutputs, "__call__", failing)
+        stopped = Kept(images, tmp_path / "parts", wanted=wanted)
+        with pytest.raises(KeyboardInterrupt):
+            stopped()
+    monkeypatch.setattr(ComputedOutputs, "__call__", compute)
+    again = Kept(images, tmp_path / "parts")
+    assert equal(again(), expected)
+    assert "; of 16 it is kept." in again.said[-1]
+
+
+def test_how_far_a_long_pass_is_is_told(
+    images: Tensor, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(keeping, "EVALUATION_BATCH", 10)
+    clock = iter(range(0, 100_000, 40))
+    monkeypatch.setattr("compress.training.kept.time.monotonic", lambda: next(clock))
+    kept = Kept(images, tmp_path, views=(1,))
+    kept()
+    told = [text for text in kept.said if text.endswith(" left.")]
+    assert told, kept.said
+    assert all(" of 50, " in text for text in told)
+
+
 def test_what_the_teacher_does_not_say_any_more_is_made_again(
     images: Tensor, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
