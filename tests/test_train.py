@@ -104,11 +104,11 @@ def test_a_signal_saves_and_the_same_command_goes_on(
     said = capsys.readouterr().err.splitlines()
     assert said[0].startswith("Nothing was saved in ")
     assert said[-2:] == [
-        "Stopped after step 1 of 4 of epoch 1 of 2; its state is saved.",
+        "Stopped after step 2 of 4 of epoch 1 of 2; its state is saved.",
         f"{word}; run the same command again to go on",
     ]
     assert train(npz, tmp_path / "run", "--resume") == 0
-    assert "Going on after step 1 of 4" in capsys.readouterr().err
+    assert "Going on after step 2 of 4" in capsys.readouterr().err
     whole, run = (
         read_tensors(tmp_path / name / "model.safetensors").tensors for name in ("whole", "run")
     )

@@ -18,6 +18,12 @@ if TYPE_CHECKING:
     from compress.training.engine import Progress
 
 
+def say_loading() -> None:
+    """Says what the first seconds go into, where they do; to be called before what takes them."""
+    if "torch" not in sys.modules:
+        Display().message("Loading PyTorch.")
+
+
 class Display:
     """The listener of a run; use it as a context manager.
 

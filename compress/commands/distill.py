@@ -140,7 +140,9 @@ def command(
     """
     import json
 
-    from compress.commands.display import Display
+    from compress.commands.display import Display, say_loading
+
+    say_loading()
     from compress.data.normalization import resolve
     from compress.distill import Request, assist, distill
     from compress.errors import BudgetMissed, PrecisionLost, UsageError

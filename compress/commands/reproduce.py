@@ -80,7 +80,9 @@ def command(
     """
     import json
 
-    from compress.commands.display import Display
+    from compress.commands.display import Display, say_loading
+
+    say_loading()
     from compress.launched import place
     from compress.reproduce.experiment import load_experiment
     from compress.reproduce.plan import make_plan

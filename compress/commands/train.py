@@ -44,7 +44,9 @@ def command(
     """
     import json
 
-    from compress.commands.display import Display
+    from compress.commands.display import Display, say_loading
+
+    say_loading()
     from compress.spec import ModelSpec
     from compress.train import MODEL, assist, train
     from compress.training.team import joined

@@ -65,7 +65,7 @@ class Progress:
         epoch: the current one, from 1.
         epochs: all of them.
         fraction: share of the whole training done.
-        images_per_s: since this process began to train.
+        images_per_s: since the first step of this process.
         left_s: estimated time to the end.
     """
 
@@ -466,7 +466,7 @@ class _Loop:
         self.kept = ""  # what the newest saved state is, for people
         self.warned: set[str] = set()
         self.started_s = self.looked_s = self.saved_s = time.monotonic()
-        self.images_seen = 0
+        self.images_seen = self.images_seen_first = 0
         self.shown_s = 0.0
 
     def run_in(self, folder: RunFolder | None, save_every_s: float) -> None:
@@ -649,10 +649,14 @@ class _Loop:
 
     def _show(self, epoch: int, fraction: float) -> None:
         now_s = time.monotonic()
+        if not self.images_seen_first:
+            # The first step compiles, and waits for what the teacher says of all images.
+            self.images_seen_first, self.started_s = self.images_seen, now_s
+            return
         if now_s - self.shown_s < 0.25:
             return
         self.shown_s = now_s
-        rate = self.images_seen / max(now_s - self.started_s, 1e-9)
+        rate = (self.images_seen - self.images_seen_first) / max(now_s - self.started_s, 1e-9)
         epochs = len(self.places)
         left = (1 - fraction) * len(self.data.train) * epochs / rate
         self.listener.progress(Progress(epoch, epochs, fraction, rate, left))
