@@ -334,7 +334,7 @@ class KeptOutputs:
         count = len(self._crops)
         parts = torch.arange(count).split(EVALUATION_BATCH)
         images = "the images as they are" if view == 0 else f"view {view}"
-        there = f"; of {first * EVALUATION_BATCH:,} it is kept" if first else ""
+        there = f", of which {first * EVALUATION_BATCH:,} are there" if first else ""
         self._say(f"Computing what the teacher says of {images}, {count:,} in all{there}.")
         began_s = told_s = time.monotonic()
         for number, part in enumerate(parts[first:]):

@@ -219,7 +219,7 @@ def test_a_pass_that_was_interrupted_goes_on(
     again = Kept(images, tmp_path / "parts")
     assert equal(again(), expected)
     assert [index for part in parts[failing:] for index in part] == list(range(done, 50))
-    assert (f"; of {done} it is kept." in again.said[-1]) == (done > 0)
+    assert (f", of which {done} are there." in again.said[-1]) == (done > 0)
     assert len(list((tmp_path / "parts").rglob("*.part*"))) == 0
 
 
@@ -245,7 +245,7 @@ def test_kinds_that_were_interrupted_at_different_images_go_on_at_one(
     monkeypatch.setattr(ComputedOutputs, "__call__", compute)
     again = Kept(images, tmp_path / "parts")
     assert equal(again(), expected)
-    assert "; of 16 it is kept." in again.said[-1]
+    assert ", of which 16 are there." in again.said[-1]
 
 
 def test_how_far_a_long_pass_is_is_told(
