@@ -66,7 +66,8 @@ def markdown(results: Mapping[str, Any], found: Found) -> list[str]:
         "",
         f"{results['made'][:10]}, {machine['gpu'] or machine['cpu']}, torch "
         f"{results['versions']['torch']}; {results['finished']} of {results['planned']} trainings; "
-        "`python -m benchmarks.views`. Last epoch, mean and standard deviation over the seeds. "
+        f"`python -m benchmarks.views`. {how(results['tasks'][0])} Last epoch, mean and standard "
+        "deviation over the seeds. "
         "0 views: a new crop in every epoch, and the teacher runs in every step. 1: the teacher's "
         "outputs of the images as they are. The loss is of the same seed's validation accuracy "
         "with 0 views.",
@@ -88,6 +89,15 @@ def markdown(results: Mapping[str, Any], found: Found) -> list[str]:
         if views and lost:
             verdicts.append(f"- {method}, {views}: {verdict(lost, base)}.")
     return [*page, "", *verdicts, ""]
+
+
+def how(task: Mapping[str, Any]) -> str:
+    """On what and for how long each student was trained."""
+    training, n = task["training"], task["data"]["n"]
+    return (
+        f"{training['epochs']} epochs ({training['schedule']}) on {n['train']:,} images; "
+        f"{n['validation']:,} validation images and {n['test']:,} test images."
+    )
 
 
 def verdict(lost: Sequence[float], base: Sequence[float]) -> str:

@@ -22,7 +22,12 @@ def results(**validation: list[float]) -> dict[str, Any]:
         "planned": 2,
         "tasks": [
             {
-                "training": {"views": int(name.removeprefix("views"))},
+                "training": {
+                    "views": int(name.removeprefix("views")),
+                    "epochs": 12,
+                    "schedule": "one-cycle",
+                },
+                "data": {"n": {"train": 10000, "validation": 5000, "test": 2000}},
                 "trainings": [
                     {"method": "KD", "seed": seed, "last": {"validation": value, "test": 0.5}}
                     for seed, value in enumerate(values)
@@ -51,6 +56,7 @@ def test_the_page_says_what_reuse_costs() -> None:
     assert "| KD | 1 | 68.00 ± 0.00 | 50.00 ± 0.00 | 3.00 ± 1.41 | 1.41 | 2 |" in page
     assert "- KD, 1: costs accuracy beyond the seeds' spread." in page
     assert "- KD, 4: no loss beyond the seeds' spread." in page
+    assert "12 epochs (one-cycle) on 10,000 images; 5,000 validation images and 2,000" in page
     assert "one seed says nothing" in "\n".join(
         markdown(given, found_in(results(views0=[0.7], views1=[0.6])))
     )
