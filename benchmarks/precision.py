@@ -86,7 +86,7 @@ def main() -> None:
                     about | timing | how,
                     partial(time_file, source, path, runtime, options.threads, options.batch),
                 )
-    text = "\n".join(markdown(read(file)))
+    text = "\n".join(markdown(read(file), None if data is None else data.name))
     write_text(options.output, text)
     print(text)
 
@@ -180,24 +180,25 @@ def time_file(source: Path, path: Path, runtime: str, threads: int, batch: int) 
     }
 
 
-def markdown(lines: list[dict[str, Any]]) -> list[str]:
-    """The page, of whatever there is."""
+def markdown(lines: list[dict[str, Any]], data: str | None) -> list[str]:
+    """The page, of whatever there is; accuracies are on the test images of ``data``."""
     page = ["# What each precision costs and saves", "", heading(), ""]
     page += ["Latency is the median of a call with its 95% interval; 'faster' is the ratio to the"]
     page += ["float32 file from the same rounds, in the same runtime.", ""]
     for model in dict.fromkeys(each["model"] for each in lines):
         mine = [each for each in lines if each["model"] == model]
         page += [f"## {model}", ""]
-        page += accuracy_table([each for each in mine if each["kind"] == "accuracy"])
+        page += accuracy_table([each for each in mine if each["kind"] == "accuracy"], data)
         page += latency_table([each for each in mine if each["kind"] == "latency"])
     return page
 
 
-def accuracy_table(lines: list[dict[str, Any]]) -> list[str]:
+def accuracy_table(lines: list[dict[str, Any]], data: str | None) -> list[str]:
     """Of one model: each precision on the test images."""
     if not lines:
         return ["Untrained: only latency is measured.", ""]
-    rows = ["| precision | accuracy | same class as fp32 | judged |", "|---|---|---|---|"]
+    rows = [f"Test images of {data}, each looked at by both files.", ""]
+    rows += ["| precision | accuracy | same class as fp32 | judged |", "|---|---|---|---|"]
     for each in lines:
         found, loss = each["fidelity"], each["loss"]
         rows.append(

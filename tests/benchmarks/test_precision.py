@@ -42,6 +42,7 @@ def test_the_page_of_one_model(
     page = (tmp_path / "page.md").read_text()
     assert "| onnxruntime | 1, 1 | bf16 |  |  |  |  | not run: " in page
     assert "1 QLinearConv int8 |" in page
+    assert "Test images of d, " in page
     precision.main()
     assert read(tmp_path / "t" / precision.TRIALS) == lines
     capsys.readouterr()
