@@ -12,8 +12,8 @@ The teacher stays in float32.
 
 Teacher and student, in every precision and every runtime that takes it, run in the same rounds, in
 which the fastest form of each is found. The ratios are of other rounds, of what they need alone, so
-that what was lucky in the choice is not lucky in the figure. What ships is the student in its fastest
-form. Its accuracy is compared with the teacher's by the paired rule of `compress check`.
+that what was lucky in the choice is not lucky in the figure. What ships is the student in its
+fastest form. Its accuracy is compared with the teacher's by the paired rule of `compress check`.
 
 Every pair is a line of a file in the folder of trials, so the program can be stopped and started.
 """
@@ -300,8 +300,8 @@ def detail(each: dict[str, Any]) -> list[str]:
     rows = [
         f"## {teacher} and {student}",
         "",
-        f"{each['threads']} threads, batch {each['batch']}; {each['rounds'][0]} rounds to find the fastest "
-        f"(below), {each['rounds'][1]} for the ratios. "
+        f"{each['threads']} threads, batch {each['batch']}; {each['rounds'][0]} rounds to find the "
+        f"fastest (below), {each['rounds'][1]} for the ratios. "
         f"{format_bytes(size['teacher'])} and {format_bytes(size['student'])}.",
         "",
         "| of | precision | runtime | ms |",

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 import tempfile
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
@@ -15,8 +16,8 @@ import torch
 
 from compress.data.dataset import Dataset, Split
 from compress.data.normalization import Normalized, normalize
-from compress.engines.package import PACKAGES, package_named
-from compress.engines.sidecar import EngineFile
+from compress.engines.package import PACKAGES, import_package, package_named
+from compress.engines.sidecar import EngineFile, path_beside
 from compress.errors import (
     DataError,
     ExportError,
@@ -25,7 +26,7 @@ from compress.errors import (
     UnknownName,
     UsageError,
 )
-from compress.export.artifact import read_artifact, read_model
+from compress.export.artifact import read_artifact, read_model, write_normalization
 from compress.export.fidelity import Proof
 from compress.export.parity import Array, seeded_images
 from compress.export.precision import narrowed_from_onnx
@@ -115,6 +116,8 @@ class Request:
             faults.append(f"{self.model} is an ONNX file already; say --precision or --to")
         if made and self.model.resolve() == self.output.resolve():
             faults.append(f"--output is {self.model} itself")
+        if self.target != ONNX and (fault := self._in_the_way()):
+            faults.append(fault)
         if made and self.arch is not None:
             faults.append("--teacher-arch says what a checkpoint is; an ONNX file says it itself")
         if self.precision == "int8" and self.data is None and self.calibration is None:
@@ -137,6 +140,27 @@ class Request:
             raise UsageError(f"This cannot be exported: {'; '.join(faults)}.")
         PrecisionRule(self.max_loss)
         Quantization(self.method, float_layers=self.float_layers)
+
+    @property
+    def typed(self) -> Path:
+        """The ONNX file that ships, or that an engine is built from."""
+        if self.target == ONNX:
+            return self.output
+        return self.output.with_name(f"{self.output.name}.onnx")
+
+    def _in_the_way(self) -> str:
+        """Why the ONNX file beside an engine cannot be written; "" where it can."""
+        if self.typed.resolve() == self.model.resolve():
+            return (
+                f"{self.typed}, which would be written beside the engine {self.output.name}, is "
+                "MODEL itself; name another --output"
+            )
+        if self.typed.exists() and not path_beside(self.output).exists():
+            return (
+                f"{self.typed} would be written beside the engine {self.output.name}, and is there "
+                "already without one; name another --output"
+            )
+        return ""
 
 
 @dataclass(frozen=True)
@@ -215,7 +239,7 @@ def convert(
         PrecisionLost: fewer bits cost too much.
     """
     if request.target != ONNX:
-        package_named(request.target)
+        import_package(package_named(request.target))
     with tempfile.TemporaryDirectory(prefix="compress-export-") as folder:
         return _Conversion(request, Path(folder), progress, log).run()
 
@@ -241,8 +265,9 @@ class _Conversion:
         self.undecided = False
 
     def run(self) -> Conversion:
-        request, output = self.request, self.request.output
-        typed = output if request.target == ONNX else output.with_name(f"{output.name}.onnx")
+        request = self.request
+        # Beside an engine it is written once there is the engine.
+        typed = request.output if request.target == ONNX else self.folder / request.typed.name
         if request.model.suffix == ".onnx":
             floats, normalization, proof = self._read_onnx()
         else:
@@ -257,17 +282,22 @@ class _Conversion:
             artifact, self.fidelity = self._convert(
                 request.precision, floats, typed, normalization, proof
             )
+        artifact = self._stating(artifact, normalization)
         engine = None
         if request.target != ONNX:
+            source = artifact
             self.progress(f"Building an engine with {request.target}.")
             artifact, engine = engine_from_onnx(
-                artifact.path,
-                output,
+                source.path,
+                request.output,
                 package=request.target,
                 batches=request.batches,
                 proof=proof,
                 log=self.log,
             )
+            if source.path != request.model:
+                with atomic_path(request.typed) as temporary:
+                    shutil.copyfile(source.path, temporary)
         return Conversion(
             artifact=artifact,
             name=artifact.spec.name if artifact.spec else request.model.name,
@@ -278,6 +308,15 @@ class _Conversion:
             notes=tuple(self.notes),
             trials=self.trials,
         )
+
+    def _stating(self, artifact: Artifact, normalization: Normalization | None) -> Artifact:
+        """The file with its normalisation, where it was said or found out; never the given one."""
+        if normalization is None or normalization == artifact.normalization:
+            return artifact
+        path = artifact.path
+        if path == self.request.model:
+            path = self.folder / path.name
+        return write_normalization(artifact.path, path, normalization)
 
     def _fastest(
         self, floats: Path, normalization: Normalization | None, proof: Proof

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -140,4 +141,15 @@ def _captured(start: Callable[[], None], stream: torch.cuda.Stream) -> Callable[
     except (RuntimeError, ModelFileError):
         stream.synchronize()
         return start
-    return graph.replay
+    return _Replay(graph, start)
+
+
+@dataclass(frozen=True)
+class _Replay:
+    """A captured call, and what holds the context and the engine whose memory it works in."""
+
+    graph: torch.cuda.CUDAGraph
+    start: Callable[[], None]
+
+    def __call__(self) -> None:
+        self.graph.replay()

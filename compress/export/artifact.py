@@ -32,7 +32,7 @@ from google.protobuf.message import DecodeError  # type: ignore[import-untyped]
 from compress import __version__
 from compress.errors import CompressError, ModelFileError
 from compress.external import external_files
-from compress.files import sha256_of
+from compress.files import atomic_path, sha256_of
 from compress.results import Artifact, Fidelity
 from compress.spec import ModelSpec, Normalization
 
@@ -101,6 +101,23 @@ def metadata_of_conversion(
         "fidelity": _json(fidelity.to_dict()),
     }
     return values | {PREFIX + key: value for key, value in changed.items()}
+
+
+def write_normalization(source: Path, path: Path, normalization: Normalization) -> Artifact:
+    """Writes an ONNX file again, saying what its images go through.
+
+    Args:
+        source: the file.
+        path: the new one; may be ``source``.
+        normalization: what it is to say.
+    """
+    model = onnx.load(source)
+    values = {entry.key: entry.value for entry in model.metadata_props}
+    values[PREFIX + "normalization"] = _json(normalization.to_dict())
+    onnx.helper.set_model_props(model, values)
+    with atomic_path(path) as temporary:
+        temporary.write_bytes(model.SerializeToString(deterministic=True))
+    return read_artifact(path)
 
 
 def read_model(path: Path) -> onnx.ModelProto:

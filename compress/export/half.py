@@ -28,7 +28,7 @@ from compress.errors import ExportError, PrecisionLost, first_line
 from compress.export.artifact import read_artifact
 from compress.export.conversion import float_model, tidy, write_converted
 from compress.export.fidelity import Predict, Proof, compare, judgement, logits_of
-from compress.export.parity import Array, predictor_of, values_of
+from compress.export.parity import Array, fixed_batch, in_batches_of, predictor_of, values_of
 from compress.export.to_onnx import quiet
 from compress.files import atomic_path
 from compress.results import Artifact, Fidelity
@@ -98,18 +98,21 @@ def predictor_of_any(path: Path) -> Predict:
     model = onnx.load(path)
     output = model.graph.output[0].name
     run = values_of(rounded(model, BF16), [output], threads=threads)
-    return lambda images: run(images)[output]
+    return in_batches_of(fixed_batch(model), lambda images: run(images)[output])
 
 
 def _converted(source: Path, path: Path, proof: Proof, target: Format) -> tuple[Artifact, Fidelity]:
     floats = float_model(source, target.name)
     expected = logits_of(predictor_of(source, threads=torch.get_num_threads()), proof.images)
     original = onnx.load(source)
+    _constants_as_weights(original)
     _check_weights(original, source, target)
     model = narrowed(original, source, target)
     wide, output = rounded(model, target), model.graph.output[0].name
     run = values_of(wide, [output], threads=torch.get_num_threads())
-    found = logits_of(lambda images: run(images)[output], proof.images)
+    batch = fixed_batch(original)
+    predict = in_batches_of(batch, lambda images: run(images)[output])
+    found = logits_of(predict, proof.images)
     fidelity = compare(expected, found, proof, method="rounded")
     finite = np.isfinite(found).all(axis=1)
     if finite.all():
@@ -119,7 +122,8 @@ def _converted(source: Path, path: Path, proof: Proof, target: Format) -> tuple[
         worst = int(np.argmin(finite))
         reason = f"The logits of image {worst} are not finite."
     if reason:
-        where = _beginning(original, wide, proof.images[worst : worst + 1], target)
+        image = np.repeat(proof.images[worst : worst + 1], batch or 1, axis=0)
+        where = _beginning(original, wide, image, target)
         raise PrecisionLost(f"{source.name} is not good enough in {target.name}. {reason}{where}")
     conversion = {
         "tool": f"onnxruntime.transformers.float16 {onnxruntime.__version__}",
@@ -136,6 +140,17 @@ def _converted(source: Path, path: Path, proof: Proof, target: Format) -> tuple[
             fidelity=fidelity,
         )
     return read_artifact(path), fidelity
+
+
+def _constants_as_weights(model: onnx.ModelProto) -> None:
+    """Makes weights of the constants of a graph, in place: the converter clips both to fp16."""
+    graph = model.graph
+    for node in [node for node in graph.node if node.op_type == "Constant"]:
+        value = next((each.t for each in node.attribute if each.name == "value"), None)
+        if value is not None:
+            graph.initializer.add().CopyFrom(value)
+            graph.initializer[-1].name = node.output[0]
+            graph.node.remove(node)
 
 
 def _check_weights(model: onnx.ModelProto, source: Path, target: Format) -> None:

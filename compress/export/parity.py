@@ -160,6 +160,7 @@ def _predictor(source: str | bytes, name: str, threads: int) -> Callable[[Array]
     except _UNLOADABLE as error:
         raise ModelFileError(f"ONNX Runtime cannot load {name}: {error}") from error
     entry = session.get_inputs()[0]
+    fixed = entry.shape[0] if entry.shape and isinstance(entry.shape[0], int) else None
 
     def predict(images: Array) -> Array:
         try:
@@ -171,7 +172,32 @@ def _predictor(source: str | bytes, name: str, threads: int) -> Callable[[Array]
             ) from error
         return logits
 
-    return predict
+    return in_batches_of(fixed, predict)
+
+
+def fixed_batch(model: onnx.ModelProto) -> int | None:
+    """How many images a file takes at once, where it does not take any number of them."""
+    sizes = model.graph.input[0].type.tensor_type.shape.dim
+    return (sizes[0].dim_value or None) if sizes else None
+
+
+def in_batches_of(size: int | None, predict: Callable[[Array], Array]) -> Callable[[Array], Array]:
+    """Calls what takes ``size`` images alone with any number; None where it takes any itself.
+
+    The last batch is filled up with images again, whose answers are dropped.
+    """
+    if size is None:
+        return predict
+    whole = size
+
+    def all_of(images: Array) -> Array:
+        parts = []
+        for start in range(0, len(images), whole):
+            part = images[start : start + whole]
+            parts.append(predict(np.resize(part, (whole, *part.shape[1:])))[: len(part)])
+        return np.concatenate(parts)
+
+    return all_of
 
 
 def _shape(sizes: Sequence[object]) -> str:

@@ -25,7 +25,7 @@ import numpy as np
 import onnx
 import onnxruntime
 import torch
-from onnx import helper, numpy_helper
+from onnx import helper, numpy_helper, version_converter
 from onnxruntime.quantization import (
     CalibrationMethod,
     QDQQuantizer,
@@ -39,7 +39,7 @@ from compress.errors import ExportError, PrecisionLost, UnknownName, UsageError,
 from compress.export.artifact import read_artifact
 from compress.export.conversion import float_model, tidy, write_converted
 from compress.export.fidelity import Proof, compare, judgement, logits_of
-from compress.export.parity import Array, predictor_of
+from compress.export.parity import Array, fixed_batch, predictor_of
 from compress.export.to_onnx import quiet
 from compress.files import atomic_path
 from compress.results import Artifact, Fidelity
@@ -61,6 +61,8 @@ CALIBRATION_IMAGES = 512
 # Images that the calibrator sees at once: it keeps all their activations.
 CALIBRATION_BATCH = 16
 PRODUCTS = ("Gemm", "MatMul")
+# The first in which ONNX quantises per channel.
+OPSET = 13
 
 
 @dataclass(frozen=True)
@@ -264,8 +266,13 @@ def quantised(source: Path, calibration: Array, options: Quantization) -> onnx.M
 def _calibrated(source: Path, calibration: Array, options: Quantization) -> Calibrated:
     with tempfile.TemporaryDirectory(prefix="compress-int8-") as folder, _refusing(source.name):
         prepared, augmented = Path(folder, "prepared.onnx"), Path(folder, "augmented.onnx")
+        # Loaded, so that weights that lie beside the file are in it.
+        model = onnx.load(source)
+        if next(each.version for each in model.opset_import if each.domain == "") < OPSET:
+            model = version_converter.convert_version(model, OPSET)
+        onnx.save(model, prepared)
         # Folds batch normalisation behind a convolution, and infers shapes.
-        quant_pre_process(source, prepared, skip_symbolic_shape=True)
+        quant_pre_process(prepared, prepared, skip_symbolic_shape=True)
         model = onnx.load(prepared)
         batch_norms_as_convolutions(model)
         onnx.save(model, prepared)
@@ -273,8 +280,12 @@ def _calibrated(source: Path, calibration: Array, options: Quantization) -> Cali
         calibrator = create_calibrator(
             prepared, _operations(), augmented, method, extra_options=told
         )
-        for start in range(0, len(calibration), CALIBRATION_BATCH):
-            images = calibration[start : start + CALIBRATION_BATCH]
+        fixed = fixed_batch(model)
+        size = fixed or CALIBRATION_BATCH
+        for start in range(0, len(calibration), size):
+            images = calibration[start : start + size]
+            if fixed:
+                images = np.resize(images, (fixed, *images.shape[1:]))
             calibrator.collect_data(_Reader(model.graph.input[0].name, images))
         return Calibrated(source.name, model, calibrator.compute_data(), len(calibration), options)
 

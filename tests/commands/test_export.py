@@ -1,13 +1,16 @@
 from __future__ import annotations
 
 import json
+import sys
 from pathlib import Path
 
 import numpy as np
+import onnx
 import pytest
 import torch
 
 from compress.cli import main
+from compress.errors import ExportError
 from compress.export import predictor_of, read_artifact
 from compress.models.checkpoint import save_checkpoint
 from compress.models.registry import Network, build
@@ -206,6 +209,68 @@ def test_engines_have_what_they_were_built_from_beside_them(
     assert typed.conversion["activations"] == "int8"
     if described["gpu"] is None:
         assert "It was not run: there is no GPU here." in out
+
+
+def test_no_file_is_lost_to_what_an_engine_has_beside_it(
+    bright: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    pytest.importorskip("tensorrt_rtx")
+    given, other = tmp_path / "student.onnx", tmp_path / "other.onnx"
+    for path in (given, other):
+        path.write_bytes((bright / "t.onnx").read_bytes())
+    before = given.read_bytes()
+    more = ["--to", "tensorrt-rtx", "--precision", "fp16"]
+    assert main(["export", str(given), "-o", str(tmp_path / "student"), *more]) == 2
+    assert "is MODEL itself; name another --output" in capsys.readouterr().err
+    assert main(["export", str(given), "-o", str(tmp_path / "other"), *more]) == 2
+    assert "is there already without one; name another --output" in capsys.readouterr().err
+    assert given.read_bytes() == other.read_bytes() == before
+    assert len(list(tmp_path.iterdir())) == 2
+
+
+def test_an_engine_that_cannot_be_built_leaves_the_last_one_whole(
+    bright: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    pytest.importorskip("tensorrt_rtx")
+    arguments = ["export", str(bright / "t.onnx"), "-o", str(tmp_path / "f"), "--to"]
+    assert main([*arguments, "tensorrt-rtx", "--precision", "fp16"]) == 0
+    before = {path.name: path.read_bytes() for path in tmp_path.iterdir()}
+    assert sorted(before) == ["f", "f.json", "f.onnx"]
+
+    def refused(*_: object, **__: object) -> None:
+        raise ExportError("It takes no such file.")
+
+    monkeypatch.setattr("compress.export.to_tensorrt.build_engine", refused)
+    assert main([*arguments, "tensorrt-rtx", "--precision", "bf16"]) == 1
+    assert {path.name: path.read_bytes() for path in tmp_path.iterdir()} == before
+
+
+def test_a_missing_package_is_told_before_anything_is_converted(
+    bright: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    monkeypatch.setitem(sys.modules, "tensorrt", None)
+    arguments = ["export", str(bright / "t.onnx"), "-o", str(tmp_path / "f"), "--to", "tensorrt"]
+    assert main([*arguments, "--precision", "fp16"]) == 2
+    told = capsys.readouterr().err
+    assert 'python -m pip install "compress-distill[tensorrt]"' in told
+    assert "Converting" not in told
+    assert not list(tmp_path.iterdir())
+
+
+def test_the_normalisation_that_is_said_is_written(
+    bright: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    model = onnx.load(bright / "t.onnx")
+    del model.metadata_props[:]
+    onnx.save(model, tmp_path / "bare.onnx")
+    arguments = ["export", str(tmp_path / "bare.onnx"), "-o", str(tmp_path / "f.onnx")]
+    assert main([*arguments, "--precision", "fp16", "--normalize", "0.4/0.2"]) == 0
+    assert read_artifact(tmp_path / "f.onnx").normalization == Normalization((0.4,), (0.2,))
+    assert read_artifact(tmp_path / "f.onnx").precision == "fp16"
+    assert "normalisation unknown" not in capsys.readouterr().out
 
 
 def test_fewer_bits_without_data(

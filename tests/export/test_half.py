@@ -212,3 +212,33 @@ def test_it_says_nothing_and_equal_files_give_equal_bytes(
     again, _ = CONVERTERS[precision](floats["resnet-8"], path, proof=Proof(networks.images(64)))
     assert again.sha256 == sha256
     assert capfd.readouterr() == ("", "")
+
+
+def scaled_up_and_down(source: Path, path: Path) -> None:
+    """The same function, with constants that fp16 cannot hold; each takes two images at once."""
+    model = onnx.load(source)
+    graph = model.graph
+    del graph.value_info[:]
+    last = graph.node[-1]
+    logits = last.output[0]
+    last.output[0] = "small"
+    for name, value in (("many", 2.0**20), ("few", 2.0**-20)):
+        tensor = numpy_helper.from_array(np.array(value, np.float32))
+        graph.node.append(onnx.helper.make_node("Constant", [], [name], value=tensor))
+    graph.node.append(onnx.helper.make_node("Mul", ["small", "many"], ["large"]))
+    graph.node.append(onnx.helper.make_node("Mul", ["large", "few"], [logits]))
+    for value in (graph.input[0], graph.output[0]):
+        value.type.tensor_type.shape.dim[0].Clear()
+        value.type.tensor_type.shape.dim[0].dim_value = 2
+    onnx.save(model, path)
+
+
+def test_constants_are_rounded_as_weights_are(floats: dict[str, Path], tmp_path: Path) -> None:
+    source, path = tmp_path / "scaled.onnx", tmp_path / "f.onnx"
+    scaled_up_and_down(floats["wrn-10-1"], source)
+    proof = Proof(networks.images(33))
+    _, fidelity = bf16_from_onnx(source, path, proof=proof)
+    assert fidelity.images == 33
+    assert fidelity.relative_error < 8 * STEP["bf16"]
+    with pytest.raises(PrecisionLost, match=r"'many' has 1.05e\+06"):
+        fp16_from_onnx(source, tmp_path / "g.onnx", proof=proof)

@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import tempfile
 from collections import Counter
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
@@ -284,3 +285,54 @@ def test_a_tool_that_fails_is_an_error_with_its_reason(
     monkeypatch.setattr("compress.export.quantize.create_calibrator", broken)
     with pytest.raises(ExportError, match=r"cannot be quantised: what the tool says Fewer"):
         quantise(floats["wrn-10-1"], tmp_path / "f.onnx")
+
+
+def with_weights_beside_it(source: Path, path: Path) -> None:
+    onnx.save(
+        onnx.load(source), path, save_as_external_data=True, location="w.data", size_threshold=1024
+    )
+
+
+def with_batches_of_two(source: Path, path: Path) -> None:
+    model = onnx.load(source)
+    del model.graph.value_info[:]
+    for value in (model.graph.input[0], model.graph.output[0]):
+        value.type.tensor_type.shape.dim[0].Clear()
+        value.type.tensor_type.shape.dim[0].dim_value = 2
+    onnx.save(model, path)
+
+
+def of_opset_9(source: Path, path: Path) -> None:
+    nodes = [
+        onnx.helper.make_node("Conv", ["x", "w"], ["y"], pads=[1, 1, 1, 1]),
+        onnx.helper.make_node("Relu", ["y"], ["z"]),
+        onnx.helper.make_node("GlobalAveragePool", ["z"], ["p"]),
+        onnx.helper.make_node("Flatten", ["p"], ["q"]),
+    ]
+    weights = np.random.default_rng(0).standard_normal((5, 3, 3, 3)).astype(np.float32)
+    images, logits = (
+        onnx.helper.make_tensor_value_info(name, onnx.TensorProto.FLOAT, shape)
+        for name, shape in (("x", ["n", *networks.SHAPE]), ("q", ["n", 5]))
+    )
+    graph = onnx.helper.make_graph(
+        nodes, "g", [images], [logits], [numpy_helper.from_array(weights, "w")]
+    )
+    opset = onnx.helper.make_opsetid("", 9)
+    onnx.save(onnx.helper.make_model(graph, opset_imports=[opset], ir_version=4), path)
+
+
+@pytest.mark.parametrize("made", [with_weights_beside_it, with_batches_of_two, of_opset_9])
+def test_files_as_other_tools_write_them(
+    made: Callable[[Path, Path], None], floats: dict[str, Path], tmp_path: Path
+) -> None:
+    """The last batches of 48 images for the ranges and 63 for the proof may be incomplete."""
+    made(floats["wrn-10-1"], tmp_path / "given.onnx")
+    artifact, fidelity = int8_from_onnx(
+        tmp_path / "given.onnx",
+        tmp_path / "int8" / "f.onnx",
+        calibration=networks.images(47),
+        proof=Proof(networks.images(63, seed=1)),
+    )
+    assert fidelity.images == 63
+    assert fidelity.top1_agreement > 0.9
+    assert [each.name for each in artifact.path.parent.iterdir()] == ["f.onnx"]

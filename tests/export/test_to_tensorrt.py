@@ -2,9 +2,14 @@
 
 from __future__ import annotations
 
+import contextlib
+import gc
 import json
+import weakref
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
+from unittest.mock import Mock
 
 import onnx
 import pytest
@@ -239,3 +244,28 @@ def test_an_engine_computes_what_its_file_does(
         engine, images = Engine(path), torch.zeros((3, *networks.SHAPE)).cuda()
         with pytest.raises(UsageError, match=r"for batches of 1, 8, not of 3.*--batch 1,3,8"):
             engine.prepare(images, torch.cuda.Stream())
+
+
+def test_what_is_replayed_keeps_what_it_works_in(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A CUDA graph holds no context of TensorRT: the call that was captured has to."""
+    from compress.engines import running
+
+    class Context:
+        pass
+
+    def captured() -> tuple[Callable[[], object], weakref.ref[Context]]:
+        context = Context()
+
+        def start() -> None:
+            assert context
+
+        return running._captured(start, Mock()), weakref.ref(context)
+
+    monkeypatch.setattr(torch.cuda, "CUDAGraph", Mock)
+    monkeypatch.setattr(torch.cuda, "graph", lambda *_, **__: contextlib.nullcontext())
+    replay, alive = captured()
+    gc.collect()
+    assert alive() is not None
+    del replay
+    gc.collect()
+    assert alive() is None
