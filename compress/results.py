@@ -380,6 +380,7 @@ class Layers:
         call_s: the median of a profiled call as a whole.
         slowdown: time of a profiled call / time of one without, from the same rounds.
         unmatched: operation of the file -> its MACs, where none of the layers is known to have it.
+        kernels: of its convolutions and matrix products.
     """
 
     runtime: str
@@ -390,6 +391,7 @@ class Layers:
     call_s: float
     slowdown: Estimate
     unmatched: dict[str, int] = field(default_factory=dict)
+    kernels: tuple[Kernel, ...] = ()
 
     @property
     def macs(self) -> int:
@@ -413,6 +415,7 @@ class Layers:
             "slowdown": self.slowdown.to_dict(),
             "macs": self.macs,
             "unmatched_macs": self.unmatched,
+            "kernels": [asdict(kernel) for kernel in self.kernels],
             "layers": [
                 {
                     "name": layer.name,

@@ -89,6 +89,8 @@ def command(
     from compress.errors import UsageError
     from compress.files import check_writable
     from compress.profiling import Settings, default_threads, picture, profile, profile_layers
+    from compress.profiling.kernels import kernels_of
+    from compress.profiling.runtimes import path_of
 
     if as_json and as_markdown:
         raise UsageError("--json and --markdown both print on stdout; give one of them.")
@@ -133,7 +135,14 @@ def command(
                 seed=seed,
                 progress=_say,
             )
-            report = replace(report, layers=layers)
+            kernels = kernels_of(
+                path_of(subjects[0], layers.runtime),
+                layers.runtime,
+                threads=settings.threads,
+                batch=layers.batch,
+                shape=image,
+            )
+            report = replace(report, layers=replace(layers, kernels=kernels))
     if plot is not None:
         picture.draw(report, plot)
     for path in filter(None, (trace, plot)):

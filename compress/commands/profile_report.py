@@ -255,7 +255,23 @@ def _layer_lines(layers: Layers) -> list[str]:
         )
     else:
         lines.append(f"The layers' MACs sum up to the model's: {format_count(macs)}.")
-    return lines
+    return [*lines, *_kernel_lines(layers)]
+
+
+def _kernel_lines(layers: Layers) -> list[str]:
+    """What the convolutions really run in."""
+    convolutions = [kernel for kernel in layers.kernels if kernel.kind == "convolution"]
+    if not convolutions:
+        return []
+    told = []
+    total = sum(kernel.macs for kernel in convolutions)
+    for precision in dict.fromkeys(kernel.precision for kernel in convolutions):
+        mine = [kernel for kernel in convolutions if kernel.precision == precision]
+        macs = sum(kernel.macs for kernel in mine)
+        names = ", ".join(dict.fromkeys(kernel.kernel for kernel in mine))
+        of_macs = f", {macs / total:.0%} of their MACs" if total else ""
+        told.append(f"{len(mine)} in {precision} ({names}{of_macs})")
+    return [f"{len(convolutions)} convolutions: {', '.join(told)}."]
 
 
 # --- figures -------------------------------------------------------------------------------------

@@ -238,6 +238,7 @@ def test_two_runtimes_layers_a_trace_and_a_picture(
     assert re.search(r"^- (fastest here|perhaps): (openvino|onnxruntime)", out, re.MULTILINE)
     assert "**openvino by layer, batch 1, 1 thread**" in out
     assert "Profiling slows the model" in out
+    assert re.search(r"\d+ convolutions: \d+ in fp32 \(brgconv_\S+_f32.*100% of their MACs\)", out)
     assert {event["ph"] for event in json.loads(trace.read_text())["traceEvents"]} == {"M", "X"}
     assert plot.read_bytes().startswith(b"\x89PNG")
 

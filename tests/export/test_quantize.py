@@ -310,10 +310,9 @@ def of_opset_9(source: Path, path: Path) -> None:
         onnx.helper.make_node("Flatten", ["p"], ["q"]),
     ]
     weights = np.random.default_rng(0).standard_normal((5, 3, 3, 3)).astype(np.float32)
-    images, logits = (
-        onnx.helper.make_tensor_value_info(name, onnx.TensorProto.FLOAT, shape)
-        for name, shape in (("x", ["n", *networks.SHAPE]), ("q", ["n", 5]))
-    )
+    kind = onnx.TensorProto.FLOAT
+    images = onnx.helper.make_tensor_value_info("x", kind, ["n", *networks.SHAPE])
+    logits = onnx.helper.make_tensor_value_info("q", kind, ["n", 5])
     graph = onnx.helper.make_graph(
         nodes, "g", [images], [logits], [numpy_helper.from_array(weights, "w")]
     )

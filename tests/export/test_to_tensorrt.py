@@ -257,7 +257,7 @@ def test_what_is_replayed_keeps_what_it_works_in(monkeypatch: pytest.MonkeyPatch
         context = Context()
 
         def start() -> None:
-            assert context
+            assert isinstance(context, Context)
 
         return running._captured(start, Mock()), weakref.ref(context)
 
