@@ -51,6 +51,7 @@ from compress.tradeoff import (
     choose_runtime,
     load_table,
     record_run,
+    refuse_unrunnable,
     table_for,
     try_precisions,
     with_runtime,
@@ -424,6 +425,8 @@ class _Run:
             spec = ModelSpec.parse(
                 request.student, num_classes=data.num_classes, input_shape=data.input_shape
             )
+            if self.budget.target.precision != "fp32":
+                refuse_unrunnable(spec, self.budget)
             return with_dropout(spec, dropout)
         if (request.out / CHOICE).exists():
             stored = self._stored_choice()
@@ -598,7 +601,8 @@ class _Run:
             request.out / FINE_TUNING,
             {
                 "command": "fine-tune",
-                "student": sha256_of(floats),
+                # Not of the ONNX file, which says the name of this folder.
+                "student": sha256_of(request.out / STUDENT),
                 "recipe": {"name": recipe.name, **recipe.to_dict()},
                 "training": options.to_dict(),
             },
@@ -633,15 +637,16 @@ class _Run:
                 int8_from_calibrated, tuned, floats, path, conversion={"fine_tuned": f"{method}."}
             )
         )
-        found |= {"after": after, "taken": _drop(after) < _drop(before)}
-        told = f"{_points_lost(after)} points are lost with it and {_points_lost(before)} without"
+        rule = PrecisionRule(request.max_precision_loss)
+        found |= {"after": after, "taken": rule.better(after, before)}
+        told = f"with it {rule.of(after).reason}; without it {rule.of(before).reason}"
         if found["taken"]:
             path.replace(request.out / STUDENT_ONNX)
             self.fidelities[INT8] = after
-            say(f"Fine-tuning helped: {told}.")
+            say(f"The fine-tuned student is taken: {told}.")
         else:
             path.unlink()
-            say(f"Fine-tuning did not help: {told}. The student stays as it was.")
+            say(f"The student stays as it was before its fine-tuning: {told}.")
 
     def _measured_precisions(self) -> list[str]:
         """Those with fewer bits that the target runs, as far as the choice was between them."""
@@ -831,15 +836,6 @@ def _of_precision(found: Fidelity | str, rule: PrecisionRule) -> dict[str, Any]:
         "kept": loss.outcome is Outcome.PASS,
         "why": loss.reason,
     }
-
-
-def _drop(found: Fidelity) -> float:
-    """Of the accuracy, from float32 to fewer bits, as a fraction of 1."""
-    return ((found.lost or 0) - (found.won or 0)) / found.images
-
-
-def _points_lost(found: Fidelity) -> str:
-    return f"{100 * _drop(found) + 0.0:.2f}"
 
 
 def _kept(budget: Budget, size_bytes: int, timing: FreshTiming | None) -> bool | None:

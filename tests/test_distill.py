@@ -23,12 +23,13 @@ from compress.errors import NoStudentFits, RunFolderError, TeacherError, UsageEr
 from compress.export import read_artifact
 from compress.export.quantize import Calibrated, calibrate
 from compress.files import sha256_of
+from compress.gate.precision import PrecisionRule
 from compress.models.checkpoint import read_tensors, save_checkpoint
 from compress.models.recognition.hypothesis import instantiate
 from compress.models.registry import build
 from compress.profiling.runtimes import available
 from compress.recipes.registry import make_recipe
-from compress.results import Estimate
+from compress.results import Estimate, Fidelity
 from compress.spec import FASTEST, Budget, ModelSpec, Target
 from compress.tradeoff import Choice, PrecisionTrial, RuntimeChoice, table_for, write_csv
 from compress.tradeoff.precisions import FLOAT
@@ -216,7 +217,8 @@ def test_a_student_in_8_bits_ships_with_what_that_costs(
     assert (tuning["epochs"], tuning["lr"]) == (2, pytest.approx(0.00005))
     before, after = tuning["before"]["fidelity"], tuning["after"]["fidelity"]
     assert before["float_right"] == after["float_right"]
-    assert tuning["taken"] == (after["right"] > before["right"])
+    rule = PrecisionRule()
+    assert tuning["taken"] == rule.better(Fidelity(**after), Fidelity(**before))
     assert found["fidelity"] == (after if tuning["taken"] else before)
     assert ("fine_tuned" in shipped.conversion) == tuning["taken"]
     assert not (out / "student.tuned.onnx").exists()
@@ -267,8 +269,10 @@ def test_a_student_that_loses_in_8_bits_learns_to_live_with_them(
     asked = request(data, teacher, out, budget=narrow, fine_tuning=FineTuning(6, 0.002))
     with pytest.raises(KeyboardInterrupt):
         distill(asked, StopsAfter(OPTIONS.epochs + 2))
+    # The folder may have been moved since.
+    out = out.rename(folder / "moved")
     listener = Listener()
-    result = distill(asked, listener)
+    result = distill(replace(asked, out=out), listener)
     assert any("Going on after epoch 2 of 6." in text for text in listener.messages)
     found = result["precisions"]["int8"]
     tuning = found["fine_tuning"]
@@ -279,10 +283,20 @@ def test_a_student_that_loses_in_8_bits_learns_to_live_with_them(
     assert result["student"]["sha256"] == sha256_of(out / "student.onnx")
     shipped = read_artifact(out / "student.onnx")
     assert shipped.conversion["fine_tuned"] == "6 epochs of kd from a rate of 0.002."
-    assert any("Fine-tuning helped: " in text for text in listener.messages)
+    assert any("The fine-tuned student is taken: " in text for text in listener.messages)
     assert "Fine-tuned in int8 for 6 epochs from a rate of 0.002, taken: before, " in said(result)
     # What it is compared with is the float student, which stays.
     assert shipped.source["float_sha256"] == sha256_of(out / "student.fp32.onnx")
+
+
+def test_a_student_that_cannot_be_served_is_not_trained(
+    folder: Path, data: Dataset, teacher: Path
+) -> None:
+    narrow = Budget(target=replace(ONE_THREAD, precision="bf16"))
+    listener = Listener()
+    with pytest.raises(UsageError, match=r"cannot be served in bf16: onnxruntime does not run it"):
+        distill(request(data, teacher, folder / "unserved", budget=narrow), listener)
+    assert not any("Training" in text for text in listener.messages)
 
 
 def test_fine_tuning_that_diverges_loses_no_student(

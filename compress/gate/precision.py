@@ -42,6 +42,15 @@ class PrecisionRule:
         """The same of a file that was measured on labelled images."""
         return self.compare(Paired(found.images, found.lost or 0, found.won or 0, found.right or 0))
 
+    def better(self, one: Fidelity, other: Fidelity) -> bool:
+        """Whether the first of two files is the one to ship: it passes, or may lose less."""
+
+        def rank(found: Fidelity) -> tuple[bool, float]:
+            pair = Paired(found.images, found.lost or 0, found.won or 0, found.right or 0)
+            return self.compare(pair).outcome is not Outcome.PASS, pair.interval().high
+
+        return rank(one) < rank(other)
+
     def judge(self, ours: Sequence[bool], theirs: Sequence[bool]) -> str:
         """What is wrong with answers to the same images [n], float32's second; "" for nothing."""
         found = self.compare(Paired.of(ours, theirs))

@@ -2,7 +2,11 @@
 
 from compress.tradeoff.choice import Choice, TradeoffRow
 from compress.tradeoff.fastest import RuntimeChoice, choose_runtime, with_runtime
-from compress.tradeoff.precisions import PrecisionTrial, try_precisions
+from compress.tradeoff.precisions import (
+    PrecisionTrial,
+    refuse_unrunnable,
+    try_precisions,
+)
 from compress.tradeoff.runs import OwnRun, record_run
 from compress.tradeoff.storage import write_csv
 from compress.tradeoff.table import TradeoffTable, load_table, table_for
@@ -17,6 +21,7 @@ __all__ = [
     "choose_runtime",
     "load_table",
     "record_run",
+    "refuse_unrunnable",
     "table_for",
     "try_precisions",
     "with_runtime",

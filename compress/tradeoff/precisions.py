@@ -118,6 +118,35 @@ def try_precisions(
     return trials
 
 
+def refuse_unrunnable(spec: ModelSpec, budget: Budget) -> None:
+    """Tries a network in the precision that a budget names, before time is spent on training it.
+
+    Raises:
+        UsageError: the target does not run it so.
+        ExportError: it cannot be converted.
+    """
+    from compress.tradeoff.measure import untrained
+
+    target = budget.target
+    with tempfile.TemporaryDirectory(prefix="compress-") as folder:
+        floats, path = Path(folder, "fp32.onnx"), Path(folder, f"{target.precision}.onnx")
+        onnx_for_timing(untrained(spec), floats, spec=spec)
+        narrowed_for_timing(
+            floats,
+            path,
+            target.precision,
+            shape=spec.input_shape,
+            activations=RUNTIMES[target.runtime].activations,
+        )
+        try:
+            run_once(path, target, batch=budget.batch)
+        except ModelFileError as error:
+            raise UsageError(
+                f"{spec.name} cannot be served in {target.precision}: {not_run(target, error)}. "
+                "Name another --precision or --runtime."
+            ) from error
+
+
 def run_once(path: Path, target: Target, *, batch: int) -> None:
     """Runs a file once, to know whether the target takes it.
 

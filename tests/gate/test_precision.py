@@ -6,6 +6,7 @@ from compress.errors import UsageError
 from compress.gate.accuracy import Paired
 from compress.gate.precision import PrecisionRule
 from compress.gate.verdict import Outcome
+from compress.results import Fidelity
 
 
 @pytest.mark.parametrize(
@@ -44,3 +45,27 @@ def test_the_rule_says_what_it_found() -> None:
 def test_a_limit_is_a_fraction(most: float) -> None:
     with pytest.raises(UsageError, match="--max-precision-loss is"):
         PrecisionRule(most)
+
+
+def test_the_better_file_passes_or_may_lose_less() -> None:
+    rule = PrecisionRule(0.01)
+
+    def file(lost: int, won: int) -> Fidelity:
+        return Fidelity(
+            images=1000,
+            top1_agreement=1.0,
+            max_abs_diff=0.0,
+            relative_error=0.0,
+            right=900 - lost + won,
+            float_right=900,
+            lost=lost,
+            won=won,
+        )
+
+    few, many, fewer = file(9, 6), file(80, 78), file(8, 6)
+    assert rule.of(few).outcome is Outcome.INCONCLUSIVE
+    # It lost fewer images on balance, and nobody knows how many it may lose.
+    assert not rule.better(many, few)
+    assert rule.better(fewer, few)
+    assert not rule.better(few, few)
+    assert rule.better(file(2, 2), file(80, 85))
