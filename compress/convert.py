@@ -5,7 +5,7 @@ from __future__ import annotations
 import shutil
 import tempfile
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -43,8 +43,8 @@ from compress.models.recognition.statement import statement_of, structure
 from compress.models.registry import Network
 from compress.profiling.machine import default_threads
 from compress.profiling.runtimes import RUNTIMES, runtime_named
-from compress.profiling.timing import time_models
-from compress.results import Artifact, Fidelity, Parity
+from compress.profiling.timing import time_model, time_models
+from compress.results import Artifact, Estimate, Fidelity, Parity
 from compress.spec import AUTO, PRECISIONS, Normalization, Target
 from compress.tradeoff.precisions import FLOAT, PrecisionTrial, not_run, run_once, timed
 from compress.training.evaluation import evaluate, file_predictor, predictor, spread
@@ -176,6 +176,7 @@ class Conversion:
         on: what the proof was on: "validation images" or "seeded inputs".
         notes: what was found and assumed, in sentences.
         trials: what AUTO found of each precision; the eligible one is that which ships.
+        latencies: of an engine, batch size -> seconds a call; empty where there is no GPU.
     """
 
     artifact: Artifact
@@ -186,6 +187,7 @@ class Conversion:
     on: str
     notes: tuple[str, ...]
     trials: tuple[PrecisionTrial, ...] = ()
+    latencies: dict[int, Estimate] = field(default_factory=dict)
 
     def to_dict(self) -> dict[str, Any]:
         """Plain values for JSON."""
@@ -210,6 +212,9 @@ class Conversion:
             "fidelity": self.fidelity.to_dict() if self.fidelity else None,
             "conversion": artifact.conversion,
             "engine": self.engine.to_dict() if self.engine else None,
+            "latency_ms": {
+                str(batch): latency.to_dict(1e3) for batch, latency in self.latencies.items()
+            },
             "toolchain": artifact.toolchain,
             "precisions": [trial.to_dict() for trial in self.trials],
             "notes": list(self.notes),
@@ -298,6 +303,14 @@ class _Conversion:
             if source.path != request.model:
                 with atomic_path(request.typed) as temporary:
                     shutil.copyfile(source.path, temporary)
+        latencies = {}
+        if engine is not None and engine.gpu is not None:
+            for batch in request.batches:
+                self.progress(f"Timing the engine with batch {batch}.")
+                timing = time_model(
+                    request.output, batch=batch, runtime=request.target, max_s=TIMING_S
+                )
+                latencies[batch] = timing.median
         return Conversion(
             artifact=artifact,
             name=artifact.spec.name if artifact.spec else request.model.name,
@@ -307,6 +320,7 @@ class _Conversion:
             on="seeded inputs" if request.data is None else "validation images",
             notes=tuple(self.notes),
             trials=self.trials,
+            latencies=latencies,
         )
 
     def _stating(self, artifact: Artifact, normalization: Normalization | None) -> Artifact:

@@ -190,7 +190,7 @@ def _sizes(text: str) -> tuple[int, ...]:
 def _lines(found: Conversion) -> list[str]:
     """What was made and how far it is from what it was made of."""
     from compress.data.normalization import describe
-    from compress.units import format_bytes, format_percent
+    from compress.units import format_bytes, format_percent, format_time
 
     artifact = found.artifact
     known = describe(artifact.normalization) if artifact.normalization else "unknown"
@@ -227,5 +227,11 @@ def _lines(found: Conversion) -> list[str]:
             if proof is None
             else f"The same class as the ONNX file on {format_percent(proof.top1_agreement)} of "
             f"{proof.images:,} {found.on}."
+        )
+    for batch, latency in found.latencies.items():
+        lines.append(
+            f"A call of {batch} takes {format_time(latency.value)} (95%: "
+            f"{format_time(latency.low)} to {format_time(latency.high)}), as a CUDA graph where "
+            "it can be."
         )
     return lines

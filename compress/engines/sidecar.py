@@ -121,6 +121,11 @@ def write_sidecar(engine: Path, described: EngineFile) -> None:
     write_json(path_beside(engine), described.to_dict())
 
 
+def is_engine(path: Path) -> bool:
+    """Whether a file is described as an engine beside it."""
+    return path.suffix != ".onnx" and path_beside(path).exists()
+
+
 def read_sidecar(engine: Path) -> EngineFile:
     """What is known of an engine, which has to be the one that it was written for.
 

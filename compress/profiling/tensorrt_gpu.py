@@ -10,6 +10,7 @@ import torch
 from compress.engines.building import kept_engine
 from compress.engines.package import PACKAGES, import_package
 from compress.engines.running import Engine
+from compress.engines.sidecar import is_engine, read_sidecar
 from compress.errors import UsageError
 from compress.profiling.costs import input_of_onnx, precision_of_onnx
 from compress.profiling.cuda import CudaSession, no_gpu
@@ -22,7 +23,7 @@ class TensorRt:
     """An engine of the ONNX file for each batch size, replayed as a CUDA graph where it can be.
 
     Engines are built here when they are first needed, and kept by file, batch size, version and
-    GPU.
+    GPU. An engine that `compress export` wrote is taken as it is.
 
     Args:
         name: what ``--runtime`` calls it, and which package builds and runs: "tensorrt" or
@@ -45,11 +46,16 @@ class TensorRt:
 
     def input_of(self, subject: Subject) -> InputSpec:
         """The one input of the file."""
-        return input_of_onnx(path_of(subject, self.name))
+        path = path_of(subject, self.name)
+        if is_engine(path):
+            described = read_sidecar(path)
+            return InputSpec(described.input_name, ("batch", *described.input_shape))
+        return input_of_onnx(path)
 
     def precision(self, subject: Subject) -> str:
         """That of the file, which types the engine strongly."""
-        return precision_of_onnx(path_of(subject, self.name))
+        path = path_of(subject, self.name)
+        return read_sidecar(path).precision if is_engine(path) else precision_of_onnx(path)
 
     def options(self, threads: int) -> dict[str, str]:
         """How engines are built and run."""
@@ -64,14 +70,16 @@ class TensorRt:
     def load(self, subject: Subject, *, threads: int, images: Input | None = None) -> CudaSession:
         """A session of the file; its engine is built now for the shape of ``images``."""
         path = path_of(subject, self.name)
-        input_of_onnx(path)
-        precision = precision_of_onnx(path)
+        self.input_of(subject)
+        precision = self.precision(subject)
 
         def prepare(
             there: torch.Tensor, stream: torch.cuda.Stream
         ) -> tuple[Callable[[], object], torch.Tensor]:
-            package = PACKAGES[self.name]
-            engine = kept_engine(path, package, batch=len(there), precision=precision)
+            engine = path
+            if not is_engine(path):
+                package = PACKAGES[self.name]
+                engine = kept_engine(path, package, batch=len(there), precision=precision)
             return Engine(engine).prepare(there, stream)
 
         return CudaSession(subject.name, prepare, images)

@@ -207,6 +207,7 @@ def test_engines_have_what_they_were_built_from_beside_them(
     typed = read_artifact(tmp_path / "f.engine.onnx")
     assert described["source"]["onnx_sha256"] == typed.sha256
     assert typed.conversion["activations"] == "int8"
+    assert ("A call of 8 takes " in out) == (described["gpu"] is not None)
     if described["gpu"] is None:
         assert "It was not run: there is no GPU here." in out
 

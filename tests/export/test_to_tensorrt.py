@@ -31,6 +31,9 @@ from compress.export.half import bf16_from_onnx, fp16_from_onnx
 from compress.export.quantize import Quantization, int8_from_onnx
 from compress.export.to_tensorrt import engine_from_onnx
 from compress.files import sha256_of
+from compress.profiling.runtimes import Subject, make_input
+from compress.profiling.tensorrt_gpu import TensorRt
+from compress.profiling.timing import time_model
 from tests.export import networks
 from tests.profiling import tiny
 
@@ -244,6 +247,20 @@ def test_an_engine_computes_what_its_file_does(
         engine, images = Engine(path), torch.zeros((3, *networks.SHAPE)).cuda()
         with pytest.raises(UsageError, match=r"for batches of 1, 8, not of 3.*--batch 1,3,8"):
             engine.prepare(images, torch.cuda.Stream())
+        timing = time_model(path, batch=8, runtime=package, max_s=2)
+        assert 0 < timing.median.low <= timing.median.high
+
+
+def test_an_engine_says_what_it_is_called_with(floats: dict[str, Path], tmp_path: Path) -> None:
+    path = tmp_path / "f.engine"
+    source = typed(floats["wrn-10-1"], tmp_path / "f.onnx", "fp16")
+    build_engine(source, path, package_named(RTX), batches=(1, 8), precision="fp16")
+    runtime = TensorRt(RTX)
+    for each, precision in ((path, "fp16"), (floats["wrn-10-1"], "fp32")):
+        subject = Subject("f", path=each)
+        assert runtime.precision(subject) == precision
+        images = make_input(runtime, subject, batch=8)
+        assert images.shape == (8, *networks.SHAPE)
 
 
 def test_what_is_replayed_keeps_what_it_works_in(monkeypatch: pytest.MonkeyPatch) -> None:
