@@ -54,7 +54,8 @@ def verify(model: nn.Module, path: Path, images: Tensor, *, batch: int | None = 
     Raises:
         ParityError: a class or a logit differs; says of which image, and where it begins.
     """
-    predict = predictor_of(path, threads=torch.get_num_threads())
+    # As it is: a file that takes only so many images at once is to be found out.
+    _, predict = _loaded(path, torch.get_num_threads())
     largest, scale, start = 0.0, 0.0, 0
     while start < len(images):
         part = images[start : start + (batch or _batch_at(start))]
@@ -107,11 +108,13 @@ def seeded_images(shape: tuple[int, int, int], normalization: Normalization | No
 def predictor_of(path: Path, *, threads: int = 1) -> Callable[[Array], Array]:
     """Loads an ONNX file into ONNX Runtime on the CPU: images [b, c, h, w] -> logits.
 
+    A file of a fixed batch is called in its batches.
+
     Raises:
         ModelFileError: the file cannot be loaded, or, from the function that is returned, it
             does not take the images.
     """
-    return _predictor(str(path), path.name, threads)
+    return in_batches_of(*_loaded(path, threads))
 
 
 def values_of(
@@ -154,11 +157,12 @@ def _session(
     return onnxruntime.InferenceSession(source, options, providers=["CPUExecutionProvider"])
 
 
-def _predictor(source: str | bytes, name: str, threads: int) -> Callable[[Array], Array]:
+def _loaded(path: Path, threads: int) -> tuple[int | None, Callable[[Array], Array]]:
+    """How many images a file takes at once, None for any number, and images -> logits."""
     try:
-        session = _session(source, threads=threads)
+        session = _session(str(path), threads=threads)
     except _UNLOADABLE as error:
-        raise ModelFileError(f"ONNX Runtime cannot load {name}: {error}") from error
+        raise ModelFileError(f"ONNX Runtime cannot load {path.name}: {error}") from error
     entry = session.get_inputs()[0]
     fixed = entry.shape[0] if entry.shape and isinstance(entry.shape[0], int) else None
 
@@ -167,12 +171,12 @@ def _predictor(source: str | bytes, name: str, threads: int) -> Callable[[Array]
             logits: Array = session.run(None, {entry.name: images})[0]
         except _UNLOADABLE as error:
             raise ModelFileError(
-                f"{name} takes {_shape(entry.shape)} of {entry.type}; ONNX Runtime cannot run it "
-                f"on {_shape(images.shape)} of {images.dtype}: {error}"
+                f"{path.name} takes {_shape(entry.shape)} of {entry.type}; ONNX Runtime cannot run "
+                f"it on {_shape(images.shape)} of {images.dtype}: {error}"
             ) from error
         return logits
 
-    return in_batches_of(fixed, predict)
+    return fixed, predict
 
 
 def fixed_batch(model: onnx.ModelProto) -> int | None:
