@@ -10,9 +10,8 @@ import importlib
 import os
 import signal
 import sys
-import threading
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -20,6 +19,9 @@ import click
 
 from compress import __version__
 from compress.errors import CompressError, EndedElsewhere, UnknownName, UsageError
+from compress.files import NO_ROOM, cache_folder
+from compress.signals import RecordedStops, Terminated
+from compress.streams import STDOUT, dependable_streams, discard
 
 # Subcommand -> its line in `compress --help`. Each is the object `command` of the module
 # compress.commands.NAME.
@@ -52,6 +54,8 @@ DEBUG_VARIABLE = "COMPRESS_DEBUG"
 
 def load_command(name: str) -> click.Command:
     """The click command of a subcommand in ``COMMANDS``."""
+    # torch would keep what it compiles in the temporary folder, where nobody removes it.
+    os.environ.setdefault("TORCHINDUCTOR_CACHE_DIR", str(cache_folder() / "torchinductor"))
     command: click.Command = importlib.import_module(f"compress.commands.{name}").command
     return command
 
@@ -116,64 +120,97 @@ def main(arguments: Sequence[str] | None = None) -> int:
     given = list(sys.argv[1:] if arguments is None else arguments)
     # Read before parsing, so that errors of parsing obey it too.
     debug = "--debug" in given or os.environ.get(DEBUG_VARIABLE, "") not in ("", "0")
-    context: click.Context | None = None
+    stops = RecordedStops()
+    with dependable_streams(), stops:
+        context: list[click.Context] = []
+        try:
+            code = _run(given, context, debug)
+        except (KeyboardInterrupt, click.Abort, Terminated):
+            code = EXIT_INTERRUPTED
+        except BaseException:
+            if stops.received is None:
+                raise
+            code = EXIT_BUG
+        # Libraries turn the exception of a signal into errors of their own, or drop it. What ends
+        # a command after one is the signal, whatever else is said.
+        if stops.received == signal.SIGTERM:
+            return _stopped("terminated", context, EXIT_TERMINATED)
+        if stops.received == signal.SIGINT or code == EXIT_INTERRUPTED:
+            return _stopped("interrupted", context, EXIT_INTERRUPTED)
+        if isinstance(code, _Fault):
+            return _report(code, debug)
+        return code
+
+
+@dataclass(frozen=True)
+class _Fault:
+    """An error that a command ended with, and its exit code; told unless a signal caused it."""
+
+    message: str
+    exit_code: int
+    error: BaseException
+
+
+def _run(given: Sequence[str], entered: list[click.Context], debug: bool) -> int | _Fault:
+    """Runs a command; what it ended with.
+
+    Args:
+        given: the command line.
+        entered: gets the context, once the command line was understood.
+        debug: whether tracebacks are shown.
+    """
     try:
-        with _sigterm_raises(), group.make_context("compress", given) as context:
+        with group.make_context("compress", list(given)) as context:
+            entered.append(context)
             group.invoke(context)
         sys.stdout.flush()
     except click.exceptions.Exit as stop:
         return _flush() or stop.exit_code
+    except click.exceptions.Abort:
+        raise
     except click.ClickException as error:
         error.show()
         return error.exit_code
-    except (KeyboardInterrupt, click.Abort):
-        return _stopped("interrupted", context, EXIT_INTERRUPTED)
-    except _Terminated:
-        return _stopped("terminated", context, EXIT_TERMINATED)
     except BrokenPipeError:
-        return _give_up_output()
+        discard(STDOUT)
+        return EXIT_BROKEN_PIPE
     except EndedElsewhere as end:
         return end.exit_code
     except CompressError as error:
-        return _report(str(error), error.exit_code, debug)
+        return _Fault(str(error), error.exit_code, error)
     except OSError as error:
-        # A full disk, a folder without permission: the user's to mend, and named in the message.
-        where = f"{error.filename}: " if error.filename else ""
-        return _report(f"{where}{error.strerror or error}", EXIT_USAGE, debug)
+        return _unwritable(error)
     except Exception as error:  # noqa: BLE001 - the last resort; it is told, and never exit 0
         hint = "" if debug else " Run `compress --debug ...` for the traceback and report it."
         message = f"this is a bug in compress: {type(error).__name__}: {error}.{hint}"
-        return _report(message, EXIT_BUG, debug)
+        return _Fault(message, EXIT_BUG, error)
     return 0
 
 
-class _Terminated(BaseException):
-    """SIGTERM came; a counterpart of KeyboardInterrupt."""
+def _unwritable(error: OSError) -> _Fault:
+    """A full disk, a folder without permission: the user's to mend, and named in the message."""
+    if error.filename is None and error.errno in NO_ROOM:
+        discard(STDOUT)  # or its flush at exit would fail once more
+        said = f"cannot write to standard output: {error.strerror}."
+        return _Fault(said, EXIT_USAGE, error)
+    where = f"{error.filename}: " if error.filename else ""
+    return _Fault(f"{where}{error.strerror or error}", EXIT_USAGE, error)
 
 
-@contextmanager
-def _sigterm_raises() -> Iterator[None]:
-    """SIGTERM unwinds like SIGINT, so that nothing is left half-written."""
-
-    def terminate(*_: object) -> None:
-        raise _Terminated
-
-    # Handlers are the main thread's affair; one that somebody has installed stays.
-    if (
-        threading.current_thread() is not threading.main_thread()
-        or signal.getsignal(signal.SIGTERM) is not signal.SIG_DFL
-    ):
-        yield
-        return
-    signal.signal(signal.SIGTERM, terminate)
+def _flush() -> int | _Fault:
+    """Writes what stdout still holds; 0 where that went well."""
     try:
-        yield
-    finally:
-        signal.signal(signal.SIGTERM, signal.SIG_DFL)
+        sys.stdout.flush()
+    except BrokenPipeError:
+        discard(STDOUT)
+        return EXIT_BROKEN_PIPE
+    except OSError as error:
+        return _unwritable(error)
+    return 0
 
 
-def _stopped(how: str, context: click.Context | None, exit_code: int) -> int:
-    goes_on = context is not None and context.invoked_subcommand in GO_ON
+def _stopped(how: str, entered: Sequence[click.Context], exit_code: int) -> int:
+    goes_on = bool(entered) and entered[0].invoked_subcommand in GO_ON
     if _speaks():
         click.echo(f"{how}{'; run the same command again to go on' if goes_on else ''}", err=True)
     return exit_code
@@ -184,28 +221,14 @@ def _speaks() -> bool:
     return os.environ.get("RANK", "0") == "0"
 
 
-def _report(message: str, exit_code: int, debug: bool) -> int:
+def _report(fault: _Fault, debug: bool) -> int:
     if debug:
         import traceback
 
-        traceback.print_exc()
+        traceback.print_exception(fault.error)
     who = "" if _speaks() else f"process {os.environ['RANK']}: "
-    click.echo(f"{who}{click.style('error:', fg='red')} {message}", err=True)
-    return exit_code
-
-
-def _flush() -> int:
-    try:
-        sys.stdout.flush()
-    except BrokenPipeError:
-        return _give_up_output()
-    return 0
-
-
-def _give_up_output() -> int:
-    """Points stdout nowhere, so that closing it at exit does not complain a second time."""
-    os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-    return EXIT_BROKEN_PIPE
+    click.echo(f"{who}{click.style('error:', fg='red')} {fault.message}", err=True)
+    return fault.exit_code
 
 
 # --- --config ------------------------------------------------------------------------------------

@@ -5,6 +5,7 @@ Standard library only.
 
 from __future__ import annotations
 
+import errno
 import hashlib
 import importlib
 import json
@@ -25,6 +26,8 @@ except ImportError:  # pragma: no cover - Windows
     fcntl = None
 
 LOCK = ".lock"
+# What writing ends with where a disk has no room left, or is read only.
+NO_ROOM = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EROFS)
 # What atomic_path calls its temporary file: .NAME.SUFFIX.RANDOM.SUFFIX
 _TEMPORARY = re.compile(r"\..*?(\.[^.]+)?\.[a-z0-9_]{8}\1?")
 
@@ -59,7 +62,8 @@ def atomic_path(path: Path) -> Iterator[Path]:
             sync(written)
         temporary.replace(path)
     except OSError as error:
-        if error.filename not in (None, name):
+        # Where a file is copied, the error of a full disk names the file that is read.
+        if error.filename not in (None, name) and error.errno not in NO_ROOM:
             raise  # of another file, which the error names
         raise UsageError(
             f"Cannot write {path}: {error.strerror or error}. Make room there, or choose another "

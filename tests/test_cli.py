@@ -1,5 +1,6 @@
 """compress.cli: subcommands, exit codes, messages, --config."""
 
+import os
 import subprocess
 import sys
 import types
@@ -267,3 +268,15 @@ def test_config_that_is_no_text(tmp_path: Path, capsys: pytest.CaptureFixture[st
     (tmp_path / "a.toml").write_bytes(b"\xff\xfe\x00")
     assert cli.main(["--config", str(tmp_path / "a.toml"), "select"]) == 2
     assert "is not a TOML file" in capsys.readouterr().err
+
+
+def test_what_torch_compiles_is_kept_in_the_cache(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("COMPRESS_CACHE", str(tmp_path))
+    monkeypatch.delenv("TORCHINDUCTOR_CACHE_DIR", raising=False)
+    cli.load_command("recipes")
+    assert os.environ["TORCHINDUCTOR_CACHE_DIR"] == str(tmp_path / "torchinductor")
+    monkeypatch.setenv("TORCHINDUCTOR_CACHE_DIR", "elsewhere")
+    cli.load_command("recipes")
+    assert os.environ["TORCHINDUCTOR_CACHE_DIR"] == "elsewhere"

@@ -100,3 +100,16 @@ def test_what_is_not_json_is_named(tmp_path: Path) -> None:
 def test_sha256(tmp_path: Path) -> None:
     (tmp_path / "a").write_bytes(b"abc")
     assert sha256_of(tmp_path / "a") == hashlib.sha256(b"abc").hexdigest()
+
+
+def test_a_full_disk_names_the_file_that_is_written(tmp_path: Path) -> None:
+    source, target = tmp_path / "source.onnx", tmp_path / "target.onnx"
+
+    def copy() -> None:
+        # What shutil.copyfile raises names the file that it reads.
+        raise OSError(errno.ENOSPC, "No space left on device", str(source))
+
+    with pytest.raises(UsageError, match="No space left") as raised, atomic_path(target):
+        copy()
+    assert str(target) in str(raised.value)
+    assert list(tmp_path.iterdir()) == []

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from compress.commands.options import DATA_HELP, parse_percent, parse_shape, seed_option
+from compress.streams import write_commands
 
 if TYPE_CHECKING:
     from compress.gate.check import Request
@@ -238,8 +239,7 @@ def _report(verdict: Verdict, junit: Path | None, markdown: Path | None, passes:
     if markdown is not None:
         write_text(markdown, reports.markdown(verdict))
     # On stderr, which GitHub reads too: stdout may be JSON for somebody else.
-    for line in reports.workflow_commands_of(verdict, os.environ, inconclusive_passes=passes):
-        click.echo(line, err=True)
+    write_commands(reports.workflow_commands_of(verdict, os.environ, inconclusive_passes=passes))
     try:
         reports.add_to_summary(verdict, os.environ)
     except OSError as error:
