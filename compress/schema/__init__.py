@@ -19,7 +19,7 @@ and numbers have limits, and nothing of the size that a number claims is made.
 Standard library only.
 """
 
-from compress.schema.decoding import Decoder, decode, decode_or_none, of_text
+from compress.schema.decoding import Decoder, decode, decode_or_none, faults_of, of_text
 from compress.schema.texts import Row, parse_csv, parse_json, parse_toml
 
 __all__ = [
@@ -27,6 +27,7 @@ __all__ = [
     "Row",
     "decode",
     "decode_or_none",
+    "faults_of",
     "of_text",
     "parse_csv",
     "parse_json",

@@ -152,6 +152,28 @@ class Decoder:
                 self.fault(place, "is missing")
         return found
 
+    def rules(self, kind: Any, value: Any, path: str) -> None:
+        """Adds what the rules of an annotation say of a value of its type; None is right."""
+        if value is None:
+            return
+        origin, kinds = typing.get_origin(kind), typing.get_args(kind)
+        if origin is Annotated:
+            self.rules(kinds[0], value, path)
+            for rule in kinds[1:]:
+                if isinstance(rule, Rule) and (fault := rule.fault(value)):
+                    self.fault(path, fault)
+        elif origin in (Union, UnionType):
+            for inner in kinds:
+                self.rules(inner, value, path)
+        elif origin is tuple:
+            repeated = kinds[-1] is Ellipsis
+            for place, each in enumerate(value):
+                self.rules(
+                    kinds[0] if repeated else kinds[min(place, len(kinds) - 1)],
+                    each,
+                    f"{path}[{place}]",
+                )
+
     # --- By kind ---------------------------------------------------------------------------------
 
     def _typed(self, kind: Any, value: Any, path: str, rules: tuple[Any, ...]) -> Any:
@@ -163,6 +185,8 @@ class Decoder:
             return value
         if origin in (Union, UnionType):
             return self._union(typing.get_args(kind), value, path)
+        if isinstance(kind, type) and dataclasses.is_dataclass(kind) and isinstance(value, kind):
+            return value
         if dataclasses.is_dataclass(kind):
             beside = [name for rule in rules if isinstance(rule, Beside) for name in rule.names]
             return self._dataclass(typing.cast(type, kind), value, path, beside)
@@ -227,6 +251,17 @@ class Decoder:
             self.fault(path, f"is {value}, it must be a finite number")
             return None
         return float(value) if kind is float else value
+
+
+def faults_of(instance: Any) -> list[str]:
+    """What the rules in a dataclass's annotations say of an instance's fields, a phrase each.
+
+    For ``__post_init__``, where a value may come from anywhere. Types are not looked at.
+    """
+    decoder = Decoder()
+    for name, (kind, _) in _kinds(type(instance)).items():
+        decoder.rules(kind, getattr(instance, name), name)
+    return decoder.faults
 
 
 def of_text(kind: Any, text: str) -> Any:

@@ -24,18 +24,19 @@ class Rule(Protocol):
 
 @dataclass(frozen=True)
 class Between:
-    """A number from ``low`` to ``high``, both included."""
+    """A number from ``low`` to ``high``; ``below``: without ``high`` itself."""
 
     low: float
     high: float
+    below: bool = False
 
     def fault(self, value: Any) -> str:
         """See ``Rule``."""
-        if self.low <= value <= self.high:
+        if self.low <= value <= self.high and not (self.below and value == self.high):
             return ""
         if self.high >= MAX_INT:
             return f"is {shown(value)}, it must be {number_told(self.low)} or more"
-        ends = f"from {number_told(self.low)} to {number_told(self.high)}"
+        ends = f"from {number_told(self.low)} to {'below ' * self.below}{number_told(self.high)}"
         return f"is {shown(value)}, it must be {ends}"
 
 
@@ -123,9 +124,12 @@ class PartOf:
 
 
 Count = Annotated[int, Between(0, 2**53)]
+# How many, where there is at least one.
+Number = Annotated[int, Between(1, 2**53)]
 Positive = Annotated[float, Above(0)]
 NotNegative = Annotated[float, Between(0, math.inf)]
 Share = Annotated[float, Between(0, 1)]
+Fraction = Annotated[float, Between(0, 1, below=True)]
 Percent = Annotated[float, Between(0, 100)]
 Percentile = Annotated[float, Between(50, 99.9)]
 Threads = Annotated[int, Between(1, 4096)]
@@ -134,6 +138,7 @@ Classes = Annotated[int, Between(1, 1_000_000)]
 Channels = Annotated[int, Between(1, 4096)]
 Side = Annotated[int, Between(1, 65_536)]
 ImageShape = tuple[Channels, Side, Side]
+Shape = Annotated[tuple[Side, ...], Length(1, 8)]
 Seed = Annotated[int, Between(0, MAX_INT)]
 Epochs = Annotated[int, Between(1, 1_000_000)]
 Sha256 = Annotated[str, Matches(r"[0-9a-f]{64}", "64 hexadecimal digits")]
