@@ -320,7 +320,7 @@ def read_baseline(path: Path) -> Baseline:
         settings=stored.settings,
         right=stored.accuracy.each,
         latency=Estimate(latency.median / 1e3, latency.low / 1e3, latency.high / 1e3),
-        machine=content["machine"],
+        machine=stored.machine.to_dict(),
         reason=stored.reason,
         created=stored.created,
         versions=stored.versions,

@@ -7,10 +7,10 @@ import json
 import math
 import re
 from collections.abc import Sequence
-from typing import Any, NoReturn
+from typing import Any
 
 from compress.errors import CompressError, InputError
-from compress.schema.words import MAX_INT, shown
+from compress.schema.words import MAX_INT, key_told, shown
 
 # Of a text. The longest that are written here, baselines and tables, have some hundred kB.
 MAX_BYTES = 8 << 20
@@ -42,7 +42,6 @@ def parse_json(text: str | bytes, what: str, *, error: type[CompressError] = Inp
         values = json.loads(
             content,
             object_pairs_hook=_table,
-            parse_constant=_no_constant,
             parse_int=_integer,
         )
         _check_plain(values)
@@ -137,14 +136,9 @@ def _refuse_twice(names: Sequence[str]) -> None:
         seen.add(name)
 
 
-def _no_constant(name: str) -> NoReturn:
-    raise ValueError(f"{name} is no number of JSON")
-
-
-def _integer(text: str) -> int:
-    if len(text) > 20 or not -MAX_INT <= (number := int(text)) <= MAX_INT:
-        raise ValueError(f"the number {text[:24]}{'...' * (len(text) > 24)} is beyond 64 bits")
-    return number
+def _integer(text: str) -> float:
+    # What is longer is refused by the name of its field; made an int it could take minutes.
+    return int(text) if len(text) <= 20 else math.inf
 
 
 def _check_plain(values: Any, *, finite: bool = True) -> None:
@@ -157,28 +151,51 @@ def _check_plain(values: Any, *, finite: bool = True) -> None:
         below: list[Any] = []
         for value in level:
             if isinstance(value, dict):
-                for key in value:
-                    _check_text(key)
+                below.extend(value)
                 below.extend(value.values())
             elif isinstance(value, list):
                 below.extend(value)
-            elif isinstance(value, str):
-                _check_text(value)
-            elif isinstance(value, float):
-                if finite and not math.isfinite(value):
-                    raise ValueError("a number is beyond what a float holds")
-            elif isinstance(value, int) and not -MAX_INT <= value <= MAX_INT:
-                raise ValueError("a number is beyond 64 bits")
+            elif fault := _fault(value, finite):
+                raise ValueError(f"{_place_of(values, finite)} {fault}")
         level = below
 
 
-def _check_text(text: str) -> None:
-    if text.isascii():
-        return
+def _fault(value: Any, finite: bool) -> str:
+    """What is wrong with a single value that a parser gave."""
+    if isinstance(value, str):
+        return "" if value.isascii() else _fault_of_text(value)
+    if isinstance(value, float):
+        if not finite or math.isfinite(value):
+            return ""
+        return "is NaN, which is no number" if math.isnan(value) else "is beyond all numbers"
+    if isinstance(value, int) and not -MAX_INT <= value <= MAX_INT:
+        return "is a number beyond 64 bits"
+    return ""
+
+
+def _fault_of_text(text: str) -> str:
     try:
         text.encode()
-    except UnicodeEncodeError as fault:
-        raise ValueError(f"the text {text[:20]!a} has half a character") from fault
+    except UnicodeEncodeError:
+        return f"has half a character in {text[:20]!a}"
+    return ""
+
+
+def _place_of(values: Any, finite: bool) -> str:
+    """The path of a value that ``_fault`` finds something wrong with."""
+    waiting: list[tuple[str, Any]] = [("", values)]
+    while waiting:
+        path, value = waiting.pop()
+        if isinstance(value, dict):
+            for key, inner in value.items():
+                if _fault_of_text(key):
+                    return f"a key in {path or 'it'}"
+                waiting.append((f"{path}.{key_told(key)}" if path else key_told(key), inner))
+        elif isinstance(value, list):
+            waiting.extend((f"{path}[{place}]", each) for place, each in enumerate(value))
+        elif _fault(value, finite):
+            return path or "it"
+    return "it"  # pragma: no cover - only for values that have such a place
 
 
 def _reason(fault: Exception) -> str:
