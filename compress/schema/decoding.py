@@ -8,12 +8,13 @@ import math
 import re
 import typing
 from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
 from enum import Enum
 from types import NoneType, UnionType
 from typing import Annotated, Any, Literal, TypeVar, Union
 
 from compress.errors import CompressError, InputError
-from compress.schema.rules import Beside, PartOf, Rule
+from compress.schema.rules import Beside, Key, PartOf, Rule
 from compress.schema.texts import Row
 from compress.schema.words import MAX_INT, key_told, nearest, shown, told
 
@@ -21,6 +22,10 @@ T = TypeVar("T")
 
 # More faults are counted only.
 FAULTS_TOLD = 12
+
+_FLOAT = re.compile(
+    r"[+-]?(?:(?:\d+\.?\d*|\.\d+)(?:e[+-]?\d+)?|inf(?:inity)?|nan)", re.ASCII | re.IGNORECASE
+)
 
 
 def decode(
@@ -133,22 +138,22 @@ class Decoder:
         if not isinstance(values, dict):
             self.fault(path, f"is {shown(values)}, it must be a table")
             return {}
-        kinds = {name: kind for name, kind in _kinds(cls).items() if name not in without}
+        known = {key: field for key, field in _fields(cls).items() if field.name not in without}
         for key in values:
-            if key not in kinds and key not in beside:
-                self.fault(path, f"has no key {key_told(key)}{nearest(key, list(kinds))}")
+            if key not in known and key not in beside:
+                self.fault(path, f"has no key {key_told(key)}{nearest(key, list(known))}")
         found = {}
-        for name, (kind, needed) in kinds.items():
-            place = f"{path}.{name}" if path else name
-            if name in values:
+        for key, field in known.items():
+            place = f"{path}.{key}" if path else key
+            if key in values:
                 before = len(self.faults) + self._more
-                inner = values[name]
+                inner = values[key]
                 if isinstance(values, Row) and isinstance(inner, str):
-                    inner = _of_text(kind, inner)
-                value = self.value(kind, inner, place)
+                    inner = _of_text(field.kind, inner)
+                value = self.value(field.kind, inner, place)
                 if len(self.faults) + self._more == before:
-                    found[name] = value
-            elif needed and all_needed:
+                    found[field.name] = value
+            elif field.needed and all_needed:
                 self.fault(place, "is missing")
         return found
 
@@ -259,8 +264,8 @@ def faults_of(instance: Any) -> list[str]:
     For ``__post_init__``, where a value may come from anywhere. Types are not looked at.
     """
     decoder = Decoder()
-    for name, (kind, _) in _kinds(type(instance)).items():
-        decoder.rules(kind, getattr(instance, name), name)
+    for field in _fields(type(instance)).values():
+        decoder.rules(field.kind, getattr(instance, field.name), field.name)
     return decoder.faults
 
 
@@ -286,11 +291,8 @@ def _of_text(kind: Any, text: str) -> Any:
         return text == "yes"
     if int in kinds and re.fullmatch(r"[+-]?\d{1,18}", text, re.ASCII):
         return int(text)
-    if float in kinds:
-        try:
-            return float(text)
-        except ValueError:
-            return text
+    if float in kinds and _FLOAT.fullmatch(text):
+        return float(text)
     return text
 
 
@@ -306,18 +308,31 @@ def _alternatives(kind: Any) -> Iterator[Any]:
         yield kind
 
 
+@dataclass(frozen=True)
+class _Field:
+    """One of a dataclass: its name, its annotation, and whether it has no default."""
+
+    name: str
+    kind: Any
+    needed: bool
+
+
 @functools.cache
-def _kinds(cls: type) -> dict[str, tuple[Any, bool]]:
-    """Field -> its annotation, and whether it has no default."""
+def _fields(cls: type) -> dict[str, _Field]:
+    """Of a dataclass, by what they are called in a text."""
     hints = typing.get_type_hints(cls, include_extras=True)
-    return {
-        field.name: (
-            hints[field.name],
-            field.default is dataclasses.MISSING and field.default_factory is dataclasses.MISSING,
-        )
-        for field in dataclasses.fields(cls)
-        if field.init
-    }
+    found = {}
+    for field in dataclasses.fields(cls):
+        if field.init:
+            kind = hints[field.name]
+            rules = typing.get_args(kind)[1:] if typing.get_origin(kind) is Annotated else ()
+            key = next((rule.name for rule in rules if isinstance(rule, Key)), field.name)
+            needed = (
+                field.default is dataclasses.MISSING
+                and field.default_factory is dataclasses.MISSING
+            )
+            found[key] = _Field(field.name, kind, needed)
+    return found
 
 
 def _is_of(kind: Any, value: Any) -> bool:

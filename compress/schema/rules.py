@@ -36,6 +36,8 @@ class Between:
             return ""
         if self.high >= MAX_INT:
             return f"is {shown(value)}, it must be {number_told(self.low)} or more"
+        if self.low == self.high:
+            return f"is {shown(value)}, it must be {number_told(self.low)}"
         ends = f"from {number_told(self.low)} to {'below ' * self.below}{number_told(self.high)}"
         return f"is {shown(value)}, it must be {ends}"
 
@@ -109,6 +111,13 @@ class Beside:
     """Keys that a dataclass's table may have besides its fields; they are not looked at."""
 
     names: tuple[str, ...]
+
+
+@dataclass(frozen=True)
+class Key:
+    """What a field is called in a text, where that is not its own name."""
+
+    name: str
 
 
 @dataclass(frozen=True)

@@ -33,6 +33,7 @@ from compress.results import Estimate
 from tests.schema.broken import answers, broken_json
 
 CONTENT = b"a model"
+GREY = {"mean": [0.0], "std": [1.0]}
 
 
 @pytest.fixture
@@ -45,7 +46,9 @@ def model(tmp_path: Path) -> Path:
 @pytest.fixture
 def baseline(tmp_path: Path, model: Path) -> Baseline:
     return Baseline(
-        model=Model("b.onnx", sha256_of(model), 7, "wrn-10-1", "fp32", {"mean": [0.0], "std": [1.0]}),
+        model=Model(
+            "b.onnx", sha256_of(model), 7, "wrn-10-1", "fp32", {"mean": [0.0], "std": [1.0]}
+        ),
         evaluation_set=EvaluationSet("data/x.npz", None, "x", "f" * 64, 11),
         task=Task((3, 8, 8), 4),
         settings=Settings(threads=2, shape=(3, 8, 8)),
