@@ -19,13 +19,21 @@ and numbers have limits, and nothing of the size that a number claims is made.
 Standard library only.
 """
 
-from compress.schema.decoding import Decoder, decode, decode_or_none, faults_of, of_text
+from compress.schema.decoding import (
+    Decoder,
+    decode,
+    decode_json,
+    decode_or_none,
+    faults_of,
+    of_text,
+)
 from compress.schema.texts import Row, parse_csv, parse_json, parse_toml
 
 __all__ = [
     "Decoder",
     "Row",
     "decode",
+    "decode_json",
     "decode_or_none",
     "faults_of",
     "of_text",

@@ -15,7 +15,7 @@ from typing import Annotated, Any, Literal, TypeVar, Union
 
 from compress.errors import CompressError, InputError
 from compress.schema.rules import Beside, Key, PartOf, Rule
-from compress.schema.texts import Row
+from compress.schema.texts import Row, parse_json
 from compress.schema.words import MAX_INT, key_told, nearest, shown, told
 
 T = TypeVar("T")
@@ -57,6 +57,26 @@ def decode(
     found = decoder.value(kind, value, "")
     decoder.refuse(where, error=error, mend=mend)
     return typing.cast(T, found)
+
+
+def decode_json(
+    kind: type[T],
+    text: str | bytes,
+    where: str,
+    *,
+    error: type[CompressError] = InputError,
+    mend: str = "",
+) -> T:
+    """A JSON text -> a dataclass; see ``parse_json`` and ``decode``.
+
+    Raises:
+        CompressError: as ``error`` says, with everything that is wrong.
+    """
+    try:
+        values = parse_json(text, "it")
+    except InputError as fault:
+        raise error(f"{where}: {fault}{mend and ' ' + mend}") from fault
+    return decode(kind, values, where, error=error, mend=mend)
 
 
 def decode_or_none(kind: type[T], value: object) -> T | None:

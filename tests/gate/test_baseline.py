@@ -233,6 +233,8 @@ def test_whatever_a_baseline_holds_is_told_by_the_name_of_its_field(
         found.differences(fingerprint())
 
     def signed(changed: Any) -> Any:
+        if not isinstance(changed, dict):
+            return changed
         rest = {key: value for key, value in changed.items() if key != "digest"}
         return rest | {"digest": digest_of(rest)} if "digest" in changed else rest
 
