@@ -119,11 +119,8 @@ def answers(
         except error as fault:
             counts["refused"] += 1
             message = str(fault)
-            if (
-                names
-                and not any(name in message for name in names)
-                and what not in (*NAMELESS, *unnamed)
-            ):
+            named = not names or any(name in message for name in names)
+            if not named and what not in (*NAMELESS, *unnamed):
                 raise AssertionError(f"{path} {what}: {message}") from fault
             if len(message) > 3000 or "\n" in message:
                 raise AssertionError(f"{path} {what}: {message}") from fault

@@ -124,6 +124,8 @@ def test_every_line_above_the_rows_is_read_or_told(tmp_path: Path) -> None:
                 document = json.loads(text)
             except (ValueError, RecursionError):
                 continue
+            if not isinstance(document, dict):
+                continue
             lines = (f"# {key}: {json.dumps(value)}\n" for key, value in document.items())
             yield what, path, "".join(lines) + rest
 
