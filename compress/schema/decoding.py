@@ -35,6 +35,7 @@ def decode(
     *,
     error: type[CompressError] = InputError,
     mend: str = "",
+    beside: Sequence[str] = (),
 ) -> T:
     """Plain values -> a dataclass (or anything else that can be annotated).
 
@@ -49,12 +50,14 @@ def decode(
         where: how the message begins: "b.json is no baseline".
         error: to raise.
         mend: a sentence for the message's end.
+        beside: keys that a dataclass's table may have besides; they are not looked at.
 
     Raises:
         CompressError: as ``error`` says, with everything that is wrong.
     """
     decoder = Decoder()
-    found = decoder.value(kind, value, "")
+    annotated: Any = Annotated[kind, Beside(tuple(beside))] if beside else kind
+    found = decoder.value(annotated, value, "")
     decoder.refuse(where, error=error, mend=mend)
     return typing.cast(T, found)
 
