@@ -36,6 +36,7 @@ def decode(
     error: type[CompressError] = InputError,
     mend: str = "",
     beside: Sequence[str] = (),
+    complete: bool = False,
 ) -> T:
     """Plain values -> a dataclass (or anything else that can be annotated).
 
@@ -50,12 +51,18 @@ def decode(
         where: how the message begins: "b.json is no baseline".
         error: to raise.
         mend: a sentence for the message's end.
-        beside: keys that a dataclass's table may have besides; they are not looked at.
+        beside: keys that a dataclass's table may have besides, "*" for any; they are not looked
+            at.
+        complete: whether the fields with a default have to be there, too.
 
     Raises:
         CompressError: as ``error`` says, with everything that is wrong.
     """
     decoder = Decoder()
+    if complete and isinstance(value, dict):
+        for key, field in _fields(kind).items():
+            if key not in value and not field.needed:
+                decoder.fault(key, "is missing")
     annotated: Any = Annotated[kind, Beside(tuple(beside))] if beside else kind
     found = decoder.value(annotated, value, "")
     decoder.refuse(where, error=error, mend=mend)
@@ -163,7 +170,7 @@ class Decoder:
             return {}
         known = {key: field for key, field in _fields(cls).items() if field.name not in without}
         for key in values:
-            if key not in known and key not in beside:
+            if key not in known and key not in beside and "*" not in beside:
                 self.fault(path, f"has no key {key_told(key)}{nearest(key, list(known))}")
         found = {}
         for key, field in known.items():
@@ -341,7 +348,7 @@ class _Field:
 
 
 @functools.cache
-def _fields(cls: type) -> dict[str, _Field]:
+def _fields(cls: Any) -> dict[str, _Field]:
     """Of a dataclass, by what they are called in a text."""
     hints = typing.get_type_hints(cls, include_extras=True)
     found = {}

@@ -108,7 +108,7 @@ def known(*names: str) -> Check:
 
 @dataclass(frozen=True)
 class Beside:
-    """Keys that a dataclass's table may have besides its fields; they are not looked at."""
+    """Keys that a dataclass's table may have besides its fields, "*" for any; they are not read."""
 
     names: tuple[str, ...]
 

@@ -39,7 +39,7 @@ def told(kind: Any) -> str:
         return " or ".join(shown(each.value) for each in kind)
     if origin in (dict, Mapping) or dataclasses.is_dataclass(kind):
         return NAMES[dict]
-    return NAMES[kind]
+    return NAMES.get(kind, f"a {kind.__name__}")
 
 
 def shown(value: Any) -> str:
