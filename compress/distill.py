@@ -59,6 +59,7 @@ from compress.tradeoff import (
 )
 from compress.training.engine import Listener, Silent, choose_device, fit
 from compress.training.evaluation import evaluate, file_predictor, spread
+from compress.training.finished import Distilled
 from compress.training.kept import outputs_of
 from compress.training.options import TrainingOptions
 from compress.training.outputs import TeacherOutputs, Teaching
@@ -278,7 +279,7 @@ class _Run:
         folder = RunFolder(request.out, self._config())
         if folder.finished:
             say(f"{request.out} is finished already; this is what it found.")
-            return dict(folder.result())
+            return folder.result(Distilled)
         with folder.alone():
             return self._run(folder)
 
@@ -297,7 +298,7 @@ class _Run:
         result = self._result(teacher, teacher_onnx, student, parity, timing)
         folder.finish(result)
         self._remember(result)
-        return dict(folder.result())
+        return folder.result(Distilled)
 
     def _config(self) -> dict[str, Any]:
         """Everything that the result depends on; a run with another one is another run."""

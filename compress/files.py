@@ -11,13 +11,17 @@ import importlib
 import json
 import os
 import re
+import stat
 import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import IO, Any
 
-from compress.errors import InputError, UsageError
+from compress.errors import CompressError, InputError, UsageError
+from compress.schema import parse_json, parse_toml
+from compress.schema.texts import MAX_BYTES
+from compress.units import format_bytes
 
 fcntl: Any
 try:
@@ -28,6 +32,16 @@ except ImportError:  # pragma: no cover - Windows
 LOCK = ".lock"
 # What writing ends with where a disk has no room left, or is read only.
 NO_ROOM = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EROFS)
+# How a file begins that stands for another one, which Git LFS keeps.
+GIT_LFS = b"version https://git-lfs"
+# What a path may be instead of a file; the test of its mode, and what it is called.
+_KINDS = (
+    (stat.S_ISDIR, "a folder"),
+    (stat.S_ISFIFO, "a named pipe"),
+    (stat.S_ISCHR, "a character device"),
+    (stat.S_ISBLK, "a block device"),
+    (stat.S_ISSOCK, "a socket"),
+)
 # What atomic_path calls its temporary file: .NAME.SUFFIX.RANDOM.SUFFIX
 _TEMPORARY = re.compile(r"\..*?(\.[^.]+)?\.[a-z0-9_]{8}\1?")
 
@@ -127,18 +141,80 @@ def write_json(path: Path, value: Any) -> None:
     write_text(path, json.dumps(value, indent=2, allow_nan=False) + "\n")
 
 
-def read_json(path: Path) -> Any:
-    """Reads a JSON file.
+def regular_file(path: Path) -> Path:
+    """The same path, if it is a file's whose bytes can be read; a link to one is one.
 
     Raises:
-        InputError: the file is missing or is not JSON.
+        InputError: there is nothing, or something else, which is named: a pipe, on which reading
+            may wait for ever, or a device, which may have no end.
     """
     try:
-        return json.loads(path.read_text(encoding="utf-8"))
-    except OSError as error:
-        raise InputError(f"Cannot read {path}: {error.strerror or error}.") from error
-    except ValueError as error:
-        raise InputError(f"{path} is not a JSON file: {error}.") from error
+        mode = path.stat().st_mode
+    except (OSError, ValueError) as error:
+        reason = getattr(error, "strerror", None) or error
+        raise InputError(f"Cannot read {path}: {reason}.") from error
+    if stat.S_ISREG(mode):
+        return path
+    kind = next((told for test, told in _KINDS if test(mode)), "something else")
+    raise InputError(f"{path} is {kind}; a file is needed.")
+
+
+def is_lfs_pointer(head: bytes) -> bool:
+    """Whether a file that begins so only stands for another one, which Git LFS keeps."""
+    return head.startswith(GIT_LFS)
+
+
+def read_text(
+    path: Path, kind: str, *, most: int = MAX_BYTES, error: type[CompressError] = InputError
+) -> str:
+    """The text of a file, in UTF-8, with or without a mark of the byte order.
+
+    Args:
+        path: of the file.
+        kind: that it should be, for messages: "a JSON file".
+        most: bytes that it may have; no more are read.
+        error: to raise.
+
+    Raises:
+        CompressError: as ``error`` says; there is no such file, it is too large, or no text.
+    """
+    try:
+        with regular_file(path).open("rb") as file:
+            content = file.read(most + 1)
+            size_bytes = max(os.fstat(file.fileno()).st_size, len(content))
+    except InputError as fault:
+        raise error(str(fault)) from fault
+    except OSError as fault:
+        raise error(f"Cannot read {path}: {fault.strerror or fault}.") from fault
+    if is_lfs_pointer(content):
+        raise error(
+            f"{path} is not {kind} but a pointer of Git LFS: fetch the file itself with "
+            "`git lfs pull`."
+        )
+    if len(content) > most:
+        raise error(
+            f"{path} has {format_bytes(size_bytes)}; {kind} is read up to {format_bytes(most)}."
+        )
+    try:
+        return content.decode("utf-8-sig")
+    except UnicodeDecodeError as fault:
+        raise error(
+            f"{path} is not {kind}: it is not text in UTF-8 (byte {fault.start})."
+        ) from fault
+
+
+def read_json(path: Path, *, error: type[CompressError] = InputError) -> Any:
+    """Reads a JSON file, as ``compress.schema.parse_json`` reads a text.
+
+    Raises:
+        CompressError: as ``error`` says; the file is missing or is not JSON.
+    """
+    return parse_json(read_text(path, "a JSON file", error=error), str(path), error=error)
+
+
+def read_toml(path: Path, *, error: type[CompressError] = InputError) -> dict[str, Any]:
+    """The same for a TOML file."""
+    return parse_toml(read_text(path, "a TOML file", error=error), str(path), error=error)
 
 
 def sha256_of(path: Path) -> str:

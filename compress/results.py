@@ -6,8 +6,9 @@ import hashlib
 import json
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any
 
+from compress.schema.rules import Count, NotNegative, Number, Share, known
 from compress.spec import ModelSpec, Normalization
 
 SCHEMA_VERSION = 1
@@ -91,15 +92,15 @@ class Fidelity:
             run it, and the float file was, with each layer's result rounded.
     """
 
-    images: int
-    top1_agreement: float
-    max_abs_diff: float
-    relative_error: float
-    right: int | None = None
-    float_right: int | None = None
-    lost: int | None = None
-    won: int | None = None
-    method: str = "run"
+    images: Number
+    top1_agreement: Share
+    max_abs_diff: NotNegative
+    relative_error: NotNegative
+    right: Count | None = None
+    float_right: Count | None = None
+    lost: Count | None = None
+    won: Count | None = None
+    method: Annotated[str, known("run", "rounded")] = "run"
 
     @property
     def accuracy(self) -> float | None:
@@ -154,9 +155,9 @@ class Machine:
 
     cpu: str
     isa: tuple[str, ...]
-    cpus: int
-    cores: int
-    machine_cpus: int
+    cpus: Number
+    cores: Count
+    machine_cpus: Number
     virtual: bool
     system: str
     python: str

@@ -5,9 +5,11 @@ from __future__ import annotations
 import math
 import re
 from dataclasses import asdict, dataclass, replace
-from typing import Any, Self
+from typing import Annotated, Any, Self
 
 from compress.errors import UsageError
+from compress.schema import Decoder, decode, faults_of
+from compress.schema.rules import Batch, Between, Fraction, ImageShape, Length, Percentile, Threads
 
 ARCHITECTURES = ("wrn", "resnet", "preresnet", "inception")
 
@@ -66,19 +68,19 @@ class ModelSpec:
     """
 
     arch: str
-    depth: int
-    width: float = 1.0
-    num_classes: int = 10
-    input_shape: tuple[int, int, int] = (3, 32, 32)
+    depth: Annotated[int, Between(1, 10_000)]
+    width: Annotated[float, Between(0, 1024)] = 1.0
+    num_classes: Annotated[int, Between(2, 1_000_000)] = 10
+    input_shape: ImageShape = (3, 32, 32)
     shortcut: str = ""
-    stem_channels: int = 0
-    stride_conv: int = 1
+    stem_channels: Annotated[int, Between(0, 100_000)] = 0
+    stride_conv: Annotated[int, Between(1, 2)] = 1
     conv_bias: bool = False
-    dropout: float = 0.0
+    dropout: Fraction = 0.0
     first_shortcut: bool = False
 
     def __post_init__(self) -> None:
-        faults = []
+        faults = faults_of(self)
         if self.arch not in ARCHITECTURES:
             faults.append(f"arch is '{self.arch}', known are {', '.join(ARCHITECTURES)}")
         else:
@@ -88,24 +90,16 @@ class ModelSpec:
             elif self.shortcut not in SHORTCUTS[self.arch]:
                 known = ", ".join(SHORTCUTS[self.arch])
                 faults.append(f"shortcut is '{self.shortcut}', known for {self.arch}: {known}")
-        if not (math.isfinite(self.width) and self.width > 0 and round(16 * self.width) >= 1):
-            faults.append(f"width is {self.width}, it must be positive")
-        elif not self.stem_channels:
+        if 0 <= self.width < 1 and round(16 * self.width) < 1:
+            faults.append(f"width is {self.width}, which leaves no filters")
+        elif math.isfinite(self.width) and not self.stem_channels:
             usual = {"wrn": 16, "inception": round(96 * self.width)}
             stem = usual.get(self.arch, round(16 * self.width))
             object.__setattr__(self, "stem_channels", stem)
-        if self.num_classes < 2:
-            faults.append(f"num_classes is {self.num_classes}, it must be 2 or more")
-        if min(self.input_shape) < 1:
-            faults.append(f"input_shape is {self.input_shape}, not (channels, height, width)")
-        elif min(self.input_shape[1:]) < 8:
+        if min(self.input_shape[1:]) < 8:
             faults.append(f"input_shape is {self.input_shape}, images must be 8x8 or larger")
-        if self.stride_conv not in (1, 2):
-            faults.append(f"stride_conv is {self.stride_conv}, it must be 1 or 2")
         if self.arch == "inception" and (self.stride_conv != 1 or self.first_shortcut):
             faults.append("an inception has no residual blocks: no stride_conv, no first_shortcut")
-        if not 0 <= self.dropout < 1:
-            faults.append(f"dropout is {self.dropout}, it must be in [0, 1)")
         if faults:
             raise UsageError("This is no network: " + "; ".join(faults) + ".")
 
@@ -213,25 +207,21 @@ class ModelSpec:
         return asdict(self) | {"input_shape": list(self.input_shape)}
 
     @classmethod
-    def from_dict(cls, values: dict[str, Any]) -> Self:
+    def from_dict(cls, values: object) -> Self:
         """The inverse of ``to_dict``.
 
         Raises:
             UsageError: fields are missing, unknown or impossible.
         """
-        try:
-            channels, height, width = map(int, values["input_shape"])
-            return cls(**(values | {"input_shape": (channels, height, width)}))
-        except (KeyError, TypeError, ValueError) as error:
-            raise UsageError(f"This is no description of a network: {error}.") from error
+        return decode(cls, values, "This is no description of a network", error=UsageError)
 
 
 @dataclass(frozen=True)
 class Normalization:
     """Per-channel mean and standard deviation, of pixels scaled to [0, 1]."""
 
-    mean: tuple[float, ...]
-    std: tuple[float, ...]
+    mean: Annotated[tuple[float, ...], Length(1, 4096)]
+    std: Annotated[tuple[float, ...], Length(1, 4096)]
 
     def __post_init__(self) -> None:
         if len(self.mean) != len(self.std) or not self.mean:
@@ -261,8 +251,17 @@ class Normalization:
             ) from error
         return cls(mean, std)
 
+    @classmethod
+    def from_dict(cls, values: object) -> Self:
+        """The inverse of ``to_dict``.
+
+        Raises:
+            UsageError: these are no such values.
+        """
+        return decode(cls, values, "This is no normalisation", error=UsageError)
+
     def to_dict(self) -> dict[str, list[float]]:
-        """Plain values for JSON."""
+        """Plain values for JSON; ``from_dict`` reads them back."""
         return {"mean": list(self.mean), "std": list(self.std)}
 
 
@@ -319,11 +318,12 @@ class Budget:
                 shown = value * 1e3 if option == "--budget-ms" else value
                 shown = value / 1e6 if option == "--budget-mb" else shown
                 faults.append(f"{option} is {shown:g}, it must be a positive number")
-        if self.batch < 1:
-            faults.append(f"--batch is {self.batch}, it must be 1 or more")
-        if not 50 <= self.percentile <= 99.9:
-            faults.append(f"--percentile is {self.percentile:g}, it must be from 50 to 99.9")
-        elif self.speedup is not None and self.percentile != 50:
+        limits = Decoder()
+        limits.rules(Batch, self.batch, "--batch")
+        limits.rules(Percentile, self.percentile, "--percentile")
+        limits.rules(Threads, self.target.threads, "--threads")
+        faults += limits.faults
+        if self.speedup is not None and 50 < self.percentile <= 99.9:
             faults.append(
                 f"--percentile is {self.percentile:g} and --speedup is a ratio of medians; give "
                 "one of them, or --budget-ms with --percentile"
@@ -332,8 +332,6 @@ class Budget:
             faults.append(
                 f"--headroom is {100 * self.headroom:g}%, it must be from 0% to below 100%"
             )
-        if self.target.threads < 1:
-            faults.append(f"--threads is {self.target.threads}, it must be 1 or more")
         if faults:
             raise UsageError("This is no budget: " + "; ".join(faults) + ".")
 

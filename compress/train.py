@@ -16,6 +16,7 @@ from compress.recipes.supervised import Supervised
 from compress.spec import ModelSpec
 from compress.training.engine import Listener, Silent, choose_device, fit
 from compress.training.evaluation import evaluate, predictor
+from compress.training.finished import Trained
 from compress.training.options import TrainingOptions
 from compress.training.runfolder import RunFolder
 from compress.training.student import first_network, with_dropout
@@ -73,7 +74,7 @@ def train(
     folder = RunFolder(out, config)
     if folder.finished:
         listener.message(f"{out} is finished already.")
-        return dict(folder.result())
+        return folder.result(Trained)
     with folder.alone():
         return _train(spec, data, folder, options, init, where, listener, team)
 
@@ -162,4 +163,4 @@ def _train(
         extra={"training": folder.config, "accuracy": result["accuracy"], "n": result["n"]},
     )
     folder.finish(result)
-    return dict(folder.result())
+    return folder.result(Trained)

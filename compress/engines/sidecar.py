@@ -7,14 +7,15 @@ it is written down and compared first.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any
 
-from compress.errors import CompressError, ModelFileError
+from compress.errors import ModelFileError
 from compress.files import read_json, sha256_of, write_json
 from compress.results import SCHEMA_VERSION, Fidelity
+from compress.schema import decode
+from compress.schema.rules import Batch, Length, Name, Number, Sha256, Shape, known
 from compress.spec import ModelSpec, Normalization
 
 SUFFIX = ".engine"
@@ -52,17 +53,17 @@ class EngineFile:
         fidelity: of the engine to the ONNX file; None where there was no GPU to run it on.
     """
 
-    package: str
-    version: str
+    package: Annotated[str, known("tensorrt", "tensorrt-rtx")]
+    version: Name
     gpu: Gpu | None
-    system: str
-    sha256: str
-    size_bytes: int
-    precision: str
-    batches: tuple[int, ...]
-    input_name: str
-    input_shape: tuple[int, ...]
-    output_name: str
+    system: Name
+    sha256: Sha256
+    size_bytes: Number
+    precision: Name
+    batches: Annotated[tuple[Batch, ...], Length(1, 64)]
+    input_name: Name
+    input_shape: Shape
+    output_name: Name
     source: dict[str, str]
     spec: ModelSpec | None = None
     normalization: Normalization | None = None
@@ -70,7 +71,7 @@ class EngineFile:
     fidelity: Fidelity | None = None
 
     def to_dict(self) -> dict[str, Any]:
-        """Plain values for JSON; ``from_dict`` reads them back."""
+        """Plain values for JSON."""
         return {
             "schema_version": SCHEMA_VERSION,
             **asdict(self),
@@ -78,37 +79,6 @@ class EngineFile:
             "normalization": self.normalization.to_dict() if self.normalization else None,
             "fidelity": self.fidelity.to_dict() if self.fidelity else None,
         }
-
-    @classmethod
-    def from_dict(cls, values: Mapping[str, Any]) -> EngineFile:
-        """The inverse of ``to_dict``.
-
-        Raises:
-            KeyError, TypeError, ValueError, CompressError: these are other values.
-        """
-        normalization = values["normalization"]
-        return cls(
-            package=str(values["package"]),
-            version=str(values["version"]),
-            gpu=Gpu(**values["gpu"]) if values["gpu"] else None,
-            system=str(values["system"]),
-            sha256=str(values["sha256"]),
-            size_bytes=int(values["size_bytes"]),
-            precision=str(values["precision"]),
-            batches=tuple(map(int, values["batches"])),
-            input_name=str(values["input_name"]),
-            input_shape=tuple(map(int, values["input_shape"])),
-            output_name=str(values["output_name"]),
-            source={str(key): str(text) for key, text in values["source"].items()},
-            spec=ModelSpec.from_dict(values["spec"]) if values["spec"] else None,
-            normalization=(
-                Normalization(tuple(normalization["mean"]), tuple(normalization["std"]))
-                if normalization
-                else None
-            ),
-            classes=tuple(map(str, values["classes"])),
-            fidelity=Fidelity(**values["fidelity"]) if values["fidelity"] else None,
-        )
 
 
 def path_beside(engine: Path) -> Path:
@@ -140,13 +110,14 @@ def read_sidecar(engine: Path) -> EngineFile:
             f"{engine} has no {beside.name} beside it, which says what built it and for which GPU. "
             "Copy both files, or build it again from the ONNX file with `compress export --to`."
         )
-    try:
-        described = EngineFile.from_dict(read_json(beside))
-    except (KeyError, TypeError, ValueError, AttributeError, CompressError) as error:
-        raise ModelFileError(
-            f"{beside} does not describe an engine ({type(error).__name__}: {error}). Build the "
-            "engine again."
-        ) from error
+    described = decode(
+        EngineFile,
+        read_json(beside, error=ModelFileError),
+        f"{beside} does not describe an engine",
+        error=ModelFileError,
+        mend="Build the engine again.",
+        beside=("schema_version",),
+    )
     if sha256_of(engine) != described.sha256:
         raise ModelFileError(
             f"{beside} describes another file than {engine}: its SHA-256 begins with "

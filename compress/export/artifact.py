@@ -22,7 +22,7 @@ from __future__ import annotations
 
 import json
 import math
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -30,11 +30,13 @@ import onnx
 from google.protobuf.message import DecodeError  # type: ignore[import-untyped]
 
 from compress import __version__
-from compress.errors import CompressError, ModelFileError
+from compress.errors import ModelFileError
 from compress.external import external_files
 from compress.files import atomic_path, sha256_of
 from compress.results import Artifact, Fidelity
-from compress.spec import ModelSpec, Normalization
+from compress.schema import decode_json
+from compress.schema.words import shown
+from compress.spec import PRECISIONS, ModelSpec, Normalization
 
 PREFIX = "compress."
 UNKNOWN = "unknown"
@@ -85,12 +87,12 @@ def metadata_of_conversion(
         toolchain: package -> version that made it.
 
     Raises:
-        ValueError: the float file's own metadata is damaged.
+        ModelFileError: the float file's own metadata is damaged.
     """
     values = {entry.key: entry.value for entry in float_file.metadata_props}
 
     def added(key: str, more: Mapping[str, str]) -> str:
-        return _json(_texts(json.loads(values.get(PREFIX + key, "{}"))) | dict(more))
+        return _json((_read("the float file", values, key, dict[str, str]) or {}) | dict(more))
 
     changed = {
         "version": __version__,
@@ -161,54 +163,42 @@ def read_artifact(path: Path) -> Artifact:
         format="onnx",
         sha256=sha256_of(path),
         size_bytes=path.stat().st_size + _external_bytes(path, model),
-        spec=_read(path, properties, "spec", _spec),
-        precision=properties.get(PREFIX + "precision", _precision(model)),
+        spec=_read(path, properties, "spec", ModelSpec),
+        precision=_stated_precision(path, properties) or _precision(model),
         normalization=(
-            None if stored == UNKNOWN else _read(path, properties, "normalization", _normalization)
+            None if stored == UNKNOWN else _read(path, properties, "normalization", Normalization)
         ),
-        classes=_read(path, properties, "classes", _names) or (),
-        toolchain=_read(path, properties, "toolchain", _texts) or {},
-        source=_read(path, properties, "source", _texts) or {},
-        conversion=_read(path, properties, "conversion", _texts) or {},
-        fidelity=_read(path, properties, "fidelity", _fidelity),
+        classes=_read(path, properties, "classes", tuple[str, ...]) or (),
+        toolchain=_read(path, properties, "toolchain", dict[str, str]) or {},
+        source=_read(path, properties, "source", dict[str, str]) or {},
+        conversion=_read(path, properties, "conversion", dict[str, str]) or {},
+        fidelity=_read(path, properties, "fidelity", Fidelity),
     )
 
 
 def _read(
-    path: Path, properties: Mapping[str, str], key: str, convert: Callable[[Any], Value]
+    path: Path | str, properties: Mapping[str, str], key: str, kind: type[Value]
 ) -> Value | None:
     text = properties.get(PREFIX + key)
     if text is None:
         return None
-    try:
-        return convert(json.loads(text))
-    except (ValueError, TypeError, KeyError, AttributeError, CompressError) as error:
+    return decode_json(
+        kind,
+        text,
+        f"The metadata '{PREFIX + key}' of {path} is damaged",
+        error=ModelFileError,
+        mend="Export it again.",
+    )
+
+
+def _stated_precision(path: Path, properties: Mapping[str, str]) -> str | None:
+    stated = properties.get(PREFIX + "precision")
+    if stated is not None and stated not in (*PRECISIONS, "fp64", UNKNOWN):
         raise ModelFileError(
-            f"The metadata '{PREFIX + key}' of {path} is damaged ({error}). Export it again."
-        ) from error
-
-
-def _spec(value: Any) -> ModelSpec:
-    return ModelSpec.from_dict(dict(value))
-
-
-def _normalization(value: Any) -> Normalization:
-    mean, std = (tuple(float(number) for number in value[key]) for key in ("mean", "std"))
-    return Normalization(mean, std)
-
-
-def _fidelity(value: Any) -> Fidelity:
-    return Fidelity(**value)
-
-
-def _names(value: Any) -> tuple[str, ...]:
-    if not isinstance(value, list):
-        raise TypeError(f"a list was expected, found {type(value).__name__}")
-    return tuple(str(name) for name in value)
-
-
-def _texts(value: Any) -> dict[str, str]:
-    return {str(key): str(text) for key, text in value.items()}
+            f"The metadata '{PREFIX}precision' of {path} is damaged: it is {shown(stated)}, known "
+            f"are {', '.join(PRECISIONS)}. Export it again."
+        )
+    return stated
 
 
 def _precision(model: onnx.ModelProto) -> str:

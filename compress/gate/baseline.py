@@ -9,6 +9,7 @@ from __future__ import annotations
 import base64
 import hashlib
 import json
+import math
 import os
 import shutil
 import textwrap
@@ -17,18 +18,41 @@ from dataclasses import asdict, dataclass
 from datetime import UTC, datetime
 from importlib.metadata import version
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any
 
 import numpy as np
 
 from compress import __version__
 from compress.errors import InputError, ModelFileError, UsageError
-from compress.files import atomic_path, check_writable, read_json, sha256_of, write_text
+from compress.files import (
+    atomic_path,
+    check_writable,
+    is_lfs_pointer,
+    read_json,
+    sha256_of,
+    write_text,
+)
 from compress.gate.latency import spread_of
 from compress.gate.measuring import Settings
 from compress.gate.task import Task
 from compress.profiling.machine import fingerprint
 from compress.results import SCHEMA_VERSION, Estimate, Machine
+from compress.schema import decode, decode_or_none
+from compress.schema.rules import (
+    Beside,
+    Check,
+    Count,
+    FileName,
+    FilePath,
+    Length,
+    Name,
+    Number,
+    Positive,
+    Sha256,
+    Side,
+)
+from compress.schema.words import shown
+from compress.spec import Normalization
 from compress.units import format_bytes, format_percent, format_time
 
 FILE = Path("compress-baseline.json")
@@ -39,9 +63,20 @@ VERSIONS = ("numpy", "onnx")
 # What a latency depends on, of a machine; the engine's version is compared besides.
 FIELDS = ("cpu", "isa", "cpus", "cores", "virtual", "system", "gpu", "driver")
 
-GIT_LFS = b"version https://git-lfs"
+# Values of the images of one call; 2 GiB.
+MOST_VALUES = 2**29
 
 _MEND = "Take the committed file again, or write a new one with `compress baseline update`."
+
+
+def _no_normalization(values: object) -> str:
+    right = decode_or_none(Normalization, values) is not None
+    return "" if right else "has no mean and standard deviation of each channel"
+
+
+def _not_positive(ratios: tuple[Estimate, ...]) -> str:
+    ordered = all(0 < each.low <= each.value <= each.high for each in ratios)
+    return "" if ordered else "has a ratio that is not positive, or not in its interval"
 
 
 @dataclass(frozen=True)
@@ -56,12 +91,12 @@ class Model:
         normalization: mean and standard deviation that it was scored with.
     """
 
-    file: str
-    sha256: str
-    size_bytes: int
-    name: str
-    precision: str
-    normalization: Mapping[str, list[float]]
+    file: FileName
+    sha256: Sha256
+    size_bytes: Number
+    name: Name
+    precision: Name
+    normalization: Annotated[Mapping[str, list[float]], Check(_no_normalization)]
 
 
 @dataclass(frozen=True)
@@ -76,11 +111,11 @@ class EvaluationSet:
         n: how many.
     """
 
-    source: str
-    image_size: int | None
-    name: str
-    sha256: str
-    n: int
+    source: FilePath
+    image_size: Side | None
+    name: Name
+    sha256: Sha256
+    n: Number
 
 
 @dataclass(frozen=True)
@@ -92,9 +127,9 @@ class Teacher:
         ratios: time(baseline) / time(teacher) of each process.
     """
 
-    file: str
-    sha256: str
-    ratios: tuple[Estimate, ...]
+    file: FilePath
+    sha256: Sha256
+    ratios: Annotated[tuple[Estimate, ...], Length(1, 1000), Check(_not_positive)]
 
     @property
     def values(self) -> tuple[float, ...]:
@@ -170,7 +205,7 @@ class Baseline:
         if found == sha256:
             return path
         with path.open("rb") as file:
-            pointer = file.read(len(GIT_LFS)) == GIT_LFS
+            pointer = is_lfs_pointer(file.read(64))
         mend = (
             "It is a pointer of Git LFS: fetch the file itself with `git lfs pull`."
             if pointer
@@ -257,7 +292,7 @@ def read_baseline(path: Path) -> Baseline:
     Raises:
         InputError: there is none, it is damaged, of a newer version, or was edited by hand.
     """
-    if not path.is_file():
+    if not path.exists():
         raise InputError(
             f"There is no baseline {path}. Make one with `compress baseline update MODEL.onnx "
             "--data DATA --reason WHY`, or name another with --baseline."
@@ -268,18 +303,30 @@ def read_baseline(path: Path) -> Baseline:
     schema = content.get("schema_version")
     if schema != SCHEMA_VERSION:
         raise InputError(
-            f"{path} has schema_version {schema}, this is compress {__version__}, which knows "
-            f"{SCHEMA_VERSION}. Use the version that wrote it, or make the baseline again."
+            f"{path} has schema_version {shown(schema)}, this is compress {__version__}, which "
+            f"knows {SCHEMA_VERSION}. Use the version that wrote it, or make the baseline again."
         )
     if digest_of(content) != content["digest"]:
         raise InputError(
             f"{path} was edited by hand or damaged: its content is not what its digest is of. "
             f"{_MEND}"
         )
-    try:
-        return _from_dict(content, path)
-    except (KeyError, TypeError, ValueError) as error:
-        raise InputError(f"{path} is no baseline ({error!r}). {_MEND}") from error
+    stored = decode(_Stored, content, f"{path} is no baseline", mend=_MEND)
+    latency = stored.latency_ms
+    return Baseline(
+        model=stored.model,
+        evaluation_set=stored.evaluation_set,
+        task=stored.task,
+        settings=stored.settings,
+        right=stored.accuracy.each,
+        latency=Estimate(latency.median / 1e3, latency.low / 1e3, latency.high / 1e3),
+        machine=stored.machine.to_dict(),
+        reason=stored.reason,
+        created=stored.created,
+        versions=stored.versions,
+        teacher=stored.teacher,
+        path=path,
+    )
 
 
 def write_baseline(baseline: Baseline, model: Path) -> None:
@@ -399,38 +446,74 @@ def decode_bits(lines: list[str], n: int) -> tuple[bool, ...]:
     return tuple(np.unpackbits(packed, count=n).astype(bool).tolist())
 
 
-def _from_dict(content: Mapping[str, Any], path: Path) -> Baseline:
-    teacher, settings = content["teacher"], content["settings"]
-    shape, latency = settings["shape"], content["latency_ms"]
-    return Baseline(
-        model=Model(**content["model"]),
-        evaluation_set=EvaluationSet(**content["evaluation_set"]),
-        task=Task(tuple(content["task"]["image_shape"]), content["task"]["classes"]),
-        settings=Settings(**settings | {"shape": None if shape is None else tuple(shape)}),
-        right=decode_bits(content["accuracy"]["bits"], content["accuracy"]["n"]),
-        latency=Estimate(*(latency[end] / 1e3 for end in ("median", "low", "high"))),
-        machine=content["machine"],
-        reason=content["reason"],
-        created=content["created"],
-        versions=content["versions"],
-        teacher=None
-        if teacher is None
-        else Teacher(
-            teacher["file"],
-            teacher["sha256"],
-            tuple(Estimate(**each) for each in teacher["ratios"]),
-        ),
-        path=path,
-    )
+@dataclass(frozen=True)
+class _Accuracy:
+    """Which test images were right, as the file has it."""
+
+    bits: list[str]
+    n: Number
+    right: Count
+
+    def __post_init__(self) -> None:
+        if sum(self.each) != self.right:
+            raise ValueError(f"right is {self.right}, {sum(self.each)} of the bits are set")
+
+    @property
+    def each(self) -> tuple[bool, ...]:
+        return decode_bits(self.bits, self.n)
+
+
+@dataclass(frozen=True)
+class _Latency:
+    """The median call in milliseconds, as the file has it."""
+
+    median: Positive
+    low: Positive
+    high: Positive
+
+    def __post_init__(self) -> None:
+        if not self.low <= self.median <= self.high:
+            raise ValueError(f"{self.low:g} <= {self.median:g} <= {self.high:g} does not hold")
+
+
+@dataclass(frozen=True)
+class _Stored:
+    """What the file holds."""
+
+    accuracy: _Accuracy
+    created: Name
+    digest: Sha256
+    evaluation_set: EvaluationSet
+    latency_ms: _Latency
+    machine: Annotated[Machine, Beside(("digest",))]
+    model: Model
+    reason: str
+    schema_version: int
+    settings: Settings
+    task: Task
+    teacher: Annotated[Teacher, Beside(("spread",))] | None
+    versions: dict[str, str]
+
+    def __post_init__(self) -> None:
+        if self.accuracy.n != self.evaluation_set.n:
+            raise ValueError(
+                f"accuracy.n is {self.accuracy.n} and evaluation_set.n {self.evaluation_set.n}"
+            )
+        if self.settings.batch * math.prod(self.task.image_shape) > MOST_VALUES:
+            raise ValueError(
+                f"settings.batch is {self.settings.batch} images of task.image_shape "
+                f"{list(self.task.image_shape)}, more than {MOST_VALUES:,} values in a call"
+            )
 
 
 def _is_ours(target: Path, baseline: Path) -> bool:
     """Whether the file is the model of the baseline that is about to be replaced."""
     try:
-        model = read_json(baseline)["model"]
-        return bool(model["file"] == target.name and model["sha256"] == sha256_of(target))
-    except (InputError, KeyError, TypeError):
+        content = read_json(baseline)
+    except InputError:
         return False
+    model = decode_or_none(Model, content.get("model") if isinstance(content, dict) else None)
+    return model is not None and model.file == target.name and model.sha256 == sha256_of(target)
 
 
 def _rounded(values: Mapping[str, float]) -> dict[str, float]:

@@ -12,13 +12,15 @@ from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from compress.errors import NothingMeasured
+from compress.errors import NothingMeasured, UsageError
 from compress.gate.latency import LatencyRule, combine, ratio_of
 from compress.gate.limits import compare_budget
 from compress.gate.verdict import Comparison, Outcome
 from compress.profiling.estimates import calls_needed
 from compress.profiling.fresh import ask
 from compress.results import Estimate
+from compress.schema import faults_of
+from compress.schema.rules import Batch, Name, Percentile, Shape, Threads
 from compress.units import format_time
 
 # No further round begins after so many seconds, in one process.
@@ -39,11 +41,15 @@ class Settings:
         percentile: that a budget is for.
     """
 
-    runtime: str = "onnxruntime"
-    threads: int = 1
-    batch: int = 1
-    shape: tuple[int, ...] | None = None
-    percentile: float = 50.0
+    runtime: Name = "onnxruntime"
+    threads: Threads = 1
+    batch: Batch = 1
+    shape: Shape | None = None
+    percentile: Percentile = 50.0
+
+    def __post_init__(self) -> None:
+        if faults := faults_of(self):
+            raise UsageError(f"No model can be timed so: {'; '.join(faults)}.")
 
 
 @dataclass(frozen=True)

@@ -10,6 +10,7 @@ import numpy as np
 from compress.errors import ModelFileError
 from compress.gate.measuring import Settings
 from compress.profiling.runtimes import Subject, make_input, runtime_named
+from compress.schema.rules import Classes, Shape
 
 
 @dataclass(frozen=True)
@@ -21,8 +22,8 @@ class Task:
         classes: how many logits an image gets.
     """
 
-    image_shape: tuple[int, ...]
-    classes: int
+    image_shape: Shape
+    classes: Classes
 
     def __str__(self) -> str:
         return f"{'x'.join(map(str, self.image_shape))} images, {self.classes} classes"

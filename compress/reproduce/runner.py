@@ -40,6 +40,7 @@ from compress.spec import Normalization
 from compress.training.checkpoints import Checkpoints
 from compress.training.engine import Listener, Progress, choose_device, fit
 from compress.training.evaluation import evaluate, logits_of, predictor, spread
+from compress.training.finished import Reproduced
 from compress.training.options import TrainingOptions
 from compress.training.runfolder import RunFolder
 from compress.training.student import first_network
@@ -441,7 +442,7 @@ class _Reproduction:
                 if folder.finished:
                     # The method may have had another name with the same place when it was trained.
                     yield {
-                        **folder.result(),
+                        **folder.result(Reproduced),
                         "method": training.method.name,
                         "place": training.place.as_posix(),
                     }

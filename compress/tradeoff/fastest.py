@@ -6,13 +6,15 @@ import tempfile
 from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any
 
 from compress.errors import InputError
 from compress.export.to_onnx import onnx_for_timing
 from compress.profiling.runtimes import RUNTIMES, available
 from compress.profiling.timing import fastest_of, time_runtimes
 from compress.results import Estimate
+from compress.schema import decode
+from compress.schema.rules import Key, Name
 from compress.spec import FASTEST, Budget, ModelSpec
 from compress.tradeoff.measure import untrained
 from compress.tradeoff.storage import read_table
@@ -32,9 +34,9 @@ class RuntimeChoice:
         ratios: each other runtime -> its time / the taken one's; empty where nothing was timed.
     """
 
-    runtime: str
+    runtime: Name
     why: str
-    ratios: dict[str, Estimate] = field(default_factory=dict)
+    ratios: Annotated[dict[str, Estimate], Key("time_of_others")] = field(default_factory=dict)
 
     def to_dict(self) -> dict[str, Any]:
         """Plain values for JSON."""
@@ -51,13 +53,7 @@ class RuntimeChoice:
         Raises:
             InputError: these are no such values.
         """
-        try:
-            ratios = {
-                str(name): Estimate(**ratio) for name, ratio in values["time_of_others"].items()
-            }
-            return cls(str(values["runtime"]), str(values["why"]), ratios)
-        except (KeyError, TypeError, AttributeError) as error:
-            raise InputError(f"{values!r} does not say which runtime was taken.") from error
+        return decode(cls, values, "The run folder does not say which runtime was taken")
 
 
 def with_runtime(budget: Budget, runtime: str) -> Budget:

@@ -16,7 +16,7 @@ from typing import Any
 import torch
 from torch import nn
 
-from compress.errors import CompressError, UnknownName, UsageError
+from compress.errors import InputError, UnknownName, UsageError
 from compress.export.precision import narrowed_for_timing
 from compress.export.to_onnx import onnx_for_timing
 from compress.files import cache_folder, read_json, write_json
@@ -25,6 +25,8 @@ from compress.profiling.machine import fingerprint
 from compress.profiling.runtimes import RUNTIMES
 from compress.profiling.timing import is_clear, time_model, time_models
 from compress.results import Estimate
+from compress.schema import decode_or_none
+from compress.schema.rules import Count, Number
 from compress.spec import PRECISIONS, Budget, ModelSpec
 from compress.tradeoff.candidates import candidate_name
 from compress.tradeoff.search import Limits, Measurement
@@ -282,29 +284,54 @@ def _check_target(budget: Budget) -> None:
         raise UsageError(f"{target.runtime} runs on {device}; the budget is for {target.device}.")
 
 
+@dataclass(frozen=True)
+class _Entry:
+    """A measurement as it is remembered."""
+
+    latency_s: Estimate
+    size_bytes: Number
+    rounds: Count
+    straddles: bool
+    warnings: tuple[str, ...]
+
+    def __post_init__(self) -> None:
+        if not 0 < self.latency_s.low <= self.latency_s.value <= self.latency_s.high:
+            raise ValueError("this is no time")
+
+
+@dataclass(frozen=True)
+class _Remembered:
+    """A file of the cache."""
+
+    conditions: dict[str, Any]
+    measured: dict[str, Any]
+
+
 def _recall(path: Path, key: str) -> Measurement | None:
     """What is remembered; a damaged file remembers nothing."""
-    try:
-        entry = read_json(path)["measured"][key]
-        latency = Estimate(*(float(entry["latency_s"][end]) for end in ("value", "low", "high")))
-        return Measurement(
-            latency,
-            int(entry["size_bytes"]),
-            rounds=int(entry["rounds"]),
-            straddles=bool(entry["straddles"]),
-            cached=True,
-            warnings=tuple(str(warning) for warning in entry["warnings"]),
-        )
-    except (CompressError, KeyError, TypeError, ValueError):
+    entry = decode_or_none(_Entry, _remembered(path).get(key))
+    if entry is None:
         return None
+    return Measurement(
+        entry.latency_s,
+        entry.size_bytes,
+        rounds=entry.rounds,
+        straddles=entry.straddles,
+        cached=True,
+        warnings=entry.warnings,
+    )
+
+
+def _remembered(path: Path) -> dict[str, Any]:
+    try:
+        found = decode_or_none(_Remembered, read_json(path))
+    except InputError:
+        return {}
+    return {} if found is None else found.measured
 
 
 def _remember(path: Path, key: str, found: Measurement, conditions: dict[str, Any]) -> None:
-    try:
-        content = read_json(path)
-        measured = dict(content["measured"])
-    except (CompressError, KeyError, TypeError, ValueError):
-        measured = {}
+    measured = _remembered(path)
     entry = asdict(found) | {"latency_s": found.latency.to_dict()}
     for name in ("latency", "cached"):
         del entry[name]

@@ -11,14 +11,16 @@ import tempfile
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any
 
-from compress.errors import ExportError, InputError, ModelFileError, UsageError
+from compress.errors import ExportError, ModelFileError, UsageError
 from compress.export.precision import narrowed_for_timing
 from compress.export.to_onnx import onnx_for_timing
 from compress.profiling.runtimes import RUNTIMES, Subject, make_input, runtime_named
 from compress.profiling.timing import time_models
 from compress.results import Estimate
+from compress.schema import decode
+from compress.schema.rules import Key, known
 from compress.spec import AUTO, PRECISIONS, Budget, ModelSpec, Target
 
 # In the middle of the candidates by what it computes.
@@ -38,11 +40,11 @@ class PrecisionTrial:
         ratio: its time / float32's; None where it was not timed.
     """
 
-    precision: str
+    precision: Annotated[str, known(*PRECISIONS)]
     runs: bool
     eligible: bool
     why: str
-    ratio: Estimate | None = None
+    ratio: Annotated[Estimate | None, Key("time_by_fp32")] = None
 
     def to_dict(self) -> dict[str, Any]:
         """Plain values for JSON."""
@@ -61,21 +63,7 @@ class PrecisionTrial:
         Raises:
             InputError: these are no such values.
         """
-        try:
-            ratio, precision = values["time_by_fp32"], str(values["precision"])
-            if precision not in PRECISIONS:
-                raise InputError(f"'{precision}' is none of {', '.join(PRECISIONS)}.")
-            return cls(
-                precision,
-                bool(values["runs"]),
-                bool(values["eligible"]),
-                str(values["why"]),
-                None if ratio is None else Estimate(**ratio),
-            )
-        except (KeyError, TypeError) as error:
-            raise InputError(
-                f"{values!r} does not say what a precision was found to do."
-            ) from error
+        return decode(cls, values, "This does not say what a precision was found to do")
 
 
 FLOAT = PrecisionTrial("fp32", runs=True, eligible=True, why="as the network is trained")

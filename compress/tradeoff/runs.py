@@ -7,17 +7,27 @@ from __future__ import annotations
 
 import json
 import math
-from dataclasses import asdict, dataclass, fields
+from dataclasses import asdict, dataclass
 from pathlib import Path
+from typing import Annotated
 
-from compress.errors import UsageError
-from compress.files import cache_folder
-from compress.spec import ModelSpec
+from compress.errors import InputError, UsageError
+from compress.files import cache_folder, regular_file
+from compress.schema import decode_or_none, parse_json
+from compress.schema.rules import Check, Epochs, Number, Seed, Share, known
+from compress.spec import PRECISIONS, ModelSpec
 
 FILE = "runs.jsonl"
+# Some hundred thousand runs.
+MAX_BYTES = 64 << 20
 
-# What JSON may hold for a field's annotation.
-TYPES: dict[str, type | tuple[type, ...]] = {"str": str, "int": int, "float": (int, float)}
+
+def _no_network(name: str) -> str:
+    try:
+        ModelSpec.parse(name)
+    except UsageError as error:
+        return str(error)
+    return ""
 
 
 @dataclass(frozen=True)
@@ -36,14 +46,14 @@ class OwnRun:
     """
 
     dataset_sha256: str
-    name: str
+    name: Annotated[str, Check(_no_network)]
     recipe: str
-    epochs: int
-    train_images: int
-    error: float
-    images: int
-    seed: int
-    precision: str = "fp32"
+    epochs: Epochs
+    train_images: Number
+    error: Share
+    images: Number
+    seed: Seed
+    precision: Annotated[str, known(*PRECISIONS)] = "fp32"
 
 
 def record_run(run: OwnRun, *, folder: Path | None = None) -> None:
@@ -73,8 +83,9 @@ def record_run(run: OwnRun, *, folder: Path | None = None) -> None:
 def load_runs(dataset_sha256: str, *, folder: Path | None = None) -> tuple[OwnRun, ...]:
     """The runs on one data set; lines that say nothing of a known network are left out."""
     try:
-        content = ((folder or cache_folder()) / FILE).read_bytes()
-    except OSError:
+        with regular_file((folder or cache_folder()) / FILE).open("rb") as file:
+            content = file.read(MAX_BYTES)
+    except (InputError, OSError):
         return ()
     found = map(_read_line, content.splitlines())
     return tuple(run for run in found if run and run.dataset_sha256 == dataset_sha256)
@@ -83,13 +94,6 @@ def load_runs(dataset_sha256: str, *, folder: Path | None = None) -> tuple[OwnRu
 def _read_line(line: bytes) -> OwnRun | None:
     """The run of one line; None where another program or version, or an accident, wrote it."""
     try:
-        run = OwnRun(**json.loads(line))
-        for field in fields(run):
-            value = getattr(run, field.name)
-            if isinstance(value, bool) or not isinstance(value, TYPES[str(field.type)]):
-                return None
-        ModelSpec.parse(run.name)
-    except (ValueError, TypeError, RecursionError, UsageError):
+        return decode_or_none(OwnRun, parse_json(line, FILE))
+    except InputError:
         return None
-    usable = 0 <= run.error <= 1 and run.epochs > 0 and run.train_images > 0
-    return run if usable else None

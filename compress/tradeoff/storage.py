@@ -9,15 +9,30 @@ from __future__ import annotations
 import csv
 import io
 import json
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any
 
-from compress.errors import CompressError, InputError
-from compress.files import write_json, write_text
-from compress.results import Estimate
-from compress.spec import ModelSpec
+from compress.errors import InputError
+from compress.files import read_text, write_json, write_text
+from compress.results import Estimate, Machine
+from compress.schema import decode, parse_csv, parse_json
+from compress.schema.rules import (
+    Batch,
+    Beside,
+    Between,
+    Classes,
+    Count,
+    ImageShape,
+    Name,
+    Number,
+    PartOf,
+    Percentile,
+    Positive,
+    Threads,
+    known,
+)
+from compress.spec import AUTO, PRECISIONS, ModelSpec
 from compress.tradeoff.choice import Choice, TradeoffRow, budget_to_dict
 from compress.tradeoff.precisions import PrecisionTrial
 from compress.tradeoff.search import Measurement
@@ -105,40 +120,99 @@ def read_table(path: Path) -> StoredTable:
     Raises:
         InputError: there is no such file, or it is no such table.
     """
+    if not path.exists():
+        raise InputError(f"Cannot read the table {path}: there is no such file.")
+    text = read_text(path, "a table")
+    where, mend = f"{path} is not a table of `compress select --save`", "Measure it again there."
     try:
-        text = path.read_text(encoding="utf-8")
-    except (OSError, UnicodeDecodeError) as error:
-        reason = error.strerror if isinstance(error, OSError) else "it is not text"
-        raise InputError(f"Cannot read the table {path}: {reason}.") from error
-    try:
-        if path.suffix.lower() == ".json":
-            values = json.loads(text)
-            rows = values["candidates"]
-        else:
-            values, rows = _from_csv(text)
-        if values["schema_version"] != SCHEMA_VERSION:
-            raise ValueError(f"its version is {values['schema_version']}, not {SCHEMA_VERSION}")
-        planes, height, width = (int(size) for size in values["input_shape"])
-        measured = {
-            str(row["candidate"]): found for row in rows if (found := _measurement(row)) is not None
-        }
-        teacher = values.get("teacher")
-        return StoredTable(
-            path=path,
-            conditions={key: values["conditions"][key] for key in CONDITIONS},
-            num_classes=int(values["num_classes"]),
-            input_shape=(planes, height, width),
-            machine=dict(values["machine"]),
-            measured=measured,
-            teacher_spec=ModelSpec.from_dict(teacher["spec"]) if teacher else None,
-            teacher=_measurement(teacher) if teacher else None,
-            precisions=tuple(map(PrecisionTrial.from_dict, values.get("precisions", ()))),
+        values = parse_json(text, "it") if path.suffix.lower() == ".json" else _from_csv(text)
+    except InputError as error:
+        raise InputError(f"{where}: {str(error).rstrip('.')}. {mend}") from error
+    found = decode(_Table, values, where, mend=mend)
+    teacher = found.teacher
+    return StoredTable(
+        path=path,
+        conditions=asdict(found.conditions),
+        num_classes=found.num_classes,
+        input_shape=found.input_shape,
+        machine=values["machine"],
+        measured={
+            row.candidate: measurement
+            for row in found.candidates
+            if (measurement := row.measurement()) is not None
+        },
+        teacher_spec=teacher.spec if teacher else None,
+        teacher=teacher.measurement() if teacher else None,
+        precisions=found.precisions,
+    )
+
+
+# --- The file's layout ---------------------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class _Conditions:
+    runtime: Name
+    precision: Annotated[str, known(*PRECISIONS, AUTO)]
+    threads: Threads
+    batch: Batch
+    percentile: Percentile
+
+
+@dataclass(frozen=True)
+class _Figures:
+    """What was measured; nulls, or empty cells, where nothing was."""
+
+    latency_ms: Positive | None
+    latency_low_ms: Positive | None
+    latency_high_ms: Positive | None
+    size_bytes: Number | None
+    rounds: Count | None
+
+    def __post_init__(self) -> None:
+        if self.latency_ms is not None:
+            low, high = self.latency_low_ms, self.latency_high_ms
+            if low is None or high is None or self.size_bytes is None:
+                raise ValueError("latency_low_ms, latency_high_ms or size_bytes is missing")
+            if not low <= self.latency_ms <= high:
+                raise ValueError(
+                    f"{low:g} <= latency_ms, {self.latency_ms:g}, <= {high:g} does not hold"
+                )
+
+    def measurement(self) -> Measurement | None:
+        """None where nothing was measured."""
+        times_ms = (self.latency_ms, self.latency_low_ms, self.latency_high_ms)
+        value, low, high = (None if time is None else time / 1e3 for time in times_ms)
+        if value is None or low is None or high is None or self.size_bytes is None:
+            return None
+        # It cannot be timed again here, so what straddles the budget straddles it.
+        return Measurement(
+            Estimate(value, low, high), self.size_bytes, rounds=self.rounds or 0, straddles=True
         )
-    except (ValueError, KeyError, TypeError, AttributeError, CompressError) as error:
-        fault = f"'{error.args[0]}' is missing" if isinstance(error, KeyError) else str(error)
-        raise InputError(
-            f"{path} is not a table of `compress select --save`: {fault}. Measure it again there."
-        ) from error
+
+
+@dataclass(frozen=True)
+class _Row(_Figures):
+    candidate: Name
+
+
+@dataclass(frozen=True)
+class _Teacher(_Figures):
+    spec: ModelSpec
+
+
+@dataclass(frozen=True)
+class _Table:
+    schema_version: Annotated[int, Between(SCHEMA_VERSION, SCHEMA_VERSION)]
+    conditions: _Conditions
+    num_classes: Classes
+    input_shape: ImageShape
+    machine: Annotated[dict[str, Any], PartOf(Machine, beside=("digest",))]
+    candidates: tuple[Annotated[_Row, Beside(COLUMNS)], ...]
+    teacher: _Teacher | None = None
+    precisions: tuple[PrecisionTrial, ...] = ()
+    budget: Any = None
+    scale: Any = None
 
 
 def _to_row(row: TradeoffRow) -> dict[str, Any]:
@@ -176,29 +250,12 @@ def _teacher(spec: ModelSpec | None, found: Measurement | None) -> dict[str, Any
     return {"spec": spec.to_dict(), **_figures(found)}
 
 
-def _measurement(row: Mapping[str, Any]) -> Measurement | None:
-    if row["latency_ms"] in (None, ""):
-        return None
-    value, low, high = (
-        float(row[key]) / 1e3 for key in ("latency_ms", "latency_low_ms", "latency_high_ms")
-    )
-    if not 0 < low <= value <= high:
-        raise ValueError(f"latency {low:g} <= {value:g} <= {high:g} does not hold")
-    # It cannot be timed again here, so what straddles the budget straddles it.
-    return Measurement(
-        Estimate(value, low, high),
-        int(row["size_bytes"]),
-        rounds=int(row["rounds"] or 0),
-        straddles=True,
-    )
-
-
-def _from_csv(text: str) -> tuple[dict[str, Any], Sequence[dict[str, Any]]]:
+def _from_csv(text: str) -> dict[str, Any]:
     values: dict[str, Any] = {}
-    lines = text.splitlines()
+    lines = text.splitlines(keepends=True)
     for line in lines:
         if line.startswith("# "):
-            key, _, value = line[2:].partition(": ")
-            values[key] = json.loads(value)
-    rows = list(csv.DictReader(line for line in lines if not line.startswith("#")))
-    return values, rows
+            key, _, value = line[2:].strip().partition(": ")
+            values[key] = parse_json(value, f"the line '# {key[:40]}'")
+    rows = parse_csv("".join(line for line in lines if not line.startswith("#")), "it")
+    return values | {"candidates": rows}

@@ -12,7 +12,7 @@ import math
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 from typing import Any, Protocol
 
 import torch
@@ -40,6 +40,7 @@ from compress.training.options import TrainingOptions
 from compress.training.outputs import Outputs, TeacherOutputs, feature_shape
 from compress.training.passes import Average, Learner, Passes, arithmetic
 from compress.training.runfolder import RunFolder
+from compress.training.state import Best, Scalars, check_optimizer, place_of
 from compress.training.stopping import StopSignals, heeding
 from compress.training.team import ALONE, Rows, Shared, Team, shared_layers
 from compress.training.trial import format_of
@@ -74,21 +75,6 @@ class Progress:
     fraction: float
     images_per_s: float
     left_s: float
-
-
-@dataclass
-class Best:
-    """The student after the epoch that did best on the validation images; the first of equals.
-
-    Attributes:
-        epoch: from 1; 0 while there is none.
-        accuracy: on the validation images.
-        weights: of the student, on the CPU.
-    """
-
-    epoch: int = 0
-    accuracy: float = -1.0
-    weights: dict[str, Tensor] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -373,45 +359,6 @@ def _places(phases: Sequence[Phase], reused_views: int | None) -> list[_Place]:
     return places
 
 
-@dataclass
-class _Scalars:
-    """What the steps of an epoch have returned, on the device; read as seldom as possible.
-
-    Attributes:
-        steps: that are done.
-        names: of the scalars; empty before the first step.
-        table: float32 [all steps of the epoch, names].
-    """
-
-    steps: int = 0
-    names: tuple[str, ...] = ()
-    table: Tensor = field(default_factory=lambda: torch.empty(0))
-
-    def add(self, scalars: Mapping[str, Tensor], of: int) -> None:
-        """Takes up those of the next step; the epoch has ``of``."""
-        values = torch.stack(list(scalars.values()))
-        if not self.names:
-            self.names = tuple(scalars)
-            self.table = values.new_empty(of, len(values))
-        self.table[self.steps] = values
-        self.steps += 1
-
-    def first_bad(self) -> tuple[int, str, float] | None:
-        """Step from 1, name and value of the first that is infinite or not a number."""
-        done = self.table[: self.steps].cpu()
-        bad = (~torch.isfinite(done)).nonzero()
-        if len(bad) == 0:
-            return None
-        step, column = bad[0].tolist()
-        return step + 1, self.names[column], float(done[step, column])
-
-    def means(self) -> dict[str, float]:
-        """Each scalar's mean over the steps."""
-        return dict(
-            zip(self.names, self.table[: self.steps].double().mean(0).tolist(), strict=True)
-        )
-
-
 class _Loop:
     """One training; an object only because its parts share a dozen things.
 
@@ -462,7 +409,7 @@ class _Loop:
         self.places = _places(method.phases, options.reused_views)
         self.history: list[dict[str, Any]] = []
         self.best = Best()
-        self.scalars = _Scalars()
+        self.scalars = Scalars()
         self.kept = ""  # what the newest saved state is, for people
         self.warned: set[str] = set()
         self.started_s = self.looked_s = self.saved_s = time.monotonic()
@@ -550,7 +497,7 @@ class _Loop:
         for place in self.places[len(self.history) :]:
             metrics = self._run_epoch(place)
             self.history.append(metrics)
-            self.scalars = _Scalars()
+            self.scalars = Scalars()
             reached = metrics["validation_accuracy"]
             if place.phase.teaches and reached is not None and reached > self.best.accuracy:
                 weights = {name: t.cpu().clone() for name, t in self.judged.state_dict().items()}
@@ -726,12 +673,14 @@ class _Loop:
                     "with that one."
                 )
             raise ValueError(f"its version is {saved['version']}, not {CHECKPOINT_VERSIONS[-1]}")
+        history, best, scalars = place_of(saved, epochs=len(self.places), judged=self.judged)
         for name, module in self._modules().items():
             state = saved["modules"][name]
             if name == "student":  # version 2 had it inside another module under autocast
                 state = {key.removeprefix("network."): value for key, value in state.items()}
             module.load_state_dict(state)
         for name, optimizer in self.method.optimizers.items():
+            check_optimizer(optimizer, saved["optimizers"][name])
             optimizer.load_state_dict(saved["optimizers"][name])
         if self.average is not None:
             self.average.load_state_dict(saved["average"])
@@ -739,8 +688,6 @@ class _Loop:
         device = self.data.train.images.device
         if saved["random_cuda"] and device.type == "cuda":
             torch.cuda.set_rng_state(saved["random_cuda"][0], device)
-        self.history = saved["history"]
-        self.best = Best(**saved["best"])
-        self.scalars = _Scalars(**saved.get("scalars", {}))
+        self.history, self.best, self.scalars = history, best, scalars
         self.scalars.table = self.scalars.table.to(device)
         return True

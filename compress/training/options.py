@@ -179,7 +179,7 @@ def upgraded(said: dict[str, Any], asked: Mapping[str, Any]) -> dict[str, Any]:
     ):
         now["autocast"] = "auto"
     logits, dropout = now.pop("teacher_logits", None), now.get("teacher_dropout", 0.0)
-    if logits in TEACHER_LOGITS:
+    if isinstance(logits, str) and logits in TEACHER_LOGITS:
         views, drops = TEACHER_LOGITS[logits]
         now |= {"views": views, "teacher_dropout": dropout if drops else 0.0}
     return now

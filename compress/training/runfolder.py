@@ -12,6 +12,7 @@ import json
 import platform
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from dataclasses import dataclass
 from datetime import UTC, datetime
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
@@ -20,6 +21,7 @@ from typing import Any
 from compress.errors import RunFolderError, UsageError
 from compress.files import clear_up, read_json, try_lock, write_json, write_text
 from compress.results import SCHEMA_VERSION
+from compress.schema import decode
 from compress.training.options import upgraded
 
 RUN, METRICS, RESULT = "run.json", "metrics.jsonl", "result.json"
@@ -34,6 +36,16 @@ RECORDED_PACKAGES = (
     "onnxruntime",
     "openvino",
 )
+
+
+_MEND = "Give --out another folder."
+
+
+@dataclass(frozen=True)
+class _Run:
+    """What run.json has to have."""
+
+    config: dict[str, Any]
 
 
 class RunFolder:
@@ -118,9 +130,16 @@ class RunFolder:
         write_json(self.path / RUN, self.facts() | {name: dict(value)})
 
     def facts(self) -> dict[str, Any]:
-        """What run.json says."""
-        facts: dict[str, Any] = read_json(self.path / RUN)
-        return facts
+        """What run.json says.
+
+        Raises:
+            RunFolderError: it is damaged.
+        """
+        path = self.path / RUN
+        values: dict[str, Any] = read_json(path, error=RunFolderError)
+        where = f"{path} does not describe a run"
+        decode(_Run, values, where, error=RunFolderError, mend=_MEND, beside=("*",))
+        return values
 
     def write_metrics(self, history: Sequence[Mapping[str, Any]]) -> None:
         """Writes metrics.jsonl, one line an epoch."""
@@ -131,17 +150,23 @@ class RunFolder:
         """Writes result.json."""
         write_json(self.path / RESULT, {"schema_version": SCHEMA_VERSION, **result})
 
-    def result(self) -> Any:
-        """What result.json says."""
-        return read_json(self.path / RESULT)
+    def result(self, layout: type = dict) -> dict[str, Any]:
+        """What result.json says.
+
+        Args:
+            layout: what it has to have (see ``compress.training.finished``).
+
+        Raises:
+            RunFolderError: it is damaged.
+        """
+        path = self.path / RESULT
+        values: dict[str, Any] = read_json(path, error=RunFolderError)
+        where = f"{path} does not say what a run came to"
+        decode(layout, values, where, error=RunFolderError, mend=_MEND, beside=("*",))
+        return values
 
     def _compare(self, held: set[str]) -> None:
-        run = read_json(self.path / RUN)
-        was = run.get("config") if isinstance(run, dict) else None
-        if not isinstance(was, dict):
-            raise RunFolderError(
-                f"{self.path / RUN} does not describe a run. Give --out another folder."
-            )
+        was = self.facts()["config"]
         then, asked = was.get("training"), self.config.get("training")
         if isinstance(then, dict) and isinstance(asked, dict):
             was["training"] = upgraded(then, asked)

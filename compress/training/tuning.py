@@ -10,12 +10,14 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import asdict, dataclass, replace
-from typing import Any
+from typing import Annotated, Any
 
 import torch
 
 from compress.errors import RunFolderError
 from compress.profiling.costs import costs_of_module
+from compress.schema import decode
+from compress.schema.rules import known
 from compress.training.options import MEASURED, TrainingOptions
 from compress.training.passes import Learner
 from compress.training.trial import Trial, fastest, trial_batch
@@ -40,8 +42,8 @@ class Tuning:
         bf16: whether the student's passes are in bfloat16 where that is safe.
     """
 
-    memory_format: str = "channels_last"
-    compile: str = "off"
+    memory_format: Annotated[str, known(*LAYOUTS)] = "channels_last"
+    compile: Annotated[str, known(*TOLD)] = "off"
     fused: bool = False
     bf16: bool = False
 
@@ -56,19 +58,9 @@ class Tuning:
         Raises:
             RunFolderError: it was changed.
         """
-        plain = cls().to_dict()
-        if (
-            not isinstance(values, dict)
-            or values.keys() != plain.keys()
-            or any(type(values[name]) is not type(plain[name]) for name in plain)
-            or values["memory_format"] not in LAYOUTS
-            or values["compile"] not in TOLD
-        ):
-            raise RunFolderError(
-                f'"tuning" in the run folder\'s run.json is {values}, which no run writes. Put '
-                "back what was there, or take another folder."
-            )
-        return cls(**values)
+        where = '"tuning" in the run folder\'s run.json has values which no run writes'
+        mend = "Put back what was there, or take another folder."
+        return decode(cls, values, where, error=RunFolderError, mend=mend, complete=True)
 
 
 def tune(

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import onnx
@@ -9,6 +10,9 @@ from onnx import TensorProto, helper, numpy_helper
 
 from compress.errors import ModelFileError
 from compress.export import predictor_of, read_artifact
+from compress.results import Fidelity
+from compress.spec import ModelSpec, Normalization
+from tests.schema.broken import answers, broken_json
 
 
 def foreign(**metadata: str) -> onnx.ModelProto:
@@ -93,3 +97,32 @@ def test_a_file_that_the_runtime_cannot_load_is_told(tmp_path: Path) -> None:
     onnx.save(model, tmp_path / "model.onnx")
     with pytest.raises(ModelFileError, match=r"ONNX Runtime cannot load model\.onnx"):
         predictor_of(tmp_path / "model.onnx")
+
+
+METADATA: dict[str, Any] = {
+    "spec": ModelSpec("wrn", 10, num_classes=2, input_shape=(3, 8, 8)).to_dict(),
+    "normalization": Normalization((0.5,), (0.25,)).to_dict(),
+    "classes": ["cat", "dog"],
+    "source": {"run": "here"},
+    "toolchain": {"torch": "2"},
+    "conversion": {"method": "rounding"},
+    "fidelity": Fidelity(100, 0.98, 0.5, 0.01, right=97, float_right=98).to_dict(),
+}
+
+
+@pytest.mark.parametrize("key", METADATA)
+def test_whatever_the_metadata_hold_is_read_or_told_by_its_name(tmp_path: Path, key: str) -> None:
+    path = tmp_path / "model.onnx"
+
+    def read(text: str) -> None:
+        onnx.save(foreign(**{key: text}), path)
+        read_artifact(path)
+
+    counts = answers(broken_json(METADATA[key]), read, ModelFileError)
+    assert counts["refused"] > 10
+
+
+def test_a_precision_that_there_is_not_is_told(tmp_path: Path) -> None:
+    onnx.save(foreign(precision="x" * 100_000), tmp_path / "model.onnx")
+    with pytest.raises(ModelFileError, match=r"'compress.precision' of .* is damaged: it is 'xx"):
+        read_artifact(tmp_path / "model.onnx")

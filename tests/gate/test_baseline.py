@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import json
+import math
 import re
 from dataclasses import replace
 from pathlib import Path
@@ -29,8 +30,10 @@ from compress.gate.measuring import Settings
 from compress.gate.task import Task
 from compress.profiling.machine import fingerprint
 from compress.results import Estimate
+from tests.schema.broken import answers, broken_json
 
 CONTENT = b"a model"
+GREY = {"mean": [0.0], "std": [1.0]}
 
 
 @pytest.fixture
@@ -43,7 +46,9 @@ def model(tmp_path: Path) -> Path:
 @pytest.fixture
 def baseline(tmp_path: Path, model: Path) -> Baseline:
     return Baseline(
-        model=Model("b.onnx", sha256_of(model), 7, "wrn-10-1", "fp32", {"mean": [0], "std": [1]}),
+        model=Model(
+            "b.onnx", sha256_of(model), 7, "wrn-10-1", "fp32", {"mean": [0.0], "std": [1.0]}
+        ),
         evaluation_set=EvaluationSet("data/x.npz", None, "x", "f" * 64, 11),
         task=Task((3, 8, 8), 4),
         settings=Settings(threads=2, shape=(3, 8, 8)),
@@ -212,3 +217,26 @@ def test_what_it_says_for_people(baseline: Baseline) -> None:
         "3x8x8",
     ):
         assert part in said
+
+
+def test_whatever_a_baseline_holds_is_told_by_the_name_of_its_field(
+    baseline: Baseline, tmp_path: Path
+) -> None:
+    path = tmp_path / "b.json"
+
+    def read(text: str) -> None:
+        path.write_text(text)
+        found = read_baseline(path)
+        # What may be allocated for it later is bounded.
+        assert found.settings.batch * math.prod(found.task.image_shape) <= 2**29
+        assert found.lines()
+        found.differences(fingerprint())
+
+    def signed(changed: Any) -> Any:
+        if not isinstance(changed, dict):
+            return changed
+        rest = {key: value for key, value in changed.items() if key != "digest"}
+        return rest | {"digest": digest_of(rest)} if "digest" in changed else rest
+
+    counts = answers(broken_json(baseline.to_dict(), sign=signed), read, InputError)
+    assert min(counts.values()) > 100

@@ -13,7 +13,7 @@ from compress.results import Estimate
 from compress.spec import FASTEST, Budget, ModelSpec, Target
 from compress.tradeoff import RuntimeChoice, choose_runtime, fastest, with_runtime
 from compress.tradeoff.measure import time_untrained
-from compress.tradeoff.storage import CONDITIONS, SCHEMA_VERSION
+from compress.tradeoff.storage import SCHEMA_VERSION
 
 ASKED = Budget(latency_s=1.0, target=Target(runtime=FASTEST, threads=1))
 TASK = {"num_classes": 3, "input_shape": (1, 8, 8)}
@@ -58,7 +58,8 @@ def test_nothing_is_timed_where_there_is_one_or_one_is_named(
 
 def test_a_table_from_elsewhere_says_what_it_was_measured_in(tmp_path: Path) -> None:
     path = tmp_path / "server.json"
-    conditions = dict.fromkeys(CONDITIONS, 1) | {"runtime": "openvino"}
+    conditions = {"runtime": "openvino", "precision": "fp32", "threads": 1, "batch": 1}
+    conditions |= {"percentile": 50}
     table = {"schema_version": SCHEMA_VERSION, "conditions": conditions, "machine": {}}
     write_json(path, table | {"num_classes": 3, "input_shape": [1, 8, 8], "candidates": []})
     choice = choose_runtime(ASKED, **TASK, tradeoff=path)  # type: ignore[arg-type]

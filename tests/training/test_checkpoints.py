@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import json
 import multiprocessing
 import signal
 from collections.abc import Mapping
@@ -9,9 +10,11 @@ from typing import Any
 import pytest
 import torch
 
-from compress.errors import CheckpointError, UsageError
+from compress.errors import CheckpointError, InputError, UsageError
 from compress.training.checkpoints import Checkpoints
 from compress.training.runfolder import RunFolder
+from compress.training.state import place_of
+from tests.schema.broken import MISSING, VALUES, places, with_value
 from tests.training.toy import Listener, stripes, train
 
 
@@ -158,3 +161,71 @@ def test_a_full_disk_leaves_what_was_saved_before(tmp_path: Path) -> None:
     assert "last.ckpt: File too large. Make room there, or choose another" in said.get()
     assert kept.load(number_of) == 1
     assert [path.name for path in tmp_path.iterdir()] == ["last.ckpt"]
+
+
+def place(**changes: Any) -> dict[str, Any]:
+    """What of a state says how far it is: two epochs and a step of the third."""
+    line = {"lr": 0.1, "loss": 1.5, "validation_accuracy": 0.5, "images_per_s": 10.0}
+    saved: dict[str, Any] = {
+        "version": 4,
+        "history": [{"epoch": 1, **line}, {"epoch": 2, "phase": "both", **line}],
+        "best": {"epoch": 1, "accuracy": 0.5, "weights": toy_weights()},
+        "scalars": {"steps": 1, "names": ("loss",), "table": torch.zeros(3, 1)},
+    }
+    return saved | changes
+
+
+def toy_weights() -> dict[str, torch.Tensor]:
+    return dict(torch.nn.Linear(2, 2).state_dict())
+
+
+def test_how_far_it_was_is_taken_over() -> None:
+    judged = torch.nn.Linear(2, 2)
+    history, best, scalars = place_of(place(), epochs=3, judged=judged)
+    assert [line["epoch"] for line in history] == [1, 2]
+    assert (best.epoch, scalars.steps, scalars.names) == (1, 1, ("loss",))
+    # Earlier versions said nothing of steps.
+    earlier = {key: value for key, value in place().items() if key != "scalars"}
+    assert place_of(earlier, epochs=3, judged=judged)[2].steps == 0
+
+
+def test_a_broken_place_is_never_taken_over() -> None:
+    judged = torch.nn.Linear(2, 2)
+    refused = 0
+    for path in places(place()):
+        for what, value in VALUES.items():
+            if value is MISSING and not path:
+                continue
+            try:
+                history, best, scalars = place_of(
+                    with_value(place(), path, value), epochs=3, judged=judged
+                )
+            except (InputError, ValueError):
+                refused += 1
+                continue
+            # What is taken can be gone on with.
+            assert len(history) <= 3, (path, what)
+            assert json.dumps(history)
+            assert scalars.steps == 0 or len(scalars.means()) == len(scalars.names)
+            assert best.epoch <= len(history)
+    assert refused > 150
+
+
+@pytest.mark.parametrize("broken", ["history", "best", "scalars", "momentum", "buffer"])
+def test_a_broken_state_falls_back_to_the_one_before(tmp_path: Path, broken: str) -> None:
+    data, folder = stripes(), RunFolder(tmp_path, {})
+    with pytest.raises(KeyboardInterrupt):
+        train(data, folder=folder, listener=Listener(stop_after=2))
+    path = tmp_path / "last.ckpt"
+    saved = torch.load(path, weights_only=True)
+    optimizer = saved["optimizers"]["student"]
+    if broken == "momentum":
+        optimizer["param_groups"][0]["momentum"] = "much"
+    elif broken == "buffer":
+        next(iter(optimizer["state"].values()))["momentum_buffer"] = torch.zeros(7)
+    else:
+        saved[broken] = [None]
+    torch.save(saved, path)
+    listener = Listener()
+    train(data, folder=folder, listener=listener)
+    assert any("Going on from previous.ckpt" in text for text in listener.messages)

@@ -1,15 +1,22 @@
 from __future__ import annotations
 
+import io
 import json
 from pathlib import Path
+from typing import Any
 
 import pytest
+from rich.console import Console
 
-from compress.errors import RunFolderError, UsageError
+from compress.commands.distill import print_result
+from compress.errors import CompressError, RunFolderError, UsageError
 from compress.files import clear_up
 from compress.training import runfolder
+from compress.training.finished import Distilled, Reproduced, Trained
 from compress.training.options import NEW, TrainingOptions
 from compress.training.runfolder import RunFolder
+from compress.training.tuning import Tuning
+from tests.schema.broken import answers, broken_json
 
 CONFIG = {"command": "distill", "training": {"epochs": 3}}
 
@@ -150,3 +157,101 @@ def test_a_file_is_no_folder(tmp_path: Path) -> None:
     (tmp_path / "file").write_text("x")
     with pytest.raises(UsageError, match=r"Cannot use .*file as a run folder"):
         RunFolder(tmp_path / "file", CONFIG)
+
+
+def test_every_field_of_run_json_is_compared_or_told(tmp_path: Path) -> None:
+    config = {"command": "distill", "training": TrainingOptions().to_dict()}
+    RunFolder(tmp_path, config).begin({"tuning": Tuning().to_dict(), "runtime_choice": None})
+    document = json.loads((tmp_path / "run.json").read_text())
+    (tmp_path / "last.ckpt").write_text("hours of work")
+
+    def read(text: str) -> None:
+        (tmp_path / "run.json").write_text(text)
+        Tuning.from_dict(RunFolder(tmp_path, config).facts().get("tuning"))
+
+    counts = answers(broken_json(document), read, CompressError)
+    assert min(counts.values()) > 50
+
+
+MODEL: dict[str, Any] = {
+    "name": "wrn-10-1",
+    "params": 77_850,
+    "macs": 12_000_000,
+    "size_bytes": 320_000,
+    "accuracy": {"validation": 0.9, "test": 0.88},
+    "latency_ms": {"median": 1.0, "low": 0.9, "high": 1.1},
+    "file": "student.onnx",
+}
+PARITY = {"top1_agreement": 1.0, "max_abs_diff": 1e-6, "images": 100}
+INTERVAL = {"value": 2.0, "low": 1.9, "high": 2.1}
+DISTILLED: dict[str, Any] = {
+    "schema_version": 1,
+    "budget": {
+        "latency_ms": 3.0,
+        "size_mb": None,
+        "speedup": None,
+        "batch": 1,
+        "percentile": 50.0,
+        "headroom": 0.1,
+        "measured_ms": INTERVAL,
+        "kept": True,
+    },
+    "target": {"runtime": "onnxruntime", "device": "cpu", "precision": "int8", "threads": 1},
+    "teacher": MODEL,
+    "student": MODEL | {"parity": PARITY},
+    "precisions": {
+        "int8": {
+            "why": "it loses 0.1 points",
+            "kept": True,
+            "fine_tuning": {
+                "epochs": 2,
+                "lr": 0.01,
+                "before": {"why": "more"},
+                "after": {"why": "less"},
+                "taken": True,
+            },
+        }
+    },
+    "speedup": INTERVAL,
+    "recipe": "kd",
+    "epochs": 3,
+    "seed": 0,
+    "data": {"n": {"train": 100, "validation": 20, "test": 20}},
+    "warnings": ["one"],
+}
+TRAINED: dict[str, Any] = {
+    "model": {"name": "wrn-10-1"},
+    "accuracy": {"validation": None, "test": 0.9},
+    "n": {"validation": 0, "test": 20},
+    "epochs": 3,
+    "seed": 0,
+}
+REPRODUCED: dict[str, Any] = {
+    "student": "wrn-10-1",
+    "method": "KD",
+    "seed": 0,
+    "params": 77_850,
+    "last": {"validation": 0.9, "test": 0.88, "epoch": 3},
+}
+
+
+@pytest.mark.parametrize(
+    ("layout", "document"),
+    [(Distilled, DISTILLED), (Trained, TRAINED), (Reproduced, REPRODUCED)],
+    ids=["distill", "train", "reproduce"],
+)
+def test_every_field_of_result_json_is_read_or_told(
+    layout: type, document: dict[str, Any], tmp_path: Path
+) -> None:
+    folder = RunFolder(tmp_path, CONFIG)
+    folder.finish(document)
+    assert folder.result(layout) == {"schema_version": 1} | document
+
+    def read(text: str) -> None:
+        (tmp_path / "result.json").write_text(text)
+        found = folder.result(layout)
+        if layout is Distilled:
+            print_result(found, tmp_path, Console(file=io.StringIO()))
+
+    counts = answers(broken_json(document), read, RunFolderError)
+    assert min(counts.values()) > 5
