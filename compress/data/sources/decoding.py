@@ -9,11 +9,11 @@ import shutil
 import warnings
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import torch
-from numpy.typing import NDArray
 from torch import Tensor
 
 from compress.data.images import PART, PART_BYTES, Images, StreamedImages
@@ -161,7 +161,7 @@ def _broken(broken: Sequence[Broken], count: int, folder: Path) -> DataError:
         what, scaled = conversion(joined(ranges))
         told += f" Nothing says which value is white. Save all in 8 bits: {what}"
         if scaled:
-            pixels = scaled.format(x="np.asarray(image)")
+            pixels = scaled.format(x="np.asarray(image).astype('f8')")
             told += f", with Image.fromarray(np.rint({pixels}).clip(0, 255).astype('u1'))"
         told += "."
     return DataError(told)
@@ -181,7 +181,24 @@ def _decoded(looks: Looks, image_size: int | None) -> Iterator[Decoded | Broken]
         # What Pillow thinks of what it reads is of no use to a user.
         warnings.simplefilter("ignore")
         for start in range(0, len(paths), some):
-            yield from pool.map(lambda path: decode(path, image_size), paths[start : start + some])
+            part = paths[start : start + some]
+            for path, found in zip(
+                part, pool.map(lambda path: decode(path, image_size), part), strict=True
+            ):
+                yield _as_looked(found, path, looks[path], image_size)
+
+
+def _as_looked(
+    found: Decoded | Broken, path: Path, look: Look, image_size: int | None
+) -> Decoded | Broken:
+    """A decoded image with its pixels as [h, w, 1 or 3], if it is what its header said."""
+    if isinstance(found, Broken):
+        return found
+    pixels = found.pixels
+    size = (image_size, image_size) if image_size else (look.height, look.width)
+    if pixels.shape[:2] != size or (pixels.ndim == 2) != look.grey:
+        return Broken(f"{name_of(path)} (it is not the image that its header tells of)")
+    return replace(found, pixels=pixels[..., None] if look.grey else pixels)
 
 
 def _say_transparent(count: int, total: int, say: Callable[[str], None]) -> None:
@@ -207,17 +224,12 @@ def _in_memory(
         if isinstance(each, Broken):
             broken.append(each)
         else:
-            stacked[index] = _with_channels(each.pixels)
+            stacked[index] = each.pixels
             transparent += each.transparent
     if broken:
         raise _broken(broken, len(looks), folder)
     _say_transparent(transparent, len(looks), say)
     return nchw(stacked)
-
-
-def _with_channels(pixels: NDArray[np.uint8]) -> NDArray[np.uint8]:
-    """[h, w] or [h, w, 3] -> [h, w, 1 or 3]; a grey image among coloured ones becomes one."""
-    return pixels[..., None] if pixels.ndim == 2 else pixels
 
 
 def _in_file(
@@ -292,5 +304,5 @@ def _write(
             if isinstance(each, Broken):
                 raise DataError(f"An image in {printable(folder)} cannot be read: {each.reason}.")
             transparent += each.transparent
-            file.write(np.broadcast_to(_with_channels(each.pixels), shape[1:]).tobytes())
+            file.write(np.broadcast_to(each.pixels, shape[1:]).tobytes())
     _say_transparent(transparent, len(looks), say)

@@ -66,15 +66,15 @@ def read_folder(
     else:
         classes, train = lister.list_classes(splits["train"])
         test = []
-        for name in [name for name in ("val", "test") if name in splits]:
-            others, files = lister.list_classes(splits[name])
+        for held_out in [name for name in ("val", "test") if name in splits]:
+            others, files = lister.list_classes(splits[held_out])
             if others != classes:
                 differ = ", ".join(sorted(set(classes) ^ set(others))[:FAULTS_SHOWN])
                 raise DataError(
-                    f"{printable(splits[name])} has not the classes of "
+                    f"{printable(splits[held_out])} has not the classes of "
                     f"{printable(splits['train'].name)}/: {differ} differ."
                 )
-            if name == "val" and "test" in splits:
+            if held_out == "val" and "test" in splits:
                 train += files
             else:
                 test = files

@@ -131,7 +131,7 @@ def _read_file(path: Path, dimensions: int) -> NDArray[np.uint8]:
         return _parsed(file, path, dimensions)
 
 
-def _parsed(file: IO[bytes], path: Path, dimensions: int) -> NDArray[np.uint8]:
+def _parsed(file: IO[bytes] | gzip.GzipFile, path: Path, dimensions: int) -> NDArray[np.uint8]:
     """Two zero bytes, 8 for uint8, the number of dimensions, their sizes, the data."""
     name = printable(path)
     size = 4 + 4 * dimensions

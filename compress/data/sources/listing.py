@@ -219,7 +219,7 @@ class Lister:
         Raises:
             DataError: a link leads back to where it lies, or the folder is another class's, too.
         """
-        waiting = [(class_folder, ())]
+        waiting: list[tuple[Path, tuple[_Identity, ...]]] = [(class_folder, ())]
         while waiting:
             folder, chain = waiting.pop()
             identity = _identity(folder)

@@ -320,6 +320,8 @@ def _kind_of(opened: Image.Image) -> _Kind:
     mode = opened.mode
     raw_mode = _raw_mode(opened)
     if _tag(opened, _TIFF_SAMPLE_FORMAT) == _SIGNED:
+        if mode == "L":  # Pillow knows nothing of the sign
+            raise DataError("bytes with a sign, -128 to 127; save it with pixels from 0 to 255")
         raise _NoWhiteError(f"mode {mode} with a sign", _range_of(opened))
     if mode.startswith("I;16"):
         white = 4095 if raw_mode.startswith("I;12") else 65535
@@ -331,7 +333,7 @@ def _kind_of(opened: Image.Image) -> _Kind:
     if mode in ("P", "PA"):
         return _Kind(_is_grey_palette(opened))
     # Pillow makes RGBA of a PNG that is grey with transparency, of 16 bits each.
-    return _Kind(mode in ("1", "L", "LA", "La") or raw_mode.startswith("LA"))
+    return _Kind(mode in ("1", "L", "LA", "La") or raw_mode == "LA;16B")
 
 
 def _raw_mode(opened: Image.Image) -> str:
@@ -350,8 +352,6 @@ def _tag(opened: Image.Image, number: int) -> Any:
 
 def _range_of(opened: Image.Image) -> Range:
     pixels = np.asarray(opened)
-    if _tag(opened, _TIFF_SAMPLE_FORMAT) == _SIGNED and pixels.dtype == np.uint8:
-        pixels = pixels.view(np.int8)
     whole = pixels.dtype.kind != "f" or bool((pixels == np.floor(pixels)).all())
     return Range(float(pixels.min()), float(pixels.max()), whole)
 
@@ -370,10 +370,16 @@ def _is_grey_palette(opened: Image.Image) -> bool:
 def _is_transparent(image: Image.Image) -> bool:
     """Whether something of a decoded image is to be seen through."""
     if image.mode in ("RGBA", "LA", "PA"):
-        return bool(image.getextrema()[-1][0] < 255)
+        return _lowest_of_last(image) < 255
     if "transparency" not in image.info or image.mode not in ("P", "L", "RGB"):
         return False
-    return bool(image.convert("RGBA").getextrema()[-1][0] < 255)
+    return _lowest_of_last(image.convert("RGBA")) < 255
+
+
+def _lowest_of_last(image: Image.Image) -> float:
+    """The lowest value of an image's last channel."""
+    low, _ = image.getchannel(image.getbands()[-1]).getextrema()
+    return float(low)  # type: ignore[arg-type]
 
 
 def _eight_bits(image: Image.Image, kind: _Kind) -> Image.Image:

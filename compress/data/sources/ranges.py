@@ -48,7 +48,7 @@ def conversion(found: Range) -> tuple[str, str]:
     if low == high:
         return "all are the same", ""
     return (
-        "save them as they were before they were normalised, or bring this range to 0 to 255, "
-        "after which no teacher that was trained on them knows them",
+        "save them as they were before they were brought to this range, which a teacher that was "
+        "trained on them needs, or bring it to 0 to 255",
         f"({{x}} - {low!r}) * {255 / (high - low)!r}",
     )
