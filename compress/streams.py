@@ -61,7 +61,7 @@ def unguarded(stream: TextIO) -> TextIO:
     return guarded.stream if isinstance(guarded, _Guarded) else stream
 
 
-def printable(text: str) -> str:
+def escaped(text: str) -> str:
     """Text in which every control character but line breaks, tabs and colours is an escape.
 
     A terminal would obey the others: move its cursor, change its title, turn text round.
@@ -109,7 +109,7 @@ class _Guarded:
 
     def write(self, text: str) -> int:
         """Writes text with what would be a command made unlike one."""
-        guarded = _V1.sub(r"#\\u0023[", printable(text))
+        guarded = _V1.sub(r"#\\u0023[", escaped(text))
         lines = guarded.splitlines(keepends=True)
         for place, line in enumerate(lines):
             if (place or self._line_begins) and line.lstrip().startswith("::"):

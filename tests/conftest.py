@@ -12,6 +12,7 @@ import pytest
 def own_cache(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
     """Keeps what earlier runs and measurements of this machine showed apart from the tests'."""
     with pytest.MonkeyPatch.context() as patch:
+        patch.delenv("COMPRESS_CACHE", raising=False)
         patch.setenv("XDG_CACHE_HOME", str(tmp_path_factory.mktemp("cache")))
         yield
 

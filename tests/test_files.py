@@ -8,8 +8,18 @@ from pathlib import Path
 
 import pytest
 
-from compress.errors import InputError, UsageError
-from compress.files import atomic_path, read_json, sha256_of, write_json, write_text
+from compress.errors import DataError, InputError, UsageError
+from compress.files import (
+    LFS_POINTER_BYTES,
+    atomic_path,
+    is_lfs_pointer,
+    printable,
+    read_json,
+    regular_file,
+    sha256_of,
+    write_json,
+    write_text,
+)
 
 
 def test_a_text_is_written_with_its_folders(tmp_path: Path) -> None:
@@ -113,3 +123,43 @@ def test_a_full_disk_names_the_file_that_is_written(tmp_path: Path) -> None:
         copy()
     assert str(target) in str(raised.value)
     assert list(tmp_path.iterdir()) == []
+
+
+def test_only_a_regular_file_or_a_link_to_one_is_let_through(tmp_path: Path) -> None:
+    file = tmp_path / "a"
+    file.write_text("x")
+    (tmp_path / "link").symlink_to(file)
+    (tmp_path / "broken").symlink_to(tmp_path / "none")
+    (tmp_path / "loop").symlink_to(tmp_path / "loop")
+    (tmp_path / "folder").mkdir()
+    os.mkfifo(tmp_path / "pipe")
+    assert regular_file(file) == file
+    assert regular_file(tmp_path / "link") == tmp_path / "link"
+    for name, words in {
+        "none": "There is no file",
+        "broken": "There is no file",
+        "loop": "cannot be read: Too many levels of symbolic links",
+        "folder": "is a folder; a regular file is needed",
+        "pipe": "is a named pipe",
+        "nul\0": r"nul\\x00 cannot be read",
+    }.items():
+        with pytest.raises(InputError, match=words):
+            regular_file(tmp_path / name)
+    with pytest.raises(DataError, match="/dev/zero is a character device"):
+        regular_file(Path("/dev/zero"), DataError)
+
+
+def test_a_git_lfs_pointer_is_recognised_by_how_it_begins() -> None:
+    pointer = b"version https://git-lfs.github.com/spec/v1\noid sha256:4d7a\nsize 12345\n"
+    assert is_lfs_pointer(pointer)
+    assert len(pointer) < LFS_POINTER_BYTES
+    assert not is_lfs_pointer(b"")
+    assert not is_lfs_pointer(b"PK\x03\x04" + pointer)
+
+
+def test_any_name_can_be_printed() -> None:
+    assert printable("çé 日本 \u200d.png") == "çé 日本 \u200d.png"
+    assert printable(os.fsdecode(b"caf\xe9")) == r"caf\xe9"
+    assert printable("a\nb\x1b[1m") == r"a\nb\x1b[1m"
+    assert printable("\ud800") == r"\ud800"
+    printable(Path(os.fsdecode(bytes(range(1, 256))))).encode()

@@ -9,7 +9,7 @@ import click
 import pytest
 from rich.console import Console
 
-from compress.streams import dependable_streams, printable, write_commands
+from compress.streams import dependable_streams, escaped, write_commands
 
 NAME = "conv1\n::stop-commands::token"
 
@@ -27,7 +27,7 @@ NAME = "conv1\n::stop-commands::token"
     ],
 )
 def test_control_characters_are_shown_as_escapes(text: str, shown: str) -> None:
-    assert printable(text) == shown
+    assert escaped(text) == shown
 
 
 @pytest.mark.parametrize("err", [False, True])

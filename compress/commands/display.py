@@ -8,7 +8,7 @@ from types import TracebackType
 from typing import TYPE_CHECKING, Any, Self
 
 from compress.launched import place
-from compress.streams import printable, unguarded
+from compress.streams import escaped, unguarded
 from compress.units import format_duration, format_percent
 
 if TYPE_CHECKING:
@@ -67,7 +67,7 @@ class Display:
         if self._silent:
             return
         if self._bar is not None:
-            self._bar.console.print(printable(text), markup=False, highlight=False)
+            self._bar.console.print(escaped(text), markup=False, highlight=False)
         else:
             print(text, file=sys.stderr, flush=True)
 

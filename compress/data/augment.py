@@ -13,7 +13,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
-from compress.data.images import PART, Images, StreamedImages
+from compress.data.images import Images, StreamedImages, part_length
 from compress.data.seeds import generator
 
 # Changes with what a view of the same number looks like.
@@ -79,7 +79,7 @@ class Augmenter:
         """A digest of everything that the pixels of a view depend on."""
         if not self._sha256:
             digest = hashlib.sha256(str(tuple(self._images.shape)).encode())
-            for part in self._images.split(PART):
+            for part in self._images.split(part_length(self._images)):
                 digest.update(part.cpu().contiguous().numpy().data)
             self._sha256 = digest.hexdigest()
         if view == 0:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import difflib
 import hashlib
 import math
+import stat
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -12,7 +13,7 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
-from compress.data.images import PART, Images, StreamedImages
+from compress.data.images import Images, StreamedImages, part_length
 from compress.data.memory import fits
 from compress.data.seeds import generator
 from compress.data.sources import (
@@ -24,6 +25,7 @@ from compress.data.sources import (
     read_torchvision,
 )
 from compress.errors import DataError, UsageError
+from compress.files import printable
 from compress.spec import Normalization
 
 EMBEDDED = "default"
@@ -134,7 +136,8 @@ def load_dataset(
     digest = hashlib.sha256()
     for tensor in (raw.train_images, raw.train_labels, raw.test_images, raw.test_labels):
         digest.update(str(tuple(tensor.shape)).encode())
-        for part in tensor.split(PART):
+        length = part_length(tensor)
+        for part in tensor.split(length):
             digest.update(part.contiguous().numpy().data)
     count = len(raw.train_labels)
     if validation is None:
@@ -142,14 +145,14 @@ def load_dataset(
     if not 0 <= validation < count:
         raise DataError(
             f"{validation} validation images cannot be taken from {count} training images of "
-            f"{name}. Ask for fewer."
+            f"{printable(name)}. Ask for fewer."
         )
     everything = Split(raw.train_images, raw.train_labels)
     kept, held_out = _stratified(everything.labels, validation, seed, "validation")
     if limit_train is not None:
         if not 1 <= limit_train <= len(kept):
             raise DataError(
-                f"{limit_train} training images were asked for, {name} has {len(kept)} "
+                f"{limit_train} training images were asked for, {printable(name)} has {len(kept)} "
                 f"beside {validation} validation images."
             )
         _, chosen = _stratified(everything.labels[kept], limit_train, seed, "limit")
@@ -219,24 +222,33 @@ def read_source(
         DataError: there is no such data set or file.
         UsageError: ``image_size`` is given and the data is no folder of images.
     """
-    if image_size is not None and not Path(name).is_dir():
-        raise UsageError(f"--image-size is for folders of images; '{name}' is none.")
+    path = Path(name)
+    mode = _mode(path)
+    if image_size is not None and not stat.S_ISDIR(mode):
+        raise UsageError(f"--image-size is for folders of images; '{printable(name)}' is none.")
     if name == EMBEDDED:
         return read_embedded()
     if name in TORCHVISION_NAMES:
         return read_torchvision(name, root)
-    path = Path(name)
-    if path.is_dir():
+    if stat.S_ISDIR(mode):
         return read_folder(path, image_size=image_size, say=say)
-    if path.suffix == ".npz" or path.is_file():
+    if mode or path.suffix.lower() == ".npz":
         return read_npz(path)
     known = (EMBEDDED, *TORCHVISION_NAMES)
     near = difflib.get_close_matches(name.lower(), known, n=1)
     hint = f" Did you mean '{near[0]}'?" if near else ""
     raise DataError(
-        f"There is no data set, file or folder '{name}'.{hint} --data takes "
+        f"There is no data set, file or folder '{printable(name)}'.{hint} --data takes "
         f"{', '.join(known)}, an .npz file or a folder of class folders."
     )
+
+
+def _mode(path: Path) -> int:
+    """What lies at a path, as ``os.stat`` says it; 0 where nothing can be found."""
+    try:
+        return path.stat().st_mode
+    except (OSError, ValueError):  # too long a name, a zero byte in it
+        return 0
 
 
 def _stratified(labels: Tensor, count: int, seed: int, purpose: str) -> tuple[Tensor, Tensor]:

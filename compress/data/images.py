@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections import deque
 from collections.abc import Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
@@ -12,8 +13,9 @@ from torch import Tensor
 
 # Batches that are read before they are asked for.
 AHEAD = 2
-# Where all images of a data set are gone through, so many at once.
+# Where all images of a data set are gone through, so many at once, and no more bytes.
 PART = 4096
+PART_BYTES = 2**26
 
 Item = TypeVar("Item")
 
@@ -68,6 +70,11 @@ class StreamedImages:
 
 
 Images = Tensor | StreamedImages
+
+
+def part_length(images: Images) -> int:
+    """How many images are gone through at once where all are: ``PART``, or fewer of large ones."""
+    return max(1, min(PART, PART_BYTES // max(1, math.prod(images.shape[1:]))))
 
 
 def ahead(items: Iterator[Item]) -> Iterator[Item]:

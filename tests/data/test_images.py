@@ -14,10 +14,11 @@ import pytest
 import torch
 from PIL import Image
 
-from compress.data import dataset, sources
+from compress.data import dataset
 from compress.data.augment import Augmenter
 from compress.data.dataset import Split, load_dataset, to_device
 from compress.data.images import StreamedImages, ahead
+from compress.data.sources import decoding
 from compress.errors import DataError, UsageError
 from compress.files import try_lock
 
@@ -89,10 +90,10 @@ def test_a_failure_ahead_comes_where_its_item_would_have() -> None:
 @pytest.fixture
 def no_room(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Path:
     """Lets memory have no room for anything; the cache."""
-    for module in (sources, dataset):
+    for module in (decoding, dataset):
         monkeypatch.setattr(module, "fits", lambda size_bytes, device: False)
-    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
-    return tmp_path / "cache/compress/decoded"
+    monkeypatch.setenv("COMPRESS_CACHE", str(tmp_path / "cache"))
+    return tmp_path / "cache/decoded"
 
 
 def write(
@@ -208,7 +209,7 @@ def test_a_file_that_is_larger_than_memory_is_mapped(tmp_path: Path) -> None:
             file.truncate(file.tell() + shape[0] * image_bytes)  # holes, which take no room
         except OSError as error:
             pytest.skip(f"no such files here: {error}")
-    images = StreamedImages(sources._mapped(path))
+    images = StreamedImages(decoding.mapped(path))
     assert images.shape == (shape[0], 3, 1024, 1024)
     assert not images[torch.tensor([shape[0] - 1])].any()
 
