@@ -19,7 +19,7 @@ from torch import Tensor
 from compress.data.dataset import Dataset, Split, to_device
 from compress.data.normalization import Normalized, normalize
 from compress.data.sources import embedded_teacher_path
-from compress.errors import InputError, PrecisionLost, TrainingDiverged, UsageError
+from compress.errors import CompressError, InputError, TrainingDiverged, UsageError
 from compress.export import onnx_from_torch
 from compress.export.fidelity import Proof
 from compress.export.parity import Array
@@ -542,7 +542,7 @@ class _Run:
                 )
                 try:
                     self.fidelities[precision] = self._measured(convert)
-                except PrecisionLost as error:
+                except CompressError as error:
                     if ships:
                         raise
                     self.fidelities[precision] = str(error)

@@ -4,11 +4,7 @@ from __future__ import annotations
 
 import copy
 import importlib.metadata
-import io
-import logging
-import warnings
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager, redirect_stderr, redirect_stdout
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import onnx
@@ -17,6 +13,7 @@ from torch import Tensor, nn
 
 from compress.errors import ExportError, ParityError, UsageError
 from compress.export.artifact import metadata_of, read_artifact
+from compress.export.conversion import quiet
 from compress.export.parity import seeded_images, verify
 from compress.files import atomic_path
 from compress.results import Artifact, Parity
@@ -169,17 +166,3 @@ def describe(
         toolchain=toolchain | {"opset": opsets.get("", "unknown")},
     )
     onnx.helper.set_model_props(proto, values)
-
-
-@contextmanager
-def quiet() -> Iterator[io.StringIO]:
-    """Keeps what a tool prints, logs and warns of to itself, and gives it."""
-    said = io.StringIO()
-    level = logging.root.manager.disable
-    with warnings.catch_warnings(), redirect_stdout(said), redirect_stderr(said):
-        warnings.simplefilter("ignore")
-        logging.disable(logging.CRITICAL)
-        try:
-            yield said
-        finally:
-            logging.disable(level)
