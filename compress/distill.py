@@ -31,7 +31,7 @@ from compress.export.quantize import (
     int8_from_calibrated,
 )
 from compress.files import cache_folder, read_json, sha256_of, write_json
-from compress.gate.precision import MAX_LOSS, PrecisionRule
+from compress.gate.precision import MAX_LOSS, PrecisionRule, more_images
 from compress.gate.verdict import Outcome
 from compress.models.checkpoint import save_checkpoint
 from compress.models.registry import Network, build, count_parameters
@@ -757,9 +757,16 @@ class _Run:
             )
         lost = self._precisions().get(budget.target.precision)
         if lost is not None and not lost["kept"]:
+            found = self.fidelities[budget.target.precision]
+            rule = PrecisionRule(request.max_precision_loss)
             warnings.append(
                 f"The student may lose more in {budget.target.precision} than is allowed: "
                 f"{lost['why']} (--max-precision-loss)."
+                + (
+                    more_images(rule.of(found), data.name, len(data.validation), len(data.train))
+                    if isinstance(found, Fidelity)
+                    else ""
+                )
             )
         return {
             "budget": {

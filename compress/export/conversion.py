@@ -37,10 +37,7 @@ def float_model(source: Path, precision: str) -> onnx.ModelProto:
         ExportError: it cannot be brought into that form.
     """
     stated = read_artifact(source).precision
-    with guarded(f"{source.name} cannot be converted to {precision}", "onnx"):
-        model = onnx.load(source, format="protobuf")
-        without_weight_inputs(model)
-        normalise(model)
+    model = normalised(source)
     quantises = any(node.op_type == "QuantizeLinear" for node in nodes_of(model.graph))
     found = "int8" if quantises else stated if stated != UNKNOWN else precision_of(model)
     if found == UNKNOWN:
@@ -49,6 +46,19 @@ def float_model(source: Path, precision: str) -> onnx.ModelProto:
         raise UsageError(
             f"{source} is {found} already; {precision} is made of a float32 file. Give that."
         )
+    return model
+
+
+def normalised(source: Path) -> onnx.ModelProto:
+    """Loads a file, with the weights that lie beside it, in the form of ``normalise``.
+
+    Raises:
+        ExportError: it cannot be brought into that form.
+    """
+    with guarded(f"{source.name} cannot be converted", "onnx"):
+        model = onnx.load(source, format="protobuf")
+        without_weight_inputs(model)
+        normalise(model)
     return model
 
 
@@ -194,7 +204,7 @@ def guarded(
         ) from error
     except Exception as error:
         advice = advice or "Export the file again, with a newer exporter where there is one."
-        said = first_line(error).rstrip(".")
+        said = first_line(error.__cause__ or error).rstrip(".")
         raise kind(f"{failure}: {tool} says: {said}. {advice}") from error
 
 

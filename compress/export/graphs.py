@@ -8,6 +8,7 @@ the graph computes stays the same.
 
 from __future__ import annotations
 
+import heapq
 import math
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping
@@ -46,9 +47,64 @@ def normalise(model: onnx.ModelProto) -> None:
         # The operator sets of a function may be other ones than the graph's.
         model.CopyFrom(inliner.inline_local_functions(model, convert_version=True))
     for entry in (*model.opset_import, *nodes_of(model.graph)):
-        # The long name of the same operators.
-        entry.domain = "" if entry.domain == "ai.onnx" else entry.domain
+        if entry.domain == "ai.onnx":
+            entry.domain = ""  # the same operators
     _normalise(model.graph, model.graph, Counter(_defined(model.graph)))
+
+
+def sort_nodes(model: onnx.ModelProto) -> None:
+    """Puts the nodes of the outermost graph after those that they need, in place.
+
+    What graphs within a node read counts as read by the node; ONNX Runtime's own sorting overlooks
+    that.
+
+    Raises:
+        ValueError: nodes need each other.
+    """
+    graph = model.graph
+    makers = {name: place for place, node in enumerate(graph.node) for name in node.output if name}
+    needs = [
+        {makers[name] for name in (*node.input, *_read_within(node)) if name in makers}
+        for node in graph.node
+    ]
+    users: list[list[int]] = [[] for _ in needs]
+    for place, needed in enumerate(needs):
+        for maker in needed:
+            users[maker].append(place)
+    missing = [len(needed) for needed in needs]
+    ready = [place for place, count in enumerate(missing) if not count]
+    order = []
+    while ready:
+        order.append(heapq.heappop(ready))
+        for user in users[order[-1]]:
+            missing[user] -= 1
+            if not missing[user]:
+                heapq.heappush(ready, user)
+    if len(order) < len(needs):
+        circle = next(node for node, count in zip(graph.node, missing, strict=True) if count)
+        raise ValueError(f"{called(circle)} needs what is made of its own result")
+    nodes = [onnx.NodeProto.FromString(graph.node[place].SerializeToString()) for place in order]
+    del graph.node[:]
+    graph.node.extend(nodes)
+
+
+def pass_by_identity(model: onnx.ModelProto) -> None:
+    """Lets graphs within nodes read what nodes outside make through an Identity, in place.
+
+    A quantiser replaces a value where nodes of the outermost graph read it, and there alone.
+    """
+    graph = model.graph
+    taken = Counter(_defined(graph))
+    outside = {name for node in graph.node for name in (*node.input, *node.output)}
+    outside |= {entry.name for entry in graph.input}
+    read = {name for node in graph.node for name in _read_within(node)}
+    names = {name: _fresh(name, taken) for name in sorted(read & outside - {""})}
+    for node in graph.node:
+        for inner in graphs_within(node):
+            _rename(inner, names)
+    for name, new in names.items():
+        graph.node.add().CopyFrom(helper.make_node("Identity", [name], [new], new))
+    sort_nodes(model)
 
 
 def nodes_of(graph: onnx.GraphProto) -> Iterator[onnx.NodeProto]:
@@ -82,6 +138,20 @@ def listed(names: list[str]) -> str:
     """The first few of them, and how many more there are."""
     more = len(names) - SHOWN
     return ", ".join(names[:SHOWN]) + (f" and {more:,} more" if more > 0 else "")
+
+
+def fixed_reshapes(model: onnx.ModelProto) -> list[str]:
+    """The nodes that reshape to a fixed number of rows."""
+    rows = {
+        tensor.name: int(numpy_helper.to_array(tensor).flat[0])
+        for tensor in model.graph.initializer
+        if tensor.data_type == TensorProto.INT64 and math.prod(tensor.dims) > 0
+    }
+    return [
+        called(node)
+        for node in nodes_of(model.graph)
+        if node.op_type == "Reshape" and rows.get(node.input[1], 0) > 0
+    ]
 
 
 def control_flow(model: onnx.ModelProto) -> list[str]:
@@ -215,6 +285,12 @@ def _check_functions(model: onnx.ModelProto) -> None:
             f"The functions of the file come to {total:,} nodes where they are called; up to "
             f"{MAX_NODES:,} are converted. Export the file again without functions."
         )
+
+
+def _read_within(node: onnx.NodeProto) -> Iterator[str]:
+    """Names that graphs within a node read; what they make themselves is among them."""
+    for inner in _within(node):
+        yield from inner.input
 
 
 def _within(node: onnx.NodeProto) -> Iterator[onnx.NodeProto]:

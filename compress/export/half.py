@@ -22,7 +22,6 @@ import onnxruntime
 import torch
 from numpy.typing import DTypeLike
 from onnx import TensorProto, helper, numpy_helper
-from onnxruntime.quantization.onnx_model import ONNXModel
 from onnxruntime.transformers.float16 import convert_float_to_float16
 
 from compress.errors import ExportError, PrecisionLost
@@ -38,7 +37,7 @@ from compress.export.conversion import (
     write_converted,
 )
 from compress.export.fidelity import Predict, Proof, compare, judgement, logits_of
-from compress.export.graphs import graphs_within, listed, products
+from compress.export.graphs import graphs_within, listed, products, sort_nodes
 from compress.export.parity import (
     Array,
     check_batch,
@@ -210,12 +209,10 @@ def narrowed(original: onnx.ModelProto, source: Path, target: Format) -> onnx.Mo
     with guarded(failure, "onnx", advice), quiet():
         model = in_opset(model, target.opset)
     with guarded(failure, TOOL, advice), quiet():
-        model = convert_float_to_float16(model, keep_io_types=True)
+        made: onnx.ModelProto = convert_float_to_float16(model, keep_io_types=True)
         if target is not FP16:
-            _retype(model.graph, exact, target)
-        ordered = ONNXModel(model)
-        ordered.topological_sort()
-        made: onnx.ModelProto = ordered.model
+            _retype(made.graph, exact, target)
+        sort_nodes(made)
         without_weight_inputs(made)
         tidy(made)
     with guarded(failure, "onnx.checker", advice):

@@ -16,7 +16,8 @@ from torch import Tensor, nn
 
 from compress.errors import ModelFileError, ParityError
 from compress.export.artifact import read_model
-from compress.export.conversion import image_input
+from compress.export.conversion import image_input, normalised
+from compress.export.graphs import fixed_reshapes, listed
 from compress.results import Parity
 from compress.spec import Normalization
 
@@ -207,14 +208,18 @@ def check_batch(path: Path, predict: Callable[[Array], Array], image: Array) -> 
         rows = len(predict(np.repeat(image, 2, axis=0)))
     except ModelFileError as error:
         rows, reason = 0, str(error)
-    if rows != 2:
-        node = re.search(r"running (\w+) node\. Name:'([^']*)'", reason)
-        where = f"its node {node[1]} '{node[2]}' fails on two" if node else f"two give {rows} rows"
-        raise ModelFileError(
-            f"{path.name} says that it takes any number of images, and takes one alone: {where}. "
-            "Export it again with a batch that is free (a Reshape to -1 rows, not to 1), or with "
-            "a batch of 1 in the shape of its input."
-        )
+    if rows == 2:
+        return
+    node = re.search(r"running (\w+) node\. Name:'([^']*)'", reason)
+    where = f"on two its node {node[1]} '{node[2]}' fails" if node else f"of two it gives {rows}"
+    found = fixed_reshapes(normalised(path))
+    if found:
+        where += f". It has {listed(found)} to a fixed number of rows"
+    raise ModelFileError(
+        f"{path.name} says that it takes any number of images, and takes one alone: {where}. "
+        "Export it again with a batch that is free (a Reshape to -1 rows, not to 1), or with a "
+        "batch of 1 in the shape of its input."
+    )
 
 
 def in_batches_of(size: int | None, predict: Callable[[Array], Array]) -> Callable[[Array], Array]:

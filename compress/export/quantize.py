@@ -48,7 +48,7 @@ from compress.export.conversion import (
     write_converted,
 )
 from compress.export.fidelity import Proof, compare, judgement, logits_of
-from compress.export.graphs import called, listed, products
+from compress.export.graphs import called, listed, normalise, pass_by_identity, products, sort_nodes
 from compress.export.parity import Array, check_batch, fixed_batch, predictor_of
 from compress.files import atomic_path
 from compress.results import Artifact, Fidelity
@@ -249,15 +249,17 @@ class Calibrated:
                 },
             )
             quantizer.quantize_model()
-            quantizer.model.topological_sort()
             made: onnx.ModelProto = quantizer.model.model
+            sort_nodes(made)
             without_weight_inputs(made)
             tidy(made)
         left = in_float(made, self.excluded)
+        if not left and not any(products(made)):
+            raise ExportError(f"{failure}: it has no convolution or product by weights.")
         if not self.excluded and len(left) == sum(1 for _ in products(made)):
-            found = f"{TOOL} leaves {listed(left)} in float" if left else "it has none"
             raise ExportError(
-                f"{failure}: of its convolutions and products by weights, {found}. {advice}"
+                f"{failure}: {TOOL} leaves all its convolutions and products in float, "
+                f"{listed(left)}. {advice}"
             )
         return made
 
@@ -314,9 +316,11 @@ def _calibrated(source: Path, calibration: Array, options: Quantization) -> Cali
         quant_pre_process(prepared, prepared, skip_symbolic_shape=True)
         model = onnx.load(prepared)
         without_weight_inputs(model)
+        normalise(model)
         batch_norms_as_convolutions(model)
         for number, node in enumerate(model.graph.node):
             node.name = node.name or f"{node.op_type}_{number}"
+        pass_by_identity(model)
         onnx.save(model, prepared)
         method, told = METHODS[options.method]
         calibrator = create_calibrator(

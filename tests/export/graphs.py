@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -132,16 +133,18 @@ def of_opset(opset: int) -> Callable[..., onnx.ModelProto]:
     return old
 
 
-def bright(given: str) -> list[onnx.NodeProto]:
-    """Whether an activation is on average above a half."""
+def bright(given: str, threshold: float) -> list[onnx.NodeProto]:
+    """Whether an activation, which is 0.5 on average, is above a threshold."""
     return [
-        helper.make_node("Constant", [], ["half"], value_float=0.5),
+        helper.make_node("Constant", [], ["threshold"], value_float=threshold),
         helper.make_node("ReduceMean", [given], ["level"], keepdims=0),
-        helper.make_node("Greater", ["level", "half"], ["bright"]),
+        helper.make_node("Greater", ["level", "threshold"], ["bright"]),
     ]
 
 
-def branches(shape: Shape = SHAPE, classes: int = CLASSES) -> onnx.ModelProto:
+def branches(
+    shape: Shape = SHAPE, classes: int = CLASSES, threshold: float = 0.2
+) -> onnx.ModelProto:
     """An If that the images decide, whose branches hold constants of the same name."""
     kernel = np.random.default_rng(6).standard_normal((16, 16, 3, 3)).astype(np.float32) / 12
 
@@ -164,7 +167,7 @@ def branches(shape: Shape = SHAPE, classes: int = CLASSES) -> onnx.ModelProto:
         then_branch=branch("then", 1.0),
         else_branch=branch("else", 0.5),
     )
-    nodes = [first(), relu(), *bright("active"), choice, *wide("chosen"), *end()]
+    nodes = [first(), relu(), *bright("active", threshold), choice, *wide("chosen"), *end()]
     return model(nodes, shape=shape, classes=classes)
 
 
@@ -180,7 +183,7 @@ def constant_branches(shape: Shape = SHAPE, classes: int = CLASSES) -> onnx.Mode
         "If", ["bright"], ["factor"], "choice", then_branch=branch(0.5), else_branch=branch(2.0)
     )
     scaled = helper.make_node("Mul", ["active", "factor"], ["scaled"], "scaled")
-    nodes = [first(), relu(), *bright("active"), choice, scaled, *wide("scaled"), *end()]
+    nodes = [first(), relu(), *bright("active", 0.2), choice, scaled, *wide("scaled"), *end()]
     return model(nodes, shape=shape, classes=classes)
 
 
@@ -335,6 +338,50 @@ def initializer_output(shape: Shape = SHAPE, classes: int = CLASSES) -> onnx.Mod
     return made
 
 
+def sparse_initializer(shape: Shape = SHAPE, classes: int = CLASSES) -> onnx.ModelProto:
+    """A bias of which a few values are not zero."""
+    made = usual(shape, classes)
+    (bias,) = (each for each in made.graph.initializer if each.name == "wide.bias")
+    values = numpy_helper.to_array(bias)[:5]
+    made.graph.initializer.remove(bias)
+    made.graph.sparse_initializer.append(
+        helper.make_sparse_tensor(
+            numpy_helper.from_array(values, "wide.bias"),
+            numpy_helper.from_array(np.arange(5), "places"),
+            [WIDE],
+        )
+    )
+    return made
+
+
+def long_domain(shape: Shape = SHAPE, classes: int = CLASSES) -> onnx.ModelProto:
+    """ONNX's own operators by the other name of their domain."""
+    made = constants(shape, classes)
+    for entry in (*made.opset_import, *made.graph.node):
+        entry.domain = "ai.onnx"
+    return made
+
+
+def two_inputs() -> onnx.ModelProto:
+    made = usual()
+    made.graph.node[-1].output[0] = "less"
+    made.graph.node.append(helper.make_node("Add", ["less", "mask"], ["logits"], "masked"))
+    made.graph.input.append(helper.make_tensor_value_info("mask", FLOAT, ["batch", CLASSES]))
+    return made
+
+
+def branches_with_max() -> onnx.ModelProto:
+    """What ``onnxruntime.transformers.float16`` cannot convert: it leaves Max in float."""
+    made = branches()
+    (choice,) = (node for node in made.graph.node if node.op_type == "If")
+    for attribute in choice.attribute:
+        nodes = attribute.g.node
+        result = nodes[-1].output[0]
+        nodes[-1].output[0] = f"{result}.below"
+        nodes.append(helper.make_node("Max", [f"{result}.below", "threshold"], [result], "max"))
+    return made
+
+
 def fixed_reshape(
     shape: Shape = SHAPE, classes: int = CLASSES, batch: int | str = "batch"
 ) -> onnx.ModelProto:
@@ -359,17 +406,20 @@ KINDS: dict[str, Callable[..., onnx.ModelProto]] = {
     "opset 7": of_opset(7),
     "opset 8": of_opset(8),
     "If": branches,
+    "If, the other way": partial(branches, threshold=2.0),
     "If of constants": constant_branches,
     "Loop": loop,
     "Scan": scan,
     "function": local_function,
     "Constant nodes": constants,
     "initializer as output": initializer_output,
+    "sparse initializer": sparse_initializer,
+    "long domain": long_domain,
 }
 
 
 def saved(kind: str, folder: Path, shape: Shape = SHAPE, classes: int = CLASSES) -> Path:
-    path = folder / f"{kind.replace(' ', '-')}.onnx"
+    path = folder / f"{kind.replace(' ', '-').replace(',', '')}.onnx"
     onnx.save(KINDS[kind](shape, classes), path)
     return path
 
