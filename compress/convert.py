@@ -11,7 +11,6 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import onnx
 import torch
 
 from compress.data.dataset import Dataset, Split
@@ -19,23 +18,24 @@ from compress.data.normalization import Normalized, normalize
 from compress.engines.package import PACKAGES, import_package, package_named
 from compress.engines.sidecar import EngineFile, path_beside
 from compress.errors import (
+    CompressError,
     DataError,
-    ExportError,
     ModelFileError,
     PrecisionLost,
     UnknownName,
     UsageError,
 )
 from compress.export.artifact import read_artifact, read_model, write_normalization
+from compress.export.conversion import guarded, image_input, whole_model
 from compress.export.fidelity import Proof
-from compress.export.parity import Array, seeded_images
+from compress.export.parity import Array, check_batch, seeded_images
 from compress.export.precision import narrowed_from_onnx
 from compress.export.quantize import CALIBRATION_IMAGES, Quantization
 from compress.export.to_onnx import onnx_from_torch
 from compress.export.to_tensorrt import engine_from_onnx
 from compress.files import atomic_path, sha256_of
 from compress.gate.accuracy import Paired
-from compress.gate.precision import MAX_LOSS, PrecisionRule
+from compress.gate.precision import MAX_LOSS, PrecisionRule, more_images
 from compress.gate.verdict import Outcome
 from compress.models.checkpoint import read_tensors
 from compress.models.recognition.hypothesis import instantiate
@@ -330,7 +330,8 @@ class _Conversion:
         path = artifact.path
         if path == self.request.model:
             path = self.folder / path.name
-        return write_normalization(artifact.path, path, normalization)
+        with guarded(f"The normalisation cannot be written into {path.name}", "onnx"):
+            return write_normalization(artifact.path, path, normalization)
 
     def _fastest(
         self, floats: Path, normalization: Normalization | None, proof: Proof
@@ -352,10 +353,10 @@ class _Conversion:
                 _, found[precision] = self._convert(precision, floats, path, normalization, proof)
                 run_once(path, target, batch=batch)
                 paths[precision] = path
-            except (PrecisionLost, ExportError) as error:
-                trials[precision] = replace(trials[precision], why=str(error).rstrip("."))
             except ModelFileError as error:
                 trials[precision] = replace(trials[precision], why=not_run(target, error))
+            except CompressError as error:
+                trials[precision] = replace(trials[precision], why=str(error).rstrip("."))
         chosen = "fp32"
         if len(paths) > 1:
             self.progress(f"Timing {', '.join(paths)} in {request.runtime}, batch {batch}.")
@@ -387,7 +388,7 @@ class _Conversion:
             replace(trial, eligible=name == chosen) for name, trial in trials.items()
         )
         # Loaded, so that a file whose weights lie beside it becomes one that holds them.
-        content = onnx.load(paths[chosen]).SerializeToString(deterministic=True)
+        content = whole_model(paths[chosen])
         with atomic_path(request.output) as temporary:
             temporary.write_bytes(content)
         return read_artifact(request.output), found.get(chosen)
@@ -412,6 +413,7 @@ class _Conversion:
                 raise ModelFileError(
                     f"{path} does not take the {sizes} images of {data.name}: {error}"
                 ) from error
+            check_batch(path, lambda x: predict(torch.from_numpy(x)).numpy(), first.numpy())
             if classes != data.num_classes:
                 raise ModelFileError(
                     f"{path} gives {classes} classes, {data.name} has {data.num_classes}. Give the "
@@ -507,9 +509,13 @@ class _Conversion:
         return Proof(images[:count], labels[:count], self._judge)
 
     def _judge(self, ours: Sequence[bool], theirs: Sequence[bool]) -> str:
-        rule = PrecisionRule(self.request.max_loss)
-        self.undecided = rule.compare(Paired.of(ours, theirs)).outcome is Outcome.INCONCLUSIVE
-        return rule.judge(ours, theirs)
+        rule, data = PrecisionRule(self.request.max_loss), self.request.data
+        found = rule.compare(Paired.of(ours, theirs))
+        self.undecided = found.outcome is Outcome.INCONCLUSIVE
+        reason = rule.judge(ours, theirs)
+        if not reason or data is None:
+            return reason
+        return reason + more_images(found, data.name, len(data.validation), len(data.train))
 
     def _proof_without_data(
         self, shape: tuple[int, int, int], normalization: Normalization | None
@@ -543,15 +549,19 @@ class _Conversion:
         self.progress(f"Converting to {precision}.")
         self.undecided = False
         try:
-            return convert(proof=proof)
+            found = convert(proof=proof)
         except PrecisionLost:
             if not self.undecided or self.whole_proof is None:
                 raise
-        self._note(
-            f"{len(proof.images):,} images do not decide what {precision} loses; going on to all "
-            f"{len(self.whole_proof.images):,}."
-        )
-        return convert(proof=self.whole_proof)
+            self._note(
+                f"{len(proof.images):,} images do not decide what {precision} loses; going on to "
+                f"all {len(self.whole_proof.images):,}."
+            )
+            found = convert(proof=self.whole_proof)
+        left = found[0].conversion.get("in_float")
+        if left:
+            self._note(f"Not in {precision}, because the quantiser does not reach it: {left}.")
+        return found
 
     def _calibration(self, normalization: Normalization | None) -> Array:
         """Training images of all classes alike, as the network takes them."""
@@ -576,7 +586,7 @@ def _image_shape(path: Path, image_size: int) -> tuple[int, int, int]:
     Raises:
         ModelFileError: its input is no image.
     """
-    entry = read_model(path).graph.input[0]
+    entry = image_input(read_model(path))
     sizes = [dimension.dim_value for dimension in entry.type.tensor_type.shape.dim]
     if len(sizes) != 4 or sizes[1] < 1:
         raise ModelFileError(

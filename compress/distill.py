@@ -19,7 +19,7 @@ from torch import Tensor
 from compress.data.dataset import Dataset, Split, to_device
 from compress.data.normalization import Normalized, normalize
 from compress.data.sources import embedded_teacher_path
-from compress.errors import InputError, PrecisionLost, TrainingDiverged, UsageError
+from compress.errors import CompressError, InputError, TrainingDiverged, UsageError
 from compress.export import onnx_from_torch
 from compress.export.fidelity import Proof
 from compress.export.parity import Array
@@ -31,7 +31,7 @@ from compress.export.quantize import (
     int8_from_calibrated,
 )
 from compress.files import cache_folder, read_json, sha256_of, write_json
-from compress.gate.precision import MAX_LOSS, PrecisionRule
+from compress.gate.precision import MAX_LOSS, PrecisionRule, more_images
 from compress.gate.verdict import Outcome
 from compress.models.checkpoint import save_checkpoint
 from compress.models.registry import Network, build, count_parameters
@@ -543,7 +543,7 @@ class _Run:
                 )
                 try:
                     self.fidelities[precision] = self._measured(convert)
-                except PrecisionLost as error:
+                except CompressError as error:
                     if ships:
                         raise
                     self.fidelities[precision] = str(error)
@@ -758,9 +758,16 @@ class _Run:
             )
         lost = self._precisions().get(budget.target.precision)
         if lost is not None and not lost["kept"]:
+            found = self.fidelities[budget.target.precision]
+            rule = PrecisionRule(request.max_precision_loss)
             warnings.append(
                 f"The student may lose more in {budget.target.precision} than is allowed: "
                 f"{lost['why']} (--max-precision-loss)."
+                + (
+                    more_images(rule.of(found), data.name, len(data.validation), len(data.train))
+                    if isinstance(found, Fidelity)
+                    else ""
+                )
             )
         return {
             "budget": {

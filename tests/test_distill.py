@@ -212,6 +212,8 @@ def test_a_student_in_8_bits_ships_with_what_that_costs(
     assert found["kept"] is False
     assert "images would decide" in found["why"]
     assert "The student may lose more in int8 than is allowed: " in result["warnings"][-1]
+    assert f" {data.name} has " in result["warnings"][-1]
+    assert "--validation" in result["warnings"][-1]
     # Nor that they lose as much, so it was fine-tuned, and what is better shipped.
     tuning = found["fine_tuning"]
     assert (tuning["epochs"], tuning["lr"]) == (2, pytest.approx(0.00005))

@@ -31,7 +31,7 @@ from google.protobuf.message import DecodeError  # type: ignore[import-untyped]
 
 from compress import __version__
 from compress.errors import ModelFileError
-from compress.external import external_files
+from compress.external import external_files, tensors_of
 from compress.files import atomic_path, sha256_of
 from compress.results import Artifact, Fidelity
 from compress.schema import decode_json
@@ -164,7 +164,7 @@ def read_artifact(path: Path) -> Artifact:
         sha256=sha256_of(path),
         size_bytes=path.stat().st_size + _external_bytes(path, model),
         spec=_read(path, properties, "spec", ModelSpec),
-        precision=_stated_precision(path, properties) or _precision(model),
+        precision=_stated_precision(path, properties) or precision_of(model),
         normalization=(
             None if stored == UNKNOWN else _read(path, properties, "normalization", Normalization)
         ),
@@ -201,8 +201,11 @@ def _stated_precision(path: Path, properties: Mapping[str, str]) -> str | None:
     return stated
 
 
-def _precision(model: onnx.ModelProto) -> str:
-    """The precision of a file that does not say it, from the kind of its largest tensor."""
+def precision_of(model: onnx.ModelProto) -> str:
+    """The precision of a file that does not say it, from the kind of its largest tensor of numbers.
+
+    "unknown" where it has none.
+    """
     kinds = {
         onnx.TensorProto.FLOAT: "fp32",
         onnx.TensorProto.FLOAT16: "fp16",
@@ -211,8 +214,9 @@ def _precision(model: onnx.ModelProto) -> str:
         onnx.TensorProto.INT8: "int8",
         onnx.TensorProto.UINT8: "int8",
     }
-    largest = max(model.graph.initializer, key=lambda tensor: math.prod(tensor.dims), default=None)
-    return "unknown" if largest is None else kinds.get(largest.data_type, "unknown")
+    tensors = [tensor for tensor in tensors_of(model) if tensor.data_type in kinds]
+    largest = max(tensors, key=lambda tensor: math.prod(tensor.dims), default=None)
+    return UNKNOWN if largest is None else kinds[largest.data_type]
 
 
 def _external_bytes(path: Path, model: onnx.ModelProto) -> int:

@@ -2,22 +2,30 @@
 
 from __future__ import annotations
 
+import io
+import logging
+import warnings
 from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager, redirect_stderr, redirect_stdout
 from pathlib import Path
 from typing import Any
 
 import onnx
 import onnxruntime
-from onnx import helper
+from onnx import helper, version_converter
 
-from compress.errors import UsageError
-from compress.export.artifact import metadata_of_conversion, read_artifact, read_model
+from compress.errors import CompressError, ExportError, ModelFileError, UsageError, first_line
+from compress.export.artifact import UNKNOWN, metadata_of_conversion, precision_of, read_artifact
+from compress.export.graphs import control_flow, graphs_within, listed, nodes_of, normalise
 from compress.files import sha256_of
 from compress.results import Fidelity
 
+# From this version on a file need not list its weights among its inputs.
+IR_VERSION = 4
+
 
 def float_model(source: Path, precision: str) -> onnx.ModelProto:
-    """A float32 file's structure.
+    """Loads a float32 file, with the weights that lie beside it, in the form of ``normalise``.
 
     Args:
         source: the file.
@@ -26,16 +34,96 @@ def float_model(source: Path, precision: str) -> onnx.ModelProto:
     Raises:
         ModelFileError: it is no ONNX file.
         UsageError: it is not float32.
+        ExportError: it cannot be brought into that form.
     """
-    artifact = read_artifact(source)
-    model = read_model(source)
-    quantises = any(node.op_type == "QuantizeLinear" for node in model.graph.node)
-    if quantises or artifact.precision != "fp32":
-        found = "int8" if quantises else artifact.precision
+    stated = read_artifact(source).precision
+    model = normalised(source)
+    quantises = any(node.op_type == "QuantizeLinear" for node in nodes_of(model.graph))
+    found = "int8" if quantises else stated if stated != UNKNOWN else precision_of(model)
+    if found == UNKNOWN:
+        raise UsageError(f"{source} holds no weights, so it is the same in {precision}.")
+    if found != "fp32":
         raise UsageError(
             f"{source} is {found} already; {precision} is made of a float32 file. Give that."
         )
     return model
+
+
+def normalised(source: Path) -> onnx.ModelProto:
+    """Loads a file, with the weights that lie beside it, in the form of ``normalise``.
+
+    Raises:
+        ExportError: it cannot be brought into that form.
+    """
+    with guarded(f"{source.name} cannot be converted", "onnx"):
+        model = onnx.load(source, format="protobuf")
+        without_weight_inputs(model)
+        normalise(model)
+    return model
+
+
+def whole_model(source: Path) -> bytes:
+    """An ONNX file as one that holds its weights itself, and has none among its inputs.
+
+    Raises:
+        ExportError: it cannot be read or written.
+    """
+    with guarded(f"{source.name} cannot be written as one file", "onnx"):
+        model = onnx.load(source, format="protobuf")
+        without_weight_inputs(model)
+        content: bytes = model.SerializeToString(deterministic=True)
+    return content
+
+
+def in_opset(model: onnx.ModelProto, least: int) -> onnx.ModelProto:
+    """The model in an operator set of that version or later, in the form of ``normalise``.
+
+    Raises:
+        one of onnx's errors: it cannot be converted to it.
+    """
+    if opset_of(model) >= least:
+        return model
+    made: onnx.ModelProto = version_converter.convert_version(model, least)
+    without_weight_inputs(made)
+    normalise(made)
+    return made
+
+
+def opset_of(model: onnx.ModelProto) -> int:
+    """The version of ONNX's own operators in a model; 1 where it says none."""
+    return next((each.version for each in model.opset_import if each.domain == ""), 1)
+
+
+def without_weight_inputs(model: onnx.ModelProto) -> None:
+    """Removes the weights from a model's inputs, in place.
+
+    Files of before ONNX 1.5, those of ``keep_initializers_as_inputs=True``, and what
+    ``onnx.version_converter`` makes of any file list them there, so that a caller may replace them.
+    Tools then do not take them for constants.
+    """
+    graph = model.graph
+    weights = {tensor.name for tensor in graph.initializer}
+    weights |= {tensor.values.name for tensor in graph.sparse_initializer}
+    _keep(graph.input, lambda entry: entry.name not in weights)
+    model.ir_version = max(model.ir_version, IR_VERSION)
+
+
+def image_input(model: onnx.ModelProto) -> onnx.ValueInfoProto:
+    """The one input of a model that is no weight.
+
+    Raises:
+        ModelFileError: there is none, or there are several.
+    """
+    weights = {tensor.name for tensor in model.graph.initializer}
+    weights |= {tensor.values.name for tensor in model.graph.sparse_initializer}
+    inputs = [entry for entry in model.graph.input if entry.name not in weights]
+    if len(inputs) != 1:
+        names = ", ".join(f"'{entry.name}'" for entry in inputs)
+        raise ModelFileError(
+            f"The ONNX file takes {len(inputs)} inputs{f' ({names})' if names else ''}; an image "
+            "classifier takes one, its images. Export it with that alone."
+        )
+    return inputs[0]
 
 
 def write_converted(
@@ -58,8 +146,10 @@ def write_converted(
         source: the float file.
         conversion: how it was made.
         fidelity: how far it is from the float file.
+
+    Raises:
+        ExportError: it cannot be written as one file.
     """
-    opset = next(str(each.version) for each in model.opset_import if each.domain == "")
     toolchain = {"onnx": onnx.__version__, "onnxruntime": onnxruntime.__version__}
     values = metadata_of_conversion(
         floats,
@@ -67,28 +157,89 @@ def write_converted(
         sha256=sha256_of(source),
         conversion=conversion,
         fidelity=fidelity,
-        toolchain=toolchain | {"opset": opset},
+        toolchain=toolchain | {"opset": str(opset_of(model))},
     )
     helper.set_model_props(model, values)
-    path.write_bytes(model.SerializeToString(deterministic=True))
+    with guarded(f"{source.name} cannot be written in {precision}", "protobuf"):
+        content = model.SerializeToString(deterministic=True)
+    path.write_bytes(content)
 
 
 def tidy(model: onnx.ModelProto) -> None:
     """Removes weights and operator sets that nothing uses, and the tools' own notes."""
-    used = set(_read_by(model.graph)) | {output.name for output in model.graph.output}
+    used = set(_read_by(model.graph))
     _keep(model.graph.initializer, lambda tensor: tensor.name in used)
-    domains = {node.domain for node in model.graph.node} | {""}
+    domains = {node.domain for node in nodes_of(model.graph)} | {""}
     _keep(model.opset_import, lambda entry: entry.domain in domains)
     _keep(model.metadata_props, lambda entry: not entry.key.startswith("onnx.quant"))
 
 
+@contextmanager
+def guarded(
+    failure: str, tool: str, advice: str = "", kind: type[CompressError] = ExportError
+) -> Iterator[None]:
+    """Makes every error of a tool that converts or runs a graph one of ours.
+
+    What onnx, onnxscript, protobuf and ONNX Runtime raise at a graph that they do not know has no
+    common base, and among it are AssertionError, KeyError and AttributeError.
+
+    Args:
+        failure: what could not be done, without a full stop: "f.onnx cannot be converted to fp16".
+        tool: that is called.
+        advice: what to do about it, in sentences; see ``advice_for``.
+        kind: of error that it becomes.
+
+    Raises:
+        ExportError: or ``kind``: the tool failed, or there was not enough memory.
+        CompressError: as it was raised.
+    """
+    try:
+        yield
+    except CompressError:
+        raise
+    except MemoryError as error:
+        raise kind(
+            f"{failure}: there is not enough memory. Do it on a machine that has more, or end what "
+            "else uses it."
+        ) from error
+    except Exception as error:
+        advice = advice or "Export the file again, with a newer exporter where there is one."
+        said = first_line(error.__cause__ or error).rstrip(".")
+        raise kind(f"{failure}: {tool} says: {said}. {advice}") from error
+
+
+def advice_for(model: onnx.ModelProto) -> str:
+    """What to do about a graph that a tool does not convert."""
+    found = control_flow(model)
+    if not found:
+        return "Export it again for a newer operator set, or keep it in fp32."
+    return (
+        f"It has {listed(found)}, which tools know badly: export it without, so that nothing is "
+        "decided or repeated while it runs, or keep it in fp32."
+    )
+
+
+@contextmanager
+def quiet() -> Iterator[io.StringIO]:
+    """Keeps what a tool prints, logs and warns of to itself, and gives it."""
+    said = io.StringIO()
+    level = logging.root.manager.disable
+    with warnings.catch_warnings(), redirect_stdout(said), redirect_stderr(said):
+        warnings.simplefilter("ignore")
+        logging.disable(logging.CRITICAL)
+        try:
+            yield said
+        finally:
+            logging.disable(level)
+
+
 def _read_by(graph: onnx.GraphProto) -> Iterator[str]:
-    """Values that a graph's nodes read, and the graphs within them."""
+    """Values that a graph's nodes read or that it gives out, and the graphs within them."""
+    yield from (output.name for output in graph.output)
     for node in graph.node:
         yield from node.input
-        for attribute in node.attribute:
-            if attribute.HasField("g"):
-                yield from _read_by(attribute.g)
+        for inner in graphs_within(node):
+            yield from _read_by(inner)
 
 
 def _keep(entries: Any, wanted: Callable[[Any], bool]) -> None:

@@ -23,6 +23,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from compress.errors import ExportError
+from compress.export.conversion import image_input
 from compress.spec import ModelSpec
 
 # Of weights: symmetric, so -128 is left out.
@@ -72,13 +73,19 @@ class FakeQuantized(nn.Module):
             raise ExportError(
                 f"{spec.name} cannot be fine-tuned in int8: its file has {', '.join(unknown)}."
             )
-        self._input, self._output = graph.input[0].name, graph.output[0].name
+        self._input, self._output = image_input(quantised).name, graph.output[0].name
         constants = {tensor.name: numpy_helper.to_array(tensor) for tensor in graph.initializer}
         self._constants = {
             name: value for name, value in constants.items() if value.dtype != np.float32
         } | {name: value for name, value in constants.items() if value.ndim == 0}
         nodes = list(_nodes(graph))
-        self._map = next(node.inputs[0] for node in nodes if node.operation == "ReduceMean")
+        means = [node.inputs[0] for node in nodes if node.operation == "ReduceMean"]
+        if not means:
+            raise ExportError(
+                f"{spec.name} cannot be fine-tuned in int8: its file has no mean over a map "
+                "(ReduceMean)."
+            )
+        self._map = means[0]
         tail = {self._map}
         for node in nodes:
             if tail.intersection(node.inputs):

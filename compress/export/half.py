@@ -11,7 +11,8 @@ that multiplies in 16 bits and adds up in 32.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+import math
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -20,16 +21,31 @@ import onnx
 import onnxruntime
 import torch
 from numpy.typing import DTypeLike
-from onnx import TensorProto, helper, numpy_helper, version_converter
-from onnxruntime.quantization.onnx_model import ONNXModel
+from onnx import TensorProto, helper, numpy_helper
 from onnxruntime.transformers.float16 import convert_float_to_float16
 
-from compress.errors import ExportError, PrecisionLost, first_line
+from compress.errors import ExportError, PrecisionLost
 from compress.export.artifact import read_artifact
-from compress.export.conversion import float_model, tidy, write_converted
+from compress.export.conversion import (
+    advice_for,
+    float_model,
+    guarded,
+    in_opset,
+    quiet,
+    tidy,
+    without_weight_inputs,
+    write_converted,
+)
 from compress.export.fidelity import Predict, Proof, compare, judgement, logits_of
-from compress.export.parity import Array, fixed_batch, in_batches_of, predictor_of, values_of
-from compress.export.to_onnx import quiet
+from compress.export.graphs import graphs_within, listed, products, sort_nodes
+from compress.export.parity import (
+    Array,
+    check_batch,
+    fixed_batch,
+    in_batches_of,
+    predictor_of,
+    values_of,
+)
 from compress.files import atomic_path
 from compress.results import Artifact, Fidelity
 
@@ -56,6 +72,10 @@ class Format:
 FP16 = Format("fp16", TensorProto.FLOAT16, np.float16, 65504.0, 11)
 BFLOAT16 = helper.tensor_dtype_to_np_dtype(TensorProto.BFLOAT16)
 BF16 = Format("bf16", TensorProto.BFLOAT16, BFLOAT16, 3.3895e38, 22)
+TOOL = "onnxruntime.transformers.float16"
+# Of the weights of convolutions and products: what shares one with an operation that has no 16-bit
+# form stays float32.
+MOST_IN_FLOAT = 0.01
 
 
 def fp16_from_onnx(source: Path, path: Path, *, proof: Proof) -> tuple[Artifact, Fidelity]:
@@ -91,28 +111,23 @@ def predictor_of_any(path: Path) -> Predict:
 
     Raises:
         ModelFileError: the file cannot be loaded.
+        ExportError: ONNX Runtime does not run it rounded.
     """
-    threads = torch.get_num_threads()
     if read_artifact(path).precision != BF16.name:
-        return predictor_of(path, threads=threads)
-    model = onnx.load(path)
-    output = model.graph.output[0].name
-    run = values_of(rounded(model, BF16), [output], threads=threads)
-    return in_batches_of(fixed_batch(model), lambda images: run(images)[output])
+        return predictor_of(path, threads=torch.get_num_threads())
+    with guarded(f"{path.name} cannot be loaded", "onnx"):
+        model = onnx.load(path, format="protobuf")
+    return _rounded_predictor(model, path, BF16)
 
 
 def _converted(source: Path, path: Path, proof: Proof, target: Format) -> tuple[Artifact, Fidelity]:
-    floats = float_model(source, target.name)
-    expected = logits_of(predictor_of(source, threads=torch.get_num_threads()), proof.images)
-    original = onnx.load(source)
-    _constants_as_weights(original)
+    original = float_model(source, target.name)
+    predict = predictor_of(source, threads=torch.get_num_threads())
+    check_batch(source, predict, proof.images[:1])
+    expected = logits_of(predict, proof.images)
     _check_weights(original, source, target)
     model = narrowed(original, source, target)
-    wide, output = rounded(model, target), model.graph.output[0].name
-    run = values_of(wide, [output], threads=torch.get_num_threads())
-    batch = fixed_batch(original)
-    predict = in_batches_of(batch, lambda images: run(images)[output])
-    found = logits_of(predict, proof.images)
+    found = logits_of(_rounded_predictor(model, source, target), proof.images)
     fidelity = compare(expected, found, proof, method="rounded")
     finite = np.isfinite(found).all(axis=1)
     if finite.all():
@@ -122,18 +137,17 @@ def _converted(source: Path, path: Path, proof: Proof, target: Format) -> tuple[
         worst = int(np.argmin(finite))
         reason = f"The logits of image {worst} are not finite."
     if reason:
-        image = np.repeat(proof.images[worst : worst + 1], batch or 1, axis=0)
-        where = _beginning(original, wide, image, target)
+        where = _beginning(original, model, proof.images[worst : worst + 1], target)
         raise PrecisionLost(f"{source.name} is not good enough in {target.name}. {reason}{where}")
     conversion = {
-        "tool": f"onnxruntime.transformers.float16 {onnxruntime.__version__}",
+        "tool": f"{TOOL} {onnxruntime.__version__}",
         "input_and_output": "fp32",
     }
     with atomic_path(path) as temporary:
         write_converted(
             model,
             temporary,
-            floats,
+            original,
             precision=target.name,
             source=source,
             conversion=conversion,
@@ -142,15 +156,23 @@ def _converted(source: Path, path: Path, proof: Proof, target: Format) -> tuple[
     return read_artifact(path), fidelity
 
 
-def _constants_as_weights(model: onnx.ModelProto) -> None:
-    """Makes weights of the constants of a graph, in place: the converter clips both to fp16."""
-    graph = model.graph
-    for node in [node for node in graph.node if node.op_type == "Constant"]:
-        value = next((each.t for each in node.attribute if each.name == "value"), None)
-        if value is not None:
-            graph.initializer.add().CopyFrom(value)
-            graph.initializer[-1].name = node.output[0]
-            graph.node.remove(node)
+def _rounded_predictor(model: onnx.ModelProto, source: Path, target: Format) -> Predict:
+    """Images -> logits of a 16-bit graph, each result rounded to 16 bits.
+
+    Raises:
+        ExportError: ONNX Runtime does not run it; also from the function that is returned.
+    """
+    output = model.graph.output[0].name
+    failure = f"{source.name} cannot be compared with float32 in {target.name}"
+    advice = advice_for(model)
+    with guarded(failure, "ONNX Runtime", advice):
+        run = values_of(rounded(model, target), [output], threads=torch.get_num_threads())
+
+    def predict(images: Array) -> Array:
+        with guarded(failure, "ONNX Runtime", advice):
+            return run(images)[output]
+
+    return in_batches_of(fixed_batch(model), predict)
 
 
 def _check_weights(model: onnx.ModelProto, source: Path, target: Format) -> None:
@@ -174,38 +196,57 @@ def _check_weights(model: onnx.ModelProto, source: Path, target: Format) -> None
 
 
 def narrowed(original: onnx.ModelProto, source: Path, target: Format) -> onnx.ModelProto:
-    """The converted graph.
+    """The converted graph of a model in the form of ``normalise``.
 
     Raises:
-        ExportError: the converter fails.
+        ExportError: the converter fails, or leaves weights in float32.
     """
     exact = {tensor.name: tensor for tensor in original.graph.initializer}
     model = onnx.ModelProto()
     model.CopyFrom(original)
-    opset = next(entry.version for entry in model.opset_import if entry.domain == "")
-    try:
-        with quiet():
-            if opset < target.opset:
-                model = version_converter.convert_version(model, target.opset)
-            model = convert_float_to_float16(model, keep_io_types=True)
-            if target is not FP16:
-                _retype(model, exact, target)
-            ordered = ONNXModel(model)
-            ordered.topological_sort()
-        made: onnx.ModelProto = ordered.model
+    failure = f"{source.name} cannot be converted to {target.name}"
+    advice = advice_for(original)
+    with guarded(failure, "onnx", advice), quiet():
+        model = in_opset(model, target.opset)
+    with guarded(failure, TOOL, advice), quiet():
+        made: onnx.ModelProto = convert_float_to_float16(model, keep_io_types=True)
+        if target is not FP16:
+            _retype(made.graph, exact, target)
+        sort_nodes(made)
+        without_weight_inputs(made)
         tidy(made)
+    with guarded(failure, "onnx.checker", advice):
         onnx.checker.check_model(made, full_check=True)
-    except (RuntimeError, ValueError, TypeError, onnx.checker.ValidationError) as error:
-        reason = first_line(error)
-        raise ExportError(
-            f"{source.name} cannot be converted to {target.name}: {reason}"
-        ) from error
+    _check_narrow(made, failure, target, advice)
     return made
 
 
-def _retype(model: onnx.ModelProto, exact: dict[str, TensorProto], target: Format) -> None:
+def _check_narrow(model: onnx.ModelProto, failure: str, target: Format, advice: str) -> None:
+    """Refuses a graph whose weights do not have the type that it is to have.
+
+    Biases and constants may be float32, where an operation has no other.
+
+    Raises:
+        ExportError: says how many of how many have not.
+    """
+    tensors = {tensor.name: tensor for _, weights in products(model) for tensor in weights}
+    sizes = {
+        name: math.prod(tensor.dims)
+        for name, tensor in tensors.items()
+        if tensor.data_type in (TensorProto.FLOAT, TensorProto.DOUBLE, target.kind)
+    }
+    left = [name for name in sizes if tensors[name].data_type != target.kind]
+    count, total = sum(sizes[name] for name in left), sum(sizes.values())
+    if count > MOST_IN_FLOAT * total:
+        names = listed([f"'{name}'" for name in left])
+        raise ExportError(
+            f"{failure}: {count:,} of the {total:,} weights of its convolutions and products would "
+            f"not be {target.name} ({names}). {advice}"
+        )
+
+
+def _retype(graph: onnx.GraphProto, exact: dict[str, TensorProto], target: Format) -> None:
     """Makes an fp16 graph one of another type, in place; weights are rounded from ``exact``."""
-    graph = model.graph
     for tensor in _tensors(graph):
         if tensor.data_type == TensorProto.FLOAT16:
             value = numpy_helper.to_array(exact.get(tensor.name, tensor))
@@ -214,9 +255,16 @@ def _retype(model: onnx.ModelProto, exact: dict[str, TensorProto], target: Forma
         for attribute in node.attribute:
             if node.op_type == "Cast" and attribute.name == "to":
                 attribute.i = target.kind if attribute.i == TensorProto.FLOAT16 else attribute.i
-    for value_info in (*graph.input, *graph.value_info, *graph.output):
-        if value_info.type.tensor_type.elem_type == TensorProto.FLOAT16:
-            value_info.type.tensor_type.elem_type = target.kind
+        for inner in graphs_within(node):
+            _retype(inner, exact, target)
+    _retype_values((*graph.input, *graph.value_info, *graph.output), target.kind)
+
+
+def _retype_values(values: Iterable[onnx.ValueInfoProto], kind: int, of: int = FP16.kind) -> None:
+    """Says another type of values of one."""
+    for value in values:
+        if value.type.tensor_type.elem_type == of:
+            value.type.tensor_type.elem_type = kind
 
 
 def rounded(model: onnx.ModelProto, target: Format) -> onnx.ModelProto:
@@ -224,22 +272,28 @@ def rounded(model: onnx.ModelProto, target: Format) -> onnx.ModelProto:
 
     Every operation's result keeps its name.
     """
-    inferred = onnx.shape_inference.infer_shapes(model)
+    wide = onnx.shape_inference.infer_shapes(model)
+    _round_graph(wide.graph, target)
+    return wide
+
+
+def _round_graph(graph: onnx.GraphProto, target: Format) -> None:
+    """The same of one graph and those within it, whose values have types, in place."""
     narrow = {
         value.name
-        for value in (*inferred.graph.value_info, *inferred.graph.output)
+        for value in (*graph.value_info, *graph.output)
         if value.type.tensor_type.elem_type == target.kind
     }
-    wide = onnx.ModelProto()
-    wide.CopyFrom(model)
-    graph = wide.graph
     del graph.value_info[:]
+    _retype_values((*graph.input, *graph.output), TensorProto.FLOAT, of=target.kind)
     for tensor in _tensors(graph):
         if tensor.data_type == target.kind:
             value = numpy_helper.to_array(tensor).astype(np.float32)
             tensor.CopyFrom(numpy_helper.from_array(value, tensor.name))
     nodes = []
     for node in graph.node:
+        for inner in graphs_within(node):
+            _round_graph(inner, target)
         for attribute in node.attribute:
             if node.op_type == "Cast" and attribute.name == "to" and attribute.i == target.kind:
                 attribute.i = TensorProto.FLOAT
@@ -254,25 +308,31 @@ def rounded(model: onnx.ModelProto, target: Format) -> onnx.ModelProto:
     copies = [onnx.NodeProto.FromString(node.SerializeToString()) for node in nodes]
     del graph.node[:]
     graph.node.extend(copies)
-    return wide
 
 
 def _tensors(graph: onnx.GraphProto) -> Iterator[TensorProto]:
-    """Weights and constants."""
+    """Weights and constants, less those of graphs within."""
     yield from graph.initializer
     for node in graph.node:
         for attribute in node.attribute:
             if attribute.HasField("t"):
                 yield attribute.t
+            yield from attribute.tensors
 
 
 def _beginning(
-    original: onnx.ModelProto, wide: onnx.ModelProto, image: Array, target: Format
+    original: onnx.ModelProto, model: onnx.ModelProto, image: Array, target: Format
 ) -> str:
-    """Where an image's values become infinite, or where most of its error comes from."""
-    there = {name for node in wide.graph.node for name in node.output}
+    """Where an image's values become infinite, or where most of its error comes from; may be ''."""
+    image = np.repeat(image, fixed_batch(original) or 1, axis=0)
+    there = {name for node in model.graph.node for name in node.output if name}
     names = [name for node in original.graph.node for name in node.output if name in there]
-    expected, found = (values_of(graph, names)(image) for graph in (original, wide))
+    try:
+        with guarded("The values of a layer cannot be had", "ONNX Runtime"):
+            graphs = (original, rounded(model, target))
+            expected, found = (values_of(graph, names)(image) for graph in graphs)
+    except ExportError:
+        return ""
     layers = _layers(original)
     errors: dict[str, float] = {}
     for name in names:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
@@ -14,6 +15,9 @@ from onnxruntime.capi import onnxruntime_pybind11_state as runtime_errors
 from torch import Tensor, nn
 
 from compress.errors import ModelFileError, ParityError
+from compress.export.artifact import read_model
+from compress.export.conversion import image_input, normalised
+from compress.export.graphs import fixed_reshapes, listed
 from compress.results import Parity
 from compress.spec import Normalization
 
@@ -181,8 +185,41 @@ def _loaded(path: Path, threads: int) -> tuple[int | None, Callable[[Array], Arr
 
 def fixed_batch(model: onnx.ModelProto) -> int | None:
     """How many images a file takes at once, where it does not take any number of them."""
-    sizes = model.graph.input[0].type.tensor_type.shape.dim
+    sizes = image_input(model).type.tensor_type.shape.dim
     return (sizes[0].dim_value or None) if sizes else None
+
+
+def check_batch(path: Path, predict: Callable[[Array], Array], image: Array) -> None:
+    """Runs one image and two, where a file says that it takes any number of them.
+
+    Args:
+        path: the file.
+        predict: images [b, c, h, w] -> logits, as the file gives them.
+        image: [1, c, h, w].
+
+    Raises:
+        ModelFileError: it does not take the image, or takes one alone; names the node.
+    """
+    if fixed_batch(read_model(path)) is not None:
+        return
+    predict(image)
+    reason = ""
+    try:
+        rows = len(predict(np.repeat(image, 2, axis=0)))
+    except ModelFileError as error:
+        rows, reason = 0, str(error)
+    if rows == 2:
+        return
+    node = re.search(r"running (\w+) node\. Name:'([^']*)'", reason)
+    where = f"on two its node {node[1]} '{node[2]}' fails" if node else f"of two it gives {rows}"
+    found = fixed_reshapes(normalised(path))
+    if found:
+        where += f". It has {listed(found)} to a fixed number of rows"
+    raise ModelFileError(
+        f"{path.name} says that it takes any number of images, and takes one alone: {where}. "
+        "Export it again with a batch that is free (a Reshape to -1 rows, not to 1), or with a "
+        "batch of 1 in the shape of its input."
+    )
 
 
 def in_batches_of(size: int | None, predict: Callable[[Array], Array]) -> Callable[[Array], Array]:

@@ -5,9 +5,8 @@ from __future__ import annotations
 from collections.abc import Callable
 from pathlib import Path
 
-import onnx
-
 from compress.errors import UnknownName
+from compress.export.conversion import float_model, guarded
 from compress.export.fidelity import Proof
 from compress.export.half import BF16, FP16, bf16_from_onnx, fp16_from_onnx, narrowed
 from compress.export.parity import Array, seeded_images
@@ -82,9 +81,10 @@ def narrowed_for_timing(
         model = quantised(source, images, Quantization(activations=activations))
     elif precision in (FP16.name, BF16.name):
         target = FP16 if precision == FP16.name else BF16
-        model = narrowed(onnx.load(source), source, target)
+        model = narrowed(float_model(source, precision), source, target)
     else:
         raise UnknownName("precision in fewer bits", precision, PRECISIONS[1:])
-    content = model.SerializeToString(deterministic=True)
+    with guarded(f"{source.name} cannot be written in {precision}", "protobuf"):
+        content = model.SerializeToString(deterministic=True)
     path.write_bytes(content)
     return len(content)

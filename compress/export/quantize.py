@@ -15,8 +15,7 @@ from __future__ import annotations
 
 import copy
 import tempfile
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Collection, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -25,7 +24,7 @@ import numpy as np
 import onnx
 import onnxruntime
 import torch
-from onnx import helper, numpy_helper, version_converter
+from onnx import TensorProto, helper, numpy_helper
 from onnxruntime.quantization import (
     CalibrationMethod,
     QDQQuantizer,
@@ -35,12 +34,22 @@ from onnxruntime.quantization import (
 )
 from onnxruntime.quantization.registry import QDQRegistry, QLinearOpsRegistry
 
-from compress.errors import ExportError, PrecisionLost, UnknownName, UsageError, first_line
+from compress.errors import ExportError, PrecisionLost, UnknownName, UsageError
 from compress.export.artifact import read_artifact
-from compress.export.conversion import float_model, tidy, write_converted
+from compress.export.conversion import (
+    advice_for,
+    float_model,
+    guarded,
+    image_input,
+    in_opset,
+    quiet,
+    tidy,
+    without_weight_inputs,
+    write_converted,
+)
 from compress.export.fidelity import Proof, compare, judgement, logits_of
-from compress.export.parity import Array, fixed_batch, predictor_of
-from compress.export.to_onnx import quiet
+from compress.export.graphs import called, listed, normalise, pass_by_identity, products, sort_nodes
+from compress.export.parity import Array, check_batch, fixed_batch, predictor_of
 from compress.files import atomic_path
 from compress.results import Artifact, Fidelity
 
@@ -60,7 +69,8 @@ FLOAT_LAYERS = ("first", "last")
 CALIBRATION_IMAGES = 512
 # Images that the calibrator sees at once: it keeps all their activations.
 CALIBRATION_BATCH = 16
-PRODUCTS = ("Gemm", "MatMul")
+LINEAR = ("Gemm", "MatMul")
+TOOL = "onnxruntime.quantization"
 # The first in which ONNX quantises per channel.
 OPSET = 13
 
@@ -160,15 +170,20 @@ def int8_from_calibrated(
     expected = logits_of(predict, proof.images)
     model = calibrated.quantised()
     told = {
-        "tool": f"onnxruntime.quantization {onnxruntime.__version__}",
+        "tool": f"{TOOL} {onnxruntime.__version__}",
         "weights": "int8, symmetric, per channel",
         "calibration_images": str(calibrated.images),
         **calibrated.options.to_dict(),
         **(conversion or {}),
     }
+    left = in_float(model, calibrated.excluded)
+    if left:
+        told["in_float"] = listed(left)
     with atomic_path(path) as temporary:
-        onnx.save(model, temporary)
-        found = logits_of(predictor_of(temporary, threads=torch.get_num_threads()), proof.images)
+        with guarded(f"{source.name} cannot be run in int8", "ONNX Runtime", advice_for(model)):
+            onnx.save(model, temporary, format="protobuf")
+            predict = predictor_of(temporary, threads=torch.get_num_threads())
+            found = logits_of(predict, proof.images)
         fidelity = compare(expected, found, proof)
         reason = judgement(expected, found, proof) if proof.labels is not None else ""
         if reason:
@@ -207,12 +222,13 @@ class Calibrated:
         """The QDQ graph.
 
         Raises:
-            ExportError: a tool cannot do it.
+            ExportError: a tool cannot do it, or no convolution or product is quantised.
         """
         model = onnx.ModelProto()
         model.CopyFrom(self.floats)
         options = self.options
-        with _refusing(self.name):
+        failure, advice = f"{self.name} cannot be quantised", advice_for(model)
+        with guarded(failure, TOOL, advice), quiet():
             quantizer = QDQQuantizer(
                 model,
                 per_channel=True,
@@ -222,21 +238,42 @@ class Calibrated:
                 # The quantiser changes them.
                 tensors_range=copy.deepcopy(self.ranges),
                 nodes_to_quantize=[],
-                nodes_to_exclude=_excluded(model.graph, options),
+                nodes_to_exclude=self.excluded,
                 op_types_to_quantize=_operations(),
                 extra_options={
                     "ActivationSymmetric": options.for_tensorrt,
                     "WeightSymmetric": True,
                     "QuantizeBias": False,
                     # Logits in 256 steps would make ties that the network does not have.
-                    "OpTypesToExcludeOutputQuantization": list(PRODUCTS),
+                    "OpTypesToExcludeOutputQuantization": list(LINEAR),
                 },
             )
             quantizer.quantize_model()
-            quantizer.model.topological_sort()
-        made: onnx.ModelProto = quantizer.model.model
-        tidy(made)
+            made: onnx.ModelProto = quantizer.model.model
+            sort_nodes(made)
+            without_weight_inputs(made)
+            tidy(made)
+        left = in_float(made, self.excluded)
+        if not left and not any(products(made)):
+            raise ExportError(f"{failure}: it has no convolution or product by weights.")
+        if not self.excluded and len(left) == sum(1 for _ in products(made)):
+            raise ExportError(
+                f"{failure}: {TOOL} leaves all its convolutions and products in float, "
+                f"{listed(left)}. {advice}"
+            )
         return made
+
+    @property
+    def excluded(self) -> list[str]:
+        """Names of the nodes that stay in float, as is asked for."""
+        excluded, graph = [], self.floats.graph
+        if "first" in self.options.float_layers:
+            images = image_input(self.floats).name
+            excluded += [node.name for node in graph.node if images in node.input]
+        if "last" in self.options.float_layers:
+            last = [node.name for node in graph.node if node.op_type in (*LINEAR, "Conv")]
+            excluded += last[-1:]
+        return excluded
 
 
 def calibrate(source: Path, calibration: Array, options: Quantization) -> Calibrated:
@@ -250,7 +287,9 @@ def calibrate(source: Path, calibration: Array, options: Quantization) -> Calibr
     if len(calibration) == 0:
         raise UsageError("There are no images to calibrate on.")
     float_model(source, "int8")
-    predictor_of(source, threads=torch.get_num_threads())(calibration[:1])
+    predict = predictor_of(source, threads=torch.get_num_threads())
+    check_batch(source, predict, calibration[:1])
+    predict(calibration[:1])
     return _calibrated(source, calibration, options)
 
 
@@ -264,17 +303,24 @@ def quantised(source: Path, calibration: Array, options: Quantization) -> onnx.M
 
 
 def _calibrated(source: Path, calibration: Array, options: Quantization) -> Calibrated:
-    with tempfile.TemporaryDirectory(prefix="compress-int8-") as folder, _refusing(source.name):
+    model = float_model(source, "int8")
+    failure, advice = f"{source.name} cannot be quantised", advice_for(model)
+    with (
+        tempfile.TemporaryDirectory(prefix="compress-int8-") as folder,
+        guarded(failure, TOOL, advice),
+        quiet(),
+    ):
         prepared, augmented = Path(folder, "prepared.onnx"), Path(folder, "augmented.onnx")
-        # Loaded, so that weights that lie beside the file are in it.
-        model = onnx.load(source)
-        if next(each.version for each in model.opset_import if each.domain == "") < OPSET:
-            model = version_converter.convert_version(model, OPSET)
-        onnx.save(model, prepared)
+        onnx.save(in_opset(model, OPSET), prepared)
         # Folds batch normalisation behind a convolution, and infers shapes.
         quant_pre_process(prepared, prepared, skip_symbolic_shape=True)
         model = onnx.load(prepared)
+        without_weight_inputs(model)
+        normalise(model)
         batch_norms_as_convolutions(model)
+        for number, node in enumerate(model.graph.node):
+            node.name = node.name or f"{node.op_type}_{number}"
+        pass_by_identity(model)
         onnx.save(model, prepared)
         method, told = METHODS[options.method]
         calibrator = create_calibrator(
@@ -286,26 +332,23 @@ def _calibrated(source: Path, calibration: Array, options: Quantization) -> Cali
             images = calibration[start : start + size]
             if fixed:
                 images = np.resize(images, (fixed, *images.shape[1:]))
-            calibrator.collect_data(_Reader(model.graph.input[0].name, images))
+            calibrator.collect_data(_Reader(image_input(model).name, images))
         return Calibrated(source.name, model, calibrator.compute_data(), len(calibration), options)
 
 
-@contextmanager
-def _refusing(name: str) -> Iterator[None]:
-    """Keeps what the tools print to itself, and makes their errors ours.
+def in_float(model: onnx.ModelProto, excluded: Collection[str] = ()) -> list[str]:
+    """The convolutions and products of a QDQ graph whose weights are not int8.
 
-    Raises:
-        ExportError: a tool cannot do it.
+    Args:
+        model: the graph.
+        excluded: names of those that are not to be.
     """
-    try:
-        with quiet():
-            yield
-    except (RuntimeError, ValueError, TypeError, KeyError) as error:
-        reason = first_line(error)
-        raise ExportError(
-            f"{name} cannot be quantised: {reason} Fewer kinds of operations may help: "
-            "export it with batch normalisation folded and constants worked out."
-        ) from error
+    return [
+        called(node)
+        for node, weights in products(model)
+        if node.name not in excluded
+        and all(tensor.data_type != TensorProto.INT8 for tensor in weights)
+    ]
 
 
 def batch_norms_as_convolutions(model: onnx.ModelProto) -> None:
@@ -361,17 +404,3 @@ class _Reader:
 def _operations() -> list[str]:
     """Kinds of operations that ONNX Runtime's quantiser knows."""
     return sorted(QLinearOpsRegistry.keys() | QDQRegistry.keys())
-
-
-def _excluded(graph: onnx.GraphProto, options: Quantization) -> list[str]:
-    """Names of the nodes that stay in float."""
-    for number, node in enumerate(graph.node):
-        node.name = node.name or f"{node.op_type}_{number}"
-    excluded = []
-    if "first" in options.float_layers:
-        images = graph.input[0].name
-        excluded += [node.name for node in graph.node if images in node.input]
-    if "last" in options.float_layers:
-        products = [node.name for node in graph.node if node.op_type in (*PRODUCTS, "Conv")]
-        excluded += products[-1:]
-    return excluded

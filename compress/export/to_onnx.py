@@ -4,11 +4,7 @@ from __future__ import annotations
 
 import copy
 import importlib.metadata
-import io
-import logging
-import warnings
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager, redirect_stderr, redirect_stdout
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import onnx
@@ -17,6 +13,7 @@ from torch import Tensor, nn
 
 from compress.errors import ExportError, ParityError, UsageError
 from compress.export.artifact import metadata_of, read_artifact
+from compress.export.conversion import guarded, quiet
 from compress.export.parity import seeded_images, verify
 from compress.files import atomic_path
 from compress.results import Artifact, Parity
@@ -107,25 +104,24 @@ def translate(network: nn.Module, spec: ModelSpec) -> onnx.ModelProto:
     """
     # Zeros, because the exporter must not draw from the generator that training draws from.
     example = torch.zeros(2, *spec.input_shape)
-    try:
-        with quiet() as said, torch.random.fork_rng(devices=[]), torch.inference_mode(False):
-            program = torch.onnx.export(
-                network,
-                (example,),
-                dynamo=True,
-                external_data=False,
-                verbose=False,
-                opset_version=OPSET,
-                input_names=[INPUT],
-                output_names=[OUTPUT],
-                dynamic_shapes=({0: BATCH},),
-            )
-    except (torch.onnx.errors.OnnxExporterError, RuntimeError, ValueError, TypeError) as error:
-        reason = str(error.__cause__ or error).strip().splitlines() or [said.getvalue()]
-        raise ExportError(
-            f"{spec.name} cannot be exported to ONNX: {reason[0]} The network may not decide in "
-            "Python what it computes; use tensor operations instead."
-        ) from error
+    advice = "The network may not decide in Python what it computes; use tensor operations instead."
+    with (
+        guarded(f"{spec.name} cannot be exported to ONNX", "torch.onnx", advice),
+        quiet(),
+        torch.random.fork_rng(devices=[]),
+        torch.inference_mode(False),
+    ):
+        program = torch.onnx.export(
+            network,
+            (example,),
+            dynamo=True,
+            external_data=False,
+            verbose=False,
+            opset_version=OPSET,
+            input_names=[INPUT],
+            output_names=[OUTPUT],
+            dynamic_shapes=({0: BATCH},),
+        )
     if program is None:  # torch's type admits it, for the exporter that is not used here.
         raise ExportError(f"{spec.name} cannot be exported to ONNX: the exporter gave nothing.")
     proto: onnx.ModelProto = program.model_proto
@@ -169,17 +165,3 @@ def describe(
         toolchain=toolchain | {"opset": opsets.get("", "unknown")},
     )
     onnx.helper.set_model_props(proto, values)
-
-
-@contextmanager
-def quiet() -> Iterator[io.StringIO]:
-    """Keeps what a tool prints, logs and warns of to itself, and gives it."""
-    said = io.StringIO()
-    level = logging.root.manager.disable
-    with warnings.catch_warnings(), redirect_stdout(said), redirect_stderr(said):
-        warnings.simplefilter("ignore")
-        logging.disable(logging.CRITICAL)
-        try:
-            yield said
-        finally:
-            logging.disable(level)

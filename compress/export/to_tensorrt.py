@@ -14,6 +14,7 @@ from compress.engines.package import Log, package_named
 from compress.engines.sidecar import EngineFile, path_beside, write_sidecar
 from compress.errors import ParityError, UsageError
 from compress.export.artifact import read_artifact
+from compress.export.conversion import guarded
 from compress.export.fidelity import Proof, compare, logits_of
 from compress.export.half import predictor_of_any
 from compress.results import Artifact, Fidelity
@@ -71,17 +72,18 @@ def engine_from_onnx(
         ) from error
     with drafts as folder:
         draft = Path(folder, path.name)
-        described = build_engine(
-            source,
-            draft,
-            builder,
-            batches=batches,
-            precision=artifact.precision,
-            spec=artifact.spec,
-            normalization=artifact.normalization,
-            classes=artifact.classes,
-            log=log,
-        )
+        with guarded(f"{source.name} cannot be built into an engine", package):
+            described = build_engine(
+                source,
+                draft,
+                builder,
+                batches=batches,
+                precision=artifact.precision,
+                spec=artifact.spec,
+                normalization=artifact.normalization,
+                classes=artifact.classes,
+                log=log,
+            )
         if gpu_here() is not None:
             described = replace(described, fidelity=_proved(source, draft, described, proof, log))
             write_sidecar(draft, described)

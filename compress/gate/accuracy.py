@@ -202,7 +202,7 @@ def compare_accuracy(pair: Paired, rule: AccuracyRule, what: str = "the baseline
         f"{pair.n:,} images, exact McNemar p {_probability(pair.mcnemar())}"
     )
     if needed is not None:
-        reason += f"; about {_rounded(needed):,} images would decide"
+        reason += f"; about {rounded(needed):,} images would decide"
     elif outcome is Outcome.INCONCLUSIVE:
         reason += "; it lies at what is allowed, so no number of images would decide"
     return Comparison(
@@ -233,7 +233,7 @@ def _probability(p: float) -> str:
     return "below 0.001" if p < 0.001 else f"{p:.2g}"
 
 
-def _rounded(count: int) -> int:
+def rounded(count: int) -> int:
     """Two significant digits, upwards: an estimate is no more exact than that."""
     step = int("1" + "0" * max(0, len(str(count)) - 2))
     return math.ceil(count / step) * step

@@ -6,12 +6,40 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from compress.errors import UsageError
-from compress.gate.accuracy import AccuracyRule, Paired, compare_accuracy
+from compress.gate.accuracy import AccuracyRule, Paired, compare_accuracy, rounded
 from compress.gate.verdict import Comparison, Outcome
 from compress.results import Fidelity
 
 # Points of accuracy, as a fraction of 1.
 MAX_LOSS = 0.005
+
+
+def more_images(found: Comparison, name: str, validation: int, training: int) -> str:
+    """Where the images come from that would decide; "" where none are asked for.
+
+    Args:
+        found: what validation images say.
+        name: of the data set.
+        validation: how many it has held out.
+        training: how many it has left to train on.
+
+    Returns:
+        a sentence with a space before it.
+    """
+    needed = found.evidence["images_needed"]
+    if needed is None:
+        return ""
+    # One has to be left to train on.
+    most = validation + training - 1
+    if needed <= most:
+        return (
+            f" Hold out more images with --validation {min(rounded(needed), most)}; {name} has "
+            f"{most + 1:,} to train on and to hold out, {validation:,} are held out now."
+        )
+    return (
+        f" {name} has no more than {most + 1:,} images to hold out (--validation): give a larger "
+        "set with --data, or allow a larger loss."
+    )
 
 
 @dataclass(frozen=True)

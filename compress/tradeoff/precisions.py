@@ -13,7 +13,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Any
 
-from compress.errors import ExportError, ModelFileError, UsageError
+from compress.errors import CompressError, ModelFileError, UsageError
+from compress.export.conversion import guarded
 from compress.export.precision import narrowed_for_timing
 from compress.export.to_onnx import onnx_for_timing
 from compress.profiling.runtimes import RUNTIMES, Subject, make_input, runtime_named
@@ -142,12 +143,13 @@ def run_once(path: Path, target: Target, *, batch: int) -> None:
         ModelFileError: it does not.
     """
     runtime, subject = runtime_named(target.runtime), Subject(path.name, path=path)
-    images = make_input(runtime, subject, batch=batch)
-    session = runtime.load(subject, threads=target.threads, images=images)
-    try:
-        session.infer(images)
-    finally:
-        session.close()
+    with guarded(f"{path.name} cannot be run", target.runtime, kind=ModelFileError):
+        images = make_input(runtime, subject, batch=batch)
+        session = runtime.load(subject, threads=target.threads, images=images)
+        try:
+            session.infer(images)
+        finally:
+            session.close()
 
 
 def not_run(target: Target, error: Exception) -> str:
@@ -187,8 +189,10 @@ def _try(
                 )
                 run_once(path, target, batch=budget.batch)
                 paths[precision] = path
-            except (ExportError, ModelFileError) as error:
+            except ModelFileError as error:
                 failed[precision] = not_run(target, error)
+            except CompressError as error:
+                failed[precision] = str(error).rstrip(".")
         timing = None
         if len(paths) > 1:
             timing = time_models(

@@ -283,7 +283,9 @@ def test_a_tool_that_fails_is_an_error_with_its_reason(
         raise ValueError("what the tool says\nand its details")
 
     monkeypatch.setattr("compress.export.quantize.create_calibrator", broken)
-    with pytest.raises(ExportError, match=r"cannot be quantised: what the tool says Fewer"):
+    with pytest.raises(
+        ExportError, match=r"cannot be quantised: .*quantization says: what the tool says\. Ex"
+    ):
         quantise(floats["wrn-10-1"], tmp_path / "f.onnx")
 
 
