@@ -29,7 +29,7 @@ from compress.gate.latency import STORED_RUNS, LatencyRule, in_percent, percent,
 from compress.gate.limits import SizeRule, compare_parity, compare_size
 from compress.gate.measuring import MAX_S, Judged, Trial, budget_of, judge
 from compress.gate.task import task_of
-from compress.gate.verdict import Comparison, Outcome, Verdict
+from compress.gate.verdict import Comparison, Figures, Outcome, Verdict
 from compress.profiling.costs import input_of_onnx
 from compress.profiling.machine import fingerprint
 from compress.results import SCHEMA_VERSION, Artifact, Machine
@@ -143,7 +143,9 @@ class _Check:
             image_size=request.image_size,
             say=say,
         )
-        if self.model is None:
+        # Of the same bytes there is nothing to compare.
+        self.own = self.artifact.sha256 == self.baseline.model.sha256
+        if self.model is None and not self.own:
             self.warnings.append(
                 f"The baseline's model {self.baseline.model.file} is not beside "
                 f"{request.baseline}, so it is not measured again here."
@@ -178,6 +180,10 @@ class _Check:
         if self.model is not None:
             trial = replace(trial, against=self.model, rule=request.latency)
             self.say(f"Timing {request.candidate.name} and the baseline's model in turns.")
+        elif self.own:
+            if request.budget_s is None:
+                return (_no_slower_than_itself(),)
+            self.say(f"Timing {request.candidate.name} alone.")
         else:
             teacher, why = self._teacher()
             if teacher is not None and self.baseline.teacher is not None:
@@ -199,7 +205,9 @@ class _Check:
             self.warnings.extend(() if found is None else found.warnings)
         if judged.latency is Outcome.INCONCLUSIVE and trial.settings.threads > 1:
             self.warnings.extend(_unsteady(judged.first.against_s, trial.settings.threads))
-        if judged.latency is None:
+        if judged.latency is None and self.own:
+            comparisons = [_no_slower_than_itself()]
+        elif judged.latency is None:
             comparisons = [self._advice(judged, why)]
         else:
             comparisons = [self._compared(trial, judged, judged.latency)]
@@ -275,6 +283,12 @@ class _Check:
                 "rounds": len(rounds),
                 "seconds": judged.seconds,
             },
+            Figures(
+                "" if trial.stored else format_time(other_s),
+                format_time(float(np.median(rounds))),
+                percent(ratio.value),
+                percent(1 + rule.allowed),
+            ),
         )
 
     def _advice(self, judged: Judged, why: str) -> Comparison:
@@ -297,6 +311,7 @@ class _Check:
                 "stored_ms": then.to_dict(1e3),
                 "differences": list(differences),
             },
+            Figures(format_time(then.value), format_time(now.value)),
         )
 
     # --- accuracy and parity ---------------------------------------------------------------------
@@ -304,7 +319,7 @@ class _Check:
     def _accuracy(self) -> Comparison:
         """The candidate's answers beside the baseline's, from this machine or one like it."""
         baseline, request = self.baseline, self.request
-        if self.artifact.sha256 == baseline.model.sha256:
+        if self.own:
             return Comparison(
                 "accuracy",
                 Outcome.PASS,
@@ -384,13 +399,16 @@ class _Check:
         return {
             "schema_version": SCHEMA_VERSION,
             "candidate": {
+                "path": str(artifact.path),
                 "file": artifact.path.name,
                 "sha256": artifact.sha256,
                 "size_bytes": artifact.size_bytes,
                 "precision": artifact.precision,
             },
             "baseline": {
+                "path": str(self.request.baseline),
                 "file": self.request.baseline.name,
+                "model": baseline.model.name,
                 "model_sha256": baseline.model.sha256,
                 "created": baseline.created,
                 "reason": baseline.reason,
@@ -399,6 +417,15 @@ class _Check:
             "machine": self.here.to_dict(),
             "seconds": time.monotonic() - self.begun,
         }
+
+
+def _no_slower_than_itself() -> Comparison:
+    """The candidate beside a baseline that it is, byte for byte, and that lies nowhere else."""
+    return Comparison(
+        "latency",
+        Outcome.PASS,
+        "the candidate is the baseline's own file, byte for byte, so there is nothing to compare",
+    )
 
 
 def _onnx(path: Path) -> Path:

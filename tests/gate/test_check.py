@@ -29,6 +29,12 @@ def model(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return classifier(tmp_path_factory.mktemp("model") / "model.onnx")
 
 
+@pytest.fixture(scope="module")
+def other(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Another file with the same answers."""
+    return classifier(tmp_path_factory.mktemp("other") / "other.onnx", noise=1e-6)
+
+
 @pytest.fixture
 def scripted(monkeypatch: pytest.MonkeyPatch) -> list[Rounds]:
     """What timing finds, one after the other, without any timing; at first an A/A comparison."""
@@ -197,13 +203,27 @@ def test_sessions_whose_threads_are_now_on_one_core_and_now_on_two_are_told(
     assert all("1.00 ms to 1.50 ms" in each for each in told)
 
 
-def test_milliseconds_of_another_machine_are_not_even_that(
+def test_the_baselines_own_file_is_never_slower_than_itself(
     baseline: Path, model: Path, scripted: list[Rounds]
+) -> None:
+    without_model(baseline)
+    verdict = check(Request(model, baseline))
+    latency = named(verdict)["latency"]
+    assert latency.outcome is Outcome.PASS
+    assert "byte for byte" in latency.reason
+    assert verdict.outcome is Outcome.PASS
+    assert verdict.warnings == ()
+    found = named(check(Request(model, baseline, budget_s=2e-3)))
+    assert (found["latency"].outcome, found["budget"].outcome) == (Outcome.PASS, Outcome.PASS)
+
+
+def test_milliseconds_of_another_machine_are_not_even_that(
+    baseline: Path, other: Path, scripted: list[Rounds]
 ) -> None:
     found = read_baseline(baseline)
     edited(baseline, machine={**found.machine, "cpu": "another one"})
     without_model(baseline)
-    latency = named(check(Request(model, baseline)))["latency"]
+    latency = named(check(Request(other, baseline)))["latency"]
     assert latency.outcome is Outcome.INCONCLUSIVE
     assert "of another machine (cpu " in latency.reason
 
@@ -215,25 +235,25 @@ def with_teacher(path: Path, teacher: Path, count: int = 5) -> None:
 
 
 def test_a_stored_ratio_to_a_teacher_is_second_best(
-    baseline: Path, tmp_path: Path, model: Path, scripted: list[Rounds]
+    baseline: Path, tmp_path: Path, other: Path, scripted: list[Rounds]
 ) -> None:
     teacher = classifier(tmp_path / "teacher.onnx", layers=3)
     with_teacher(baseline, teacher)
-    found = named(check(Request(model, baseline)))["latency"]
+    found = named(check(Request(other, baseline)))["latency"]
     assert found.outcome is Outcome.PASS
     assert "by way of teacher.onnx (5 stored ratios, spread 0.02%)" in found.reason
     scripted.append(rounds(0.1))
-    assert named(check(Request(model, baseline)))["latency"].outcome is Outcome.FAIL
+    assert named(check(Request(other, baseline)))["latency"].outcome is Outcome.FAIL
 
 
 def test_what_cannot_stand_in_for_a_ratio_is_told(
-    baseline: Path, tmp_path: Path, model: Path, scripted: list[Rounds]
+    baseline: Path, tmp_path: Path, other: Path, scripted: list[Rounds]
 ) -> None:
     teacher = classifier(tmp_path / "teacher.onnx", layers=3)
     kept = (baseline.parent / "compress-baseline.onnx").read_bytes()
 
     def reason(**request: Any) -> str:
-        found = named(check(Request(model, baseline, **request)))["latency"]
+        found = named(check(Request(other, baseline, **request)))["latency"]
         assert found.outcome is Outcome.INCONCLUSIVE
         (baseline.parent / "compress-baseline.onnx").write_bytes(kept)
         return found.reason
@@ -244,10 +264,10 @@ def test_what_cannot_stand_in_for_a_ratio_is_told(
     elsewhere = teacher.rename(tmp_path / "elsewhere.onnx")
     assert "the teacher ../teacher.onnx is not there" in reason()
     with_teacher(baseline, elsewhere)
-    found = named(check(Request(model, baseline, teacher=elsewhere)))["latency"]
+    found = named(check(Request(other, baseline, teacher=elsewhere)))["latency"]
     assert found.outcome is Outcome.PASS
     with pytest.raises(UsageError, match="is not the teacher"):
-        check(Request(model, baseline, teacher=model))
+        check(Request(other, baseline, teacher=other))
     (baseline.parent / "compress-baseline.onnx").write_bytes(kept)
     machine = read_baseline(baseline).machine
     edited(baseline, machine={**machine, "isa": ["other"]})
