@@ -164,6 +164,28 @@ def test_a_process_that_dies_is_no_pass(
     assert verdict.exit_code() == 4
 
 
+# --- classes by name ----------------------------------------------------------------------------
+
+NAMES, ORDER = ("cat", "dog", "ship", "car"), (2, 0, 3, 1)
+MIXED = tuple(NAMES[place] for place in ORDER)
+
+
+def test_a_baseline_and_a_candidate_are_scored_by_the_names_of_their_classes(
+    tmp_path: Path, scripted: list[Rounds], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(making, "measure", lambda trial: rounds(other=False))
+    plain = classifier(tmp_path / "plain.onnx", names=NAMES)
+    data = images(tmp_path / "data.npz", plain, names=NAMES)
+    mixed = classifier(tmp_path / "mixed.onnx", names=MIXED, order=ORDER)
+    said: list[str] = []
+    request = making.Request(mixed, str(data), REASON, tmp_path / "b.json")
+    found = making.update(request, said.append)
+    assert found.accuracy > 0.9
+    assert any("taken by name" in text for text in said)
+    again = classifier(tmp_path / "again.onnx", noise=1e-6, names=MIXED, order=ORDER)
+    assert named(check(Request(again, found.path)))["accuracy"].outcome is Outcome.PASS
+
+
 # --- where the baseline's model is missing -------------------------------------------------------
 
 
