@@ -29,6 +29,7 @@ from compress.gate.measuring import Settings
 from compress.gate.task import Task
 from compress.profiling.machine import fingerprint
 from compress.results import SCHEMA_VERSION, Estimate, Machine
+from compress.spec import Normalization
 from compress.units import format_bytes, format_percent, format_time
 
 FILE = Path("compress-baseline.json")
@@ -143,6 +144,12 @@ class Baseline:
     def accuracy(self) -> float:
         """On the test images, as a fraction of 1."""
         return sum(self.right) / len(self.right)
+
+    @property
+    def normalization(self) -> Normalization:
+        """That the model was scored with."""
+        mean, std = (tuple(self.model.normalization[key]) for key in ("mean", "std"))
+        return Normalization(mean, std)
 
     @property
     def model_path(self) -> Path | None:

@@ -32,9 +32,10 @@ from compress.gate.task import task_of
 from compress.gate.verdict import Comparison, Figures, Outcome, Verdict
 from compress.profiling.costs import input_of_onnx
 from compress.profiling.machine import fingerprint
+from compress.profiling.sample import Sample
 from compress.results import SCHEMA_VERSION, Artifact, Machine
 from compress.spec import Normalization
-from compress.training.evaluation import spread
+from compress.training.evaluation import spread, timing_sample
 from compress.training.teacher import identify
 from compress.units import format_time
 
@@ -175,10 +176,16 @@ class _Check:
             budget_s=request.budget_s,
             max_s=request.max_s,
             seed=request.seed,
+            sample=self._sample(request.normalization or self.artifact.normalization),
         )
         why = ""
         if self.model is not None:
-            trial = replace(trial, against=self.model, rule=request.latency)
+            trial = replace(
+                trial,
+                against=self.model,
+                rule=request.latency,
+                against_sample=self._sample(self.baseline.normalization),
+            )
             self.say(f"Timing {request.candidate.name} and the baseline's model in turns.")
         elif self.own:
             if request.budget_s is None:
@@ -192,6 +199,7 @@ class _Check:
                     against=teacher,
                     rule=request.latency,
                     stored=self.baseline.teacher.values,
+                    against_sample=self._sample(read_artifact(teacher).normalization),
                 )
                 self.say(f"Timing {request.candidate.name} and {teacher.name} in turns.")
             else:
@@ -223,6 +231,15 @@ class _Check:
                 budget = replace(budget, reason=f"{budget.reason}; {said[again.outcome]}")
             comparisons.append(replace(budget, outcome=judged.budget))
         return tuple(comparisons)
+
+    def _sample(self, normalization: Normalization | None) -> Sample | None:
+        """Images of the evaluation set to time a model on, as it takes them.
+
+        Where its normalisation is not known they go through that of the data, with which their
+        values are those of images, too.
+        """
+        data = self.data
+        return timing_sample(data.test, normalization or data.normalization, data.name)
 
     def _teacher(self) -> tuple[Path | None, str]:
         """A model to be timed beside in the baseline's place, or why there is none."""
@@ -335,11 +352,7 @@ class _Check:
         others = self.baseline.engine_differences(self.here)
         if (isa or others) and self.model is not None:
             self.say("Scoring the baseline's model here too: the machine or the engine is another.")
-            stated = Normalization(
-                tuple(baseline.model.normalization["mean"]),
-                tuple(baseline.model.normalization["std"]),
-            )
-            again = score(self.model, self.data, self.settings, stated)
+            again = score(self.model, self.data, self.settings, baseline.normalization)
             right = tuple(again.right.tolist())
             what = "the baseline, scored here"
         elif others:
@@ -414,6 +427,7 @@ class _Check:
                 "reason": baseline.reason,
             },
             "settings": asdict(self.settings),
+            "inputs": f"images of {self.data.name}, drawn anew for each round",
             "machine": self.here.to_dict(),
             "seconds": time.monotonic() - self.begun,
         }

@@ -61,6 +61,8 @@ def identity(verdict: Verdict) -> dict[str, str]:
             f"{' '.join(filter(None, (runtime, version)))}, {threads} "
             f"thread{'s' if threads > 1 else ''}, batch {settings['batch']}"
         )
+    if "inputs" in verdict.about:
+        found["timed on"] = verdict.about["inputs"]
     return {name: _line(text) for name, text in found.items() if text}
 
 
@@ -68,6 +70,8 @@ def lines(verdict: Verdict) -> Iterator[str]:
     """One line a comparison, then the warnings, then the outcome."""
     for one in verdict.comparisons:
         yield f"{one.name:<9} {one.outcome.upper():<13} {_line(one.reason)}"
+    if "inputs" in verdict.about:
+        yield f"timed on {_line(verdict.about['inputs'])}"
     for warning in verdict.warnings:
         yield f"warning: {_line(warning)}"
     yield f"outcome: {verdict.outcome.upper()}"

@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 import pytest
 
+from benchmarks.fooling import slow_on_images
 from compress.errors import DataError, ModelFileError, NothingMeasured, UsageError
 from compress.files import sha256_of
 from compress.gate import check as checking
@@ -93,6 +94,17 @@ def test_the_models_are_really_timed(baseline: Path, tmp_path: Path) -> None:
     verdict = check(Request(slower, baseline))
     assert named(verdict)["latency"].outcome is Outcome.FAIL
     assert named(verdict)["size"].outcome is Outcome.FAIL
+
+
+def test_a_model_that_is_slow_on_images_alone_fails(
+    baseline: Path, model: Path, tmp_path: Path
+) -> None:
+    fooling = slow_on_images(model, tmp_path / "fooling.onnx", above=-2.01)
+    verdict = check(Request(fooling, baseline))
+    found = named(verdict)
+    assert found["latency"].outcome is Outcome.FAIL
+    assert found["accuracy"].outcome is Outcome.PASS
+    assert verdict.to_dict()["inputs"] == "images of data, drawn anew for each round"
 
 
 def test_wrong_answers_fail(baseline: Path, tmp_path: Path, scripted: list[Rounds]) -> None:

@@ -59,6 +59,7 @@ ABOUT = {
         "reason": "first\nrelease",
     },
     "settings": {"runtime": "onnxruntime", "threads": 2, "batch": 1},
+    "inputs": "images of small",
     "machine": {"cpu": "Some CPU", "cpus": 4, "gpu": "", "engines": {"onnxruntime": "1.31.1"}},
 }
 KNOWN = {
@@ -67,12 +68,14 @@ KNOWN = {
     "reason of the baseline": "first release",
     "machine": "Some CPU, 4 CPUs",
     "timed with": "onnxruntime 1.31.1, 2 threads, batch 1",
+    "timed on": "images of small",
 }
 
 
 def test_two_checks_of_one_change_are_told_apart() -> None:
     verdict = replace(VERDICT, about=ABOUT)
     assert reports.identity(verdict) == KNOWN
+    assert "timed on images of small" in reports.lines(verdict)
     rows = reports.markdown(verdict).splitlines()
     assert rows[0] == "### compress check: FAIL for new/a&lt;b&gt;.onnx"
     for name, text in KNOWN.items():
