@@ -8,6 +8,7 @@ of a round. Where there are no images they are called with seeded noise.
 
 from __future__ import annotations
 
+import hashlib
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass, field
@@ -40,6 +41,12 @@ class Sample:
     pixels: NDArray[np.uint8] = field(repr=False, compare=False)
     normalization: Normalization
     name: str = "the data"
+
+    @property
+    def sha256(self) -> str:
+        """Of the images as a model is called with them."""
+        said = f"{self.pixels.shape} {self.normalization.to_dict()}"
+        return hashlib.sha256(said.encode() + self.pixels.tobytes()).hexdigest()
 
     def as_input(self, index: Sequence[int] | NDArray[np.intp], dtype: str) -> Input:
         """The images at ``index`` as a model takes them [len(index), c, h, w]."""
