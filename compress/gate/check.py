@@ -22,8 +22,10 @@ from compress.errors import (
 from compress.export import read_artifact
 from compress.export.parity import verify
 from compress.files import sha256_of
-from compress.gate.accuracy import AccuracyRule, Paired, compare_accuracy
+from compress.gate.accuracy import AccuracyRule
+from compress.gate.answers import answers_of_baseline, judge_accuracy, own_answers
 from compress.gate.baseline import FILE, Baseline, read_baseline
+from compress.gate.consistency import compare_consistency
 from compress.gate.evaluation import data_of, score
 from compress.gate.latency import STORED_RUNS, LatencyRule, in_percent, percent, spread_of
 from compress.gate.limits import SizeRule, compare_parity, compare_size
@@ -160,9 +162,9 @@ class _Check:
     def run(self) -> Verdict:
         baseline, request = self.baseline, self.request
         size = compare_size(self.artifact.size_bytes, baseline.model.size_bytes, request.size)
-        parity, accuracy = self._parity(), self._accuracy()
+        parity, answers = self._parity(), self._answers()
         latency = self._latency()
-        comparisons = (*latency[:1], size, accuracy, *parity, *latency[1:])
+        comparisons = (*latency[:1], size, *answers, *parity, *latency[1:])
         return Verdict(comparisons, tuple(dict.fromkeys(self.warnings)), self._about())
 
     # --- latency and budget ----------------------------------------------------------------------
@@ -331,45 +333,27 @@ class _Check:
             Figures(format_time(then.value), format_time(now.value)),
         )
 
-    # --- accuracy and parity ---------------------------------------------------------------------
+    # --- accuracy, consistency and parity --------------------------------------------------------
 
-    def _accuracy(self) -> Comparison:
-        """The candidate's answers beside the baseline's, from this machine or one like it."""
-        baseline, request = self.baseline, self.request
+    def _answers(self) -> tuple[Comparison, ...]:
+        """What follows from the candidate's answers and the baseline's."""
+        request = self.request
         if self.own:
-            return Comparison(
-                "accuracy",
-                Outcome.PASS,
-                "the candidate is the baseline's own file",
-                {"baseline": baseline.accuracy, "n": len(baseline.right), "drop": {"value": 0.0}},
-            )
+            return (own_answers(self.baseline),)
         self.say(f"Scoring {request.candidate.name} on {len(self.data.test):,} test images.")
         scored = score(request.candidate, self.data, self.settings, request.normalization)
         self.warnings.extend(scored.notes)
-        right = baseline.right
-        what = "the baseline"
-        isa = sorted(self.here.isa) != sorted(baseline.machine["isa"])
-        others = self.baseline.engine_differences(self.here)
-        if (isa or others) and self.model is not None:
-            self.say("Scoring the baseline's model here too: the machine or the engine is another.")
-            again = score(self.model, self.data, self.settings, baseline.normalization)
-            right = tuple(again.right.tolist())
-            what = "the baseline, scored here"
-        elif others:
-            self.warnings.append(
-                f"The baseline was scored by another version of the engine ({'; '.join(others)}), "
-                "which may answer otherwise."
-            )
-        found = compare_accuracy(Paired.of(scored.right.tolist(), right), request.accuracy, what)
-        if isa and self.model is None:
-            return replace(
-                found,
-                outcome=Outcome.INCONCLUSIVE,
-                reason=f"{found.reason}; but the baseline was scored with other instruction sets "
-                f"({' '.join(baseline.machine['isa'])}), with which int8 rounds otherwise, and its "
-                "model is not there to be scored here",
-            )
-        return found
+        theirs = answers_of_baseline(
+            self.baseline, self.model, self.here, self.data, self.settings, self.say
+        )
+        self.warnings.extend(theirs.warnings)
+        batch = self.settings.batch
+        self.say(f"Comparing its answers with those at batch {batch}, as it is timed.")
+        consistency = compare_consistency(request.candidate, self.data, self.settings, scored)
+        return (
+            judge_accuracy(scored.right, theirs, request.accuracy),
+            *(() if consistency is None else (consistency,)),
+        )
 
     def _parity(self) -> tuple[Comparison, ...]:
         """Whether the candidate is its own checkpoint; nothing where that is not known."""

@@ -22,10 +22,12 @@ from compress.gate.baseline import (
     versions,
     write_baseline,
 )
+from compress.gate.consistency import compare_consistency
 from compress.gate.evaluation import describe_data, score
 from compress.gate.latency import STORED_RUNS
 from compress.gate.measuring import Settings, Trial, measure
 from compress.gate.task import leaves_open, task_of
+from compress.gate.verdict import Outcome
 from compress.profiling.sample import Sample
 from compress.results import Estimate
 from compress.spec import Normalization
@@ -108,6 +110,13 @@ def update(request: Request, say: Callable[[str], None] = lambda _: None) -> Bas
         raise UsageError(
             f"--shape is {','.join(map(str, task.image_shape))}, the images of {data.name} are "
             f"{','.join(map(str, data.input_shape))}. A model is timed on what it is scored on."
+        )
+    consistency = compare_consistency(request.model, data, settings, scored)
+    if consistency is not None and consistency.outcome is Outcome.FAIL:
+        raise ModelFileError(
+            f"{request.model} is no model to compare others with: {consistency.reason}. Export it "
+            f"so that it answers alike, or make the baseline for the batch that it is served with "
+            "(--batch)."
         )
     model = describe_model(
         request.model,

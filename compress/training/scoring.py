@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -65,8 +66,7 @@ def score_onnx(
         check_channels(normalization, data.input_shape[0])
     artifact = read_artifact(path)
     order = class_mapping(artifact.classes, data.class_names)
-    with file_predictor(path, target) as answers:
-        predict = answers if order is None else in_order(answers, order)
+    with answering(artifact, data, target) as predict:
         name, normalization, notes = _prepare(artifact, data, normalization, predict)
         logits = logits_of(predict, data.test.images, normalization)
     finite = torch.isfinite(logits).all(dim=1)
@@ -83,6 +83,19 @@ def score_onnx(
         )
     right = logits.argmax(dim=1).cpu() == data.test.labels.cpu()
     return Scored(name, normalization, logits, right, notes)
+
+
+@contextmanager
+def answering(artifact: Artifact, data: Dataset, target: Target) -> Iterator[Predict]:
+    """A file's answers, put in the order of the data's classes where both name them.
+
+    Raises:
+        ModelFileError: the file cannot be loaded.
+        UsageError: it names other classes than the data.
+    """
+    order = class_mapping(artifact.classes, data.class_names)
+    with file_predictor(artifact.path, target) as predict:
+        yield predict if order is None else in_order(predict, order)
 
 
 def in_order(predict: Predict, order: Sequence[int]) -> Predict:

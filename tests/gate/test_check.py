@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from benchmarks.fooling import slow_on_images
+from benchmarks.fooling import slow_on_images, wrong_one_by_one
 from compress.errors import DataError, ModelFileError, NothingMeasured, UsageError
 from compress.files import sha256_of
 from compress.gate import check as checking
@@ -80,7 +80,7 @@ def test_a_candidate_that_is_as_good_passes(
 ) -> None:
     candidate = classifier(tmp_path / "candidate.onnx", noise=1e-6)
     verdict = check(Request(candidate, baseline))
-    assert list(named(verdict)) == ["latency", "size", "accuracy"]
+    assert list(named(verdict)) == ["latency", "size", "accuracy", "consistency"]
     assert verdict.outcome is Outcome.PASS
     assert verdict.warnings == ()
     values = json.loads(json.dumps(verdict.to_dict()))
@@ -105,6 +105,17 @@ def test_a_model_that_is_slow_on_images_alone_fails(
     assert found["latency"].outcome is Outcome.FAIL
     assert found["accuracy"].outcome is Outcome.PASS
     assert verdict.to_dict()["inputs"] == "images of data, drawn anew for each round"
+
+
+def test_a_model_that_is_wrong_one_by_one_fails(
+    baseline: Path, model: Path, tmp_path: Path, scripted: list[Rounds]
+) -> None:
+    fooling = wrong_one_by_one(model, tmp_path / "fooling.onnx")
+    verdict = check(Request(fooling, baseline))
+    found = named(verdict)
+    assert found["accuracy"].outcome is Outcome.PASS
+    assert found["consistency"].outcome is Outcome.FAIL
+    assert verdict.outcome is Outcome.FAIL
 
 
 def test_wrong_answers_fail(baseline: Path, tmp_path: Path, scripted: list[Rounds]) -> None:
