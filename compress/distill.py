@@ -39,6 +39,7 @@ from compress.profiling.costs import costs_of_module
 from compress.profiling.fresh import FreshTiming, time_in_fresh_process
 from compress.profiling.machine import fingerprint
 from compress.profiling.runtimes import RUNTIMES, runtime_named
+from compress.profiling.sample import Sample
 from compress.profiling.timing import ModelTiming
 from compress.recipes.recipe import Recipe
 from compress.results import Artifact, Fidelity, Parity
@@ -58,7 +59,7 @@ from compress.tradeoff import (
     write_csv,
 )
 from compress.training.engine import Listener, Silent, choose_device, fit
-from compress.training.evaluation import evaluate, file_predictor, spread
+from compress.training.evaluation import evaluate, file_predictor, spread, timing_sample
 from compress.training.finished import Distilled
 from compress.training.kept import outputs_of
 from compress.training.options import TrainingOptions
@@ -293,7 +294,9 @@ class _Run:
         student_spec = self._choose(teacher, teacher_onnx)
         student = self._train(folder, teacher, student_spec)
         parity = self._export_student(student, student_spec, teacher)
-        say("Timing the file that ships and the teacher, in a fresh process.")
+        sample = self._sample()
+        on = "seeded noise" if sample is None else f"images of {sample.name}"
+        say(f"Timing the file that ships and the teacher, in a fresh process, on {on}.")
         timing = self._time(teacher_onnx)
         result = self._result(teacher, teacher_onnx, student, parity, timing)
         folder.finish(result)
@@ -359,6 +362,7 @@ class _Run:
                 num_classes=data.num_classes,
                 input_shape=data.input_shape,
                 tradeoff=request.tradeoff,
+                sample=self._sample(),
                 progress=self.listener.message,
             )
         if self.runtime is not None:
@@ -446,6 +450,7 @@ class _Run:
                 num_classes=data.num_classes,
                 input_shape=data.input_shape,
                 tradeoff=request.tradeoff,
+                sample=self._sample(),
                 progress=self.listener.message,
             ),
         }
@@ -455,6 +460,7 @@ class _Run:
             table = table_for(
                 **known,
                 teacher_onnx=teacher_onnx,
+                sample=self._sample(),
                 cache=request.use_cache,
                 progress=self.listener.message,
             )
@@ -657,6 +663,11 @@ class _Run:
         trials = map(PrecisionTrial.from_dict, self._stored_choice()["precisions"])
         return [trial.precision for trial in trials if trial.runs and trial.precision != "fp32"]
 
+    def _sample(self) -> Sample | None:
+        """Images that networks are timed on; the test images are looked at once, at the end."""
+        data = self.request.data
+        return timing_sample(data.validation, data.normalization, data.name)
+
     def _time(self, teacher_onnx: Path) -> FreshTiming:
         budget = self.budget
         return time_in_fresh_process(
@@ -668,6 +679,7 @@ class _Run:
             budget_s=budget.latency_s,
             speedup=budget.speedup,
             against=teacher_onnx,
+            sample=self._sample(),
             max_s=MEDIAN_S if budget.percentile == 50 else PERCENTILE_S,
             seed=self.request.options.seed,
         )

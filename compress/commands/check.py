@@ -155,7 +155,7 @@ def command(
         verdict = check(read_request(model, options), _say)
     except CompressError as error:
         # Whoever reads the reports is to learn of it too.
-        _report(reports.unusable(error), junit, markdown, passes)
+        _report(reports.unusable(error, model, options["baseline"]), junit, markdown, passes)
         raise
     if as_json:
         _print_json(

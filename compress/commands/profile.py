@@ -10,11 +10,12 @@ from typing import TYPE_CHECKING
 
 import click
 
-from compress.commands.options import parse_shape, seed_option
+from compress.commands.options import DATA_HELP, parse_shape, seed_option
 
 if TYPE_CHECKING:
     from compress.models.registry import Network
     from compress.profiling import Subject
+    from compress.profiling.sample import Sample
     from compress.spec import ModelSpec
 
 DEFAULT_SIZE = (32, 32)
@@ -48,6 +49,10 @@ DEFAULT_RUNTIMES = ("onnxruntime", "torch")
     help="Images a call; latency is of the first, throughput of all. [default: 1,8,32]",
 )
 @click.option("--shape", metavar="C,H,W", help="Of an image, where the model leaves it open.")
+@click.option(
+    "--data",
+    help=f"Time on test images of it: {DATA_HELP} [default: seeded noise]",
+)
 @click.option("--layers", "by_layer", is_flag=True, help="Also what each layer takes.")
 @click.option(
     "--trace",
@@ -69,6 +74,7 @@ def command(
     threads: int | None,
     batches: str | None,
     shape: str | None,
+    data: str | None,
     by_layer: bool,
     trace: Path | None,
     plot: Path | None,
@@ -79,7 +85,8 @@ def command(
     """Measure what MODEL costs on this machine, with uncertainty.
 
     MODEL and the file to compare with are ONNX files or checkpoints; a checkpoint is exported
-    first, so that both run in the same runtime. speedup is time(against) / time(MODEL).
+    first, so that both run in the same runtime. speedup is time(against) / time(MODEL). A network
+    whose work depends on what it sees is timed on images of its data, --data, or not at all.
     """
     import json
     from dataclasses import replace
@@ -103,6 +110,7 @@ def command(
     files = [model] if against is None else [model, against]
     runtimes = _runtimes(asked, files)
     by_layer = by_layer or trace is not None
+    _say(f"Inputs: {'seeded noise; --data gives images' if data is None else 'images of ' + data}.")
     if by_layer:
         _profiler(runtimes)  # so that it is told before anything is measured that there is none
     settings = Settings(
@@ -110,6 +118,7 @@ def command(
         threads=threads or default_threads(),
         batches=sizes,
         shape=image,
+        sample=None if data is None else _sample(data, model),
         seed=seed,
         compare=asked is not None and len(runtimes) > 1,
     )
@@ -153,6 +162,27 @@ def command(
         click.echo(markdown_of(report))
     else:
         print_report(report)
+
+
+def _sample(data: str, model: Path) -> Sample:
+    """Test images of a data set, as MODEL takes them.
+
+    Raises:
+        DataError: there are none.
+    """
+    from compress.data.dataset import load_dataset
+    from compress.errors import DataError
+    from compress.export import read_artifact
+    from compress.training.evaluation import timing_sample
+
+    found = load_dataset(data, say=_say)
+    stated = None
+    if model.suffix.lower() == ".onnx" and model.is_file():
+        stated = read_artifact(model).normalization
+    sample = timing_sample(found.test, stated or found.normalization, found.name)
+    if sample is None:
+        raise DataError(f"{found.name} has no test images to time {model} on.")
+    return sample
 
 
 def _runtimes(asked: str | None, files: list[Path]) -> tuple[str, ...]:

@@ -95,18 +95,39 @@ def command(
         "epochs": epochs,
         "teacher": teacher_spec,
     }
+    sample = None
+    if data is not None:
+        from compress.training.evaluation import timing_sample
+
+        sample = timing_sample(data.validation, data.normalization, data.name)
+    if tradeoff is None:
+        _say(
+            "Networks are timed on seeded noise; --data gives images."
+            if sample is None
+            else f"Networks are timed on images of {sample.name}."
+        )
     runtime = choose_runtime(
-        budget, num_classes=classes, input_shape=shape, tradeoff=tradeoff, progress=_say
+        budget,
+        num_classes=classes,
+        input_shape=shape,
+        tradeoff=tradeoff,
+        sample=sample,
+        progress=_say,
     )
     if runtime is not None:
         budget = with_runtime(budget, runtime.runtime)
     known["precisions"] = try_precisions(
-        budget, num_classes=classes, input_shape=shape, tradeoff=tradeoff, progress=_say
+        budget,
+        num_classes=classes,
+        input_shape=shape,
+        tradeoff=tradeoff,
+        sample=sample,
+        progress=_say,
     )
     if tradeoff is not None:
         table = load_table(tradeoff, **known)
     else:
-        table = table_for(**known, cache=not no_cache, progress=_say)
+        table = table_for(**known, sample=sample, cache=not no_cache, progress=_say)
     choice = table.measure_all(budget) if everything else table.select(budget)
     if save is not None:
         write_csv(save, choice)

@@ -25,7 +25,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from compress.errors import UsageError
-from compress.gate.verdict import Comparison, Outcome
+from compress.gate.verdict import Comparison, Figures, Outcome
 from compress.results import Estimate
 from compress.units import format_percent
 
@@ -221,6 +221,12 @@ def compare_accuracy(pair: Paired, rule: AccuracyRule, what: str = "the baseline
             "mcnemar_p": pair.mcnemar(),
             "images_needed": needed,
         },
+        Figures(
+            format_percent(theirs),
+            format_percent(pair.right / pair.n),
+            f"{_points(drop.value)} points",
+            f"{-100 * rule.allowed:g} points",
+        ),
     )
 
 

@@ -180,6 +180,12 @@ class Baseline:
         return sum(self.right) / len(self.right)
 
     @property
+    def normalization(self) -> Normalization:
+        """That the model was scored with."""
+        mean, std = (tuple(self.model.normalization[key]) for key in ("mean", "std"))
+        return Normalization(mean, std)
+
+    @property
     def model_path(self) -> Path | None:
         """The model's file; None where there is none.
 

@@ -22,19 +22,22 @@ from compress.errors import (
 from compress.export import read_artifact
 from compress.export.parity import verify
 from compress.files import sha256_of
-from compress.gate.accuracy import AccuracyRule, Paired, compare_accuracy
+from compress.gate.accuracy import AccuracyRule
+from compress.gate.answers import answers_of_baseline, judge_accuracy, own_answers
 from compress.gate.baseline import FILE, Baseline, read_baseline
+from compress.gate.consistency import compare_consistency
 from compress.gate.evaluation import data_of, score
 from compress.gate.latency import STORED_RUNS, LatencyRule, in_percent, percent, spread_of
 from compress.gate.limits import SizeRule, compare_parity, compare_size
 from compress.gate.measuring import MAX_S, Judged, Trial, budget_of, judge
 from compress.gate.task import task_of
-from compress.gate.verdict import Comparison, Outcome, Verdict
+from compress.gate.verdict import Comparison, Figures, Outcome, Verdict
 from compress.profiling.costs import input_of_onnx
 from compress.profiling.machine import fingerprint
+from compress.profiling.sample import Sample
 from compress.results import SCHEMA_VERSION, Artifact, Machine
 from compress.spec import Normalization
-from compress.training.evaluation import spread
+from compress.training.evaluation import spread, timing_sample
 from compress.training.teacher import identify
 from compress.units import format_time
 
@@ -143,7 +146,9 @@ class _Check:
             image_size=request.image_size,
             say=say,
         )
-        if self.model is None:
+        # Of the same bytes there is nothing to compare.
+        self.own = self.artifact.sha256 == self.baseline.model.sha256
+        if self.model is None and not self.own:
             self.warnings.append(
                 f"The baseline's model {self.baseline.model.file} is not beside "
                 f"{request.baseline}, so it is not measured again here."
@@ -157,9 +162,9 @@ class _Check:
     def run(self) -> Verdict:
         baseline, request = self.baseline, self.request
         size = compare_size(self.artifact.size_bytes, baseline.model.size_bytes, request.size)
-        parity, accuracy = self._parity(), self._accuracy()
+        parity, answers = self._parity(), self._answers()
         latency = self._latency()
-        comparisons = (*latency[:1], size, accuracy, *parity, *latency[1:])
+        comparisons = (*latency[:1], size, *answers, *parity, *latency[1:])
         return Verdict(comparisons, tuple(dict.fromkeys(self.warnings)), self._about())
 
     # --- latency and budget ----------------------------------------------------------------------
@@ -173,11 +178,21 @@ class _Check:
             budget_s=request.budget_s,
             max_s=request.max_s,
             seed=request.seed,
+            sample=self._sample(request.normalization or self.artifact.normalization),
         )
         why = ""
         if self.model is not None:
-            trial = replace(trial, against=self.model, rule=request.latency)
+            trial = replace(
+                trial,
+                against=self.model,
+                rule=request.latency,
+                against_sample=self._sample(self.baseline.normalization),
+            )
             self.say(f"Timing {request.candidate.name} and the baseline's model in turns.")
+        elif self.own:
+            if request.budget_s is None:
+                return (_no_slower_than_itself(),)
+            self.say(f"Timing {request.candidate.name} alone.")
         else:
             teacher, why = self._teacher()
             if teacher is not None and self.baseline.teacher is not None:
@@ -186,6 +201,7 @@ class _Check:
                     against=teacher,
                     rule=request.latency,
                     stored=self.baseline.teacher.values,
+                    against_sample=self._sample(read_artifact(teacher).normalization),
                 )
                 self.say(f"Timing {request.candidate.name} and {teacher.name} in turns.")
             else:
@@ -199,7 +215,9 @@ class _Check:
             self.warnings.extend(() if found is None else found.warnings)
         if judged.latency is Outcome.INCONCLUSIVE and trial.settings.threads > 1:
             self.warnings.extend(_unsteady(judged.first.against_s, trial.settings.threads))
-        if judged.latency is None:
+        if judged.latency is None and self.own:
+            comparisons = [_no_slower_than_itself()]
+        elif judged.latency is None:
             comparisons = [self._advice(judged, why)]
         else:
             comparisons = [self._compared(trial, judged, judged.latency)]
@@ -215,6 +233,15 @@ class _Check:
                 budget = replace(budget, reason=f"{budget.reason}; {said[again.outcome]}")
             comparisons.append(replace(budget, outcome=judged.budget))
         return tuple(comparisons)
+
+    def _sample(self, normalization: Normalization | None) -> Sample | None:
+        """Images of the evaluation set to time a model on, as it takes them.
+
+        Where its normalisation is not known they go through that of the data, with which their
+        values are those of images, too.
+        """
+        data = self.data
+        return timing_sample(data.test, normalization or data.normalization, data.name)
 
     def _teacher(self) -> tuple[Path | None, str]:
         """A model to be timed beside in the baseline's place, or why there is none."""
@@ -275,6 +302,12 @@ class _Check:
                 "rounds": len(rounds),
                 "seconds": judged.seconds,
             },
+            Figures(
+                "" if trial.stored else format_time(other_s),
+                format_time(float(np.median(rounds))),
+                percent(ratio.value),
+                percent(1 + rule.allowed),
+            ),
         )
 
     def _advice(self, judged: Judged, why: str) -> Comparison:
@@ -297,51 +330,30 @@ class _Check:
                 "stored_ms": then.to_dict(1e3),
                 "differences": list(differences),
             },
+            Figures(format_time(then.value), format_time(now.value)),
         )
 
-    # --- accuracy and parity ---------------------------------------------------------------------
+    # --- accuracy, consistency and parity --------------------------------------------------------
 
-    def _accuracy(self) -> Comparison:
-        """The candidate's answers beside the baseline's, from this machine or one like it."""
-        baseline, request = self.baseline, self.request
-        if self.artifact.sha256 == baseline.model.sha256:
-            return Comparison(
-                "accuracy",
-                Outcome.PASS,
-                "the candidate is the baseline's own file",
-                {"baseline": baseline.accuracy, "n": len(baseline.right), "drop": {"value": 0.0}},
-            )
+    def _answers(self) -> tuple[Comparison, ...]:
+        """What follows from the candidate's answers and the baseline's."""
+        request = self.request
+        if self.own:
+            return (own_answers(self.baseline),)
         self.say(f"Scoring {request.candidate.name} on {len(self.data.test):,} test images.")
         scored = score(request.candidate, self.data, self.settings, request.normalization)
         self.warnings.extend(scored.notes)
-        right = baseline.right
-        what = "the baseline"
-        isa = sorted(self.here.isa) != sorted(baseline.machine["isa"])
-        others = self.baseline.engine_differences(self.here)
-        if (isa or others) and self.model is not None:
-            self.say("Scoring the baseline's model here too: the machine or the engine is another.")
-            stated = Normalization(
-                tuple(baseline.model.normalization["mean"]),
-                tuple(baseline.model.normalization["std"]),
-            )
-            again = score(self.model, self.data, self.settings, stated)
-            right = tuple(again.right.tolist())
-            what = "the baseline, scored here"
-        elif others:
-            self.warnings.append(
-                f"The baseline was scored by another version of the engine ({'; '.join(others)}), "
-                "which may answer otherwise."
-            )
-        found = compare_accuracy(Paired.of(scored.right.tolist(), right), request.accuracy, what)
-        if isa and self.model is None:
-            return replace(
-                found,
-                outcome=Outcome.INCONCLUSIVE,
-                reason=f"{found.reason}; but the baseline was scored with other instruction sets "
-                f"({' '.join(baseline.machine['isa'])}), with which int8 rounds otherwise, and its "
-                "model is not there to be scored here",
-            )
-        return found
+        theirs = answers_of_baseline(
+            self.baseline, self.model, self.here, self.data, self.settings, self.say
+        )
+        self.warnings.extend(theirs.warnings)
+        batch = self.settings.batch
+        self.say(f"Comparing its answers with those at batch {batch}, as it is timed.")
+        consistency = compare_consistency(request.candidate, self.data, self.settings, scored)
+        return (
+            judge_accuracy(scored.right, theirs, request.accuracy),
+            *(() if consistency is None else (consistency,)),
+        )
 
     def _parity(self) -> tuple[Comparison, ...]:
         """Whether the candidate is its own checkpoint; nothing where that is not known."""
@@ -384,21 +396,34 @@ class _Check:
         return {
             "schema_version": SCHEMA_VERSION,
             "candidate": {
+                "path": str(artifact.path),
                 "file": artifact.path.name,
                 "sha256": artifact.sha256,
                 "size_bytes": artifact.size_bytes,
                 "precision": artifact.precision,
             },
             "baseline": {
+                "path": str(self.request.baseline),
                 "file": self.request.baseline.name,
+                "model": baseline.model.name,
                 "model_sha256": baseline.model.sha256,
                 "created": baseline.created,
                 "reason": baseline.reason,
             },
             "settings": asdict(self.settings),
+            "inputs": f"images of {self.data.name}, drawn anew for each round",
             "machine": self.here.to_dict(),
             "seconds": time.monotonic() - self.begun,
         }
+
+
+def _no_slower_than_itself() -> Comparison:
+    """The candidate beside a baseline that it is, byte for byte, and that lies nowhere else."""
+    return Comparison(
+        "latency",
+        Outcome.PASS,
+        "the candidate is the baseline's own file, byte for byte, so there is nothing to compare",
+    )
 
 
 def _onnx(path: Path) -> Path:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
@@ -19,8 +19,9 @@ from compress.profiling import protocol
 from compress.profiling.child import serve
 from compress.profiling.estimates import CLEAN_CALLS, Array, calls_needed
 from compress.profiling.machine import allowed_cpus
-from compress.profiling.protocol import Calls, Input, Session, Timing
-from compress.profiling.runtimes import Subject, make_input, runtime_named
+from compress.profiling.protocol import Calls, Input, Session, Timing, batches_of
+from compress.profiling.runtimes import Subject, runtime_named
+from compress.profiling.sample import inputs_of
 from compress.profiling.timing import is_clear
 
 CANDIDATE, AGAINST = "the candidate", "the other model"
@@ -64,14 +65,22 @@ def measure(trial: Trial) -> Rounds:
             )
         return Outcome.INCONCLUSIVE not in outcomes(trial, found)
 
+    samples = {CANDIDATE: trial.sample, AGAINST: trial.against_sample}
     inputs = {
-        role: make_input(
-            runtime, subject, batch=settings.batch, shape=settings.shape, seed=trial.seed
+        role: inputs_of(
+            runtime,
+            subject,
+            batch=settings.batch,
+            shape=settings.shape,
+            seed=trial.seed,
+            sample=samples[role],
         )
         for role, subject in subjects.items()
     }
     loads: dict[str, Callable[[], Session]] = {
-        role: partial(runtime.load, subject, threads=settings.threads, images=inputs[role])
+        role: partial(
+            runtime.load, subject, threads=settings.threads, images=batches_of(inputs[role])[0]
+        )
         for role, subject in subjects.items()
     }
     cpus = sorted(allowed_cpus())
@@ -88,7 +97,9 @@ def measure(trial: Trial) -> Rounds:
         stop=None if trial.rounds else decided,
         calls_wanted=max(
             percentile_calls(trial),
-            rounds // 2 * min(calls_a_round(loads[role], inputs[role]) for role in subjects),
+            rounds
+            // 2
+            * min(calls_a_round(loads[role], batches_of(inputs[role])) for role in subjects),
         ),
         max_s=trial.max_s,
         threads=settings.threads,
@@ -166,7 +177,7 @@ def undisturbed(calls: Calls) -> Array:
     return clean if len(clean) >= min(CLEAN_CALLS, len(calls.wall_s) / 2) else calls.wall_s
 
 
-def calls_a_round(load: Callable[[], Session], images: Input) -> int:
+def calls_a_round(load: Callable[[], Session], batches: Sequence[Input]) -> int:
     """How many calls of a model a round has: as many as the fastest are worth looking for among.
 
     Slow models get fewer, so that a check ends.
@@ -174,7 +185,7 @@ def calls_a_round(load: Callable[[], Session], images: Input) -> int:
     session = load()
     try:
         taken_s = []
-        for _ in range(TRIAL_CALLS):
+        for images in (*batches, *batches * TRIAL_CALLS)[:TRIAL_CALLS]:
             begun = time.perf_counter()
             session.infer(images)
             session.synchronize()

@@ -6,7 +6,7 @@ import math
 from dataclasses import dataclass
 
 from compress.errors import UsageError
-from compress.gate.verdict import Comparison, Outcome
+from compress.gate.verdict import Comparison, Figures, Outcome
 from compress.profiling.estimates import why_unknown
 from compress.results import Estimate, Parity
 from compress.units import format_bytes, format_time
@@ -42,20 +42,22 @@ class SizeRule:
 def compare_size(size_bytes: int, baseline_bytes: int, rule: SizeRule) -> Comparison:
     """A file's size, external data included."""
     limit = rule.size_bytes
-    allowed = f"at most {format_bytes(limit or 0)} allowed"
+    allowed = f"at most {format_bytes(limit or 0)}"
     if limit is None:
         limit = baseline_bytes * (1 + rule.growth)
-        allowed = f"at most {rule.growth:+.1%} allowed"
+        allowed = f"at most {rule.growth:+.1%}"
+    change = f"{size_bytes / baseline_bytes - 1:+.1%}"
     return Comparison(
         "size",
         Outcome.PASS if size_bytes <= limit else Outcome.FAIL,
         f"{format_bytes(size_bytes)} against {format_bytes(baseline_bytes)} of the baseline "
-        f"({size_bytes / baseline_bytes - 1:+.1%}), {allowed}",
+        f"({change}), {allowed} allowed",
         {
             "size_bytes": size_bytes,
             "baseline_bytes": baseline_bytes,
             "limit_bytes": math.floor(limit),
         },
+        Figures(format_bytes(baseline_bytes), format_bytes(size_bytes), change, allowed),
     )
 
 
@@ -94,7 +96,8 @@ def compare_budget(
         f"{of} {format_time(latency.value)} (95%: {format_time(latency.low)} to "
         f"{format_time(latency.high)}), budget {format_time(budget_s)}; {calls} calls"
     )
-    return Comparison("budget", outcome, reason, evidence)
+    figures = Figures(candidate=format_time(latency.value), allowed=format_time(budget_s))
+    return Comparison("budget", outcome, reason, evidence, figures)
 
 
 def compare_parity(parity: Parity, checkpoint: str) -> Comparison:

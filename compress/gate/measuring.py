@@ -18,6 +18,7 @@ from compress.gate.limits import compare_budget
 from compress.gate.verdict import Comparison, Outcome
 from compress.profiling.estimates import calls_needed
 from compress.profiling.fresh import ask
+from compress.profiling.sample import Sample
 from compress.results import Estimate
 from compress.schema import faults_of
 from compress.schema.rules import Batch, Name, Percentile, Shape, Threads
@@ -66,6 +67,8 @@ class Trial:
         budget_s: rounds do not end before the candidate's latency is clear of it.
         rounds: exactly so many, whatever they say; None: as many as it takes.
         max_s: no further round begins after so many seconds.
+        sample: images that the candidate is called with; None: seeded noise.
+        against_sample: the same images as the other model takes them.
         seed: of inputs and orders.
     """
 
@@ -77,6 +80,8 @@ class Trial:
     budget_s: float | None = None
     rounds: int | None = None
     max_s: float = MAX_S
+    sample: Sample | None = None
+    against_sample: Sample | None = None
     seed: int = 0
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import html
 import re
 from collections.abc import Iterator, Mapping
+from dataclasses import astuple
 from pathlib import Path
 from xml.etree import ElementTree
 
@@ -21,27 +22,83 @@ ON_GITHUB, SUMMARY = "GITHUB_ACTIONS", "GITHUB_STEP_SUMMARY"
 _NOT_XML = re.compile("[^\t\n\r\x20-\ud7ff\ue000-\ufffd\U00010000-\U0010ffff]")
 
 
-def unusable(error: CompressError) -> Verdict:
-    """A verdict about something that could not be judged at all, for reports to have a word."""
-    return Verdict((Comparison("check", Outcome.NOT_MEASURED, str(error)),))
+def unusable(error: CompressError, candidate: Path | None, baseline: Path) -> Verdict:
+    """A verdict about something that could not be judged at all, for reports to have a word.
+
+    Args:
+        error: why.
+        candidate: that was given, if one was.
+        baseline: the same.
+    """
+    about = {"candidate": {"path": str(candidate or "")}, "baseline": {"path": str(baseline)}}
+    return Verdict((Comparison("check", Outcome.NOT_MEASURED, str(error)),), about=about)
+
+
+def identity(verdict: Verdict) -> dict[str, str]:
+    """What was compared with what, where and how: name -> a few words; only what is known.
+
+    Two checks of one change are told apart by this.
+    """
+    candidate, baseline = (verdict.about.get(key, {}) for key in ("candidate", "baseline"))
+    found = {"model": candidate.get("path", "")}
+    if "sha256" in candidate:
+        found["model"] += f" ({candidate['precision']}, SHA-256 {candidate['sha256'][:12]}...)"
+    found["baseline"] = baseline.get("path", "")
+    if "model_sha256" in baseline:
+        found["baseline"] += (
+            f" ({baseline['model']}, SHA-256 {baseline['model_sha256'][:12]}..., "
+            f"made {baseline['created']})"
+        )
+        found["reason of the baseline"] = baseline["reason"]
+    if "machine" in verdict.about:
+        machine, settings = verdict.about["machine"], verdict.about["settings"]
+        runtime, threads = settings["runtime"], settings["threads"]
+        version = machine["engines"].get(runtime.partition("-")[0], "")
+        found["machine"] = f"{machine['cpu']}, {machine['cpus']} CPUs" + (
+            f", {machine['gpu']}" if machine.get("gpu") else ""
+        )
+        found["timed with"] = (
+            f"{' '.join(filter(None, (runtime, version)))}, {threads} "
+            f"thread{'s' if threads > 1 else ''}, batch {settings['batch']}"
+        )
+    if "inputs" in verdict.about:
+        found["timed on"] = verdict.about["inputs"]
+    return {name: _line(text) for name, text in found.items() if text}
 
 
 def lines(verdict: Verdict) -> Iterator[str]:
     """One line a comparison, then the warnings, then the outcome."""
     for one in verdict.comparisons:
         yield f"{one.name:<9} {one.outcome.upper():<13} {_line(one.reason)}"
+    if "inputs" in verdict.about:
+        yield f"timed on {_line(verdict.about['inputs'])}"
     for warning in verdict.warnings:
         yield f"warning: {_line(warning)}"
     yield f"outcome: {verdict.outcome.upper()}"
 
 
 def markdown(verdict: Verdict) -> str:
-    """A heading, a table, the warnings; ends with a line break."""
-    rows = [f"### {TITLE}: {verdict.outcome.upper()}", "", "| | outcome | |", "|---|---|---|"]
+    """A heading, tables of the outcomes, the figures and what they are of; the warnings.
+
+    It ends with a line break.
+    """
+    model = _name(verdict)
+    rows = [f"### {TITLE}: {verdict.outcome.upper()}{f' for {_text(model)}' if model else ''}"]
+    rows += ["", "| | outcome | |", "|---|---|---|"]
     rows += [
         f"| {one.name} | **{one.outcome.upper()}** | {_cell(one.reason)} |"
         for one in verdict.comparisons
     ]
+    figures = [(one.name, one.figures) for one in verdict.comparisons if one.figures is not None]
+    if figures:
+        rows += ["", "| | baseline | candidate | change | allowed |", "|---|---:|---:|---:|---:|"]
+        rows += [
+            f"| {name} | {' | '.join(_cell(value) for value in astuple(each))} |"
+            for name, each in figures
+        ]
+    known = identity(verdict)
+    if known:
+        rows += ["", *(f"- {name}: {_text(text)}" for name, text in known.items())]
     if verdict.warnings:
         rows += ["", *(f"- {_cell(warning)}" for warning in verdict.warnings)]
     return "\n".join([*rows, ""])
@@ -61,12 +118,21 @@ def junit(verdict: Verdict) -> bytes:
         "errors": str(found.count(Outcome.NOT_MEASURED)),
         "skipped": str(found.count(Outcome.INCONCLUSIVE)),
     }
+    model = _xml(_name(verdict))
     root = ElementTree.Element("testsuites", {"name": TITLE, **counts})
-    suite = ElementTree.SubElement(root, "testsuite", {"name": TITLE, **counts})
+    suite = ElementTree.SubElement(
+        root, "testsuite", {"name": f"{TITLE} {model}".strip(), **counts}
+    )
     if "seconds" in verdict.about:
         suite.set("time", f"{verdict.about['seconds']:.3f}")
+    known = identity(verdict)
+    if known:
+        properties = ElementTree.SubElement(suite, "properties")
+        for name, text in known.items():
+            ElementTree.SubElement(properties, "property", {"name": name, "value": _xml(text)})
     for one in verdict.comparisons:
-        attributes = {"classname": "compress.check", "name": one.name}
+        # Those who show test cases sort them by class and know no other name of a suite.
+        attributes = {"classname": f"compress.check {model}".strip(), "name": one.name}
         case = ElementTree.SubElement(suite, "testcase", attributes)
         if one.outcome in tags:
             message = {"message": _xml(one.reason)}
@@ -91,15 +157,17 @@ def workflow_commands(verdict: Verdict, *, inconclusive_passes: bool = False) ->
         Outcome.NOT_MEASURED: "error",
         Outcome.INCONCLUSIVE: "warning" if inconclusive_passes else "error",
     }
+    model = _name(verdict)
+    of = f" [{model}]" if model else ""
     for one in verdict.comparisons:
         if one.outcome in levels:
             title = f"{TITLE}: {one.name} {one.outcome}"
-            yield f"::{levels[one.outcome]} title={_property(title)}::{_data(one.reason)}"
+            yield f"::{levels[one.outcome]} title={_property(title)}::{_data(one.reason + of)}"
     for warning in verdict.warnings:
-        yield f"::warning title={_property(TITLE)}::{_data(warning)}"
+        yield f"::warning title={_property(TITLE)}::{_data(warning + of)}"
     if verdict.outcome is Outcome.PASS:
         told = "; ".join(f"{one.name}: {one.reason}" for one in verdict.comparisons)
-        yield f"::notice title={_property(f'{TITLE}: pass')}::{_data(told)}"
+        yield f"::notice title={_property(f'{TITLE}: pass')}::{_data(told + of)}"
 
 
 def write_junit(path: Path, verdict: Verdict) -> None:
@@ -138,9 +206,19 @@ def workflow_commands_of(
     return list(workflow_commands(verdict, inconclusive_passes=inconclusive_passes))
 
 
+def _name(verdict: Verdict) -> str:
+    """What the candidate was called; empty where that is not known."""
+    return _line(verdict.about.get("candidate", {}).get("path", ""))
+
+
+def _text(text: str) -> str:
+    """Text in Markdown: no line and no tag of its own."""
+    return html.escape(_line(text), quote=False)
+
+
 def _cell(text: str) -> str:
-    """Text in a cell of a table: no column, no line and no tag of its own."""
-    return html.escape(_line(text), quote=False).replace("|", "\\|")
+    """The same in a cell of a table: no column of its own either."""
+    return _text(text).replace("|", "\\|")
 
 
 def _line(text: str) -> str:

@@ -22,12 +22,16 @@ from compress.gate.baseline import (
     versions,
     write_baseline,
 )
+from compress.gate.consistency import compare_consistency
 from compress.gate.evaluation import describe_data, score
 from compress.gate.latency import STORED_RUNS
 from compress.gate.measuring import Settings, Trial, measure
 from compress.gate.task import leaves_open, task_of
+from compress.gate.verdict import Outcome
+from compress.profiling.sample import Sample
 from compress.results import Estimate
 from compress.spec import Normalization
+from compress.training.evaluation import timing_sample
 
 
 @dataclass(frozen=True)
@@ -107,6 +111,13 @@ def update(request: Request, say: Callable[[str], None] = lambda _: None) -> Bas
             f"--shape is {','.join(map(str, task.image_shape))}, the images of {data.name} are "
             f"{','.join(map(str, data.input_shape))}. A model is timed on what it is scored on."
         )
+    consistency = compare_consistency(request.model, data, settings, scored)
+    if consistency is not None and consistency.outcome is Outcome.FAIL:
+        raise ModelFileError(
+            f"{request.model} is no model to compare others with: {consistency.reason}. Export it "
+            f"so that it answers alike, or make the baseline for the batch that it is served with "
+            "(--batch)."
+        )
     model = describe_model(
         request.model,
         request.output,
@@ -115,8 +126,9 @@ def update(request: Request, say: Callable[[str], None] = lambda _: None) -> Bas
         size_bytes=artifact.size_bytes,
         normalization=scored.normalization.to_dict(),
     )
-    say(f"Timing {request.model.name}.")
-    timed = measure(Trial(request.model, settings=settings))
+    say(f"Timing {request.model.name} on images of {data.name}.")
+    sample = timing_sample(data.test, scored.normalization, data.name)
+    timed = measure(Trial(request.model, settings=settings, sample=sample))
     for warning in timed.warnings:
         say(warning)
     baseline = Baseline(
@@ -130,7 +142,7 @@ def update(request: Request, say: Callable[[str], None] = lambda _: None) -> Bas
         reason=request.reason.strip(),
         created=today(),
         versions=versions(),
-        teacher=_teacher(request, say),
+        teacher=_teacher(request, data, sample, say),
         path=request.output,
     )
     write_baseline(baseline, request.model)
@@ -141,14 +153,24 @@ def _load(request: Request, say: Callable[[str], None]) -> Dataset:
     return load_dataset(request.data, root=request.data_dir, image_size=request.image_size, say=say)
 
 
-def _teacher(request: Request, say: Callable[[str], None]) -> Teacher | None:
+def _teacher(
+    request: Request, data: Dataset, sample: Sample | None, say: Callable[[str], None]
+) -> Teacher | None:
     """The ratio to the teacher, from several processes."""
     if request.teacher is None:
         return None
+    theirs = read_artifact(request.teacher).normalization or data.normalization
     ratios: list[Estimate] = []
     for run in range(STORED_RUNS):
         say(f"Timing it beside {request.teacher.name}, process {run + 1} of {STORED_RUNS}.")
-        trial = Trial(request.model, request.teacher, settings=request.settings, seed=run)
+        trial = Trial(
+            request.model,
+            request.teacher,
+            settings=request.settings,
+            sample=sample,
+            against_sample=timing_sample(data.test, theirs, data.name),
+            seed=run,
+        )
         ratios.append(measure(trial).ratio())
     return Teacher(
         relative_to(request.teacher, request.output.parent),

@@ -23,6 +23,16 @@ class Outcome(StrEnum):
 
 
 @dataclass(frozen=True)
+class Figures:
+    """The figures of a comparison as a table shows them, with units; empty where there is none."""
+
+    baseline: str = ""
+    candidate: str = ""
+    change: str = ""
+    allowed: str = ""
+
+
+@dataclass(frozen=True)
 class Comparison:
     """One thing that was judged.
 
@@ -31,12 +41,14 @@ class Comparison:
         outcome: of it.
         reason: one line: what was found, with its uncertainty, and what is allowed.
         evidence: the same as plain values for JSON, SI units and fractions of 1.
+        figures: the same for a table; None where there are none.
     """
 
     name: str
     outcome: Outcome
     reason: str
     evidence: Mapping[str, Any] = field(default_factory=dict)
+    figures: Figures | None = None
 
     def to_dict(self) -> dict[str, Any]:
         """Plain values for JSON."""

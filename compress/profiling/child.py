@@ -19,14 +19,13 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-
 from compress.errors import CompressError, UnknownName
 from compress.profiling import protocol
 from compress.profiling.estimates import calls_needed
 from compress.profiling.fresh import FreshTiming, Request, encode
-from compress.profiling.protocol import Timing
-from compress.profiling.runtimes import make_input, runtime_named
+from compress.profiling.protocol import Draw, Timing, batches_of
+from compress.profiling.runtimes import runtime_named
+from compress.profiling.sample import inputs_of
 from compress.profiling.timing import is_clear, summarise
 
 CALLS = 5
@@ -66,9 +65,15 @@ def measure(request: Request) -> FreshTiming:
     """
     runtime = runtime_named(request.runtime)
     subject = request.subject
-    images = make_input(
-        runtime, subject, batch=request.batch, shape=request.shape, seed=request.seed
+    draw = inputs_of(
+        runtime,
+        subject,
+        batch=request.batch,
+        shape=request.shape,
+        seed=request.seed,
+        sample=request.sample,
     )
+    (images, *_) = draw(0)
     for name in subject.imports:
         importlib.import_module(name)
     before = _reset_high_water()
@@ -87,17 +92,22 @@ def measure(request: Request) -> FreshTiming:
     del output
     session.close()
     found = FreshTiming(load_s, first_s, memory)
-    return _timed(request, images, found) if request.timed else found
+    return _timed(request, draw, found) if request.timed else found
 
 
-def _timed(request: Request, images: np.ndarray[Any, Any], found: FreshTiming) -> FreshTiming:
+def _timed(request: Request, draw: Draw, found: FreshTiming) -> FreshTiming:
     runtime = runtime_named(request.runtime)
     subjects = {"model": request.subject}
-    inputs = {"model": images}
+    inputs = {"model": draw}
     if request.against is not None:
         subjects["against"] = request.against
-        inputs["against"] = make_input(
-            runtime, request.against, batch=request.batch, shape=request.shape, seed=request.seed
+        inputs["against"] = inputs_of(
+            runtime,
+            request.against,
+            batch=request.batch,
+            shape=request.shape,
+            seed=request.seed,
+            sample=request.sample,
         )
 
     def decided(timing: Timing) -> bool:
@@ -110,7 +120,9 @@ def _timed(request: Request, images: np.ndarray[Any, Any], found: FreshTiming) -
 
     timing = protocol.measure(
         {
-            name: partial(runtime.load, subject, threads=request.threads, images=inputs[name])
+            name: partial(
+                runtime.load, subject, threads=request.threads, images=batches_of(inputs[name])[0]
+            )
             for name, subject in subjects.items()
         },
         inputs,

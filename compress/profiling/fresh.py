@@ -22,6 +22,7 @@ import compress
 from compress import errors
 from compress.errors import CompressError, NothingMeasured
 from compress.profiling.runtimes import Subject
+from compress.profiling.sample import Sample
 from compress.profiling.timing import ModelTiming
 from compress.results import Estimate
 
@@ -34,6 +35,7 @@ class Request:
         subject, against: the models; ``against`` may be missing.
         timed: whether to time rounds, or only loading, the first call and memory.
         budget_s, speedup: what the latency and the ratio are looked at for.
+        sample: images that they are called with; None: seeded noise.
         others: as for ``time_model``.
     """
 
@@ -47,6 +49,7 @@ class Request:
     shape: tuple[int, ...] | None = None
     budget_s: float | None = None
     speedup: float | None = None
+    sample: Sample | None = None
     max_s: float = 30.0
     seed: int = 0
 
@@ -83,6 +86,7 @@ def time_in_fresh_process(
     speedup: float | None = None,
     against: Path | None = None,
     shape: tuple[int, ...] | None = None,
+    sample: Sample | None = None,
     max_s: float = 30.0,
     seed: int = 0,
 ) -> FreshTiming:
@@ -101,6 +105,7 @@ def time_in_fresh_process(
         speedup: looking ends when the ratio's interval is clear of it, or within 2%.
         against: another ONNX file, for the ratio.
         shape: channels, height and width, where the files leave them open.
+        sample: images that they are called with; None: seeded noise.
         max_s: no further round begins after so many seconds.
         seed: of the inputs, the orders and the resampling.
 
@@ -119,6 +124,7 @@ def time_in_fresh_process(
             shape=shape,
             budget_s=budget_s,
             speedup=speedup,
+            sample=sample,
             max_s=max_s,
             seed=seed,
         )

@@ -30,6 +30,7 @@ from compress.profiling.runtimes import (
     make_input,
     runtime_named,
 )
+from compress.profiling.sample import Sample, inputs_of
 from compress.profiling.timing import SPINNING_S, fastest_of, is_clear, is_known
 from compress.results import (
     Costs,
@@ -69,6 +70,7 @@ class Settings:
         batches: images a call; the first one is what latency, percentiles and ratio are of.
             None: 1, 8 and 32, or the one that the file fixes.
         shape: channels, height, width, where a file leaves them open.
+        sample: images that models are called with; None: seeded noise.
         seed: of inputs, orders and resampling.
         compare: whether the runtimes are to be compared: one that fails on a model is then left
             out with a warning, and the fastest is named.
@@ -78,6 +80,7 @@ class Settings:
     threads: int = 1
     batches: tuple[int, ...] | None = None
     shape: tuple[int, ...] | None = None
+    sample: Sample | None = None
     seed: int = 0
     compare: bool = False
 
@@ -225,6 +228,7 @@ class _Measuring:
                     batch=self.batches[0],
                     threads=self.settings.threads,
                     shape=self.settings.shape,
+                    sample=self.settings.sample,
                     seed=self.settings.seed,
                 )
             )
@@ -268,7 +272,9 @@ class _Measuring:
         max_s: float = MAX_S,
     ) -> Timing:
         settings = self.settings
-        inputs = {run.key: _images(run, batch, settings) for run in self.runs}
+        inputs: dict[str, protocol.Input | protocol.Draw] = {
+            run.key: _inputs(run, batch, settings) for run in self.runs
+        }
         subjects = {run.key: run for run in self.runs}
         for product in products.values():
             # Two models in one runtime and precision are held against one product.
@@ -276,7 +282,12 @@ class _Measuring:
             inputs[product.key] = self._factor(product)
         return protocol.measure(
             {
-                key: partial(_load, run, threads=settings.threads, images=inputs[key])
+                key: partial(
+                    _load,
+                    run,
+                    threads=settings.threads,
+                    images=protocol.batches_of(inputs[key])[0],
+                )
                 for key, run in subjects.items()
             },
             inputs,
@@ -381,10 +392,20 @@ def _load(run: _Run, *, threads: int, images: protocol.Input) -> Session:
     return run.runtime.load(run.subject, threads=threads, images=images)
 
 
-def _images(run: _Run, batch: int, settings: Settings) -> protocol.Input:
-    return make_input(
-        run.runtime, run.subject, batch=batch, shape=settings.shape, seed=settings.seed
+def _inputs(run: _Run, batch: int, settings: Settings) -> protocol.Draw:
+    return inputs_of(
+        run.runtime,
+        run.subject,
+        batch=batch,
+        shape=settings.shape,
+        seed=settings.seed,
+        sample=settings.sample,
     )
+
+
+def _images(run: _Run, batch: int, settings: Settings) -> protocol.Input:
+    """The first batch that a model is called with."""
+    return protocol.batches_of(_inputs(run, batch, settings))[0]
 
 
 def _of(runs: Sequence[_Run], role: str) -> list[_Run]:

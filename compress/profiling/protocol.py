@@ -38,6 +38,8 @@ ROUND_S = 0.1
 
 Input = NDArray[Any]
 Output = NDArray[Any]
+# Round -> the batches that a model is called with in it, one after the other and from the start.
+Draw = Callable[[int], Sequence[Input]]
 
 
 class Session(Protocol):
@@ -356,7 +358,7 @@ class Timing:
 
 def measure(
     subjects: Mapping[str, Callable[[], Session]],
-    inputs: Mapping[str, Input],
+    inputs: Mapping[str, Input | Draw],
     *,
     min_rounds: int = LOOKS[0],
     max_rounds: int = LOOKS[-1],
@@ -374,7 +376,7 @@ def measure(
 
     Args:
         subjects: name -> what creates its session; called once a round.
-        inputs: name -> the batch that it is called with.
+        inputs: name -> the batch that it is called with, or what draws those of each round.
         min_rounds: no decision before; without ``stop`` this is how many there are.
         max_rounds: the end in any case.
         looks: after how many rounds ``stop`` is asked. Few looks keep the chance low that one of
@@ -400,8 +402,9 @@ def measure(
     begun_ns = clock.wall_ns()
     wanted = math.ceil(calls_wanted / max(1, max_rounds // 2))
     while True:
+        batches = {name: batches_of(each, len(rounds)) for name, each in inputs.items()}
         rounds.append(
-            _round(subjects, inputs, plans, wanted, order, first, quiet_s, clock, threads)
+            _round(subjects, batches, plans, wanted, order, first, quiet_s, clock, threads)
         )
         done = len(rounds)
         if done >= max_rounds or (stop is None and done >= min_rounds):
@@ -412,6 +415,11 @@ def measure(
         if done >= min_rounds and (clock.wall_ns() - begun_ns) / 1e9 >= max_s:
             break
     return Timing(tuple(rounds), seed)
+
+
+def batches_of(inputs: Input | Draw, round_: int = 0) -> Sequence[Input]:
+    """What a model is called with in a round, one batch or more."""
+    return inputs(round_) if callable(inputs) else (inputs,)
 
 
 def plan_bursts(call_s: float, wanted: int = 0) -> Burst:
@@ -435,7 +443,7 @@ def plan_bursts(call_s: float, wanted: int = 0) -> Burst:
 
 def _round(
     subjects: Mapping[str, Callable[[], Session]],
-    inputs: Mapping[str, Input],
+    batches: Mapping[str, Sequence[Input]],
     plans: dict[str, Burst],
     wanted: int,
     order: random.Random,
@@ -461,9 +469,9 @@ def _round(
             stack.callback(session.close)
             sessions[name] = session
         for name in names:
-            first_s[name] = first_call(name, sessions[name], inputs[name], clock)
+            first_s[name] = first_call(name, sessions[name], batches[name][0], clock)
             rule = NEXT_WARM_UP if name in plans else first
-            calls_s, warm[name] = warm_up(sessions[name], inputs[name], rule, clock, first_s[name])
+            calls_s, warm[name] = warm_up(sessions[name], batches[name], rule, clock, first_s[name])
             if name not in plans:
                 plans[name] = plan_bursts(float(np.median(calls_s[-10:])), wanted)
         bursts = [name for name in names for _ in range(plans[name].count)]
@@ -471,9 +479,13 @@ def _round(
         for before, name in zip([bursts[0], *bursts], bursts, strict=False):
             if quiet_s and name != before:
                 time.sleep(quiet_s)
-            plan = plans[name]
-            calls = [_call(sessions[name], inputs[name], clock) for _ in range(plan.calls)]
-            taken[name].extend(calls[plan.dropped :])
+            plan, several = plans[name], batches[name]
+            # What is not counted takes no image from what is: models of as many calls see the same.
+            for number in range(-plan.dropped, plan.calls - plan.dropped):
+                images = several[len(taken[name]) % len(several)]
+                call = _call(sessions[name], images, clock)
+                if number >= 0:
+                    taken[name].append(call)
     return {
         name: _collect(taken[name], load_s[name], first_s[name], warm[name], threads)
         for name in subjects
@@ -481,13 +493,13 @@ def _round(
 
 
 def warm_up(
-    session: Session, images: Input, rule: WarmUp, clock: Clock, first_s: float
+    session: Session, batches: Sequence[Input], rule: WarmUp, clock: Clock, first_s: float
 ) -> tuple[list[float], bool]:
     """Calls a session until it is warm.
 
     Args:
         session: the one.
-        images: what it is called with.
+        batches: what it is called with, one after the other.
         rule: when it counts as warm.
         clock: measures the calls.
         first_s: what its first call took; it counts as the first of the warm-up.
@@ -499,6 +511,7 @@ def warm_up(
     while not rule.settled(calls_s):
         if sum(calls_s) >= rule.max_s:
             return calls_s, False
+        images = batches[len(calls_s) % len(batches)]
         calls_s.append(_call(session, images, clock).wall_s)
     return calls_s, True
 

@@ -12,8 +12,9 @@ from compress.errors import Inconclusive
 from compress.profiling import protocol
 from compress.profiling.estimates import calls_needed, why_unknown
 from compress.profiling.machine import shares_cores
-from compress.profiling.protocol import Clock, Input, Session, Timing
-from compress.profiling.runtimes import Subject, make_input, runtime_named
+from compress.profiling.protocol import Clock, Draw, Input, Session, Timing, batches_of
+from compress.profiling.runtimes import Subject, runtime_named
+from compress.profiling.sample import Sample, inputs_of
 from compress.results import Estimate, Fastest
 
 # For so long at most workers go on spinning after a call; torch's were seen to do so for 3 to 7 ms.
@@ -52,6 +53,7 @@ def time_model(
     runtime: str = "onnxruntime",
     budget_s: float | None = None,
     shape: tuple[int, ...] | None = None,
+    sample: Sample | None = None,
     max_s: float = 30.0,
     seed: int = 0,
 ) -> ModelTiming:
@@ -68,6 +70,7 @@ def time_model(
         runtime: one of ``runtimes.RUNTIMES`` that reads ONNX files.
         budget_s: without one, looking ends when the interval is within 2%.
         shape: channels, height and width, where the file leaves them open.
+        sample: images that it is called with; None: seeded noise.
         max_s: no further round begins after so many seconds; the interval is then what it is.
         seed: of the inputs, the orders and the resampling.
 
@@ -78,10 +81,11 @@ def time_model(
     """
     subject = Subject(path.name, path=path)
     found = runtime_named(runtime)
-    images = make_input(found, subject, batch=batch, shape=shape, seed=seed)
+    draw = inputs_of(found, subject, batch=batch, shape=shape, seed=seed, sample=sample)
+    (images, *_) = draw(0)
     timing, straddles = time_against_budget(
         lambda: found.load(subject, threads=threads, images=images),
-        images,
+        draw,
         budget_s=budget_s,
         percentile=percentile,
         name=path.name,
@@ -94,7 +98,7 @@ def time_model(
 
 def time_against_budget(
     load: Callable[[], Session],
-    images: Input,
+    images: Input | Draw,
     *,
     budget_s: float | None,
     percentile: float = 50.0,
@@ -134,6 +138,7 @@ def time_models(
     threads: int = 1,
     runtime: str = "onnxruntime",
     shape: tuple[int, ...] | None = None,
+    sample: Sample | None = None,
     ratio: float | None = None,
     max_s: float = 60.0,
     seed: int = 0,
@@ -150,6 +155,7 @@ def time_models(
         threads: of each session.
         runtime: one of ``runtimes.RUNTIMES`` that reads ONNX files.
         shape: channels, height and width, where the files leave them open.
+        sample: images that they are called with; None: seeded noise.
         max_s: no further round begins after so many seconds.
         seed: of the inputs, the orders and the resampling.
 
@@ -159,11 +165,11 @@ def time_models(
     found = runtime_named(runtime)
     subjects = {name: Subject(name, path=path) for name, path in paths.items()}
     inputs = {
-        name: make_input(found, subject, batch=batch, shape=shape, seed=seed)
+        name: inputs_of(found, subject, batch=batch, shape=shape, seed=seed, sample=sample)
         for name, subject in subjects.items()
     }
     loads = {
-        name: partial(found.load, subject, threads=threads, images=inputs[name])
+        name: partial(found.load, subject, threads=threads, images=batches_of(inputs[name])[0])
         for name, subject in subjects.items()
     }
     first, *others = names = list(paths)
@@ -184,6 +190,7 @@ def time_runtimes(
     batch: int = 1,
     threads: int = 1,
     shape: tuple[int, ...] | None = None,
+    sample: Sample | None = None,
     max_s: float = 60.0,
     seed: int = 0,
 ) -> Timing:
@@ -197,6 +204,7 @@ def time_runtimes(
         batch: images a call, for a dynamic first dimension.
         threads: of each session.
         shape: channels, height and width, where the file leaves them open.
+        sample: images that it is called with; None: seeded noise.
         max_s: no further round begins after so many seconds.
         seed: of the inputs, the orders and the resampling.
 
@@ -206,12 +214,12 @@ def time_runtimes(
     subject = Subject(path.name, path=path)
     engines = {name: runtime_named(name) for name in runtimes}
     inputs = {
-        name: make_input(engine, subject, batch=batch, shape=shape, seed=seed)
+        name: inputs_of(engine, subject, batch=batch, shape=shape, seed=seed, sample=sample)
         for name, engine in engines.items()
     }
     return protocol.measure(
         {
-            name: partial(engine.load, subject, threads=threads, images=inputs[name])
+            name: partial(engine.load, subject, threads=threads, images=batches_of(inputs[name])[0])
             for name, engine in engines.items()
         },
         inputs,

@@ -11,6 +11,7 @@ from typing import Annotated, Any
 from compress.errors import InputError
 from compress.export.to_onnx import onnx_for_timing
 from compress.profiling.runtimes import RUNTIMES, available
+from compress.profiling.sample import Sample
 from compress.profiling.timing import fastest_of, time_runtimes
 from compress.results import Estimate
 from compress.schema import decode
@@ -68,6 +69,7 @@ def choose_runtime(
     num_classes: int,
     input_shape: tuple[int, int, int],
     tradeoff: Path | None = None,
+    sample: Sample | None = None,
     progress: Callable[[str], None] | None = None,
 ) -> RuntimeChoice | None:
     """Chooses where the budget asks for the fastest runtime; None where it names one.
@@ -80,6 +82,7 @@ def choose_runtime(
         num_classes: of the student's data.
         input_shape: of the student's data: channels, height, width.
         tradeoff: a table that was measured elsewhere; what it was measured with is taken.
+        sample: images to time on; None: seeded noise.
         progress: is told what is being done, and what was taken.
 
     Raises:
@@ -102,20 +105,29 @@ def choose_runtime(
         choice = RuntimeChoice(names[0], "No other runtime that takes ONNX files is installed.")
     else:
         say(f"Timing {MODEL} in {', '.join(names)}.")
-        choice = _time(names, budget, num_classes, input_shape)
+        choice = _time(names, budget, num_classes, input_shape, sample)
     say(f"Runtime: {choice.runtime}. {choice.why}")
     return choice
 
 
 def _time(
-    names: list[str], budget: Budget, num_classes: int, input_shape: tuple[int, int, int]
+    names: list[str],
+    budget: Budget,
+    num_classes: int,
+    input_shape: tuple[int, int, int],
+    sample: Sample | None,
 ) -> RuntimeChoice:
     spec = ModelSpec.parse(MODEL, num_classes=num_classes, input_shape=input_shape)
     with tempfile.TemporaryDirectory(prefix="compress-") as folder:
         path = Path(folder) / f"{MODEL}.onnx"
         onnx_for_timing(untrained(spec), path, spec=spec)
         timing = time_runtimes(
-            path, names, batch=budget.batch, threads=budget.target.threads, max_s=MAX_S
+            path,
+            names,
+            batch=budget.batch,
+            threads=budget.target.threads,
+            sample=sample,
+            max_s=MAX_S,
         )
     found = fastest_of(timing, {name: name for name in names})
     equal = {found.runtime, *found.ties}

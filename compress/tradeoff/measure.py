@@ -23,6 +23,7 @@ from compress.files import cache_folder, read_json, write_json
 from compress.models.registry import Network, build
 from compress.profiling.machine import fingerprint
 from compress.profiling.runtimes import RUNTIMES
+from compress.profiling.sample import Sample
 from compress.profiling.timing import is_clear, time_model, time_models
 from compress.results import Estimate
 from compress.schema import decode_or_none
@@ -57,6 +58,7 @@ class LocalMeasurer:
         folder: of the cache; None for the usual one.
         files: networks of which there is an ONNX file already.
         teacher: what a budget in ``speedup`` is relative to.
+        sample: images that networks are called with; None: seeded noise.
     """
 
     paired = True
@@ -69,7 +71,9 @@ class LocalMeasurer:
         folder: Path | None = None,
         files: Mapping[ModelSpec, Path] | None = None,
         teacher: ModelSpec | None = None,
+        sample: Sample | None = None,
     ) -> None:
+        self._sample = sample
         self._cache = cache
         self._files = dict(files or {})
         self._folder = (folder or cache_folder()) / "latency"
@@ -130,13 +134,13 @@ class LocalMeasurer:
     def _time(self, spec: ModelSpec, budget: Budget, limit_s: float | None) -> Measurement:
         if self._is_teacher(spec, budget) and budget.speedup is not None:
             file = self._files.get(spec) or self._export_teacher(spec)
-            found = time_file(file, budget, limit_s)
+            found = time_file(file, budget, limit_s, sample=self._sample)
             self._reference = Reference(file, found.latency.value)
             return found
         beside = None if limit_s is None else self._reference
         if spec in self._files and budget.target.precision == "fp32":
-            return time_file(self._files[spec], budget, limit_s, beside)
-        return time_untrained(spec, budget, limit_s, beside)
+            return time_file(self._files[spec], budget, limit_s, beside, self._sample)
+        return time_untrained(spec, budget, limit_s, beside, self._sample)
 
     def _is_teacher(self, spec: ModelSpec, budget: Budget) -> bool:
         return spec == self._teacher and budget.target.precision == "fp32"
@@ -156,6 +160,7 @@ class LocalMeasurer:
             "target": asdict(budget.target),
             "batch": budget.batch,
             "percentile": budget.percentile,
+            "inputs": "noise" if self._sample is None else self._sample.sha256,
             "exporter": {
                 name: importlib.metadata.version(name) for name in ("torch", "onnxscript")
             },
@@ -167,7 +172,11 @@ class LocalMeasurer:
 
 
 def time_untrained(
-    spec: ModelSpec, budget: Budget, limit_s: float | None, beside: Reference | None = None
+    spec: ModelSpec,
+    budget: Budget,
+    limit_s: float | None,
+    beside: Reference | None = None,
+    sample: Sample | None = None,
 ) -> Measurement:
     """Builds a network, exports it in the target's precision and times the file.
 
@@ -189,16 +198,20 @@ def time_untrained(
                 shape=spec.input_shape,
                 activations=RUNTIMES[budget.target.runtime].activations,
             )
-        return time_file(path, budget, limit_s, beside)
+        return time_file(path, budget, limit_s, beside, sample)
 
 
 def time_file(
-    path: Path, budget: Budget, limit_s: float | None, beside: Reference | None = None
+    path: Path,
+    budget: Budget,
+    limit_s: float | None,
+    beside: Reference | None = None,
+    sample: Sample | None = None,
 ) -> Measurement:
     """Times an ONNX file until it is clear of the limit, or for as long as allowed.
 
     With ``beside`` both files run in the same rounds, and the latency is what the other's is
-    divided by their ratio.
+    divided by their ratio. They are called with images of the sample, or with seeded noise.
 
     Raises:
         UsageError: a target that is not measured here.
@@ -206,10 +219,10 @@ def time_file(
     """
     _check_target(budget)
     if beside is not None and limit_s is not None:
-        return _time_beside(path, budget, limit_s, beside)
+        return _time_beside(path, budget, limit_s, beside, sample)
     if budget.percentile != 50 and limit_s is not None:
         # A percentile takes many calls; what is too slow at the median is too slow at any above.
-        median = time_file(path, replace(budget, percentile=50.0), limit_s)
+        median = time_file(path, replace(budget, percentile=50.0), limit_s, sample=sample)
         if median.latency.low > limit_s:
             return median
     timing = time_model(
@@ -219,6 +232,7 @@ def time_file(
         percentile=budget.percentile,
         runtime=budget.target.runtime,
         budget_s=limit_s,
+        sample=sample,
         max_s=MAX_S if budget.percentile == 50 else MAX_PERCENTILE_S,
     )
     return Measurement(
@@ -230,7 +244,9 @@ def time_file(
     )
 
 
-def _time_beside(path: Path, budget: Budget, limit_s: float, beside: Reference) -> Measurement:
+def _time_beside(
+    path: Path, budget: Budget, limit_s: float, beside: Reference, sample: Sample | None
+) -> Measurement:
     allowed = beside.latency_s / limit_s
     timing = time_models(
         {"teacher": beside.path, path.stem: path},
@@ -238,6 +254,7 @@ def _time_beside(path: Path, budget: Budget, limit_s: float, beside: Reference) 
         threads=budget.target.threads,
         runtime=budget.target.runtime,
         ratio=allowed,
+        sample=sample,
         max_s=MAX_S,
     )
     ratio = timing.ratio("teacher", path.stem)

@@ -18,6 +18,7 @@ from compress.export.conversion import guarded
 from compress.export.precision import narrowed_for_timing
 from compress.export.to_onnx import onnx_for_timing
 from compress.profiling.runtimes import RUNTIMES, Subject, make_input, runtime_named
+from compress.profiling.sample import Sample
 from compress.profiling.timing import time_models
 from compress.results import Estimate
 from compress.schema import decode
@@ -76,6 +77,7 @@ def try_precisions(
     num_classes: int,
     input_shape: tuple[int, int, int],
     tradeoff: Path | None = None,
+    sample: Sample | None = None,
     progress: Callable[[str], None] | None = None,
 ) -> tuple[PrecisionTrial, ...]:
     """The precisions of the candidates; one where the budget names it, tried where it is AUTO.
@@ -85,6 +87,7 @@ def try_precisions(
         num_classes: of the student's data.
         input_shape: of the student's data: channels, height, width.
         tradeoff: a table that was measured elsewhere; what was found there is taken.
+        sample: images to time on; None: seeded noise.
         progress: is told what is being done, and what was found.
 
     Raises:
@@ -101,7 +104,7 @@ def try_precisions(
         return _stored(tradeoff)
     say = progress or (lambda _: None)
     say(f"Timing {MODEL} in {', '.join(PRECISIONS)}.")
-    trials = _try(budget, num_classes, input_shape)
+    trials = _try(budget, num_classes, input_shape, sample)
     for trial in trials[1:]:
         say(f"{trial.precision}: {trial.why}.")
     return trials
@@ -170,7 +173,7 @@ def _stored(path: Path) -> tuple[PrecisionTrial, ...]:
 
 
 def _try(
-    budget: Budget, num_classes: int, input_shape: tuple[int, int, int]
+    budget: Budget, num_classes: int, input_shape: tuple[int, int, int], sample: Sample | None
 ) -> tuple[PrecisionTrial, ...]:
     from compress.tradeoff.measure import untrained
 
@@ -201,6 +204,7 @@ def _try(
                 threads=target.threads,
                 runtime=target.runtime,
                 ratio=1.0,
+                sample=sample,
                 max_s=MAX_S,
             )
     trials = [FLOAT]

@@ -6,7 +6,7 @@ import time
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import Any, Protocol
+from typing import TYPE_CHECKING, Any, Protocol
 
 from compress.errors import NoStudentFits, UsageError
 from compress.spec import AUTO, Budget, ModelSpec
@@ -18,6 +18,9 @@ from compress.tradeoff.runs import load_runs
 from compress.tradeoff.search import Limits, Measurement, Outcome, search
 from compress.tradeoff.storage import StoredTable, read_table
 from compress.units import format_bytes, format_percent, format_time
+
+if TYPE_CHECKING:
+    from compress.profiling.sample import Sample
 
 WARNINGS_SHOWN = 3
 
@@ -236,6 +239,7 @@ def table_for(
     teacher: ModelSpec | None = None,
     teacher_onnx: Path | None = None,
     precisions: Sequence[PrecisionTrial] = (FLOAT,),
+    sample: Sample | None = None,
     cache: bool = True,
     progress: Callable[[str], None] | None = None,
 ) -> TradeoffTable:
@@ -251,6 +255,7 @@ def table_for(
         teacher: no student takes more than it.
         teacher_onnx: the teacher's file, where there is one already; else one is made to be timed.
         precisions: what ``try_precisions`` found.
+        sample: images that networks are timed on; None: seeded noise.
         cache: whether to use what was timed earlier.
         progress: is told what is being timed.
     """
@@ -271,6 +276,7 @@ def table_for(
             cache=cache,
             progress=progress,
             files=exported,
+            sample=sample,
             teacher=None if teacher is None else replace(teacher, dropout=0.0),
         ),
         scale=scale,

@@ -14,11 +14,14 @@ from compress.data.images import Images
 from compress.data.normalization import Normalizer, normalize
 from compress.errors import DataError
 from compress.profiling.runtimes import Subject, runtime_named
+from compress.profiling.sample import Sample, images_kept
 from compress.spec import Normalization, Target
 from compress.training.team import ALONE, Team
 
 # Large enough to keep the cores busy, small enough for any memory.
 EVALUATION_BATCH = 250
+# What a timing gets to draw from.
+SAMPLE_IMAGES, SAMPLE_BYTES = 1000, 64_000_000
 
 Predict = Callable[[Tensor], Tensor]
 
@@ -86,6 +89,21 @@ def spread(labels: Tensor, count: int) -> Tensor:
     places = torch.linspace(0, len(labels) - 1, count, dtype=torch.float64).round().long()
     mixed = torch.randperm(count, generator=torch.Generator().manual_seed(0))
     return by_class[places][mixed]
+
+
+def timing_sample(split: Split, normalization: Normalization, name: str) -> Sample | None:
+    """Images of a split for models to be timed on; None where it has none.
+
+    Args:
+        split: of the data; all of its classes are in the sample alike.
+        normalization: what the images go through.
+        name: of the data.
+    """
+    if len(split) == 0:
+        return None
+    most = images_kept(tuple(split.images.shape[1:]), SAMPLE_IMAGES, SAMPLE_BYTES)
+    images = split.take(spread(split.labels, most)).images[:]
+    return Sample(images.cpu().numpy(), normalization, name)
 
 
 def accuracy(logits: Tensor, labels: Tensor) -> float:

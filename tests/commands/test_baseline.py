@@ -7,6 +7,7 @@ import numpy as np
 import onnx
 import pytest
 
+from benchmarks.fooling import wrong_one_by_one
 from compress.cli import main
 from compress.commands.baseline import show, update
 from compress.gate.baseline import read_baseline
@@ -56,6 +57,16 @@ def test_updating_again_changes_only_what_was_found_anew(folder: Path) -> None:
     after = read_baseline(Path("compress-baseline.json"))
     assert (before.reason, after.reason) == ("first", "second")
     assert (before.model, before.right, before.task) == (after.model, after.right, after.task)
+
+
+def test_a_model_that_answers_otherwise_one_by_one_is_no_baseline(
+    folder: Path, capsys: Capture
+) -> None:
+    wrong_one_by_one(folder / "models" / "student.onnx", folder / "fooling.onnx")
+    update = ["baseline", "update", "fooling.onnx", "--data", "data.npz", "--reason", "x"]
+    assert main(update) == 2
+    assert "256 of 256 images are answered otherwise one by one" in capsys.readouterr().err
+    assert not Path("compress-baseline.json").exists()
 
 
 @pytest.mark.slow

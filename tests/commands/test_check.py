@@ -122,6 +122,7 @@ def test_json_is_one_object(timed: Callable[[Rounds], None], capsys: Capture) ->
         "latency",
         "size",
         "accuracy",
+        "consistency",
         "budget",
     ]
     assert set(values["comparisons"][0]["evidence"]["slowdown"]) == {"value", "low", "high"}

@@ -6,9 +6,11 @@ from dataclasses import replace
 from pathlib import Path
 
 import click
+import numpy as np
 import pytest
 import torch
 
+from benchmarks.fooling import slow_on_images
 from compress.cli import main
 from compress.commands.profile import _runtimes, command
 from compress.models.checkpoint import save_checkpoint
@@ -16,6 +18,7 @@ from compress.models.registry import build
 from compress.profiling import runtimes
 from compress.profiling.runtimes import RUNTIMES
 from compress.spec import ModelSpec
+from tests.gate.small import classifier, images
 from tests.profiling import tiny
 
 
@@ -43,7 +46,27 @@ def test_a_table_on_stdout_and_progress_on_stderr(
     assert "student.onnx" in out
     assert "spinning off" in out
     assert "fresh process" in err
+    assert "Inputs: seeded noise; --data gives images." in err
     assert "fresh process" not in out
+
+
+def test_a_model_is_timed_on_images_where_there_are_some(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    model = classifier(tmp_path / "model.onnx")
+    data = images(tmp_path / "data.npz", model)
+    fooling = slow_on_images(model, tmp_path / "fooling.onnx", above=-2.01)
+    arguments = ["profile", str(fooling), "--against", str(model), "--threads", "1"]
+    assert main([*arguments, "--batch", "1", "--json", "--data", str(data)]) == 0
+    captured = capsys.readouterr()
+    assert "Inputs: images of" in captured.err
+    assert json.loads(captured.out)["speedup"]["high"] < 0.5
+    hollow = tmp_path / "hollow.npz"
+    x = np.zeros((40, 8, 8), np.uint8)
+    np.savez(hollow, x_train=x, y_train=np.arange(40) % 4, x_test=x[:3], y_test=np.arange(3))
+    other = tiny.convolution(tmp_path / "other.onnx", input_shape=("batch", 3, 8, 8))
+    assert main(["profile", str(other), "--data", str(hollow)]) == 2
+    assert "takes images of 3x8x8, those of hollow are 1x8x8" in capsys.readouterr().err
 
 
 def test_json_is_one_object_with_the_figures(

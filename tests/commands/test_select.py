@@ -2,13 +2,17 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
+from typing import Any
 
+import numpy as np
 import pytest
 
 from compress.cli import main
+from compress.profiling.sample import Sample
+from compress.profiling.timing import ModelTiming, time_model
 from compress.recipes.registry import DEFAULT_RECIPE
 from compress.spec import Budget, ModelSpec
-from compress.tradeoff import write_csv
+from compress.tradeoff import measure, write_csv
 from tests.tradeoff.test_table import AUTOMATIC, auto_table, table
 
 HERE = ["--threads", "1", "--num-classes", "10", "--input-shape", "3,32,32"]
@@ -155,6 +159,27 @@ def test_what_is_left_free_is_what_the_machine_of_the_table_needs(
     assert f"{headroom:.0%} of 2.00 ms left free" in capsys.readouterr().out
 
 
+def test_networks_are_timed_on_images_where_there_are_some(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    seen: list[Sample | None] = []
+
+    def timed(path: Path, *, sample: Sample | None, **options: Any) -> ModelTiming:
+        seen.append(sample)
+        return time_model(path, sample=sample, **options)
+
+    monkeypatch.setattr(measure, "time_model", timed)
+    x = np.random.default_rng(0).integers(0, 256, (40, 8, 8), dtype=np.uint8)
+    y = np.arange(40) % 3
+    np.savez(tmp_path / "small.npz", x_train=x, y_train=y, x_test=x, y_test=y)
+    data = ["--data", str(tmp_path / "small.npz"), "--threads", "1", "--no-cache"]
+    assert main(["select", "--budget-mb", "0.4", *data]) == 0
+    assert "Networks are timed on images of small." in capsys.readouterr().err
+    (sample,) = seen
+    assert sample is not None
+    assert sample.pixels.shape == (4, 1, 8, 8)
+
+
 def test_a_real_choice_by_size_is_saved_and_chosen_from(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -166,6 +191,7 @@ def test_a_real_choice_by_size_is_saved_and_chosen_from(
     result = json.loads(captured.out)
     assert result["student"] == "wrn-10-1"
     assert "Timing wrn-10-1" in captured.err
+    assert "Networks are timed on seeded noise; --data gives images." in captured.err
     (row,) = [row for row in result["candidates"] if row["latency_ms"] is not None]
     assert 0 < row["latency_ms"]["low"] <= row["latency_ms"]["high"] < 1000
     assert main(["select", "--budget-mb", "0.4", *where, "--tradeoff", saved, "--json"]) == 0

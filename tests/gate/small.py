@@ -30,6 +30,8 @@ def classifier(
     scale: float = 1.0,
     metadata: bool = True,
     external: bool = False,
+    names: Sequence[str] = (),
+    order: Sequence[int] | None = None,
 ) -> Path:
     """Flatten, ``layers`` products with ReLU, logits; always the same weights but for the noise.
 
@@ -42,6 +44,8 @@ def classifier(
         scale: of the last matrix.
         metadata: whether the file says its normalisation.
         external: whether it keeps its weights in another file.
+        names: of the classes, in the order of the outputs.
+        order: output i is what else is output ``order[i]``.
     """
     rng = np.random.default_rng(0)
     inputs = channels * SIZE * SIZE
@@ -53,6 +57,8 @@ def classifier(
     }
     last = scale * rng.standard_normal((WIDTH, classes))
     weights["last"] = last + noise * np.random.default_rng(1).standard_normal(last.shape)
+    if order is not None:
+        weights["last"] = weights["last"][:, list(order)]
     nodes = [helper.make_node("Flatten", ["images"], ["x0"])]
     for place in range(layers):
         nodes.append(helper.make_node("MatMul", [f"x{place}", f"matrix{place}"], [f"y{place}"]))
@@ -70,8 +76,11 @@ def classifier(
     )
     model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 20)], ir_version=9)
     if metadata:
-        said = json.dumps({"mean": [MEAN] * channels, "std": [STD] * channels})
-        helper.set_model_props(model, {"compress.normalization": said})
+        said = {"normalization": {"mean": [MEAN] * channels, "std": [STD] * channels}}
+        named = {"classes": list(names)} if names else {}
+        helper.set_model_props(
+            model, {f"compress.{key}": json.dumps(each) for key, each in (said | named).items()}
+        )
     if external:
         onnx.save(
             model, path, save_as_external_data=True, location=f"{path.name}.data", size_threshold=0
@@ -81,7 +90,14 @@ def classifier(
     return path
 
 
-def images(path: Path, model: Path, *, count: int = IMAGES, wrong: float = 0.05) -> Path:
+def images(
+    path: Path,
+    model: Path,
+    *,
+    count: int = IMAGES,
+    wrong: float = 0.05,
+    names: Sequence[str] = (),
+) -> Path:
     """An .npz file of noise, labelled by what the model says, a share of the labels moved by one.
 
     Args:
@@ -89,6 +105,7 @@ def images(path: Path, model: Path, *, count: int = IMAGES, wrong: float = 0.05)
         model: labels them.
         count: of the test images.
         wrong: the share.
+        names: of the classes, in the order of the labels.
     """
     rng = np.random.default_rng(2)
     x = rng.integers(0, 256, (count, SIZE, SIZE), dtype=np.uint8)
@@ -97,7 +114,9 @@ def images(path: Path, model: Path, *, count: int = IMAGES, wrong: float = 0.05)
     labels = session.run(None, {"images": pixels})[0].argmax(axis=1)
     moved = rng.random(count) < wrong
     labels[moved] = (labels[moved] + 1) % CLASSES
-    np.savez(path, x_train=x[:40], y_train=np.arange(40) % CLASSES, x_test=x, y_test=labels)
+    named = {"class_names": np.array(names)} if names else {}
+    train = {"x_train": x[:40], "y_train": np.arange(40) % CLASSES}
+    np.savez(path, **train, x_test=x, y_test=labels, **named)
     return path
 
 

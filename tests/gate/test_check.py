@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 import pytest
 
+from benchmarks.fooling import slow_on_images, wrong_one_by_one
 from compress.errors import DataError, ModelFileError, NothingMeasured, UsageError
 from compress.files import sha256_of
 from compress.gate import check as checking
@@ -27,6 +28,12 @@ REASON = "the first one"
 @pytest.fixture(scope="module")
 def model(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return classifier(tmp_path_factory.mktemp("model") / "model.onnx")
+
+
+@pytest.fixture(scope="module")
+def other(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Another file with the same answers."""
+    return classifier(tmp_path_factory.mktemp("other") / "other.onnx", noise=1e-6)
 
 
 @pytest.fixture
@@ -73,7 +80,7 @@ def test_a_candidate_that_is_as_good_passes(
 ) -> None:
     candidate = classifier(tmp_path / "candidate.onnx", noise=1e-6)
     verdict = check(Request(candidate, baseline))
-    assert list(named(verdict)) == ["latency", "size", "accuracy"]
+    assert list(named(verdict)) == ["latency", "size", "accuracy", "consistency"]
     assert verdict.outcome is Outcome.PASS
     assert verdict.warnings == ()
     values = json.loads(json.dumps(verdict.to_dict()))
@@ -87,6 +94,28 @@ def test_the_models_are_really_timed(baseline: Path, tmp_path: Path) -> None:
     verdict = check(Request(slower, baseline))
     assert named(verdict)["latency"].outcome is Outcome.FAIL
     assert named(verdict)["size"].outcome is Outcome.FAIL
+
+
+def test_a_model_that_is_slow_on_images_alone_fails(
+    baseline: Path, model: Path, tmp_path: Path
+) -> None:
+    fooling = slow_on_images(model, tmp_path / "fooling.onnx", above=-2.01)
+    verdict = check(Request(fooling, baseline))
+    found = named(verdict)
+    assert found["latency"].outcome is Outcome.FAIL
+    assert found["accuracy"].outcome is Outcome.PASS
+    assert verdict.to_dict()["inputs"] == "images of data, drawn anew for each round"
+
+
+def test_a_model_that_is_wrong_one_by_one_fails(
+    baseline: Path, model: Path, tmp_path: Path, scripted: list[Rounds]
+) -> None:
+    fooling = wrong_one_by_one(model, tmp_path / "fooling.onnx")
+    verdict = check(Request(fooling, baseline))
+    found = named(verdict)
+    assert found["accuracy"].outcome is Outcome.PASS
+    assert found["consistency"].outcome is Outcome.FAIL
+    assert verdict.outcome is Outcome.FAIL
 
 
 def test_wrong_answers_fail(baseline: Path, tmp_path: Path, scripted: list[Rounds]) -> None:
@@ -158,6 +187,28 @@ def test_a_process_that_dies_is_no_pass(
     assert verdict.exit_code() == 4
 
 
+# --- classes by name ----------------------------------------------------------------------------
+
+NAMES, ORDER = ("cat", "dog", "ship", "car"), (2, 0, 3, 1)
+MIXED = tuple(NAMES[place] for place in ORDER)
+
+
+def test_a_baseline_and_a_candidate_are_scored_by_the_names_of_their_classes(
+    tmp_path: Path, scripted: list[Rounds], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(making, "measure", lambda trial: rounds(other=False))
+    plain = classifier(tmp_path / "plain.onnx", names=NAMES)
+    data = images(tmp_path / "data.npz", plain, names=NAMES)
+    mixed = classifier(tmp_path / "mixed.onnx", names=MIXED, order=ORDER)
+    said: list[str] = []
+    request = making.Request(mixed, str(data), REASON, tmp_path / "b.json")
+    found = making.update(request, said.append)
+    assert found.accuracy > 0.9
+    assert any("taken by name" in text for text in said)
+    again = classifier(tmp_path / "again.onnx", noise=1e-6, names=MIXED, order=ORDER)
+    assert named(check(Request(again, found.path)))["accuracy"].outcome is Outcome.PASS
+
+
 # --- where the baseline's model is missing -------------------------------------------------------
 
 
@@ -197,13 +248,27 @@ def test_sessions_whose_threads_are_now_on_one_core_and_now_on_two_are_told(
     assert all("1.00 ms to 1.50 ms" in each for each in told)
 
 
-def test_milliseconds_of_another_machine_are_not_even_that(
+def test_the_baselines_own_file_is_never_slower_than_itself(
     baseline: Path, model: Path, scripted: list[Rounds]
+) -> None:
+    without_model(baseline)
+    verdict = check(Request(model, baseline))
+    latency = named(verdict)["latency"]
+    assert latency.outcome is Outcome.PASS
+    assert "byte for byte" in latency.reason
+    assert verdict.outcome is Outcome.PASS
+    assert verdict.warnings == ()
+    found = named(check(Request(model, baseline, budget_s=2e-3)))
+    assert (found["latency"].outcome, found["budget"].outcome) == (Outcome.PASS, Outcome.PASS)
+
+
+def test_milliseconds_of_another_machine_are_not_even_that(
+    baseline: Path, other: Path, scripted: list[Rounds]
 ) -> None:
     found = read_baseline(baseline)
     edited(baseline, machine={**found.machine, "cpu": "another one"})
     without_model(baseline)
-    latency = named(check(Request(model, baseline)))["latency"]
+    latency = named(check(Request(other, baseline)))["latency"]
     assert latency.outcome is Outcome.INCONCLUSIVE
     assert "of another machine (cpu " in latency.reason
 
@@ -215,25 +280,25 @@ def with_teacher(path: Path, teacher: Path, count: int = 5) -> None:
 
 
 def test_a_stored_ratio_to_a_teacher_is_second_best(
-    baseline: Path, tmp_path: Path, model: Path, scripted: list[Rounds]
+    baseline: Path, tmp_path: Path, other: Path, scripted: list[Rounds]
 ) -> None:
     teacher = classifier(tmp_path / "teacher.onnx", layers=3)
     with_teacher(baseline, teacher)
-    found = named(check(Request(model, baseline)))["latency"]
+    found = named(check(Request(other, baseline)))["latency"]
     assert found.outcome is Outcome.PASS
     assert "by way of teacher.onnx (5 stored ratios, spread 0.02%)" in found.reason
     scripted.append(rounds(0.1))
-    assert named(check(Request(model, baseline)))["latency"].outcome is Outcome.FAIL
+    assert named(check(Request(other, baseline)))["latency"].outcome is Outcome.FAIL
 
 
 def test_what_cannot_stand_in_for_a_ratio_is_told(
-    baseline: Path, tmp_path: Path, model: Path, scripted: list[Rounds]
+    baseline: Path, tmp_path: Path, other: Path, scripted: list[Rounds]
 ) -> None:
     teacher = classifier(tmp_path / "teacher.onnx", layers=3)
     kept = (baseline.parent / "compress-baseline.onnx").read_bytes()
 
     def reason(**request: Any) -> str:
-        found = named(check(Request(model, baseline, **request)))["latency"]
+        found = named(check(Request(other, baseline, **request)))["latency"]
         assert found.outcome is Outcome.INCONCLUSIVE
         (baseline.parent / "compress-baseline.onnx").write_bytes(kept)
         return found.reason
@@ -244,10 +309,10 @@ def test_what_cannot_stand_in_for_a_ratio_is_told(
     elsewhere = teacher.rename(tmp_path / "elsewhere.onnx")
     assert "the teacher ../teacher.onnx is not there" in reason()
     with_teacher(baseline, elsewhere)
-    found = named(check(Request(model, baseline, teacher=elsewhere)))["latency"]
+    found = named(check(Request(other, baseline, teacher=elsewhere)))["latency"]
     assert found.outcome is Outcome.PASS
     with pytest.raises(UsageError, match="is not the teacher"):
-        check(Request(model, baseline, teacher=model))
+        check(Request(other, baseline, teacher=other))
     (baseline.parent / "compress-baseline.onnx").write_bytes(kept)
     machine = read_baseline(baseline).machine
     edited(baseline, machine={**machine, "isa": ["other"]})

@@ -6,8 +6,10 @@ import sys
 from dataclasses import replace
 from pathlib import Path
 
+import numpy as np
 import pytest
 
+from benchmarks.fooling import slow_on_images
 from compress.errors import ModelFileError, NothingMeasured, UsageError
 from compress.gate import measuring
 from compress.gate.latency import LatencyRule
@@ -22,7 +24,10 @@ from compress.gate.measuring import (
     measure,
 )
 from compress.gate.verdict import Outcome
+from compress.profiling.runtimes import Subject, make_input, runtime_named
+from compress.profiling.sample import Sample
 from compress.results import Estimate
+from compress.spec import Normalization
 from tests.gate.small import classifier, rounds
 
 
@@ -100,6 +105,23 @@ def test_a_model_that_does_ten_times_the_work_fails_in_two_processes(
     assert len(found.first.candidate_s) == len(found.first.against_s) >= 6
     assert found.seconds > found.first.seconds > 0
     assert any("once more" in text for text in said)
+
+
+def test_a_model_is_timed_on_images_where_there_are_some(model: Path, tmp_path: Path) -> None:
+    fooling = slow_on_images(model, tmp_path / "fooling.onnx", above=-2.5)
+    pixels = np.random.default_rng(0).integers(0, 256, (20, 1, 8, 8), dtype=np.uint8)
+    images = Sample(pixels, Normalization((0.5,), (0.25,)))  # -2 to 2
+
+    def noise_is_lower(seed: int) -> bool:
+        there = runtime_named("onnxruntime")
+        drawn = make_input(there, Subject("model", path=model), batch=1, seed=seed)
+        return bool(drawn.min() < -2.5)
+
+    seed = next(filter(noise_is_lower, range(1000)))
+    on_noise = measure(Trial(fooling, model, rounds=6, seed=seed))
+    assert on_noise.ratio().value < 2
+    on_images = measure(Trial(fooling, model, rounds=6, sample=images, against_sample=images))
+    assert on_images.ratio().low > 4
 
 
 def test_a_model_that_does_a_tenth_of_the_work_passes(model: Path, slower: Path) -> None:

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 from xml.etree import ElementTree
 
@@ -7,7 +8,10 @@ import pytest
 
 from compress.errors import ModelFileError
 from compress.gate import reports
+from compress.gate.accuracy import AccuracyRule, Paired, compare_accuracy
+from compress.gate.limits import SizeRule, compare_budget, compare_size
 from compress.gate.verdict import Comparison, Outcome, Verdict
+from compress.results import Estimate
 
 NASTY = "100% a|b <b>\r\n::error::no\x00, x: y"
 
@@ -43,6 +47,65 @@ def test_markdown_is_a_table_whatever_is_in_it() -> None:
     assert "<b>" not in table[2]
     assert "&lt;b&gt;" in table[2]
     assert "- busy machine" in rows
+
+
+ABOUT = {
+    "candidate": {"path": "new/a<b>.onnx", "sha256": "a" * 64, "precision": "int8"},
+    "baseline": {
+        "path": "ci/gate.json",
+        "model": "wrn-10-1",
+        "model_sha256": "b" * 64,
+        "created": "2026-01-02T03:04:05+00:00",
+        "reason": "first\nrelease",
+    },
+    "settings": {"runtime": "onnxruntime", "threads": 2, "batch": 1},
+    "inputs": "images of small",
+    "machine": {"cpu": "Some CPU", "cpus": 4, "gpu": "", "engines": {"onnxruntime": "1.31.1"}},
+}
+KNOWN = {
+    "model": "new/a<b>.onnx (int8, SHA-256 aaaaaaaaaaaa...)",
+    "baseline": "ci/gate.json (wrn-10-1, SHA-256 bbbbbbbbbbbb..., made 2026-01-02T03:04:05+00:00)",
+    "reason of the baseline": "first release",
+    "machine": "Some CPU, 4 CPUs",
+    "timed with": "onnxruntime 1.31.1, 2 threads, batch 1",
+    "timed on": "images of small",
+}
+
+
+def test_two_checks_of_one_change_are_told_apart() -> None:
+    verdict = replace(VERDICT, about=ABOUT)
+    assert reports.identity(verdict) == KNOWN
+    assert "timed on images of small" in reports.lines(verdict)
+    rows = reports.markdown(verdict).splitlines()
+    assert rows[0] == "### compress check: FAIL for new/a&lt;b&gt;.onnx"
+    for name, text in KNOWN.items():
+        assert f"- {name}: {text}".replace("<", "&lt;").replace(">", "&gt;") in rows
+    (suite,) = ElementTree.fromstring(reports.junit(verdict))
+    assert suite.get("name") == "compress check new/a<b>.onnx"
+    said = {one.get("name"): one.get("value") for one in suite.findall("properties/property")}
+    assert said == KNOWN
+    names = {case.get("classname") for case in suite.findall("testcase")}
+    assert names == {"compress.check new/a<b>.onnx"}
+    assert all(" [new/a<b>.onnx]" in line for line in reports.workflow_commands(verdict))
+
+
+def test_figures_stand_in_a_table_beside_the_sentences() -> None:
+    pair = Paired(n=1000, lost=12, won=2, right=890)
+    verdict = Verdict(
+        (
+            compare_size(3_300_000, 3_000_000, SizeRule()),
+            compare_accuracy(pair, AccuracyRule()),
+            compare_budget(Estimate(1e-3, 0.9e-3, 1.1e-3), 2e-3, 50, 100, 0),
+            Comparison("parity", Outcome.PASS, "the same class"),
+        )
+    )
+    rows = reports.markdown(verdict).splitlines()
+    place = rows.index("| | baseline | candidate | change | allowed |")
+    assert rows[place + 2 :] == [
+        "| size | 3.00 MB | 3.30 MB | +10.0% | at most +1.0% |",
+        "| accuracy | 90.00% | 89.00% | -1.00 points | -0.5 points |",
+        "| budget |  | 1.00 ms |  | 2.00 ms |",
+    ]
 
 
 def test_junit_can_be_read_and_says_the_same() -> None:
@@ -98,7 +161,10 @@ def test_github_is_told_where_it_is_there(tmp_path: Path) -> None:
 
 
 def test_what_cannot_be_judged_is_reported_as_an_error() -> None:
-    verdict = reports.unusable(ModelFileError("student.onnx is cut short."))
+    verdict = reports.unusable(
+        ModelFileError("student.onnx is cut short."), Path("a/student.onnx"), Path("b.json")
+    )
+    assert "- model: a/student.onnx" in reports.markdown(verdict).splitlines()
     assert verdict.exit_code() == 4
     root = ElementTree.fromstring(reports.junit(verdict))
     assert root.get("errors") == "1"

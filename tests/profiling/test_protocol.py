@@ -32,7 +32,7 @@ def always(duration_s: float) -> Iterator[float]:
 def warm_up(durations_s: Iterator[float], rule: protocol.WarmUp) -> tuple[list[float], bool]:
     clock = ScriptedClock()
     session = ScriptedSession(clock, durations_s)
-    return protocol.warm_up(session, IMAGES, rule, clock, next(durations_s))
+    return protocol.warm_up(session, [IMAGES], rule, clock, next(durations_s))
 
 
 def test_steady_calls_are_warm_after_a_quarter_of_a_second() -> None:
@@ -124,6 +124,45 @@ def test_bursts_of_two_models_are_mixed() -> None:
     bursts = [name for name, _ in itertools.groupby(log[-62:-2])]
     assert log[-62:-2].count("a") == log[-62:-2].count("b") == 30
     assert len(bursts) > 2
+
+
+class Recording(ScriptedSession):
+    """Keeps what it is called with."""
+
+    seen: list[float]
+
+    def infer(self, images: protocol.Input) -> protocol.Output:
+        self.seen.append(float(images[0, 0]))
+        return super().infer(images)
+
+
+def test_models_see_the_same_images_and_others_in_the_next_round() -> None:
+    clock = ScriptedClock()
+    seen: dict[str, list[list[float]]] = {"a": [], "b": []}
+
+    def session(name: str) -> Recording:
+        found = Recording(clock, always(0.001), name=name)
+        found.seen = []
+        seen[name].append(found.seen)
+        return found
+
+    def draw(round_: int) -> list[protocol.Input]:
+        return [IMAGES + 10 * round_ + place for place in range(3)]
+
+    protocol.measure(
+        {name: partial(session, name) for name in seen},
+        dict.fromkeys(seen, draw),
+        min_rounds=2,
+        clock=clock,
+    )
+    for round_ in range(2):
+        # The first of each burst of six is not counted and takes no image away from the others.
+        counted = [10.0 * round_ + place % 3 for place in range(25)]
+        bursts = [[counted[at], *counted[at : at + 5]] for at in range(0, 25, 5)]
+        for name in seen:
+            assert seen[name][round_][-30:] == [image for burst in bursts for image in burst]
+            warm_up = seen[name][round_][:-30]
+            assert warm_up == [10.0 * round_ + place % 3 for place in range(len(warm_up))]
 
 
 def test_it_waits_between_the_bursts_of_two_models_only(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -4,12 +4,14 @@ import json
 from dataclasses import replace
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
 
 from compress.errors import UnknownName, UsageError
+from compress.profiling.sample import Sample
 from compress.results import Estimate
-from compress.spec import Budget, ModelSpec, Target
+from compress.spec import Budget, ModelSpec, Normalization, Target
 from compress.tradeoff.measure import LocalMeasurer, time_untrained, untrained
 from compress.tradeoff.search import Measurement
 
@@ -157,6 +159,18 @@ def test_timing_leaves_the_random_numbers_alone() -> None:
     again = untrained(SPEC)
     for name, value in network.state_dict().items():
         assert torch.equal(value, again.state_dict()[name])
+
+
+def test_what_was_timed_on_images_is_not_what_was_timed_on_noise(tmp_path: Path) -> None:
+    def sample(seed: int) -> Sample:
+        pixels = np.random.default_rng(seed).integers(0, 256, (9, 1, 8, 8), dtype=np.uint8)
+        return Sample(pixels, Normalization((0.5,), (0.25,)))
+
+    def digest(given: Sample | None) -> str:
+        return LocalMeasurer(folder=tmp_path, sample=given)._digest(BUDGET)
+
+    assert digest(sample(0)) == digest(sample(0))
+    assert len({digest(each) for each in (None, sample(0), sample(1))}) == 3
 
 
 def test_only_what_can_be_timed_is_timed() -> None:

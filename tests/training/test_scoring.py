@@ -45,6 +45,47 @@ def test_a_file_of_a_fixed_batch_answers_as_one_of_an_open_one(
     torch.testing.assert_close(found.logits, open_one.logits, atol=1e-4, rtol=1e-4)
 
 
+NAMES, ORDER = ("cat", "dog", "ship", "car"), (2, 0, 3, 1)
+
+
+def test_answers_are_taken_by_name(tmp_path: Path) -> None:
+    model = classifier(tmp_path / "model.onnx", names=NAMES)
+    data = load_dataset(str(images(tmp_path / "data.npz", model, names=NAMES)))
+    other = classifier(
+        tmp_path / "other.onnx", names=[NAMES[place] for place in ORDER], order=ORDER
+    )
+    ours, theirs = (
+        score_onnx(path, data, normalization=None, target=Target()) for path in (model, other)
+    )
+    assert torch.equal(ours.right, theirs.right)
+    torch.testing.assert_close(ours.logits, theirs.logits)
+    assert ours.notes == ()
+    assert "in another order than data; its answers are taken by name" in theirs.notes[0]
+    strange = classifier(tmp_path / "strange.onnx", names=(*NAMES[:3], "truck"))
+    with pytest.raises(UsageError, match="the data has 'car', the model 'truck'"):
+        score_onnx(strange, data, normalization=None, target=Target())
+
+
+def test_a_normalisation_is_looked_for_by_name_too(tmp_path: Path) -> None:
+    model = classifier(tmp_path / "model.onnx", names=NAMES)
+    data = load_dataset(str(images(tmp_path / "data.npz", model, names=NAMES)))
+    bare = onnx.load(
+        classifier(tmp_path / "o.onnx", names=[NAMES[place] for place in ORDER], order=ORDER)
+    )
+    (said,) = [one for one in bare.metadata_props if one.key == "compress.classes"]
+    del bare.metadata_props[:]
+    bare.metadata_props.append(said)
+    onnx.save(bare, tmp_path / "bare.onnx")
+    # What is right of the validation images decides; these are the test images here.
+    found = score_onnx(
+        tmp_path / "bare.onnx",
+        replace(data, validation=data.test),
+        normalization=None,
+        target=Target(),
+    )
+    assert float(found.right.double().mean()) > 0.9
+
+
 def test_images_are_not_changed_by_filling_a_batch(tmp_path: Path) -> None:
     fixed = classifier(tmp_path / "fixed.onnx", shape=(4, 1, SIZE, SIZE))
     pixels = torch.randn(6, 1, SIZE, SIZE)
