@@ -37,8 +37,8 @@ from compress.export.fidelity import logits_of
 from compress.export.half import predictor_of_any
 from compress.files import sha256_of, write_text
 from compress.gate.accuracy import AccuracyRule, Paired, compare_accuracy
+from compress.onnx_file import size_of
 from compress.profiling import protocol
-from compress.profiling.costs import size_of_onnx
 from compress.profiling.machine import fingerprint
 from compress.profiling.protocol import Timing
 from compress.profiling.runtimes import RUNTIMES, Subject, make_input, runtime_named, why_not
@@ -141,9 +141,9 @@ def compared(
         "latency_ms": [[*form, latency(choosing, form).to_dict(1e3)] for form in forms],
         "refused": refused,
         "size_bytes": {
-            "teacher": size_of_onnx(teacher),
-            "student": size_of_onnx(files[STUDENT, ship.precision]),
-            "student in fp32": size_of_onnx(student),
+            "teacher": size_of(teacher),
+            "student": size_of(files[STUDENT, ship.precision]),
+            "student in fp32": size_of(student),
         },
         "accuracy": None if data is None else judged(teacher, files[STUDENT, ship.precision], data),
         "rounds": [len(choosing.rounds), len(timing.rounds)],

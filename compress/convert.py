@@ -25,8 +25,8 @@ from compress.errors import (
     UnknownName,
     UsageError,
 )
-from compress.export.artifact import read_artifact, read_model, write_normalization
-from compress.export.conversion import guarded, image_input, whole_model
+from compress.export.artifact import read_artifact, write_normalization
+from compress.export.conversion import guarded, whole_model
 from compress.export.fidelity import Proof
 from compress.export.parity import Array, check_batch, seeded_images
 from compress.export.precision import narrowed_from_onnx
@@ -41,6 +41,7 @@ from compress.models.checkpoint import read_tensors
 from compress.models.recognition.hypothesis import instantiate
 from compress.models.recognition.statement import statement_of, structure
 from compress.models.registry import Network
+from compress.onnx_file import image_input, read_model
 from compress.profiling.machine import default_threads
 from compress.profiling.runtimes import RUNTIMES, runtime_named
 from compress.profiling.timing import time_model, time_models

@@ -21,25 +21,22 @@ A file that was made elsewhere has none of these, and is read all the same.
 from __future__ import annotations
 
 import json
-import math
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, TypeVar
 
 import onnx
-from google.protobuf.message import DecodeError  # type: ignore[import-untyped]
 
 from compress import __version__
 from compress.errors import ModelFileError
-from compress.external import external_files, tensors_of
 from compress.files import atomic_path, sha256_of
+from compress.onnx_file import UNKNOWN, precision_of, read_whole, size_of
 from compress.results import Artifact, Fidelity
 from compress.schema import decode_json
 from compress.schema.words import shown
 from compress.spec import PRECISIONS, ModelSpec, Normalization
 
 PREFIX = "compress."
-UNKNOWN = "unknown"
 
 Value = TypeVar("Value")
 
@@ -122,30 +119,6 @@ def write_normalization(source: Path, path: Path, normalization: Normalization) 
     return read_artifact(path)
 
 
-def read_model(path: Path) -> onnx.ModelProto:
-    """Parses an ONNX file; tensors that it keeps in other files are not loaded.
-
-    Raises:
-        ModelFileError: there is no such file, it cannot be read, or it is not a whole ONNX file.
-    """
-    try:
-        content = path.read_bytes()
-    except OSError as error:
-        reason = "there is no such file" if not path.exists() else error.strerror or str(error)
-        raise ModelFileError(f"Cannot read the ONNX file {path}: {reason}.") from error
-    mend = "Give the file that `compress distill` or `compress export` wrote."
-    if not content:
-        raise ModelFileError(f"{path} is empty, not an ONNX file. {mend}")
-    model = onnx.ModelProto()
-    try:
-        model.ParseFromString(content)
-    except DecodeError as error:
-        raise ModelFileError(f"{path} is not an ONNX file, or is cut short. {mend}") from error
-    if not model.graph.node or not model.graph.output or not model.opset_import:
-        raise ModelFileError(f"{path} holds no ONNX graph. {mend}")
-    return model
-
-
 def read_artifact(path: Path) -> Artifact:
     """Describes an ONNX file, made here or elsewhere.
 
@@ -155,14 +128,14 @@ def read_artifact(path: Path) -> Artifact:
     Raises:
         ModelFileError: it is not a whole ONNX file, or its metadata is damaged.
     """
-    model = read_model(path)
+    model = read_whole(path)
     properties = {entry.key: entry.value for entry in model.metadata_props}
     stored = properties.get(PREFIX + "normalization", UNKNOWN)
     return Artifact(
         path=path,
         format="onnx",
         sha256=sha256_of(path),
-        size_bytes=path.stat().st_size + _external_bytes(path, model),
+        size_bytes=size_of(path),
         spec=_read(path, properties, "spec", ModelSpec),
         precision=_stated_precision(path, properties) or precision_of(model),
         normalization=(
@@ -199,37 +172,6 @@ def _stated_precision(path: Path, properties: Mapping[str, str]) -> str | None:
             f"are {', '.join(PRECISIONS)}. Export it again."
         )
     return stated
-
-
-def precision_of(model: onnx.ModelProto) -> str:
-    """The precision of a file that does not say it, from the kind of its largest tensor of numbers.
-
-    "unknown" where it has none.
-    """
-    kinds = {
-        onnx.TensorProto.FLOAT: "fp32",
-        onnx.TensorProto.FLOAT16: "fp16",
-        onnx.TensorProto.BFLOAT16: "bf16",
-        onnx.TensorProto.DOUBLE: "fp64",
-        onnx.TensorProto.INT8: "int8",
-        onnx.TensorProto.UINT8: "int8",
-    }
-    tensors = [tensor for tensor in tensors_of(model) if tensor.data_type in kinds]
-    largest = max(tensors, key=lambda tensor: math.prod(tensor.dims), default=None)
-    return UNKNOWN if largest is None else kinds[largest.data_type]
-
-
-def _external_bytes(path: Path, model: onnx.ModelProto) -> int:
-    """Size of the files beside ``path`` in which the model keeps tensors."""
-    total = 0
-    for name in external_files(model):
-        file = path.parent / name
-        if not file.is_file():
-            raise ModelFileError(
-                f"{path} keeps weights in '{name}', which is not beside it. Copy both files."
-            )
-        total += file.stat().st_size
-    return total
 
 
 def _json(value: Any) -> str:

@@ -14,14 +14,12 @@ import onnx
 import onnxruntime
 from onnx import helper, version_converter
 
-from compress.errors import CompressError, ExportError, ModelFileError, UsageError, first_line
-from compress.export.artifact import UNKNOWN, metadata_of_conversion, precision_of, read_artifact
-from compress.export.graphs import control_flow, graphs_within, listed, nodes_of, normalise
+from compress.errors import CompressError, ExportError, UsageError, first_line
+from compress.export.artifact import metadata_of_conversion, read_artifact
+from compress.export.graphs import control_flow, listed, nodes_of, normalise
 from compress.files import sha256_of
+from compress.onnx_file import UNKNOWN, graphs_within, precision_of, without_weight_inputs
 from compress.results import Fidelity
-
-# From this version on a file need not list its weights among its inputs.
-IR_VERSION = 4
 
 
 def float_model(source: Path, precision: str) -> onnx.ModelProto:
@@ -92,38 +90,6 @@ def in_opset(model: onnx.ModelProto, least: int) -> onnx.ModelProto:
 def opset_of(model: onnx.ModelProto) -> int:
     """The version of ONNX's own operators in a model; 1 where it says none."""
     return next((each.version for each in model.opset_import if each.domain == ""), 1)
-
-
-def without_weight_inputs(model: onnx.ModelProto) -> None:
-    """Removes the weights from a model's inputs, in place.
-
-    Files of before ONNX 1.5, those of ``keep_initializers_as_inputs=True``, and what
-    ``onnx.version_converter`` makes of any file list them there, so that a caller may replace them.
-    Tools then do not take them for constants.
-    """
-    graph = model.graph
-    weights = {tensor.name for tensor in graph.initializer}
-    weights |= {tensor.values.name for tensor in graph.sparse_initializer}
-    _keep(graph.input, lambda entry: entry.name not in weights)
-    model.ir_version = max(model.ir_version, IR_VERSION)
-
-
-def image_input(model: onnx.ModelProto) -> onnx.ValueInfoProto:
-    """The one input of a model that is no weight.
-
-    Raises:
-        ModelFileError: there is none, or there are several.
-    """
-    weights = {tensor.name for tensor in model.graph.initializer}
-    weights |= {tensor.values.name for tensor in model.graph.sparse_initializer}
-    inputs = [entry for entry in model.graph.input if entry.name not in weights]
-    if len(inputs) != 1:
-        names = ", ".join(f"'{entry.name}'" for entry in inputs)
-        raise ModelFileError(
-            f"The ONNX file takes {len(inputs)} inputs{f' ({names})' if names else ''}; an image "
-            "classifier takes one, its images. Export it with that alone."
-        )
-    return inputs[0]
 
 
 def write_converted(

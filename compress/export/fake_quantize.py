@@ -23,7 +23,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from compress.errors import ExportError
-from compress.export.conversion import image_input
+from compress.onnx_file import image_input
 from compress.spec import ModelSpec
 
 # Of weights: symmetric, so -128 is left out.

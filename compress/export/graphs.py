@@ -18,6 +18,7 @@ import onnx
 from onnx import TensorProto, helper, inliner, numpy_helper
 
 from compress.errors import ExportError
+from compress.onnx_file import graphs_within
 
 # What multiplies by weights, which are one of the first two inputs.
 PRODUCTS = ("Conv", "ConvTranspose", "Gemm", "MatMul")
@@ -113,14 +114,6 @@ def nodes_of(graph: onnx.GraphProto) -> Iterator[onnx.NodeProto]:
         yield node
         for inner in graphs_within(node):
             yield from nodes_of(inner)
-
-
-def graphs_within(node: onnx.NodeProto) -> Iterator[onnx.GraphProto]:
-    """The branches of an If, the body of a Loop or a Scan."""
-    for attribute in node.attribute:
-        if attribute.HasField("g"):
-            yield attribute.g
-        yield from attribute.graphs
 
 
 def products(model: onnx.ModelProto) -> Iterator[tuple[onnx.NodeProto, list[TensorProto]]]:

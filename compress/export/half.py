@@ -33,11 +33,10 @@ from compress.export.conversion import (
     in_opset,
     quiet,
     tidy,
-    without_weight_inputs,
     write_converted,
 )
 from compress.export.fidelity import Predict, Proof, compare, judgement, logits_of
-from compress.export.graphs import graphs_within, listed, products, sort_nodes
+from compress.export.graphs import listed, products, sort_nodes
 from compress.export.parity import (
     Array,
     check_batch,
@@ -47,6 +46,7 @@ from compress.export.parity import (
     values_of,
 )
 from compress.files import atomic_path
+from compress.onnx_file import graphs_within, without_weight_inputs
 from compress.results import Artifact, Fidelity
 
 

@@ -15,9 +15,9 @@ from onnxruntime.capi import onnxruntime_pybind11_state as runtime_errors
 from torch import Tensor, nn
 
 from compress.errors import ModelFileError, ParityError
-from compress.export.artifact import read_model
-from compress.export.conversion import image_input, normalised
+from compress.export.conversion import normalised
 from compress.export.graphs import fixed_reshapes, listed
+from compress.onnx_file import image_input, read_model
 from compress.results import Parity
 from compress.spec import Normalization
 

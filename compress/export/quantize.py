@@ -40,17 +40,16 @@ from compress.export.conversion import (
     advice_for,
     float_model,
     guarded,
-    image_input,
     in_opset,
     quiet,
     tidy,
-    without_weight_inputs,
     write_converted,
 )
 from compress.export.fidelity import Proof, compare, judgement, logits_of
 from compress.export.graphs import called, listed, normalise, pass_by_identity, products, sort_nodes
 from compress.export.parity import Array, check_batch, fixed_batch, predictor_of
 from compress.files import atomic_path
+from compress.onnx_file import image_input, without_weight_inputs
 from compress.results import Artifact, Fidelity
 
 # Method -> what ONNX Runtime's calibrator is told. Its own default of 128 bins gives the entropy

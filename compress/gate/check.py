@@ -32,8 +32,8 @@ from compress.gate.limits import SizeRule, compare_parity, compare_size
 from compress.gate.measuring import MAX_S, Judged, Trial, budget_of, judge
 from compress.gate.task import task_of
 from compress.gate.verdict import Comparison, Figures, Outcome, Verdict
-from compress.profiling.costs import input_of_onnx
 from compress.profiling.machine import fingerprint
+from compress.profiling.runtimes import input_of_onnx
 from compress.profiling.sample import Sample
 from compress.results import SCHEMA_VERSION, Artifact, Machine
 from compress.spec import Normalization

@@ -13,23 +13,17 @@ from __future__ import annotations
 
 import math
 from collections import Counter
-from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import onnx
-from google.protobuf.message import DecodeError  # type: ignore[import-untyped]
-from onnx import TensorProto, numpy_helper, shape_inference
+from onnx import TensorProto, shape_inference
 
-from compress.errors import ModelFileError, UsageError
-from compress.external import external_files
-from compress.profiling.runtimes import (
-    InputSpec,
-    one_input,
-    resolve_shape,
-    spec_of_value_info,
-)
+from compress.errors import ModelFileError, UsageError, first_line
+from compress.onnx_file import described, image_input, read_model, weights_of
+from compress.profiling.runtimes import InputSpec, resolve_shape
 from compress.results import Costs
 
 if TYPE_CHECKING:
@@ -58,24 +52,6 @@ _FREE = frozenset(
         "Transpose",
         "Unsqueeze",
         "Dropout",
-    }
-)
-# Operations whose inputs after the first say how, and are no weights.
-_SHAPED_BY_INPUTS = frozenset(
-    {
-        "Reshape",
-        "Slice",
-        "Pad",
-        "Expand",
-        "Resize",
-        "Clip",
-        "Gather",
-        "Unsqueeze",
-        "Squeeze",
-        "ReduceMean",
-        "ReduceSum",
-        "Split",
-        "Tile",
     }
 )
 # Operations that multiply matrices inside, and that are not counted here.
@@ -196,13 +172,12 @@ def costs_of_onnx(path: Path, *, shape: Shape | None = None) -> Costs:
         ModelFileError: this is no ONNX file, or its shapes contradict each other.
         UsageError: a dimension that is open has no value.
     """
-    model = parse(path)
-    params = sum(math.prod(tensor.dims) for tensor in _weights(model))
-    graph, batch = _with_shapes(model, path, shape)
+    model = read_model(path)
+    params = sum(math.prod(tensor.dims) for tensor in weights_of(model))
+    graph, batch, warnings = _with_shapes(model, path, shape)
     shapes = _shapes(graph)
     macs = 0
     others: Counter[str] = Counter()
-    warnings: list[str] = []
     for node in graph.node:
         found = _macs_of_node(node, shapes)
         if found is not None:
@@ -242,7 +217,7 @@ def operations_of_onnx(path: Path, *, shape: Shape | None = None) -> tuple[Opera
     Raises:
         ModelFileError, UsageError: as ``costs_of_onnx``.
     """
-    graph, batch = _with_shapes(parse(path), path, shape)
+    graph, batch, _ = _with_shapes(read_model(path), path, shape)
     shapes = _shapes(graph)
     found = []
     for node in graph.node:
@@ -261,167 +236,32 @@ def operations_of_onnx(path: Path, *, shape: Shape | None = None) -> tuple[Opera
 
 def _with_shapes(
     model: onnx.ModelProto, path: Path, shape: Shape | None
-) -> tuple[onnx.GraphProto, int]:
-    """The graph with the shapes of its values, and the batch that they are for."""
+) -> tuple[onnx.GraphProto, int, list[str]]:
+    """The graph with the shapes of its values, the batch that they are for, and warnings."""
     batch = _fixed(model, path, shape)
+    model = _without_weights(model)
     try:
-        inferred = shape_inference.infer_shapes(
-            _without_weights(model), strict_mode=True, data_prop=True
-        )
+        strict = shape_inference.infer_shapes(model, strict_mode=True, data_prop=True)
+        return strict.graph, batch, []
     except (shape_inference.InferenceError, RuntimeError, ValueError) as error:
-        line = (str(error).strip().splitlines() or ["unknown"])[0]
-        raise ModelFileError(f"The shapes in {path.name} contradict each other: {line}") from error
-    return inferred.graph, batch
-
-
-def precision_of_onnx(path: Path) -> str:
-    """'int8' where values are quantised, else the type of the weights: 'fp32', 'fp16', ..."""
-    return _precision(parse(path))
-
-
-def size_of_onnx(path: Path) -> int:
-    """Bytes of the file and of the files that it keeps weights in."""
-    others = {path.parent / name for name in external_files(parse(path))}
-    return path.stat().st_size + sum(each.stat().st_size for each in others if each.is_file())
-
-
-def parse(path: Path) -> onnx.ModelProto:
-    """An ONNX file's structure, external data left where it is.
-
-    Raises:
-        ModelFileError: the file is missing, or is not a whole ONNX file.
-    """
-    try:
-        model = onnx.load(path, load_external_data=False)
-    except OSError as error:
-        raise ModelFileError(f"Cannot read {path}: {error.strerror or error}.") from error
-    except (DecodeError, ValueError) as error:
-        raise ModelFileError(
-            f"{path} is not an ONNX file, or only a part of one ({path.stat().st_size} bytes). "
-            "Export or copy it again."
-        ) from error
-    if not model.graph.node or not model.opset_import:
-        raise ModelFileError(
-            f"{path} is not an ONNX file: there is no graph in its {path.stat().st_size} bytes."
+        warning = (
+            f"ONNX cannot tell all shapes in {path.name} ({first_line(error).rstrip('.')}), so the "
+            "MACs behind that are not counted."
         )
-    return model
-
-
-def fault_of_file(path: Path) -> str:
-    """What is wrong with an ONNX file whoever reads it, and what to do; empty where nothing is."""
-    if not path.is_file():
-        return f"There is no file {path}."
+    # ONNX Runtime may run what ONNX cannot infer. Where it cannot either, running it says so.
     try:
-        model = parse(path)
-    except ModelFileError as fault:
-        return str(fault)
-    missing = missing_external_data(model, path)
-    if missing:
-        return (
-            f"{path.name} keeps weights in {', '.join(missing)}, which is not there or too short. "
-            f"Put it beside {path.name}, or export again into one file."
-        )
-    return ""
-
-
-def input_of_onnx(path: Path) -> InputSpec:
-    """The one input of an ONNX file, as the file describes it.
-
-    Raises:
-        ModelFileError: the file is damaged or not whole, or has not exactly one input.
-    """
-    fault = fault_of_file(path)
-    if fault:
-        raise ModelFileError(fault)
-    value = _only_input(parse(path), path)
-    kind = value.type.tensor_type.elem_type
-    named = TensorProto.DataType.Name(kind).lower()
-    dtype = {"float": "float32", "double": "float64"}.get(named, named)
-    return replace(spec_of_value_info(value), dtype=dtype)
-
-
-def missing_external_data(model: onnx.ModelProto, path: Path) -> list[str]:
-    """Names of the files that weights should be in and are not, or are too short."""
-    needed = external_files(model)
-    return sorted(
-        name
-        for name, end in needed.items()
-        if not (path.parent / name).is_file() or (path.parent / name).stat().st_size < end
-    )
-
-
-def _weights(model: onnx.ModelProto) -> Iterable[TensorProto]:
-    """Constants that were learned: floating point, or integers that stand for such values.
-
-    They are initialisers, or the values of Constant nodes, of which those with one number alone
-    are part of a formula.
-
-    Shapes, axes and zero points are left out; so are the scales of a quantised file, and the
-    statistics that a batch normalisation keeps beside its two weights.
-    """
-    helpers: set[str] = set()
-    scales: set[str] = set()  # of activations that are quantised as they come
-    for node in model.graph.node:
-        if node.op_type == "DynamicQuantizeLinear":
-            scales.add(node.output[1])
-        elif node.op_type == "Mul" and scales & set(node.input):
-            helpers.update(set(node.input) - scales)
-    for node in model.graph.node:
-        if node.op_type == "BatchNormalization":
-            helpers.update(node.input[3:5])
-        elif node.op_type in ("QuantizeLinear", "DequantizeLinear"):
-            helpers.update(node.input[1:])
-        elif node.op_type in ("QLinearConv", "QLinearMatMul"):
-            helpers.update(name for place, name in enumerate(node.input) if place not in (0, 3, 8))
-        elif node.op_type in ("MatMulInteger", "ConvInteger"):
-            helpers.update(node.input[2:])
-        elif node.op_type in _SHAPED_BY_INPUTS:
-            helpers.update(node.input[1:])
-    constants = [
-        (node.output[0], attribute.t)
-        for node in model.graph.node
-        if node.op_type == "Constant"
-        for attribute in node.attribute
-        if attribute.name == "value" and attribute.t.dims
-    ]
-    for name, tensor in [*((each.name, each) for each in model.graph.initializer), *constants]:
-        if name not in helpers and tensor.data_type not in (
-            TensorProto.INT64,
-            TensorProto.BOOL,
-            TensorProto.STRING,
-        ):
-            yield tensor
-
-
-def _precision(model: onnx.ModelProto) -> str:
-    operations = {node.op_type for node in model.graph.node}
-    if operations & {
-        "QuantizeLinear",
-        "QLinearConv",
-        "QLinearMatMul",
-        "ConvInteger",
-        "MatMulInteger",
-    }:
-        return "int8"
-    sizes: Counter[int] = Counter()
-    for tensor in _weights(model):
-        sizes[tensor.data_type] += math.prod(tensor.dims)
-    names: dict[int, str] = {
-        TensorProto.FLOAT: "fp32",
-        TensorProto.FLOAT16: "fp16",
-        TensorProto.BFLOAT16: "bf16",
-        TensorProto.DOUBLE: "fp64",
-    }
-    most = sizes.most_common(1)
-    return names.get(most[0][0], "mixed") if most else "fp32"
+        return shape_inference.infer_shapes(model).graph, batch, [warning]
+    except (shape_inference.InferenceError, RuntimeError, ValueError):
+        return model.graph, batch, [warning]
 
 
 def _fixed(model: onnx.ModelProto, path: Path, shape: Shape | None) -> int:
     """Gives the input its sizes, in place; returns the batch, which is 1 where it is open."""
-    value = _only_input(model, path)
-    spec = spec_of_value_info(value)
-    if not spec.shape:
-        raise ModelFileError(f"The input '{spec.name}' of {path.name} has no dimensions.")
+    value = image_input(model)
+    found = described(value)
+    if not found.shape:
+        raise ModelFileError(f"The input '{found.name}' of {path.name} has no dimensions.")
+    spec = InputSpec(found.name, found.shape, found.dtype)
     batch = spec.shape[0] if isinstance(spec.shape[0], int) else 1
     sizes = resolve_shape(spec, path.name, batch=batch, shape=shape)
     for dimension, size in zip(value.type.tensor_type.shape.dim, sizes, strict=True):
@@ -431,20 +271,6 @@ def _fixed(model: onnx.ModelProto, path: Path, shape: Shape | None) -> int:
     for output in model.graph.output:
         output.type.tensor_type.ClearField("shape")
     return batch
-
-
-def _only_input(model: onnx.ModelProto, path: Path) -> onnx.ValueInfoProto:
-    """The input that is no weight.
-
-    Raises:
-        ModelFileError: there is none, or more than one.
-    """
-    weights = {tensor.name for tensor in model.graph.initializer}
-    inputs: list[onnx.ValueInfoProto] = [
-        each for each in model.graph.input if each.name not in weights
-    ]
-    one_input([each.name for each in inputs], path)
-    return inputs[0]
 
 
 def _without_weights(model: onnx.ModelProto) -> onnx.ModelProto:
@@ -479,7 +305,7 @@ def _shapes(graph: onnx.GraphProto) -> dict[str, Shape]:
         if node.op_type == "Constant":
             for attribute in node.attribute:
                 if attribute.name == "value":
-                    shapes[node.output[0]] = numpy_helper.to_array(attribute.t).shape
+                    shapes[node.output[0]] = tuple(attribute.t.dims)
     return shapes
 
 
@@ -487,20 +313,21 @@ def _macs_of_node(node: onnx.NodeProto, shapes: Mapping[str, Shape]) -> int | No
     """MACs of a convolution or a matrix product; None for other nodes and for open shapes."""
     if node.domain not in ("", "ai.onnx"):
         return None
-    output = shapes.get(node.output[0]) if node.output else None
+    place = {**_CONVOLUTIONS, **_PRODUCTS}.get(node.op_type)
+    if place is None or not node.output or len(node.input) <= place:
+        return None
+    output = shapes.get(node.output[0])
     if node.op_type in _CONVOLUTIONS:
-        weight = shapes.get(node.input[_CONVOLUTIONS[node.op_type]])
+        weight = shapes.get(node.input[place])
         if output is None or weight is None:
             return None
         # weight is [outputs, inputs / groups, *kernel]: each output value takes one row of it.
         return math.prod(output) * math.prod(weight[1:])
-    if node.op_type in _PRODUCTS:
-        left = shapes.get(node.input[_PRODUCTS[node.op_type]])
-        if output is None or left is None:
-            return None
-        transposed = any(each.name == "transA" and each.i for each in node.attribute)
-        return math.prod(output) * (left[0] if transposed else left[-1])
-    return None
+    left = shapes.get(node.input[place])
+    if not output or not left:
+        return None
+    transposed = any(each.name == "transA" and each.i for each in node.attribute)
+    return math.prod(output) * (left[0] if transposed else left[-1])
 
 
 def _dispatched(module: nn.Module, images: Any) -> tuple[int, Counter[str], list[str]]:

@@ -10,7 +10,7 @@ import onnxruntime as ort
 from onnxruntime.capi import onnxruntime_pybind11_state as ort_errors
 
 from compress.errors import ModelFileError, UsageError, first_line
-from compress.profiling.costs import fault_of_file, precision_of_onnx
+from compress.onnx_file import fault_of, precision_of_file
 from compress.profiling.machine import shares_cores
 from compress.profiling.protocol import Input, Output
 from compress.profiling.runtimes import InputSpec, Subject, one_input, path_of
@@ -51,7 +51,7 @@ class OnnxRuntimeCpu:
 
     def precision(self, subject: Subject) -> str:
         """That of the file; it computes fp16 in float32."""
-        found = precision_of_onnx(path_of(subject, "ONNX Runtime"))
+        found = precision_of_file(path_of(subject, "ONNX Runtime"))
         return "fp32" if found == "fp16" else found
 
     def options(self, threads: int) -> dict[str, str]:
@@ -103,7 +103,7 @@ class OnnxSession:
             session = ort.InferenceSession(path, options, providers=["CPUExecutionProvider"])
         except ORT_ERRORS as error:
             raise ModelFileError(
-                fault_of_file(path)
+                fault_of(path)
                 or f"{path.name} cannot be loaded by ONNX Runtime: {first_line(error)}"
             ) from error
         inputs = session.get_inputs()

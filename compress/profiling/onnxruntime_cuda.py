@@ -11,11 +11,18 @@ import onnxruntime as ort
 import torch
 
 from compress.errors import ModelFileError, UsageError, first_line
-from compress.profiling.costs import fault_of_file, input_of_onnx, precision_of_onnx
+from compress.onnx_file import fault_of, precision_of_file
 from compress.profiling.cuda import CudaSession, no_gpu
 from compress.profiling.onnxruntime_cpu import DTYPES, ORT_ERRORS
 from compress.profiling.protocol import Input
-from compress.profiling.runtimes import InputSpec, Subject, one_input, path_of, resolve_shape
+from compress.profiling.runtimes import (
+    InputSpec,
+    Subject,
+    input_of_onnx,
+    one_input,
+    path_of,
+    resolve_shape,
+)
 
 INSTALL = (
     "python -m pip uninstall --yes onnxruntime && python -m pip install onnxruntime-gpu "
@@ -49,7 +56,7 @@ class OnnxRuntimeCuda:
 
     def precision(self, subject: Subject) -> str:
         """That of the file."""
-        return precision_of_onnx(path_of(subject, "ONNX Runtime"))
+        return precision_of_file(path_of(subject, "ONNX Runtime"))
 
     def options(self, threads: int) -> dict[str, str]:
         """What a session is created with."""
@@ -85,7 +92,7 @@ class OnnxRuntimeCuda:
             session = ort.InferenceSession(path, options, providers=self._providers(stream))
         except ORT_ERRORS as error:
             raise ModelFileError(
-                fault_of_file(path)
+                fault_of(path)
                 or f"{path.name} cannot be loaded by ONNX Runtime: {first_line(error)}"
             ) from error
         if self.provider not in session.get_providers():

@@ -17,9 +17,9 @@ from typing import Any
 import numpy as np
 
 from compress.errors import ModelFileError, UsageError
-from compress.profiling.costs import fault_of_file, input_of_onnx, precision_of_onnx
+from compress.onnx_file import fault_of, precision_of_file
 from compress.profiling.protocol import Input, Output
-from compress.profiling.runtimes import InputSpec, Subject, one_input, path_of
+from compress.profiling.runtimes import InputSpec, Subject, input_of_onnx, one_input, path_of
 
 TELEMETRY = "openvino_telemetry"
 
@@ -74,7 +74,7 @@ class OpenVino:
 
     def precision(self, subject: Subject) -> str:
         """int8 or bf16 where the file is; else float32, whatever the weights are stored as."""
-        found = precision_of_onnx(path_of(subject, "OpenVINO"))
+        found = precision_of_file(path_of(subject, "OpenVINO"))
         return found if found in ("int8", "bf16") else "fp32"
 
     def options(self, threads: int) -> dict[str, str]:
@@ -125,7 +125,7 @@ class OpenVinoSession:
             )
         except (RuntimeError, TypeError) as error:
             raise ModelFileError(
-                fault_of_file(path) or f"{path.name} cannot be loaded by OpenVINO: {_reason(error)}"
+                fault_of(path) or f"{path.name} cannot be loaded by OpenVINO: {_reason(error)}"
             ) from error
         self._name = path.name
         self._request: Any = compiled.create_infer_request()

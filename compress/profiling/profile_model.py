@@ -15,8 +15,9 @@ from functools import partial
 from pathlib import Path
 
 from compress.errors import Inconclusive, ModelFileError, UsageError
+from compress.onnx_file import size_of
 from compress.profiling import protocol
-from compress.profiling.costs import costs_of_module, costs_of_onnx, size_of_onnx
+from compress.profiling.costs import costs_of_module, costs_of_onnx
 from compress.profiling.estimates import MINIMUM_CALLS, calls_needed
 from compress.profiling.fresh import FreshTiming, Request, in_fresh_process
 from compress.profiling.machine import fingerprint, gpu_state, shares_cores
@@ -522,7 +523,7 @@ def _costs(
     """What a model needs, the size of its file, and what else to know of the file."""
     if subject.path is not None and RUNTIMES[runs[0].runtime.name].takes == "onnx":
         costs = costs_of_onnx(subject.path, shape=settings.shape)
-        size_bytes = size_of_onnx(subject.path)
+        size_bytes = size_of(subject.path)
         if subject.params is None or subject.params == costs.params:
             return costs, size_bytes, ()
         note = (

@@ -19,7 +19,6 @@ from compress.errors import ModelFileError, UnknownName, UsageError
 from compress.profiling.protocol import Input, Session
 
 if TYPE_CHECKING:
-    import onnx
     from torch import nn
 
 
@@ -267,14 +266,16 @@ def one_input(names: Sequence[str], path: Path) -> None:
         )
 
 
-def spec_of_value_info(value: onnx.ValueInfoProto) -> InputSpec:
-    """What an ONNX graph says of one of its inputs."""
-    tensor = value.type.tensor_type
-    shape = tuple(
-        dimension.dim_value if dimension.dim_value > 0 else dimension.dim_param or f"dim{place}"
-        for place, dimension in enumerate(tensor.shape.dim)
-    )
-    return InputSpec(value.name, shape)
+def input_of_onnx(path: Path) -> InputSpec:
+    """The one input of an ONNX file, as the file describes it.
+
+    Raises:
+        ModelFileError: the file is damaged or not whole, or has not exactly one input.
+    """
+    from compress import onnx_file  # onnx takes a while to import
+
+    found = onnx_file.input_of(path)
+    return InputSpec(found.name, found.shape or (), found.dtype)
 
 
 def make_input(

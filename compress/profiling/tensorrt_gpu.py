@@ -12,10 +12,10 @@ from compress.engines.package import PACKAGES, import_package
 from compress.engines.running import Engine
 from compress.engines.sidecar import is_engine, read_sidecar
 from compress.errors import UsageError
-from compress.profiling.costs import input_of_onnx, precision_of_onnx
+from compress.onnx_file import precision_of_file
 from compress.profiling.cuda import CudaSession, no_gpu
 from compress.profiling.protocol import Input
-from compress.profiling.runtimes import InputSpec, Subject, path_of
+from compress.profiling.runtimes import InputSpec, Subject, input_of_onnx, path_of
 
 
 @dataclass(frozen=True)
@@ -55,7 +55,7 @@ class TensorRt:
     def precision(self, subject: Subject) -> str:
         """That of the file, which types the engine strongly."""
         path = path_of(subject, self.name)
-        return read_sidecar(path).precision if is_engine(path) else precision_of_onnx(path)
+        return read_sidecar(path).precision if is_engine(path) else precision_of_file(path)
 
     def options(self, threads: int) -> dict[str, str]:
         """How engines are built and run."""

@@ -45,7 +45,7 @@ def test_weights_in_other_files_count(tmp_path: Path) -> None:
     whole = path.stat().st_size + (tmp_path / "model.data").stat().st_size
     assert read_artifact(path).size_bytes == whole
     (tmp_path / "model.data").unlink()
-    with pytest.raises(ModelFileError, match=r"'model.data', which is not beside it"):
+    with pytest.raises(ModelFileError, match=r"keeps weights in model.data, which is not there or too short"):
         read_artifact(path)
 
 
@@ -54,8 +54,8 @@ def test_weights_in_other_files_count(tmp_path: Path) -> None:
     [
         (b"", "is empty"),
         (b"this is a text file\n" * 9, "is not an ONNX file"),
-        (foreign().SerializeToString()[:-20], "is not an ONNX file, or is cut short"),
-        (onnx.ModelProto().SerializeToString() or b"\x08\x0a", "holds no ONNX graph"),
+        (foreign().SerializeToString()[:-20], "is not an ONNX file, or only a part of one"),
+        (onnx.ModelProto().SerializeToString() or b"\x08\x0a", "there is no graph in its 2 bytes"),
     ],
     ids=["empty", "text", "truncated", "no graph"],
 )
@@ -66,9 +66,9 @@ def test_what_is_no_onnx_file_is_refused(tmp_path: Path, content: bytes, message
 
 
 def test_a_missing_file_and_a_folder_are_refused(tmp_path: Path) -> None:
-    with pytest.raises(ModelFileError, match="there is no such file"):
+    with pytest.raises(ModelFileError, match="There is no file"):
         read_artifact(tmp_path / "model.onnx")
-    with pytest.raises(ModelFileError, match="Is a directory"):
+    with pytest.raises(ModelFileError, match="is a folder"):
         read_artifact(tmp_path)
 
 

@@ -15,9 +15,7 @@ from compress.export.artifact import read_artifact
 from compress.export.conversion import (
     float_model,
     guarded,
-    image_input,
     whole_model,
-    without_weight_inputs,
 )
 from compress.export.fidelity import Proof, relative_error
 from compress.export.graphs import products
@@ -25,6 +23,7 @@ from compress.export.half import bf16_from_onnx, fp16_from_onnx, predictor_of_an
 from compress.export.parity import check_batch, predictor_of
 from compress.export.precision import narrowed_for_timing
 from compress.export.quantize import Quantization, calibrate, int8_from_onnx
+from compress.onnx_file import image_input, without_weight_inputs
 from compress.results import Artifact
 from tests.export import graphs
 
@@ -193,11 +192,11 @@ def test_the_image_is_what_is_no_weight(kind: str) -> None:
 
 
 def test_other_inputs_are_told() -> None:
-    with pytest.raises(ModelFileError, match=r"takes 2 inputs \('images', 'mask'\); an image"):
+    with pytest.raises(ModelFileError, match=r"has 2 inputs \('images', 'mask'\); an image"):
         image_input(graphs.two_inputs())
     model = graphs.usual()
     del model.graph.input[:]
-    with pytest.raises(ModelFileError, match="takes 0 inputs; an image"):
+    with pytest.raises(ModelFileError, match=r"has 0 inputs \(none\); an image"):
         image_input(model)
 
 

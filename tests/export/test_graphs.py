@@ -8,11 +8,9 @@ import pytest
 from onnx import TensorProto, helper, numpy_helper
 
 from compress.errors import ExportError
-from compress.export.conversion import without_weight_inputs
 from compress.export.graphs import (
     called,
     control_flow,
-    graphs_within,
     listed,
     nodes_of,
     normalise,
@@ -21,6 +19,7 @@ from compress.export.graphs import (
     sort_nodes,
 )
 from compress.export.parity import predictor_of
+from compress.onnx_file import graphs_within, without_weight_inputs
 from tests.export import graphs
 
 
