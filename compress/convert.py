@@ -25,7 +25,7 @@ from compress.errors import (
     UnknownName,
     UsageError,
 )
-from compress.export.artifact import read_artifact, write_normalization
+from compress.export.artifact import read_artifact, write_normalization, write_output_name
 from compress.export.conversion import guarded, whole_model
 from compress.export.fidelity import Proof
 from compress.export.parity import Array, check_batch, seeded_images
@@ -41,7 +41,8 @@ from compress.models.checkpoint import read_tensors
 from compress.models.recognition.hypothesis import instantiate
 from compress.models.recognition.statement import statement_of, structure
 from compress.models.registry import Network
-from compress.onnx_file import image_input, read_model
+from compress.onnx_file import input_of, is_onnx
+from compress.onnx_io import ImageInput, image_form
 from compress.profiling.machine import default_threads
 from compress.profiling.runtimes import RUNTIMES, runtime_named
 from compress.profiling.timing import time_model, time_models
@@ -87,6 +88,7 @@ class Request:
             images.
         images: on how many images of ``data`` the proof is, where they decide; else on all.
         image_size: height and width, where neither data nor an ONNX file says it.
+        output_name: of an ONNX file, that its answers are, where several could be.
     """
 
     model: Path
@@ -105,6 +107,7 @@ class Request:
     max_loss: float = MAX_LOSS
     images: int | None = None
     image_size: int = DEFAULT_SIZE
+    output_name: str | None = None
 
     def __post_init__(self) -> None:
         if self.precision not in (*PRECISIONS, AUTO):
@@ -112,7 +115,7 @@ class Request:
         if self.target not in TARGETS:
             raise UnknownName("target", self.target, TARGETS)
         faults = []
-        made = self.model.suffix == ".onnx"
+        made = is_onnx(self.model)
         if made and self.precision == "fp32" and self.target == ONNX:
             faults.append(f"{self.model} is an ONNX file already; say --precision or --to")
         if made and self.model.resolve() == self.output.resolve():
@@ -121,6 +124,8 @@ class Request:
             faults.append(fault)
         if made and self.arch is not None:
             faults.append("--teacher-arch says what a checkpoint is; an ONNX file says it itself")
+        if not made and self.output_name is not None:
+            faults.append("--output-name is of an ONNX file, and MODEL is a checkpoint")
         if self.precision == "int8" and self.data is None and self.calibration is None:
             faults.append("int8 is calibrated on training images: give --data or --calibrate")
         if self.precision == AUTO:
@@ -274,7 +279,7 @@ class _Conversion:
         request = self.request
         # Beside an engine it is written once there is the engine.
         typed = request.output if request.target == ONNX else self.folder / request.typed.name
-        if request.model.suffix == ".onnx":
+        if is_onnx(request.model):
             floats, normalization, proof = self._read_onnx()
         else:
             last = request.precision == "fp32"
@@ -396,10 +401,15 @@ class _Conversion:
 
     def _read_onnx(self) -> tuple[Path, Normalization | None, Proof]:
         """A given ONNX file, its normalisation and what it is to be proved on."""
-        request, path = self.request, self.request.model
+        request, path = self.request, self._with_output(self.request.model)
         artifact = read_artifact(path)
+        if request.precision != "fp32":
+            _float_images(path)
         stated = request.normalization or artifact.normalization
-        with file_predictor(path, Target(threads=default_threads())) as predict:
+        shape = None if request.data is None else request.data.input_shape
+        with file_predictor(path, Target(threads=default_threads()), shape=shape) as predict:
+            if predict.note:
+                self._note(predict.note)
             if request.data is None:
                 shape = _image_shape(path, request.image_size)
                 return path, stated, self._proof_without_data(shape, stated)
@@ -427,6 +437,14 @@ class _Conversion:
                 )
                 self._note(f"{path.name} does not say its normalisation. {found}")
         return path, stated, self._proof_on(data.validation, stated)
+
+    def _with_output(self, path: Path) -> Path:
+        """The file, saying which output its answers are where the user says it."""
+        if self.request.output_name is None:
+            return path
+        return write_output_name(
+            path, self.folder / f"stated-{path.name}", self.request.output_name
+        )
 
     def _export(self, path: Path) -> tuple[Path, Normalization | None, Proof]:
         """A checkpoint as a float32 ONNX file, its normalisation and what it was proved on."""
@@ -581,17 +599,33 @@ class _Conversion:
         return images
 
 
+def _float_images(path: Path) -> ImageInput:
+    """How an ONNX file takes images, which is as float32 with the channels first.
+
+    Raises:
+        ModelFileError: it takes them otherwise, or not at all.
+    """
+    form = image_form(input_of(path), path.name)
+    if form.channels_last or form.dtype != "float32":
+        raise ModelFileError(
+            f"{path.name} takes {form}; what is converted takes float32 [n, c, h, w]. Export the "
+            "network so, with what turns bytes into float32 or moves the channels left out."
+        )
+    return form
+
+
 def _image_shape(path: Path, image_size: int) -> tuple[int, int, int]:
     """Channels, height and width that an ONNX file takes.
 
     Raises:
-        ModelFileError: its input is no image.
+        ModelFileError: as ``_float_images``, or it does not say its channels.
     """
-    entry = image_input(read_model(path))
-    sizes = [dimension.dim_value for dimension in entry.type.tensor_type.shape.dim]
-    if len(sizes) != 4 or sizes[1] < 1:
+    form = _float_images(path)
+    channels, *sides = form.sizes
+    if not isinstance(channels, int):
         raise ModelFileError(
-            f"{path} takes '{entry.name}' of {len(sizes)} dimensions; images have batch, channels, "
-            "height and width."
+            f"{path.name} leaves the number of channels of '{form.name}' open. Give --data, whose "
+            "images say it."
         )
-    return sizes[1], sizes[2] or image_size, sizes[3] or image_size
+    height, width = (side if isinstance(side, int) else image_size for side in sides)
+    return channels, height, width

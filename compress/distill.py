@@ -748,12 +748,12 @@ class _Run:
         request, data, budget = self.request, self.request.data, self.budget
         student_onnx = request.out / STUDENT_ONNX
         self.listener.message(f"Scoring both on the {len(data.test):,} test images.")
-        with file_predictor(student_onnx, budget.target) as predict:
+        with file_predictor(student_onnx, budget.target, made_here=True) as predict:
             student_accuracy = {
                 "validation": evaluate(predict, data.validation, data.normalization),
                 "test": evaluate(predict, data.test, data.normalization),
             }
-        with file_predictor(teacher_onnx, budget.target) as predict:
+        with file_predictor(teacher_onnx, budget.target, made_here=True) as predict:
             teacher_accuracy = {
                 "validation": teacher.accuracy,
                 "test": evaluate(predict, data.test, teacher.normalization),

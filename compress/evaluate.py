@@ -9,6 +9,7 @@ from typing import Any
 from compress.data.dataset import Dataset
 from compress.errors import DataError
 from compress.files import sha256_of
+from compress.onnx_file import is_onnx
 from compress.profiling.machine import default_threads
 from compress.results import SCHEMA_VERSION
 from compress.spec import Normalization, Target
@@ -69,6 +70,7 @@ def evaluate(
     arch: str | None = None,
     threads: int | None = None,
     device: str = "auto",
+    output: str | None = None,
 ) -> Evaluation:
     """Scores a checkpoint (with torch) or an ONNX file (with ONNX Runtime), however bad it is.
 
@@ -82,6 +84,7 @@ def evaluate(
         arch: what a checkpoint is (see ``compress.models.recognition.statement``), or None.
         threads: of an ONNX file's session.
         device: where a checkpoint runs.
+        output: of an ONNX file, that its answers are, where several could be.
 
     Raises:
         CheckpointError, ModelFileError: the file cannot be used.
@@ -91,9 +94,9 @@ def evaluate(
     """
     if len(data.test) == 0:
         raise DataError(f"{data.name} has no test images to score {model} on.")
-    if model.suffix == ".onnx":
+    if is_onnx(model):
         target = Target(threads=threads or default_threads())
-        scored = score_onnx(model, data, normalization=normalization, target=target)
+        scored = score_onnx(model, data, normalization=normalization, target=target, output=output)
         name, normalization, notes = scored.name, scored.normalization, scored.notes
         logits = scored.logits
     else:

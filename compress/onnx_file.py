@@ -22,6 +22,8 @@ from compress.files import is_lfs_pointer, regular_file
 from compress.units import format_bytes, format_count
 
 UNKNOWN = "unknown"
+# The entry of a file's metadata that says which output its answers are.
+OUTPUT_KEY = "compress.output"
 # protobuf's own limit.
 MAX_BYTES = (1 << 31) - 1
 # ONNX Runtime's time to load a graph may double with each graph that an If or a Loop holds.
@@ -285,6 +287,12 @@ def input_of(path: Path) -> Value:
 def outputs_of(model: onnx.ModelProto) -> tuple[Value, ...]:
     """All outputs of a model, in its order."""
     return tuple(map(described, model.graph.output))
+
+
+def stated_output(model: onnx.ModelProto) -> str | None:
+    """The output that a file's metadata says its answers are; None where it says nothing."""
+    said = {entry.key: entry.value for entry in model.metadata_props}
+    return said.get(OUTPUT_KEY)
 
 
 # --- Tensors -------------------------------------------------------------------------------------

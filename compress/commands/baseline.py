@@ -7,7 +7,7 @@ from typing import Any
 
 import click
 
-from compress.commands.options import data_options, parse_shape
+from compress.commands.options import data_options, output_option, parse_shape
 
 FILE = "compress-baseline.json"
 
@@ -52,6 +52,7 @@ def command() -> None:
     help="An ONNX file to be timed beside, for where the baseline's model is missing one day.",
 )
 @click.option("--normalize", help="A known name, or MEAN,MEAN,MEAN/STD,STD,STD.")
+@output_option()
 def update(
     model: Path,
     reason: str,
@@ -63,6 +64,7 @@ def update(
     percentile: float,
     teacher: Path | None,
     normalize: str | None,
+    output_name: str | None,
     **options: Any,
 ) -> None:
     """Make MODEL, an ONNX file, what candidates are compared with.
@@ -94,6 +96,7 @@ def update(
                 batch=batch,
                 shape=None if shape is None else parse_shape(shape, "--shape"),
                 percentile=percentile,
+                output=output_name,
             ),
             teacher=teacher,
             normalization=resolve(normalize) if normalize else None,

@@ -8,7 +8,13 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from compress.commands.options import DATA_HELP, parse_percent, parse_shape, seed_option
+from compress.commands.options import (
+    DATA_HELP,
+    output_option,
+    parse_percent,
+    parse_shape,
+    seed_option,
+)
 from compress.streams import write_commands
 
 if TYPE_CHECKING:
@@ -95,6 +101,7 @@ BYTES = {"b": 1.0, "kb": 1e3, "mb": 1e6, "gb": 1e9}
     help="Height and width that the images of a folder are brought to. [default: the baseline's]",
 )
 @click.option("--normalize", help="A known name, or MEAN,MEAN,MEAN/STD,STD,STD.")
+@output_option()
 @click.option(
     "--inconclusive",
     type=click.Choice(["fail", "warn"]),
@@ -203,6 +210,7 @@ def read_request(model: Path | None, options: dict[str, Any]) -> Request:
         data_dir=options["data_dir"],
         image_size=options["image_size"],
         normalization=resolve(options["normalize"]) if options["normalize"] else None,
+        output_name=options["output_name"],
         max_s=options["max_seconds"],
         seed=options["seed"],
     )

@@ -7,7 +7,7 @@ from typing import Any
 
 import click
 
-from compress.commands.options import data_options, load_data, seed_option
+from compress.commands.options import data_options, load_data, output_option, seed_option
 
 
 @click.command("evaluate")
@@ -19,6 +19,7 @@ from compress.commands.options import data_options, load_data, seed_option
     help="What a checkpoint is, where its weights do not show it: resnet-20,shortcut=pad, say.",
 )
 @click.option("--threads", type=int, help="Of an ONNX file's session.")
+@output_option()
 @seed_option("Of the validation split.")
 @click.option("--device", default="auto", show_default=True, help="auto, cpu or cuda.")
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON object on stdout.")
@@ -27,6 +28,7 @@ def command(
     normalize: str | None,
     arch: str | None,
     threads: int | None,
+    output_name: str | None,
     seed: int,
     device: str,
     as_json: bool,
@@ -45,7 +47,15 @@ def command(
 
     stated = resolve(normalize) if normalize else None
     data = load_data(options, seed=seed)
-    found = evaluate(model, data, normalization=stated, arch=arch, threads=threads, device=device)
+    found = evaluate(
+        model,
+        data,
+        normalization=stated,
+        arch=arch,
+        threads=threads,
+        device=device,
+        output=output_name,
+    )
     for note in found.notes:
         click.echo(note, err=True)
     if as_json:

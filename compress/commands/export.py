@@ -7,7 +7,13 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from compress.commands.options import data_options, load_data, refuse_without_data, seed_option
+from compress.commands.options import (
+    data_options,
+    load_data,
+    output_option,
+    refuse_without_data,
+    seed_option,
+)
 
 if TYPE_CHECKING:
     from compress.convert import Conversion
@@ -43,6 +49,7 @@ if TYPE_CHECKING:
 )
 @data_options(default=None, training=False)
 @click.option("--normalize", help="A known name, or MEAN,MEAN,MEAN/STD,STD,STD.")
+@output_option()
 @click.option(
     "--teacher-arch",
     "--arch",
@@ -85,6 +92,7 @@ def command(
     target: str,
     batch: str | None,
     normalize: str | None,
+    output_name: str | None,
     arch: str | None,
     images: int | None,
     calibrate: str | None,
@@ -145,6 +153,7 @@ def command(
         max_loss=max_precision_loss / 100,
         images=images,
         image_size=options["image_size"] or DEFAULT_SIZE,
+        output_name=output_name,
     )
 
     def tell(text: str) -> None:

@@ -27,6 +27,15 @@ def seed_option(meaning: str | None = None) -> Decorator:
     )
 
 
+def output_option() -> Decorator:
+    """``--output-name``, of commands that look at a file's answers."""
+    return click.option(
+        "--output-name",
+        metavar="NAME",
+        help="The output of an ONNX file that its answers are, where several could be.",
+    )
+
+
 def chain(*decorators: Decorator) -> Decorator:
     """One decorator that applies several, the first one shown first in the help."""
 

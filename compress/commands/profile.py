@@ -173,11 +173,12 @@ def _sample(data: str, model: Path) -> Sample:
     from compress.data.dataset import load_dataset
     from compress.errors import DataError
     from compress.export import read_artifact
+    from compress.onnx_file import is_onnx
     from compress.training.evaluation import timing_sample
 
     found = load_dataset(data, say=_say)
     stated = None
-    if model.suffix.lower() == ".onnx" and model.is_file():
+    if is_onnx(model):
         stated = read_artifact(model).normalization
     sample = timing_sample(found.test, stated or found.normalization, found.name)
     if sample is None:
@@ -191,6 +192,7 @@ def _runtimes(asked: str | None, files: list[Path]) -> tuple[str, ...]:
     Raises:
         UsageError: a name that there is none of, or a runtime that is not here.
     """
+    from compress.onnx_file import is_onnx
     from compress.profiling.runtimes import RUNTIMES, runtime_named, why_not
 
     if asked is None:
@@ -200,7 +202,7 @@ def _runtimes(asked: str | None, files: list[Path]) -> tuple[str, ...]:
         for name in names:
             runtime_named(name)
         return names
-    checkpoints = any(file.suffix.lower() != ".onnx" for file in files)
+    checkpoints = not all(map(is_onnx, files))
     found = []
     for name, entry in RUNTIMES.items():
         if entry.takes == "torch" and not checkpoints:
@@ -267,19 +269,22 @@ def _subject(
         image: channels, height and width, where they were given.
         runtimes: that are to run it.
     """
-    from compress.errors import ModelFileError, UsageError
+    from compress.errors import UsageError
+    from compress.onnx_file import is_onnx
     from compress.profiling import Subject
+    from compress.profiling.inspection import inspect_file
     from compress.profiling.runtimes import RUNTIMES
 
     reads_onnx = any(RUNTIMES[name].takes == "onnx" for name in runtimes)
-    if path.suffix.lower() == ".onnx":
+    if is_onnx(path):
         if not reads_onnx:
             raise UsageError(
                 f"{' and '.join(runtimes)} cannot run {path.name}; runtimes of torch take "
                 "checkpoints. Use --runtime onnxruntime."
             )
-        if not path.is_file():
-            raise ModelFileError(f"There is no file {path}.")
+        inspected = inspect_file(path, image)
+        if not inspected.repeatable:
+            _say(f"warning: {inspected.difference(path)}")
         return Subject(name, path=path.absolute(), params=_trained_parameters(path))
     from safetensors.torch import save_file
 

@@ -32,6 +32,11 @@ def known_for(channels: int) -> dict[str, Normalization]:
     return {name: value for name, value in KNOWN.items() if len(value.mean) == channels}
 
 
+def unnormalized(channels: int) -> Normalization:
+    """Pixels from 0 to 1, nothing subtracted: for a network that normalises them itself."""
+    return Normalization((0.0,) * channels, (1.0,) * channels)
+
+
 def resolve(text: str) -> Normalization:
     """A known name, or 'm,m,m/s,s,s' -> the normalisation.
 

@@ -93,7 +93,7 @@ def write_sidecar(engine: Path, described: EngineFile) -> None:
 
 def is_engine(path: Path) -> bool:
     """Whether a file is described as an engine beside it."""
-    return path.suffix != ".onnx" and path_beside(path).exists()
+    return path.suffix.lower() != ".onnx" and path_beside(path).exists()
 
 
 def read_sidecar(engine: Path) -> EngineFile:

@@ -15,6 +15,10 @@ One that was made of a float file, in fewer bits, says besides
     compress.conversion      JSON, by what and how: method, number of images, types
     compress.fidelity        JSON, how far it is from the float file and on how many images
 
+One of several outputs says which its answers are, where that was said
+
+    compress.output          the name of the output
+
 A file that was made elsewhere has none of these, and is read all the same.
 """
 
@@ -30,7 +34,7 @@ import onnx
 from compress import __version__
 from compress.errors import ModelFileError
 from compress.files import atomic_path, sha256_of
-from compress.onnx_file import UNKNOWN, precision_of, read_whole, size_of
+from compress.onnx_file import OUTPUT_KEY, UNKNOWN, precision_of, read_whole, size_of
 from compress.results import Artifact, Fidelity
 from compress.schema import decode_json
 from compress.schema.words import shown
@@ -110,13 +114,23 @@ def write_normalization(source: Path, path: Path, normalization: Normalization) 
         path: the new one; may be ``source``.
         normalization: what it is to say.
     """
+    _write_again(source, path, PREFIX + "normalization", _json(normalization.to_dict()))
+    return read_artifact(path)
+
+
+def write_output_name(source: Path, path: Path, name: str) -> Path:
+    """Writes an ONNX file again, saying which output its answers are; gives the new one."""
+    _write_again(source, path, OUTPUT_KEY, name)
+    return path
+
+
+def _write_again(source: Path, path: Path, key: str, value: str) -> None:
+    """Writes an ONNX file with one entry of its metadata more or changed."""
     model = onnx.load(source)
     values = {entry.key: entry.value for entry in model.metadata_props}
-    values[PREFIX + "normalization"] = _json(normalization.to_dict())
-    onnx.helper.set_model_props(model, values)
+    onnx.helper.set_model_props(model, values | {key: value})
     with atomic_path(path) as temporary:
         temporary.write_bytes(model.SerializeToString(deterministic=True))
-    return read_artifact(path)
 
 
 def read_artifact(path: Path) -> Artifact:

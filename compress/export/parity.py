@@ -17,7 +17,8 @@ from torch import Tensor, nn
 from compress.errors import ModelFileError, ParityError
 from compress.export.conversion import normalised
 from compress.export.graphs import fixed_reshapes, listed
-from compress.onnx_file import image_input, read_model
+from compress.onnx_file import described, image_input, outputs_of, read_model, stated_output
+from compress.onnx_io import answers_of, image_form, rows_of
 from compress.results import Parity
 from compress.spec import Normalization
 
@@ -167,20 +168,21 @@ def _loaded(path: Path, threads: int) -> tuple[int | None, Callable[[Array], Arr
         session = _session(str(path), threads=threads)
     except _UNLOADABLE as error:
         raise ModelFileError(f"ONNX Runtime cannot load {path.name}: {error}") from error
-    entry = session.get_inputs()[0]
-    fixed = entry.shape[0] if entry.shape and isinstance(entry.shape[0], int) else None
+    model = read_model(path)
+    form = image_form(described(image_input(model)), path.name)
+    answers, _ = answers_of(outputs_of(model), path.name, stated_output(model))
 
     def predict(images: Array) -> Array:
         try:
-            logits: Array = session.run(None, {entry.name: images})[0]
+            (found,) = session.run([answers.name], {form.name: form.of(images)})
         except _UNLOADABLE as error:
             raise ModelFileError(
-                f"{path.name} takes {_shape(entry.shape)} of {entry.type}; ONNX Runtime cannot run "
-                f"it on {_shape(images.shape)} of {images.dtype}: {error}"
+                f"{path.name} takes {form}; ONNX Runtime cannot run it on {_shape(images.shape)}: "
+                f"{error}"
             ) from error
-        return logits
+        return rows_of(found, len(images), answers, path.name)
 
-    return fixed, predict
+    return form.batch, predict
 
 
 def fixed_batch(model: onnx.ModelProto) -> int | None:

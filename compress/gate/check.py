@@ -32,6 +32,7 @@ from compress.gate.limits import SizeRule, compare_parity, compare_size
 from compress.gate.measuring import MAX_S, Judged, Trial, budget_of, judge
 from compress.gate.task import task_of
 from compress.gate.verdict import Comparison, Figures, Outcome, Verdict
+from compress.onnx_file import is_onnx
 from compress.profiling.machine import fingerprint
 from compress.profiling.runtimes import input_of_onnx
 from compress.profiling.sample import Sample
@@ -65,6 +66,7 @@ class Request:
         data: where the evaluation set is, if not where it was.
         data_dir, image_size: as for ``load_dataset``.
         normalization: of the candidate, where the file does not say it.
+        output_name: of the candidate, that its answers are; None: as the baseline's.
         max_s: no further round of timing begins after so many seconds.
         seed: of inputs and orders.
     """
@@ -83,6 +85,7 @@ class Request:
     data_dir: Path | None = None
     image_size: int | None = None
     normalization: Normalization | None = None
+    output_name: str | None = None
     max_s: float = MAX_S
     seed: int = 0
 
@@ -131,7 +134,9 @@ class _Check:
             self.settings = replace(self.settings, shape=request.shape)
         self.model = self.baseline.model_path
         self.here: Machine = fingerprint()
-        task = task_of(request.candidate, self.settings)
+        #: The candidate may call its answers otherwise than the baseline's model.
+        self.asked = replace(self.settings, output=request.output_name or self.settings.output)
+        task = task_of(request.candidate, self.asked)
         if task != self.baseline.task:
             raise UsageError(
                 f"{request.baseline} is of another task: its model is for {self.baseline.task}, "
@@ -341,7 +346,7 @@ class _Check:
         if self.own:
             return (own_answers(self.baseline),)
         self.say(f"Scoring {request.candidate.name} on {len(self.data.test):,} test images.")
-        scored = score(request.candidate, self.data, self.settings, request.normalization)
+        scored = score(request.candidate, self.data, self.asked, request.normalization)
         self.warnings.extend(scored.notes)
         theirs = answers_of_baseline(
             self.baseline, self.model, self.here, self.data, self.settings, self.say
@@ -349,7 +354,7 @@ class _Check:
         self.warnings.extend(theirs.warnings)
         batch = self.settings.batch
         self.say(f"Comparing its answers with those at batch {batch}, as it is timed.")
-        consistency = compare_consistency(request.candidate, self.data, self.settings, scored)
+        consistency = compare_consistency(request.candidate, self.data, self.asked, scored)
         return (
             judge_accuracy(scored.right, theirs, request.accuracy),
             *(() if consistency is None else (consistency,)),
@@ -427,7 +432,7 @@ def _no_slower_than_itself() -> Comparison:
 
 
 def _onnx(path: Path) -> Path:
-    if path.suffix.lower() != ".onnx":
+    if not is_onnx(path):
         raise ModelFileError(
             f"{path} is not an ONNX file, and what is checked is what ships. Export a checkpoint "
             f"first: compress export {path} --output {path.with_suffix('.onnx').name}."

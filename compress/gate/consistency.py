@@ -58,7 +58,7 @@ def compare_consistency(
         return None
     chosen = _whole(spread(data.test.labels, max(IMAGES, settings.batch)), settings.batch)
     target = Target(runtime=settings.runtime, threads=settings.threads)
-    with answering(artifact, data, target) as predict:
+    with answering(artifact, data, target, settings.output) as (predict, _):
         found: list[Tensor] = []
         end = time.monotonic() + MAX_S
         for part in chosen.split(settings.batch):

@@ -109,4 +109,6 @@ def score(
         ModelFileError, DataError, UsageError: as ``score_onnx``.
     """
     target = Target(runtime=settings.runtime, threads=settings.threads)
-    return score_onnx(path, data, normalization=normalization, target=target)
+    return score_onnx(
+        path, data, normalization=normalization, target=target, output=settings.output
+    )

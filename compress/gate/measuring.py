@@ -40,6 +40,7 @@ class Settings:
         batch: images a call.
         shape: channels, height and width, where a file leaves them open.
         percentile: that a budget is for.
+        output: of a file, that its answers are, where several could be.
     """
 
     runtime: Name = "onnxruntime"
@@ -47,6 +48,7 @@ class Settings:
     batch: Batch = 1
     shape: Shape | None = None
     percentile: Percentile = 50.0
+    output: Name | None = None
 
     def __post_init__(self) -> None:
         if faults := faults_of(self):

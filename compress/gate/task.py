@@ -5,12 +5,14 @@ from __future__ import annotations
 from dataclasses import dataclass
 from pathlib import Path
 
-import numpy as np
+import torch
 
 from compress.errors import ModelFileError
 from compress.gate.measuring import Settings
 from compress.profiling.runtimes import Subject, make_input, runtime_named
 from compress.schema.rules import Classes, Shape
+from compress.spec import Target
+from compress.training.evaluation import file_predictor
 
 
 @dataclass(frozen=True)
@@ -43,25 +45,21 @@ def task_of(path: Path, settings: Settings) -> Task:
     """Loads a file and calls it once.
 
     Raises:
-        ModelFileError: it cannot be loaded or run, has more than one input, or does not answer
-            with one finite row of logits an image.
+        ModelFileError: as ``file_predictor``, or it does not answer with finite numbers.
         UsageError: a dimension has no value, or another than the settings ask for.
     """
     runtime, subject = runtime_named(settings.runtime), Subject(path.name, path=path)
     images = make_input(runtime, subject, batch=settings.batch, shape=settings.shape)
-    session = runtime.load(subject, threads=settings.threads)
-    try:
-        logits = session.infer(images)
-    finally:
-        session.close()
-    if logits.ndim != 2 or len(logits) != len(images):
-        raise ModelFileError(
-            f"{path} answers {len(images)} images with values of shape "
-            f"{'x'.join(map(str, logits.shape))}; a classifier gives one row of logits an image."
-        )
-    if not np.all(np.isfinite(logits)):
+    target = Target(runtime=settings.runtime, threads=settings.threads)
+    with file_predictor(path, target, shape=settings.shape, output=settings.output) as predict:
+        logits = predict.call(images)
+        channels_last = predict.form.channels_last
+    if not bool(torch.isfinite(logits).all()):
         raise ModelFileError(
             f"{path} answers with values that are not finite (NaN or infinity). Its weights are "
             "damaged, or its training diverged."
         )
-    return Task(image_shape=images.shape[1:], classes=logits.shape[1])
+    _, *sizes = images.shape
+    if channels_last:
+        sizes = [sizes[2], sizes[0], sizes[1]]
+    return Task(image_shape=tuple(sizes), classes=logits.shape[1])

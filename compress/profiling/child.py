@@ -7,11 +7,13 @@ unpickled here.
 from __future__ import annotations
 
 import contextlib
+import ctypes
 import importlib
 import json
 import os
 import pickle
 import re
+import signal
 import sys
 import time
 from collections.abc import Callable
@@ -29,6 +31,8 @@ from compress.profiling.sample import inputs_of
 from compress.profiling.timing import is_clear, summarise
 
 CALLS = 5
+# Of prctl(2).
+PR_SET_PDEATHSIG = 1
 
 
 def main() -> None:
@@ -43,6 +47,7 @@ def serve(answer_to_request: Callable[[Any], dict[str, Any]]) -> None:
         answer_to_request: gives plain values; what it raises of this package's errors is raised
             again where it was asked.
     """
+    _end_with_parent()
     # Only the answer may go to stdout; whatever libraries print goes to stderr.
     answer_to = os.dup(1)
     os.dup2(2, 1)
@@ -55,6 +60,17 @@ def serve(answer_to_request: Callable[[Any], dict[str, Any]]) -> None:
         answer = {"error": kind, "message": str(error)}
     with os.fdopen(answer_to, "w", encoding="utf-8") as out:
         json.dump(answer, out)
+
+
+def _end_with_parent() -> None:
+    """Has Linux kill this process when the one that asked is killed, which cannot end it then."""
+    if sys.platform != "linux":
+        return
+    parent = os.getppid()
+    with contextlib.suppress(OSError, AttributeError):
+        ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, signal.SIGKILL, 0, 0, 0)
+    if os.getppid() != parent:  # it was killed before this took effect
+        os.kill(os.getpid(), signal.SIGKILL)
 
 
 def measure(request: Request) -> FreshTiming:

@@ -10,10 +10,11 @@ from __future__ import annotations
 import json
 import os
 import pickle
+import signal
 import site
 import subprocess
 import sys
-import tempfile
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -25,6 +26,7 @@ from compress.profiling.runtimes import Subject
 from compress.profiling.sample import Sample
 from compress.profiling.timing import ModelTiming
 from compress.results import Estimate
+from compress.scratch import scratch_folder
 
 
 @dataclass(frozen=True)
@@ -141,41 +143,66 @@ def in_fresh_process(request: Request) -> FreshTiming:
     return decode(ask("compress.profiling.child", request, request.subject.name))
 
 
-def ask(module: str, request: object, name: str) -> dict[str, Any]:
+def ask(module: str, request: object, name: str, *, limit_s: float | None = None) -> dict[str, Any]:
     """What a module that calls ``compress.profiling.child.serve`` answers, in a fresh process.
+
+    The process and those that it starts end when this function does, whatever ends it.
 
     Args:
         module: run as a program.
         request: what it is asked, picklable.
         name: of what is measured, for messages.
+        limit_s: it is killed after so long; None: never.
 
     Raises:
         CompressError: what the module raised.
         NothingMeasured: the process died.
+        TimeoutError: it did not answer in time.
     """
-    with tempfile.TemporaryDirectory(prefix="compress-") as folder:
-        done = subprocess.run(
+    with scratch_folder("measuring") as folder:
+        process = subprocess.Popen(
             # -P: whatever lies in the current folder is not imported in a package's place.
             [sys.executable, "-P", "-m", module],
-            input=pickle.dumps(request),
-            capture_output=True,
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
             # What was compiled here earlier would make loading look quicker than it is elsewhere.
-            env=_environment() | {"TORCHINDUCTOR_CACHE_DIR": folder},
-            check=False,
+            env=_environment() | {"TORCHINDUCTOR_CACHE_DIR": str(folder)},
+            start_new_session=True,
         )
+        try:
+            said, complaint = process.communicate(pickle.dumps(request), timeout=limit_s)
+        except subprocess.TimeoutExpired as error:
+            raise TimeoutError from error
+        finally:
+            _end(process)
     try:
-        answer = json.loads(done.stdout)
+        answer = json.loads(said)
     except ValueError:
-        tail = done.stderr.decode(errors="replace").strip().splitlines()[-1:]
+        tail = complaint.decode(errors="replace").strip().splitlines()[-1:]
         raise NothingMeasured(
             f"The process that was to measure {name} ended with code "
-            f"{done.returncode} and no answer{': ' + tail[0] if tail else ''}. "
+            f"{process.returncode} and no answer{': ' + tail[0] if tail else ''}. "
             "It may have been killed for want of memory."
         ) from None
     if "error" in answer:
         kind = getattr(errors, answer["error"], CompressError)
         raise kind(answer["message"])
     return dict(answer)
+
+
+def _end(process: subprocess.Popen[bytes]) -> None:
+    """Ends a process and its group, if it has not ended, and frees its pipes."""
+    if process.poll() is None:
+        with suppress(ProcessLookupError):
+            if hasattr(os, "killpg"):
+                os.killpg(process.pid, signal.SIGKILL)
+            else:  # pragma: no cover - Windows
+                process.kill()
+        process.wait()
+    for pipe in (process.stdin, process.stdout, process.stderr):
+        if pipe is not None:
+            pipe.close()
 
 
 def encode(found: FreshTiming) -> dict[str, Any]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import onnxruntime as ort
@@ -13,7 +14,7 @@ from compress.errors import ModelFileError, UsageError, first_line
 from compress.onnx_file import fault_of, precision_of_file
 from compress.profiling.machine import shares_cores
 from compress.profiling.protocol import Input, Output
-from compress.profiling.runtimes import InputSpec, Subject, one_input, path_of
+from compress.profiling.runtimes import InputSpec, Subject, input_of_onnx, one_input, path_of
 
 # Everything that loading or calling may raise; they share no base but Exception.
 ORT_ERRORS: tuple[type[Exception], ...] = (
@@ -47,7 +48,7 @@ class OnnxRuntimeCpu:
 
     def input_of(self, subject: Subject) -> InputSpec:
         """The one input of the file."""
-        return OnnxSession(path_of(subject, "ONNX Runtime"), threads=1, optimise=False).input
+        return input_of_onnx(path_of(subject, "ONNX Runtime"))
 
     def precision(self, subject: Subject) -> str:
         """That of the file; it computes fp16 in float32."""
@@ -65,7 +66,8 @@ class OnnxRuntimeCpu:
 
     def load(self, subject: Subject, *, threads: int, images: Input | None = None) -> OnnxSession:
         """A session of the file."""
-        return OnnxSession(path_of(subject, "ONNX Runtime"), threads=threads)
+        path = path_of(subject, "ONNX Runtime")
+        return OnnxSession(path, threads=threads, output=subject.output)
 
 
 class OnnxSession:
@@ -74,8 +76,8 @@ class OnnxSession:
     Args:
         path: the ONNX file.
         threads: intra-op threads, the calling one among them.
-        optimise: all graph optimisations, or none (to read what the file says).
         profile: how the names of files begin that ONNX Runtime's profiler writes; None: it is off.
+        output: that ``infer`` gives; None for the first.
 
     Raises:
         ModelFileError: the file is missing, damaged, lacks its external data, or has not exactly
@@ -83,16 +85,13 @@ class OnnxSession:
     """
 
     def __init__(
-        self, path: Path, *, threads: int, optimise: bool = True, profile: Path | None = None
+        self, path: Path, *, threads: int, profile: Path | None = None, output: str | None = None
     ) -> None:
         options = ort.SessionOptions()
         options.intra_op_num_threads = threads
         options.inter_op_num_threads = 1
         options.execution_mode = ort.ExecutionMode.ORT_SEQUENTIAL
-        level = ort.GraphOptimizationLevel
-        options.graph_optimization_level = (
-            level.ORT_ENABLE_ALL if optimise else level.ORT_DISABLE_ALL
-        )
+        options.graph_optimization_level = ort.GraphOptimizationLevel.ORT_ENABLE_ALL
         options.log_severity_level = 4
         if profile is not None:
             options.enable_profiling = True
@@ -118,18 +117,29 @@ class OnnxSession:
         )
         self._name = path.name
         self._session: ort.InferenceSession | None = session
-        self._output = session.get_outputs()[0].name
+        self._output = session.get_outputs()[0].name if output is None else output
 
     def infer(self, images: Input) -> Output:
-        """The first output of a batch.
+        """The output of a batch that is asked for; the first where none is.
 
         Raises:
             ModelFileError: the model fails on it.
         """
+        return np.asarray(self._run([self._output], images)[0])
+
+    def infer_all(self, images: Input) -> list[Any]:
+        """All outputs of a batch: arrays, or lists and dictionaries of what is no tensor.
+
+        Raises:
+            ModelFileError: the model fails on it.
+        """
+        return self._run(None, images)
+
+    def _run(self, outputs: list[str] | None, images: Input) -> list[Any]:
         if self._session is None:
             raise UsageError(f"The session of {self._name} is closed.")
         try:
-            return np.asarray(self._session.run([self._output], {self.input.name: images})[0])
+            return list(self._session.run(outputs, {self.input.name: images}))
         except ORT_ERRORS as error:
             raise ModelFileError(
                 f"{self._name} cannot be run on an input of {'x'.join(map(str, images.shape))}: "

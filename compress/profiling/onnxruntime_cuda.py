@@ -75,12 +75,17 @@ class OnnxRuntimeCuda:
         def prepare(
             there: torch.Tensor, stream: torch.cuda.Stream
         ) -> tuple[Callable[[], object], torch.Tensor]:
-            return self._bound(path, threads, there, stream)
+            return self._bound(path, subject.output, threads, there, stream)
 
         return CudaSession(subject.name, prepare, images)
 
     def _bound(
-        self, path: Path, threads: int, images: torch.Tensor, stream: torch.cuda.Stream
+        self,
+        path: Path,
+        output: str | None,
+        threads: int,
+        images: torch.Tensor,
+        stream: torch.cuda.Stream,
     ) -> tuple[Callable[[], object], torch.Tensor]:
         """What runs the file on those images, and where its answer will lie."""
         options = ort.SessionOptions()
@@ -102,7 +107,8 @@ class OnnxRuntimeCuda:
                 "Install them and put them on the path where libraries are looked for."
             )
         one_input([each.name for each in session.get_inputs()], path)
-        given, told = session.get_inputs()[0], session.get_outputs()[0]
+        given = session.get_inputs()[0]
+        told = next(each for each in session.get_outputs() if output in (None, each.name))
         sizes = tuple(
             size if isinstance(size, int) else str(size or f"dim{place}")
             for place, size in enumerate(told.shape)

@@ -85,7 +85,8 @@ class OpenVino:
         self, subject: Subject, *, threads: int, images: Input | None = None
     ) -> OpenVinoSession:
         """The file compiled for the shape of ``images``, or for any batch."""
-        return OpenVinoSession(path_of(subject, "OpenVINO"), threads=threads, images=images)
+        path = path_of(subject, "OpenVINO")
+        return OpenVinoSession(path, threads=threads, images=images, output=subject.output)
 
 
 class OpenVinoSession:
@@ -97,6 +98,7 @@ class OpenVinoSession:
         images: of the shape that it is compiled for; None leaves it open where the file does.
         profile: whether it counts what each layer takes.
         bound: whether its threads stay on the cores that they begin on.
+        output: that ``infer`` gives; None for the first.
 
     Raises:
         ModelFileError: the file is missing, damaged, lacks its external data, or has not exactly
@@ -111,6 +113,7 @@ class OpenVinoSession:
         images: Input | None = None,
         profile: bool = False,
         bound: bool = False,
+        output: str | None = None,
     ) -> None:
         try:
             core = ov.Core()
@@ -131,9 +134,10 @@ class OpenVinoSession:
         self._request: Any = compiled.create_infer_request()
         self._compiled: Any = compiled
         self._input: Any = None
+        self._output: Any = compiled.outputs[0] if output is None else compiled.output(output)
 
     def infer(self, images: Input) -> Output:
-        """The first output of a batch.
+        """The output of a batch that is asked for; the first where none is.
 
         Raises:
             ModelFileError: the model fails on it.
@@ -146,7 +150,7 @@ class OpenVinoSession:
             self._input = ov.Tensor(np.require(images, requirements=["C", "W"]), shared_memory=True)
             self._request.set_input_tensor(self._input)
             self._request.infer(share_outputs=True)
-            return np.array(self._request.get_output_tensor(0).data)
+            return np.array(self._request.get_tensor(self._output).data)
         except RuntimeError as error:
             raise ModelFileError(
                 f"{self._name} cannot be run on an input of {'x'.join(map(str, images.shape))}: "

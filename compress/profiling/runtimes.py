@@ -6,8 +6,9 @@ To add a runtime, write a file beside this and an entry in ``RUNTIMES``.
 from __future__ import annotations
 
 import importlib.util
+import math
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Protocol
@@ -17,9 +18,14 @@ import numpy as np
 from compress.engines.package import PACKAGES
 from compress.errors import ModelFileError, UnknownName, UsageError
 from compress.profiling.protocol import Input, Session
+from compress.units import format_bytes
 
 if TYPE_CHECKING:
     from torch import nn
+
+
+# A batch of images that takes more is none that is served.
+MAX_INPUT_BYTES = 2_000_000_000
 
 
 @dataclass(frozen=True)
@@ -36,6 +42,7 @@ class Subject:
         input_shape: channels, height, width, where ``module`` is given.
         params: parameters of the network as it was trained, where they are known.
         size_bytes: of the checkpoint that ``module`` comes from.
+        output: of the file, that its answers are; None for the first.
     """
 
     name: str
@@ -46,6 +53,7 @@ class Subject:
     input_shape: tuple[int, ...] | None = None
     params: int | None = None
     size_bytes: int | None = None
+    output: str | None = None
 
 
 @dataclass(frozen=True)
@@ -301,6 +309,24 @@ def make_input(
     """
     spec = runtime.input_of(subject)
     sizes = resolve_shape(spec, subject.name, batch=batch, shape=shape)
+    return random_input(replace(spec, shape=sizes), subject.name, seed=seed)
+
+
+def random_input(spec: InputSpec, name: str, *, seed: int) -> Input:
+    """The same for an input all of whose sizes are known.
+
+    Raises:
+        UsageError: the images would take more than ``MAX_INPUT_BYTES``.
+        ModelFileError: the input is of a type that images do not have.
+    """
+    sizes = [size for size in spec.shape if isinstance(size, int)]
+    if 4 * math.prod(sizes) > MAX_INPUT_BYTES:
+        raise UsageError(
+            f"{name} takes '{spec.name}' of {'x'.join(map(str, sizes))}; that is "
+            f"{format_bytes(4 * math.prod(sizes))} a call, and {format_bytes(MAX_INPUT_BYTES)} is "
+            "the most that is tried. Give a smaller --batch or --shape where the file leaves it "
+            "open."
+        )
     generator = np.random.default_rng(seed)
     if spec.dtype in ("float32", "float16", "float64"):
         return generator.standard_normal(sizes, dtype=np.float32).astype(spec.dtype)
@@ -308,7 +334,7 @@ def make_input(
         bounds = np.iinfo(spec.dtype)
         return generator.integers(bounds.min, bounds.max, sizes, spec.dtype, endpoint=True)
     raise ModelFileError(
-        f"{subject.name} takes '{spec.name}' as {spec.dtype}; images are float32, float16, "
+        f"{name} takes '{spec.name}' as {spec.dtype}; images are float32, float16, "
         "float64, uint8 or int8. This is no image model."
     )
 

@@ -53,13 +53,16 @@ class Sample:
         pixels = self.pixels[np.asarray(index)]
         if dtype == "uint8":
             return pixels
+        found: Input
         if dtype == "int8":
-            return (pixels.astype(np.int16) - 128).astype(np.int8)
+            found = (pixels.astype(np.int16) - 128).astype(np.int8)
+            return found
         mean, std = (
             np.array(values, np.float32).reshape(1, -1, 1, 1)
             for values in (self.normalization.mean, self.normalization.std)
         )
-        return ((pixels.astype(np.float32) / 255 - mean) / std).astype(dtype)
+        found = ((pixels.astype(np.float32) / 255 - mean) / std).astype(dtype)
+        return found
 
 
 def inputs_of(
@@ -93,7 +96,9 @@ def inputs_of(
         return lambda _round: (noise,)
     spec = runtime.input_of(subject)
     sizes = resolve_shape(spec, subject.name, batch=batch, shape=shape)
-    if sizes[1:] != sample.pixels.shape[1:]:
+    channels, *sides = sample.pixels.shape[1:]
+    channels_last = sizes[1:] == (*sides, channels) != (channels, *sides)
+    if not channels_last and sizes[1:] != (channels, *sides):
         raise UsageError(
             f"{subject.name} takes images of {_by(sizes[1:])}, those of {sample.name} are "
             f"{_by(sample.pixels.shape[1:])}. Give the images that it is for."
@@ -106,7 +111,11 @@ def inputs_of(
         generator = np.random.default_rng([seed, round_])
         wanted = several * sizes[0]
         index = generator.choice(count, wanted, replace=wanted > count)
-        return tuple(sample.as_input(part, dtype) for part in np.split(index, several))
+        batches = (sample.as_input(part, dtype) for part in np.split(index, several))
+        return tuple(
+            np.ascontiguousarray(each.transpose(0, 2, 3, 1)) if channels_last else each
+            for each in batches
+        )
 
     return draw
 

@@ -4,15 +4,21 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from dataclasses import dataclass
 from pathlib import Path
 
 import torch
 from torch import Tensor, nn
 
+from compress import onnx_file
 from compress.data.dataset import Split
 from compress.data.images import Images
 from compress.data.normalization import Normalizer, normalize
 from compress.errors import DataError
+from compress.onnx_file import Value
+from compress.onnx_io import ImageInput, answers_of, image_form, rows_of
+from compress.profiling.inspection import inspect_file
+from compress.profiling.protocol import Input, Session
 from compress.profiling.runtimes import Subject, runtime_named
 from compress.profiling.sample import Sample, images_kept
 from compress.spec import Normalization, Target
@@ -44,36 +50,96 @@ def predictor(network: nn.Module) -> Predict:
     return predict
 
 
-@contextmanager
-def file_predictor(path: Path, target: Target) -> Iterator[Predict]:
-    """The same for a file, as the target's runtime runs it; one of a fixed batch in its batches.
+@dataclass(frozen=True)
+class FilePredictor:
+    """A file that is loaded, as a function: normalised images [b, c, h, w] -> logits [b, C].
 
-    Raises:
-        ModelFileError: the file cannot be loaded.
+    Attributes:
+        session: of the file.
+        form: how it takes images. One that takes bytes normalises them itself: it is given images
+            from 0 to 1 here.
+        output: that its answers are.
+        note: what was chosen of several outputs and inputs, a sentence; may be empty.
+        file: its name.
     """
-    runtime, subject = runtime_named(target.runtime), Subject(path.name, path=path)
-    shape = runtime.input_of(subject).shape
-    session = runtime.load(subject, threads=target.threads)
 
-    def infer(images: Tensor) -> Tensor:
-        logits = session.infer(images.cpu().numpy())
-        session.synchronize()
-        return torch.tensor(logits)  # a copy: the next call may use the same memory
+    session: Session
+    form: ImageInput
+    output: Value
+    note: str
+    file: str
 
-    def in_batches(images: Tensor, size: int) -> Tensor:
+    def __call__(self, images: Tensor) -> Tensor:
+        """Logits of images; a file of a fixed batch is called with whole batches."""
+        size = self.form.batch
+        if size is None:
+            return self._infer(images)
         parts = []
         for part in images.split(size):
             missing = size - len(part)
-            parts.append(infer(torch.cat([part, part[:1].expand(missing, *part.shape[1:])])))
+            filled = torch.cat([part, part[:1].expand(missing, *part.shape[1:])])
+            parts.append(self._infer(filled))
         return torch.cat(parts)[: len(images)]
 
+    def _infer(self, images: Tensor) -> Tensor:
+        return self.call(self.form.of(images.cpu().numpy()))
+
+    def call(self, images: Input) -> Tensor:
+        """Logits of images as the file takes them."""
+        found = self.session.infer(images)
+        self.session.synchronize()
+        rows = rows_of(found, len(images), self.output, self.file)
+        return torch.tensor(rows).float()  # a copy: the next call may use the same memory
+
+
+@contextmanager
+def file_predictor(
+    path: Path,
+    target: Target,
+    *,
+    shape: tuple[int, ...] | None = None,
+    output: str | None = None,
+    made_here: bool = False,
+) -> Iterator[FilePredictor]:
+    """The same for a file, as the target's runtime runs it; one of a fixed batch in its batches.
+
+    Args:
+        path: the file.
+        target: the runtime and its threads.
+        shape: of the images, channels first, where the file leaves it open.
+        output: that its answers are, where several could be and its metadata does not say it.
+        made_here: whether this run has made the file; else it is looked at in a process that can
+            be ended (see ``compress.profiling.inspection``).
+
+    Raises:
+        ModelFileError: the file cannot be loaded or run, answers the same images differently each
+            time, or gives no row of logits an image.
+    """
+    form = image_form(onnx_file.input_of(path), path.name)
+    model = onnx_file.read_model(path)
+    outputs = onnx_file.outputs_of(model)
+    if not made_here:
+        found = inspect_file(path, _in_order(form, shape))
+        found.refuse_unrepeatable(path)
+        outputs = found.outputs
+    wanted = output or onnx_file.stated_output(model)
+    answers, note = answers_of(outputs, path.name, wanted)
+    if form.channels_last or form.dtype != "float32":
+        note = f"{path.name} takes {form}; images are given so. {note}".strip()
+    subject = Subject(path.name, path=path, output=answers.name)
+    session = runtime_named(target.runtime).load(subject, threads=target.threads)
     try:
-        if shape and isinstance(size := shape[0], int):
-            yield lambda images: in_batches(images, size)
-        else:
-            yield infer
+        yield FilePredictor(session, form, answers, note, path.name)
     finally:
         session.close()
+
+
+def _in_order(form: ImageInput, shape: tuple[int, ...] | None) -> tuple[int, ...] | None:
+    """Sizes of images, channels first, in the order of the file."""
+    if shape is None or not form.channels_last:
+        return shape
+    channels, height, width = shape
+    return height, width, channels
 
 
 def logits_of(predict: Predict, images: Images, normalization: Normalization) -> Tensor:

@@ -12,11 +12,12 @@ from torch import Tensor
 
 from compress.data.classes import class_mapping
 from compress.data.dataset import Dataset
+from compress.data.normalization import unnormalized
 from compress.errors import DataError, ModelFileError
 from compress.export import read_artifact
 from compress.results import Artifact
 from compress.spec import Normalization, Target
-from compress.training.evaluation import Predict, file_predictor, logits_of
+from compress.training.evaluation import FilePredictor, Predict, file_predictor, logits_of
 from compress.training.teacher import check_channels, known_normalizations, probe_normalization
 
 
@@ -40,7 +41,12 @@ class Scored:
 
 
 def score_onnx(
-    path: Path, data: Dataset, *, normalization: Normalization | None, target: Target
+    path: Path,
+    data: Dataset,
+    *,
+    normalization: Normalization | None,
+    target: Target,
+    output: str | None = None,
 ) -> Scored:
     """Runs an ONNX file on the test images.
 
@@ -52,10 +58,11 @@ def score_onnx(
             say its normalisation.
         normalization: what the images go through, where the user says it.
         target: what runs the file.
+        output: that its answers are, where several could be.
 
     Raises:
-        ModelFileError: the file cannot be used, is of other images or classes, or answers with
-            values that are not finite.
+        ModelFileError: the file cannot be used, is of other images or classes, answers with values
+            that are not finite, or differently each time.
         DataError: the data set has no test images, or none to probe a normalisation on.
         UsageError: the normalisation is of other channels, or the file names other classes than
             the data.
@@ -66,8 +73,8 @@ def score_onnx(
         check_channels(normalization, data.input_shape[0])
     artifact = read_artifact(path)
     order = class_mapping(artifact.classes, data.class_names)
-    with answering(artifact, data, target) as predict:
-        name, normalization, notes = _prepare(artifact, data, normalization, predict)
+    with answering(artifact, data, target, output) as (predict, file):
+        name, normalization, notes = _prepare(artifact, data, normalization, predict, file)
         logits = logits_of(predict, data.test.images, normalization)
     finite = torch.isfinite(logits).all(dim=1)
     if not bool(finite.all()):
@@ -86,16 +93,18 @@ def score_onnx(
 
 
 @contextmanager
-def answering(artifact: Artifact, data: Dataset, target: Target) -> Iterator[Predict]:
-    """A file's answers, put in the order of the data's classes where both name them.
+def answering(
+    artifact: Artifact, data: Dataset, target: Target, output: str | None = None
+) -> Iterator[tuple[Predict, FilePredictor]]:
+    """A file's answers, put in the order of the data's classes where both name them, and the file.
 
     Raises:
-        ModelFileError: the file cannot be loaded.
+        ModelFileError: as ``file_predictor``.
         UsageError: it names other classes than the data.
     """
     order = class_mapping(artifact.classes, data.class_names)
-    with file_predictor(artifact.path, target) as predict:
-        yield predict if order is None else in_order(predict, order)
+    with file_predictor(artifact.path, target, shape=data.input_shape, output=output) as file:
+        yield file if order is None else in_order(file, order), file
 
 
 def in_order(predict: Predict, order: Sequence[int]) -> Predict:
@@ -110,7 +119,11 @@ def in_order(predict: Predict, order: Sequence[int]) -> Predict:
 
 
 def _prepare(
-    artifact: Artifact, data: Dataset, stated: Normalization | None, predict: Predict
+    artifact: Artifact,
+    data: Dataset,
+    stated: Normalization | None,
+    predict: Predict,
+    file: FilePredictor,
 ) -> tuple[str, Normalization, tuple[str, ...]]:
     """Name, normalisation and notes of an ONNX file, after checking that it fits the data."""
     path = artifact.path
@@ -127,11 +140,14 @@ def _prepare(
             f"{path} gives {outputs} classes, {data.name} has {data.num_classes}. "
             "Give the data that the model was made for."
         )
+    notes = (file.note,) if file.note else ()
+    if file.form.takes_bytes:
+        return name, unnormalized(data.input_shape[0]), notes
     normalization = stated or artifact.normalization
     if normalization is not None:
-        return name, normalization, ()
+        return name, normalization, notes
     tried = known_normalizations(path, data.normalization, len(data.validation))
     best, found = probe_normalization(
         predict, tried, data.validation.images, data.validation.labels
     )
-    return name, best, (f"{path.name} does not say its normalisation. {found}",)
+    return name, best, (*notes, f"{path.name} does not say its normalisation. {found}")
