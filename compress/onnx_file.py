@@ -11,7 +11,6 @@ from collections import Counter
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import onnx
 from google.protobuf.message import DecodeError  # type: ignore[import-untyped]
@@ -19,29 +18,24 @@ from onnx import TensorProto
 
 from compress.errors import ModelFileError
 from compress.files import is_lfs_pointer, regular_file
-from compress.units import format_bytes, format_count
+from compress.onnx_claims import check_model, graphs_of, lfs_pointer, tensors_of
+from compress.units import format_bytes
 
 UNKNOWN = "unknown"
 # The entry of a file's metadata that says which output its answers are.
 OUTPUT_KEY = "compress.output"
 # protobuf's own limit.
 MAX_BYTES = (1 << 31) - 1
-# ONNX Runtime's time to load a graph may double with each graph that an If or a Loop holds.
-MAX_NESTING = 8
-MAX_NODES = 200_000
-# Of an input or output. Images of a million pixels a side do not exist.
-MAX_DIMENSION = 1 << 20
 # From this version on a file need not list its weights among its inputs.
 IR_VERSION = 4
 MEND = "Give the file that `compress distill` or `compress export` wrote, or export it again."
 
-# How a file begins whose first field is ONNX's version of its format, a small number, and what may
-# be its second: the fields of ModelProto in their order.
-_VERSION_TAG, _LARGEST_VERSION = 0x08, 0x20
-_SECOND_TAGS = (0x12, 0x1A, 0x22, 0x28, 0x32, 0x3A, 0x42, 0x72, 0xA2)
-_SUFFIXES = (".onnx", ".onnx.pb", ".ort")
-# What other files begin with, whatever they are called: zip archives (torch's), pickles.
-_OTHERS = (b"PK\x03\x04", b"\x80\x02", b"\x80\x03", b"\x80\x04", b"\x80\x05")
+# How Protocol Buffers writes onnx.ModelProto: number of a field -> its wire type (0 a number,
+# 2 bytes that follow their length).
+_FIELDS = {1: 0, 2: 2, 3: 2, 4: 2, 5: 0, 6: 2, 7: 2, 8: 2, 14: 2, 20: 2, 25: 2, 26: 2}
+_IR_VERSION, _GRAPH = 1, 7
+# How other files that models come in begin: zip (torch), pickle, and HDF5.
+_OTHERS = (b"PK\x03\x04", b"\x80\x02", b"\x80\x03", b"\x80\x04", b"\x80\x05", b"\x89HDF")
 
 # Operations whose inputs after the first say how, and are no weights.
 _SHAPED_BY_INPUTS = frozenset(
@@ -97,20 +91,61 @@ class Value:
 
 
 def is_onnx(path: Path) -> bool:
-    """Whether a file is an ONNX file, by its first bytes.
+    """Whether a file is an ONNX file, by its first bytes; nothing else of it is looked at.
 
-    One that is called so is taken for one too, so that its faults are told as an ONNX file's; not
-    where it begins as an archive or a pickle does.
+    Where they do not say what it is (it is empty, missing or text), its name decides, so that what
+    is wrong with it is told as of an ONNX file.
     """
-    called_so = path.name.lower().endswith(_SUFFIXES)
+    named = ".onnx" in (suffix.lower() for suffix in path.suffixes[-2:])
+    if not path.is_file():
+        return named
     try:
-        with regular_file(path, ModelFileError).open("rb") as file:
-            head = file.read(3)
-    except (ModelFileError, OSError):
-        return called_so
-    if len(head) == 3 and head[0] == _VERSION_TAG and 0 < head[1] < _LARGEST_VERSION:
-        return head[2] in _SECOND_TAGS
-    return called_so and not head.startswith(tuple(magic[:3] for magic in _OTHERS))
+        with path.open("rb") as file:
+            head = file.read(1 << 16)
+    except OSError:
+        return named
+    if _begins_like_onnx(head):
+        return True
+    return named and not head.startswith(_OTHERS) and not _is_safetensors(head)
+
+
+def _begins_like_onnx(head: bytes) -> bool:
+    """Whether bytes can be the beginning of a serialised ModelProto, as far as its graph."""
+    place, version = 0, False
+    while place < len(head):
+        tag, place = _varint(head, place)
+        field = tag >> 3
+        if _FIELDS.get(field) != tag & 7:
+            return False
+        value, place = _varint(head, place)
+        if place > len(head):
+            return False
+        if field == _IR_VERSION:
+            version = 0 < value < 1000
+            if not version:
+                return False
+        elif field == _GRAPH:
+            return version and value > 0
+        elif _FIELDS[field] == 2:
+            place += value
+    # Something long comes before the graph; everything up to there was as it should be.
+    return version and place > len(head)
+
+
+def _varint(head: bytes, place: int) -> tuple[int, int]:
+    """A number in seven bits a byte, and where the next begins; beyond the end where it is cut."""
+    value = shift = 0
+    while place < len(head) and shift < 70:
+        byte = head[place]
+        value |= (byte & 0x7F) << shift
+        place, shift = place + 1, shift + 7
+        if byte < 0x80:
+            return value, place
+    return value, len(head) + 1
+
+
+def _is_safetensors(head: bytes) -> bool:
+    return head[8:9] == b"{" and int.from_bytes(head[:8], "little") < 1 << 32
 
 
 # --- Reading -------------------------------------------------------------------------------------
@@ -137,8 +172,7 @@ def read_model(path: Path) -> onnx.ModelProto:
         raise ModelFileError(
             f"{path} is not an ONNX file: there is no graph in its {len(content):,} bytes. {MEND}"
         )
-    _check_nesting(path, model)
-    _check_sizes(path, model, len(content))
+    check_model(model, path)
     without_weight_inputs(model)
     return model
 
@@ -161,55 +195,8 @@ def _content(path: Path) -> bytes:
     if not content:
         raise ModelFileError(f"{path} is empty, not an ONNX file. {MEND}")
     if is_lfs_pointer(content):
-        raise ModelFileError(
-            f"{path} is a Git LFS pointer, not the file itself. Run `git lfs pull` and try again."
-        )
+        raise ModelFileError(lfs_pointer(str(path)))
     return content
-
-
-def _check_nesting(path: Path, model: onnx.ModelProto) -> None:
-    """Refuses graphs within graphs within graphs, and more nodes than any network has."""
-    nodes = 0
-    graphs = [(model.graph, 0)]
-    bodies = [node for function in model.functions for node in function.node]
-    graphs += [(inner, 1) for node in bodies for inner in graphs_within(node)]
-    while graphs:
-        graph, depth = graphs.pop()
-        nodes += len(graph.node)
-        if depth > MAX_NESTING:
-            raise ModelFileError(
-                f"{path} has graphs that are nested more than {MAX_NESTING} deep (If, Loop or Scan "
-                "within each other), which takes ever longer to load. Export it without."
-            )
-        graphs += [(inner, depth + 1) for node in graph.node for inner in graphs_within(node)]
-    if nodes > MAX_NODES:
-        raise ModelFileError(
-            f"{path} has {nodes:,} nodes; up to {MAX_NODES:,} are read. It is no image classifier."
-        )
-
-
-def _check_sizes(path: Path, model: onnx.ModelProto, held_bytes: int) -> None:
-    """Refuses dimensions that cannot be, and tensors that claim more than the file holds."""
-    for value in (*model.graph.input, *model.graph.output):
-        for dimension in value.type.tensor_type.shape.dim:
-            if not 0 <= dimension.dim_value <= MAX_DIMENSION:
-                raise ModelFileError(
-                    f"{path} says that '{value.name}' has a dimension of "
-                    f"{dimension.dim_value:,}; a size is from 1 to {MAX_DIMENSION:,}. {MEND}"
-                )
-    for tensor in tensors_of(model):
-        if any(size < 0 for size in tensor.dims):
-            raise ModelFileError(
-                f"{path} says that the tensor '{tensor.name}' is of "
-                f"{'x'.join(map(str, tensor.dims))}. {MEND}"
-            )
-        # Two values of four bits share a byte; no type has fewer.
-        if tensor.data_location != TensorProto.EXTERNAL and math.prod(tensor.dims) > 2 * held_bytes:
-            raise ModelFileError(
-                f"{path} says that the tensor '{tensor.name}' has "
-                f"{format_count(math.prod(tensor.dims))} values, and has {held_bytes:,} bytes in "
-                f"all. It is damaged. {MEND}"
-            )
 
 
 def without_weight_inputs(model: onnx.ModelProto) -> None:
@@ -277,7 +264,7 @@ def input_of(path: Path) -> Value:
     Raises:
         ModelFileError: the file is damaged or not whole, or has not exactly one input.
     """
-    model = read_whole(path)
+    model = read_model(path)
     try:
         return described(image_input(model))
     except ModelFileError as error:
@@ -296,14 +283,6 @@ def stated_output(model: onnx.ModelProto) -> str | None:
 
 
 # --- Tensors -------------------------------------------------------------------------------------
-
-
-def tensors_of(model: onnx.ModelProto) -> Iterator[TensorProto]:
-    """Every tensor: initializers, those in attributes of nodes, and those of inner graphs."""
-    yield from _tensors_of_graph(model.graph)
-    for function in model.functions:
-        for node in function.node:
-            yield from _tensors_of_node(node)
 
 
 def weights_of(model: onnx.ModelProto) -> Iterable[TensorProto]:
@@ -363,64 +342,20 @@ def precision_of_file(path: Path) -> str:
 # --- External tensors ----------------------------------------------------------------------------
 
 
-def external_files(model: onnx.ModelProto) -> dict[str, int]:
-    """File beside the model -> the byte that the last of its tensors ends at.
-
-    Raises:
-        ModelFileError: a tensor is said to lie elsewhere than beside the model, or at no place in a
-            file.
-    """
-    ends: dict[str, int] = {}
+def external_files(model: onnx.ModelProto) -> tuple[str, ...]:
+    """Names of the files beside a model, that ``read_model`` gave, in which it keeps tensors."""
+    names: dict[str, None] = {}
     for tensor in tensors_of(model):
         if tensor.data_location == TensorProto.EXTERNAL:
             entries = {entry.key: entry.value for entry in tensor.external_data}
-            name = entries.get("location", "")
-            if not name or Path(name).is_absolute() or ".." in Path(name).parts:
-                raise ModelFileError(
-                    f"The tensor '{tensor.name}' is said to lie in '{name}'; weights lie in a file "
-                    f"beside the ONNX file. {MEND}"
-                )
-            places = [entries.get(key, "0") for key in ("offset", "length")]
-            if not all(place.isascii() and place.isdigit() and len(place) < 19 for place in places):
-                raise ModelFileError(
-                    f"The tensor '{tensor.name}' is said to lie in '{name}' at offset "
-                    f"'{places[0][:40]}' with length '{places[1][:40]}', which are no places in a "
-                    f"file. {MEND}"
-                )
-            end = sum(map(int, places))
-            ends[name] = max(end, ends.get(name, 0))
-    return ends
-
-
-def read_whole(path: Path) -> onnx.ModelProto:
-    """Parses a file as ``read_model`` does, and looks for the files that it keeps weights in.
-
-    Raises:
-        ModelFileError: as ``read_model``, or such a file is not there or too short.
-    """
-    model = read_model(path)
-    missing = []
-    for name, end in external_files(model).items():
-        beside = path.parent / name
-        if not beside.is_file() or beside.stat().st_size < end:
-            missing.append(name)
-        elif is_lfs_pointer(_head(beside)):
-            raise ModelFileError(
-                f"{beside}, which {path.name} keeps weights in, is a Git LFS pointer. Run "
-                "`git lfs pull` and try again."
-            )
-    if missing:
-        raise ModelFileError(
-            f"{path.name} keeps weights in {', '.join(sorted(missing))}, which is not there or too "
-            f"short. Put it beside {path.name}, or export again into one file."
-        )
-    return model
+            names[entries.get("location", "")] = None
+    return tuple(names)
 
 
 def fault_of(path: Path) -> str:
     """What is wrong with a file whoever runs it, and what to do; empty where nothing is."""
     try:
-        read_whole(path)
+        read_model(path)
     except ModelFileError as fault:
         return str(fault)
     return ""
@@ -430,15 +365,10 @@ def size_of(path: Path) -> int:
     """Bytes of a file and of the files that it keeps weights in.
 
     Raises:
-        ModelFileError: as ``read_whole``.
+        ModelFileError: as ``read_model``.
     """
-    names = external_files(read_whole(path))
+    names = external_files(read_model(path))
     return path.stat().st_size + sum((path.parent / name).stat().st_size for name in names)
-
-
-def _head(path: Path) -> bytes:
-    with path.open("rb") as file:
-        return file.read(64)
 
 
 # --- Walking a graph -----------------------------------------------------------------------------
@@ -453,29 +383,7 @@ def _initialised(graph: onnx.GraphProto) -> set[str]:
 def graphs_within(node: onnx.NodeProto) -> Iterator[onnx.GraphProto]:
     """The branches of an If, the body of a Loop or a Scan."""
     for attribute in node.attribute:
-        if attribute.HasField("g"):
-            yield attribute.g
-        yield from attribute.graphs
-
-
-def _tensors_of_graph(graph: onnx.GraphProto) -> Iterator[TensorProto]:
-    yield from graph.initializer
-    for sparse in graph.sparse_initializer:
-        yield from (sparse.values, sparse.indices)
-    for node in graph.node:
-        yield from _tensors_of_node(node)
-
-
-def _tensors_of_node(node: Any) -> Iterator[TensorProto]:
-    for attribute in node.attribute:
-        if attribute.HasField("t"):
-            yield attribute.t
-        yield from attribute.tensors
-        sparse = [attribute.sparse_tensor] if attribute.HasField("sparse_tensor") else []
-        for each in (*sparse, *attribute.sparse_tensors):
-            yield from (each.values, each.indices)
-    for graph in graphs_within(node):
-        yield from _tensors_of_graph(graph)
+        yield from graphs_of(attribute)
 
 
 def _no_weights(graph: onnx.GraphProto) -> set[str]:
@@ -484,7 +392,7 @@ def _no_weights(graph: onnx.GraphProto) -> set[str]:
     scales: set[str] = set()  # of activations that are quantised as they come
     for node in graph.node:
         if node.op_type == "DynamicQuantizeLinear":
-            scales.add(node.output[1])
+            scales.update(node.output[1:2])
         elif node.op_type == "Mul" and scales & set(node.input):
             helpers.update(set(node.input) - scales)
     for node in graph.node:

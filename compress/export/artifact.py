@@ -34,7 +34,7 @@ import onnx
 from compress import __version__
 from compress.errors import ModelFileError
 from compress.files import atomic_path, sha256_of
-from compress.onnx_file import OUTPUT_KEY, UNKNOWN, precision_of, read_whole, size_of
+from compress.onnx_file import OUTPUT_KEY, UNKNOWN, precision_of, read_model, size_of
 from compress.results import Artifact, Fidelity
 from compress.schema import decode_json
 from compress.schema.words import shown
@@ -142,7 +142,7 @@ def read_artifact(path: Path) -> Artifact:
     Raises:
         ModelFileError: it is not a whole ONNX file, or its metadata is damaged.
     """
-    model = read_whole(path)
+    model = read_model(path)
     properties = {entry.key: entry.value for entry in model.metadata_props}
     stored = properties.get(PREFIX + "normalization", UNKNOWN)
     return Artifact(

@@ -35,7 +35,7 @@ def inspect(question: Question) -> Inspection:
     """
     limit_memory(question.limit_bytes)
     path = question.path
-    model = onnx_file.read_whole(path)
+    model = onnx_file.read_model(path)
     random = sorted(set(_kinds(model.graph)) & set(RANDOM))
     try:
         session = OnnxSession(path, threads=1)

@@ -45,7 +45,9 @@ def test_weights_in_other_files_count(tmp_path: Path) -> None:
     whole = path.stat().st_size + (tmp_path / "model.data").stat().st_size
     assert read_artifact(path).size_bytes == whole
     (tmp_path / "model.data").unlink()
-    with pytest.raises(ModelFileError, match=r"keeps weights in model.data, which is not there or too short"):
+    with pytest.raises(
+        ModelFileError, match=r"keeps weights in model.data, which is not there or too short"
+    ):
         read_artifact(path)
 
 

@@ -10,7 +10,7 @@ from onnx import helper, numpy_helper
 from torch import nn
 from torch.nn import functional
 
-from compress.errors import ModelFileError, UsageError
+from compress.errors import UsageError
 from compress.export import read_artifact
 from compress.export.to_onnx import onnx_for_timing
 from compress.models.registry import build
