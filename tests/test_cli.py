@@ -284,5 +284,5 @@ def test_config_that_is_no_file(
 ) -> None:
     os.mkfifo(tmp_path / "pipe")
     path = tmp_path / "pipe" if kind == "pipe" else Path("/dev/zero")
-    assert cli.main(["--config", str(path), "version"]) == 2
+    assert cli.main(["--config", str(path), "train"]) == 2
     assert words in capsys.readouterr().err
