@@ -12,6 +12,7 @@ from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
+from compress import schema
 from compress.errors import NothingMeasured, UsageError
 from compress.gate.latency import LatencyRule, combine, ratio_of
 from compress.gate.limits import compare_budget
@@ -19,7 +20,6 @@ from compress.gate.verdict import Comparison, Outcome
 from compress.profiling.estimates import calls_needed
 from compress.profiling.fresh import ask
 from compress.results import Estimate
-from compress.schema import faults_of
 from compress.schema.rules import Batch, Name, Percentile, Shape, Threads
 from compress.units import format_time
 
@@ -48,7 +48,7 @@ class Settings:
     percentile: Percentile = 50.0
 
     def __post_init__(self) -> None:
-        if faults := faults_of(self):
+        if faults := schema.faults_of(self):
             raise UsageError(f"No model can be timed so: {'; '.join(faults)}.")
 
 
@@ -203,18 +203,13 @@ def encode(found: Rounds) -> dict[str, Any]:
 
 
 def decode(answer: dict[str, Any]) -> Rounds:
-    """The inverse of ``encode``."""
-    latency = answer["latency"]
-    return Rounds(
-        **{
-            **answer,
-            "candidate_s": tuple(answer["candidate_s"]),
-            "against_s": tuple(answer["against_s"]),
-            "latency": None if latency is None else Estimate(**latency),
-            "median": Estimate(**answer["median"]),
-            "warnings": tuple(answer["warnings"]),
-        }
-    )
+    """The inverse of ``encode``.
+
+    Raises:
+        NothingMeasured: it is not.
+    """
+    where = "The process that was to measure gave a broken answer"
+    return schema.decode(Rounds, answer, where, error=NothingMeasured)
 
 
 def _confirmed(first: Outcome | None, second: Outcome | None) -> Outcome | None:
