@@ -3,13 +3,23 @@
 import errno
 import hashlib
 import os
+import socket
 import stat
 from pathlib import Path
 
 import pytest
 
-from compress.errors import InputError, UsageError
-from compress.files import atomic_path, read_json, sha256_of, write_json, write_text
+from compress.errors import InputError, ModelFileError, UsageError
+from compress.files import (
+    atomic_path,
+    is_lfs_pointer,
+    read_json,
+    read_toml,
+    regular_file,
+    sha256_of,
+    write_json,
+    write_text,
+)
 
 
 def test_a_text_is_written_with_its_folders(tmp_path: Path) -> None:
@@ -100,3 +110,54 @@ def test_what_is_not_json_is_named(tmp_path: Path) -> None:
 def test_sha256(tmp_path: Path) -> None:
     (tmp_path / "a").write_bytes(b"abc")
     assert sha256_of(tmp_path / "a") == hashlib.sha256(b"abc").hexdigest()
+
+
+def test_only_files_are_opened(tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("{}")
+    (tmp_path / "link").symlink_to("file")
+    for name in ("file", "link"):
+        assert regular_file(tmp_path / name) == tmp_path / name
+        assert read_json(tmp_path / name) == {}
+    os.mkfifo(tmp_path / "pipe")
+    (tmp_path / "turn").symlink_to("turn")
+    for path, words in (
+        (tmp_path / "pipe", "is a named pipe; a file is needed"),
+        (Path("/dev/zero"), "is a character device; a file is needed"),
+        (tmp_path, "is a folder; a file is needed"),
+        (tmp_path / "none", "Cannot read .*none: No such file"),
+        (tmp_path / "turn", "Cannot read .*turn: Too many levels"),
+        (tmp_path / ("x" * 300), "Cannot read .*: File name too long"),
+        (tmp_path / "nul\0", "Cannot read .*: embedded null byte"),
+    ):
+        for read in (regular_file, read_json, read_toml, sha256_of):
+            with pytest.raises(InputError, match=words):
+                read(path)
+
+
+def test_a_socket_is_no_file(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.chdir(tmp_path)  # a socket's path has to be short
+    with socket.socket(socket.AF_UNIX) as opened:
+        opened.bind("s")
+        with pytest.raises(InputError, match="s is a socket; a file is needed"):
+            regular_file(Path("s"))
+
+
+def test_a_pointer_of_git_lfs_is_told(tmp_path: Path) -> None:
+    pointer = b"version https://git-lfs.github.com/spec/v1\noid sha256:0\nsize 9\n"
+    assert is_lfs_pointer(pointer)
+    assert not is_lfs_pointer(b"{}")
+    (tmp_path / "a.json").write_bytes(pointer)
+    with pytest.raises(ModelFileError, match=r"not a JSON file but a pointer .*`git lfs pull`"):
+        read_json(tmp_path / "a.json", error=ModelFileError)
+
+
+def test_a_file_that_is_too_large_is_not_read(tmp_path: Path) -> None:
+    with (tmp_path / "a.json").open("wb") as file:
+        file.truncate(5 << 30)
+    with pytest.raises(InputError, match=r"has 5\.37 GB; a JSON file is read up to 8\.39 MB"):
+        read_json(tmp_path / "a.json")
+
+
+def test_a_mark_of_the_byte_order_is_no_fault(tmp_path: Path) -> None:
+    (tmp_path / "a.json").write_bytes(b"\xef\xbb\xbf[1]")
+    assert read_json(tmp_path / "a.json") == [1]
