@@ -157,7 +157,8 @@ def test_all_faults_are_told_at_once_and_no_more_than_can_be_read() -> None:
         decode(Outer, {"x": 1, "inner": 1, "flag": None}, "it")
     with pytest.raises(InputError, match=f"; {10_000 - FAULTS_TOLD:,} more\\.$"):
         decode(Outer, GOOD | {"each": [1] * 10_000}, "it")
-    for value in (None, 3, [], "x"):
+    none: tuple[Any, ...] = (None, 3, [], "x")
+    for value in none:
         with pytest.raises(InputError, match="it must be a table"):
             decode(Outer, value, "it is none")
 
