@@ -243,14 +243,9 @@ def read_config(path: Path) -> dict[str, dict[str, Any]]:
         UsageError: the file is not TOML, or has tables, keys or values that no option takes; all
             of them are named.
     """
-    import tomllib
+    from compress.files import read_toml  # here, because --help must not wait for it
 
-    try:
-        tables = tomllib.loads(path.read_text(encoding="utf-8"))
-    except OSError as error:
-        raise UsageError(f"Cannot read {path}: {error.strerror or error}.") from error
-    except ValueError as error:
-        raise UsageError(f"{path} is not a TOML file: {error}.") from error
+    tables = read_toml(path, error=UsageError)
     faults: list[str] = []
     defaults: dict[str, dict[str, Any]] = {}
     for table, values in tables.items():
@@ -313,7 +308,30 @@ def _checked_options(
         except click.BadParameter as error:
             faults.append(f"[{table}] {key} is {value!r}: {error.message.rstrip('.')}")
             continue
+        beyond = _beyond(option.name, value)
+        if beyond:
+            faults.append(f"[{table}] {key} {beyond}")
+            continue
         yield option.name, value
+
+
+def _beyond(name: str, value: Any) -> str:
+    """What is wrong with the size of an option's number, or nothing."""
+    from compress.schema import Decoder, rules
+
+    limits: dict[str, Any] = {
+        "threads": rules.Threads,
+        "batch": rules.Batch,
+        "epochs": rules.Epochs,
+        "seed": rules.Seed,
+        "percentile": rules.Percentile,
+    }
+    decoder = Decoder()
+    for each in value if isinstance(value, list) else [value]:
+        if isinstance(each, int | float) and not isinstance(each, bool):
+            decoder.value(float if isinstance(each, float) else int, each, "")
+            decoder.rules(limits.get(name, int), each, "")
+    return decoder.faults[0].removeprefix("it ") if decoder.faults else ""
 
 
 def _expected_type(option: click.Option, value: Any) -> str:

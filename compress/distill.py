@@ -19,7 +19,7 @@ from torch import Tensor
 from compress.data.dataset import Dataset, Split, to_device
 from compress.data.normalization import Normalized, normalize
 from compress.data.sources import embedded_teacher_path
-from compress.errors import CompressError, InputError, TrainingDiverged, UsageError
+from compress.errors import CompressError, TrainingDiverged, UsageError
 from compress.export import onnx_from_torch
 from compress.export.fidelity import Proof
 from compress.export.parity import Array
@@ -30,7 +30,7 @@ from compress.export.quantize import (
     calibrate,
     int8_from_calibrated,
 )
-from compress.files import cache_folder, read_json, sha256_of, write_json
+from compress.files import cache_folder, sha256_of, write_json
 from compress.gate.precision import MAX_LOSS, PrecisionRule, more_images
 from compress.gate.verdict import Outcome
 from compress.models.checkpoint import save_checkpoint
@@ -47,7 +47,6 @@ from compress.spec import AUTO, FASTEST, PRECISIONS, Budget, ModelSpec, Normaliz
 from compress.tradeoff import (
     Choice,
     OwnRun,
-    PrecisionTrial,
     RuntimeChoice,
     choose_runtime,
     load_table,
@@ -58,6 +57,7 @@ from compress.tradeoff import (
     with_runtime,
     write_csv,
 )
+from compress.tradeoff.storage import StoredChoice, read_choice
 from compress.training.engine import Listener, Silent, choose_device, fit
 from compress.training.evaluation import evaluate, file_predictor, spread, timing_sample
 from compress.training.finished import Distilled
@@ -435,8 +435,8 @@ class _Run:
             return with_dropout(spec, dropout)
         if (request.out / CHOICE).exists():
             stored = self._stored_choice()
-            self.budget = self.budget.in_precision(stored.get("precision", "fp32"))
-            return with_dropout(ModelSpec.from_dict(stored["spec"]), dropout)
+            self.budget = self.budget.in_precision(stored.precision)
+            return with_dropout(stored.spec, dropout)
         known: dict[str, Any] = {
             "num_classes": data.num_classes,
             "input_shape": data.input_shape,
@@ -660,7 +660,7 @@ class _Run:
         shipped = self.budget.target.precision
         if self.request.budget.target.precision != AUTO:
             return [shipped]
-        trials = map(PrecisionTrial.from_dict, self._stored_choice()["precisions"])
+        trials = self._stored_choice().precisions
         return [trial.precision for trial in trials if trial.runs and trial.precision != "fp32"]
 
     def _sample(self) -> Sample | None:
@@ -712,17 +712,11 @@ class _Run:
         """Whether the student was chosen by the figures of another machine than this one."""
         if self.request.tradeoff is None:
             return False
-        there, here = self._stored_choice()["machine"], fingerprint().to_dict()
+        there, here = self._stored_choice().machine, fingerprint().to_dict()
         return any(there.get(key) != here[key] for key in ("cpu", "isa", "cpus", "gpu"))
 
-    def _stored_choice(self) -> dict[str, Any]:
-        stored = read_json(self.request.out / CHOICE)
-        if not isinstance(stored, dict) or not {"spec", "machine"} <= stored.keys():
-            raise InputError(
-                f"{self.request.out / CHOICE} does not describe a choice. Remove it to choose "
-                "again."
-            )
-        return stored
+    def _stored_choice(self) -> StoredChoice:
+        return read_choice(self.request.out / CHOICE)
 
     def _precisions(self) -> dict[str, dict[str, Any]]:
         """Of each precision that was measured beside float32, on validation images."""

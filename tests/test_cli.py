@@ -233,6 +233,14 @@ def test_config_takes_underscores_too(
         ("[distill]\nsize = ['a']\n", "it must be a whole number"),
         ("[distill]\ndevice = 'tpu'\n", "device is 'tpu': 'tpu' is not one of"),
         ("[distill]\nbudget-ms = 2\nbudget_ms = 3\n", "gives budget_ms twice"),
+        ("[distill]\nbudget-ms = nan\n", "[distill] budget-ms is nan, it must be a finite number"),
+        ("[distill]\nbudget-ms = 1e999\n", "budget-ms is inf, it must be a finite number"),
+        ("[distill]\nepochs = 1000000000000\n", "it must be from 1 to 1000000"),
+        ("[distill]\nepochs = 99999999999999999999\n", "epochs is a number beyond 64 bits"),
+        ("[distill]\nepochs = 0x" + "f" * 90_000 + "\n", "epochs is a number beyond 64 bits"),
+        ("a = " + "[" * 100_000 + "\n", "is nested more than 64 deep"),
+        ("a" + ".a" * 400_000 + " = 1\n", "a key has more than 64 parts"),
+        ("version https://git-lfs.github.com/spec/v1\n", "git lfs pull"),
         ("[distill\n", "is not a TOML file"),
         ("[distill]\nepochs = 1\nepochs = 2\n", "is not a TOML file"),
     ],
@@ -280,3 +288,13 @@ def test_what_torch_compiles_is_kept_in_the_cache(
     monkeypatch.setenv("TORCHINDUCTOR_CACHE_DIR", "elsewhere")
     cli.load_command("recipes")
     assert os.environ["TORCHINDUCTOR_CACHE_DIR"] == "elsewhere"
+
+
+@pytest.mark.parametrize(("kind", "words"), [("pipe", "a named pipe"), ("zero", "a character dev")])
+def test_config_that_is_no_file(
+    tmp_path: Path, kind: str, words: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    os.mkfifo(tmp_path / "pipe")
+    path = tmp_path / "pipe" if kind == "pipe" else Path("/dev/zero")
+    assert cli.main(["--config", str(path), "train"]) == 2
+    assert words in capsys.readouterr().err

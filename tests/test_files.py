@@ -3,18 +3,20 @@
 import errno
 import hashlib
 import os
+import socket
 import stat
 from pathlib import Path
 
 import pytest
 
-from compress.errors import DataError, InputError, UsageError
+from compress.errors import DataError, InputError, ModelFileError, UsageError
 from compress.files import (
     LFS_POINTER_BYTES,
     atomic_path,
     is_lfs_pointer,
     printable,
     read_json,
+    read_toml,
     regular_file,
     sha256_of,
     write_json,
@@ -163,3 +165,54 @@ def test_any_name_can_be_printed() -> None:
     assert printable("a\nb\x1b[1m") == r"a\nb\x1b[1m"
     assert printable("\ud800") == r"\ud800"
     printable(Path(os.fsdecode(bytes(range(1, 256))))).encode()
+
+
+def test_only_files_are_opened(tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("{}")
+    (tmp_path / "link").symlink_to("file")
+    for name in ("file", "link"):
+        assert regular_file(tmp_path / name) == tmp_path / name
+        assert read_json(tmp_path / name) == {}
+    os.mkfifo(tmp_path / "pipe")
+    (tmp_path / "turn").symlink_to("turn")
+    for path, words in (
+        (tmp_path / "pipe", "is a named pipe; a regular file is needed"),
+        (Path("/dev/zero"), "is a character device; a regular file is needed"),
+        (tmp_path, "is a folder; a regular file is needed"),
+        (tmp_path / "none", "There is no file .*none"),
+        (tmp_path / "turn", "turn cannot be read: Too many levels"),
+        (tmp_path / ("x" * 300), "cannot be read: File name too long"),
+        (tmp_path / "nul\0", "cannot be read: .*embedded null byte"),
+    ):
+        for read in (regular_file, read_json, read_toml, sha256_of):
+            with pytest.raises(InputError, match=words):
+                read(path)
+
+
+def test_a_socket_is_no_file(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.chdir(tmp_path)  # a socket's path has to be short
+    with socket.socket(socket.AF_UNIX) as opened:
+        opened.bind("s")
+        with pytest.raises(InputError, match="s is a socket; a regular file is needed"):
+            regular_file(Path("s"))
+
+
+def test_a_pointer_of_git_lfs_is_told(tmp_path: Path) -> None:
+    pointer = b"version https://git-lfs.github.com/spec/v1\noid sha256:0\nsize 9\n"
+    assert is_lfs_pointer(pointer)
+    assert not is_lfs_pointer(b"{}")
+    (tmp_path / "a.json").write_bytes(pointer)
+    with pytest.raises(ModelFileError, match=r"not a JSON file but a pointer .*`git lfs pull`"):
+        read_json(tmp_path / "a.json", error=ModelFileError)
+
+
+def test_a_file_that_is_too_large_is_not_read(tmp_path: Path) -> None:
+    with (tmp_path / "a.json").open("wb") as file:
+        file.truncate(5 << 30)
+    with pytest.raises(InputError, match=r"has 5\.37 GB; a JSON file is read up to 8\.39 MB"):
+        read_json(tmp_path / "a.json")
+
+
+def test_a_mark_of_the_byte_order_is_no_fault(tmp_path: Path) -> None:
+    (tmp_path / "a.json").write_bytes(b"\xef\xbb\xbf[1]")
+    assert read_json(tmp_path / "a.json") == [1]

@@ -12,6 +12,7 @@ from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
+from compress import schema
 from compress.errors import NothingMeasured, UsageError
 from compress.gate.latency import LatencyRule, combine, ratio_of
 from compress.gate.limits import compare_budget
@@ -20,7 +21,6 @@ from compress.profiling.estimates import calls_needed
 from compress.profiling.fresh import ask
 from compress.profiling.sample import Sample
 from compress.results import Estimate
-from compress.schema import faults_of
 from compress.schema.rules import Batch, Name, Percentile, Shape, Threads
 from compress.units import format_time
 
@@ -51,7 +51,7 @@ class Settings:
     output: Name | None = None
 
     def __post_init__(self) -> None:
-        if faults := faults_of(self):
+        if faults := schema.faults_of(self):
             raise UsageError(f"No model can be timed so: {'; '.join(faults)}.")
 
 
@@ -210,18 +210,13 @@ def encode(found: Rounds) -> dict[str, Any]:
 
 
 def decode(answer: dict[str, Any]) -> Rounds:
-    """The inverse of ``encode``."""
-    latency = answer["latency"]
-    return Rounds(
-        **{
-            **answer,
-            "candidate_s": tuple(answer["candidate_s"]),
-            "against_s": tuple(answer["against_s"]),
-            "latency": None if latency is None else Estimate(**latency),
-            "median": Estimate(**answer["median"]),
-            "warnings": tuple(answer["warnings"]),
-        }
-    )
+    """The inverse of ``encode``.
+
+    Raises:
+        NothingMeasured: it is not.
+    """
+    where = "The process that was to measure gave a broken answer"
+    return schema.decode(Rounds, answer, where, error=NothingMeasured)
 
 
 def _confirmed(first: Outcome | None, second: Outcome | None) -> Outcome | None:

@@ -7,7 +7,6 @@ state that a server's has not. The work is done by ``compress.profiling.child``,
 
 from __future__ import annotations
 
-import json
 import os
 import pickle
 import signal
@@ -20,8 +19,8 @@ from pathlib import Path
 from typing import Any
 
 import compress
-from compress import errors
-from compress.errors import CompressError, NothingMeasured
+from compress import errors, schema
+from compress.errors import CompressError, InputError, NothingMeasured
 from compress.profiling.runtimes import Subject
 from compress.profiling.sample import Sample
 from compress.profiling.timing import ModelTiming
@@ -177,8 +176,8 @@ def ask(module: str, request: object, name: str, *, limit_s: float | None = None
         finally:
             _end(process)
     try:
-        answer = json.loads(said)
-    except ValueError:
+        answer = schema.parse_json(said, "it")
+    except InputError:
         tail = complaint.decode(errors="replace").strip().splitlines()[-1:]
         raise NothingMeasured(
             f"The process that was to measure {name} ended with code "
@@ -231,29 +230,13 @@ def encode(found: FreshTiming) -> dict[str, Any]:
 
 
 def decode(answer: dict[str, Any]) -> FreshTiming:
-    """The inverse of ``encode``."""
+    """The inverse of ``encode``.
 
-    def timing(one: dict[str, Any] | None) -> ModelTiming | None:
-        if one is None:
-            return None
-        return ModelTiming(
-            latency=Estimate(**one["latency"]),
-            median=Estimate(**one["median"]),
-            rounds=one["rounds"],
-            calls=one["calls"],
-            straddles=one["straddles"],
-            warnings=tuple(one["warnings"]),
-        )
-
-    speedup = answer["speedup"]
-    return FreshTiming(
-        load_s=answer["load_s"],
-        first_s=answer["first_s"],
-        memory_bytes=answer["memory_bytes"],
-        model=timing(answer["model"]),
-        against=timing(answer["against"]),
-        speedup=None if speedup is None else Estimate(**speedup),
-    )
+    Raises:
+        NothingMeasured: it is not.
+    """
+    where = "The process that was to measure gave a broken answer"
+    return schema.decode(FreshTiming, answer, where, error=NothingMeasured)
 
 
 def _environment() -> dict[str, str]:

@@ -4,8 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import fields
-from types import NoneType
-from typing import Any, get_args, get_type_hints
+from typing import Any, get_type_hints
 
 from compress.errors import UnknownName, UsageError
 from compress.recipes.at import AttentionTransfer
@@ -17,6 +16,7 @@ from compress.recipes.ktan import Dln, Ktan, KtanKd
 from compress.recipes.logit_gan import LogitGan
 from compress.recipes.recipe import Recipe
 from compress.recipes.supervised import Supervised
+from compress.schema import of_text
 
 RECIPES: dict[str, type[Any]] = {
     recipe.name: recipe
@@ -56,29 +56,12 @@ def read_options(name: str, texts: Sequence[str]) -> dict[str, Any]:
             faults.append(f"'{text}' is not NAME=VALUE")
             continue
         try:
-            found[option] = _read(value.strip(), types.get(option, str))
+            found[option] = of_text(types.get(option, str), value.strip())
         except ValueError:
             faults.append(f"'{value}' cannot be the value of {option}")
     if faults:
         raise UsageError(f"Options of recipe '{name}': {'; '.join(faults)}.")
     return found
-
-
-def _read(text: str, kind: Any) -> Any:
-    """``text`` as a value of the annotation ``kind``.
-
-    Raises:
-        ValueError: it is none.
-    """
-    kinds = get_args(kind) or (kind,)
-    if NoneType in kinds and text == "none":
-        return None
-    kind = next(each for each in kinds if each is not NoneType)
-    if kind is bool:
-        if text not in ("yes", "no"):
-            raise ValueError(text)
-        return text == "yes"
-    return kind(text)
 
 
 def make_recipe(name: str, **options: Any) -> Recipe:

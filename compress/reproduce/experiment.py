@@ -13,24 +13,53 @@ Nothing in a file is executed. Everything that is wrong with one is told at once
 
 from __future__ import annotations
 
-import tomllib
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, fields, replace
+from dataclasses import dataclass, field, replace
 from importlib.resources import files
 from importlib.resources.abc import Traversable
 from pathlib import Path
-from typing import Any, get_type_hints
+from typing import Annotated, Any
 
 from compress.errors import InputError, UnknownName, UsageError
+from compress.files import read_text
 from compress.recipes.recipe import Recipe
 from compress.recipes.registry import RECIPES, make_recipe
-from compress.reproduce.reading import Reader, fits, nearest, plain, told
+from compress.schema import Decoder, decode, parse_toml
+from compress.schema.rules import (
+    Batch,
+    Between,
+    Check,
+    Classes,
+    Count,
+    FilePath,
+    ImageShape,
+    Length,
+    Name,
+    Number,
+    PartOf,
+    Percent,
+    Positive,
+    Seed,
+    known,
+)
+from compress.schema.words import nearest, shown
 from compress.spec import ModelSpec
 from compress.training.options import TrainingOptions
 
 MEASURES = ("error", "accuracy")
 FIGURES = ("curves", "tradeoff", "scores")
-TABLES = list[dict[str, Any]]
+
+
+def no_network(name: str) -> str:
+    """What is wrong with a network's name; empty where nothing is."""
+    try:
+        ModelSpec.parse(name)
+    except UsageError as error:
+        return f"is {shown(name)}: {str(error).rstrip('.')}"
+    return ""
+
+
+Network = Annotated[str, Check(no_network)]
 
 
 @dataclass(frozen=True)
@@ -62,10 +91,10 @@ class Images:
         shape: channels, height, width.
     """
 
-    train: int
-    test: int
-    classes: int
-    shape: tuple[int, int, int]
+    train: Number
+    test: Number
+    classes: Classes
+    shape: ImageShape
 
 
 @dataclass(frozen=True)
@@ -123,8 +152,8 @@ class Timed:
         paper_s: seconds for a batch.
     """
 
-    network: str
-    paper_s: float | None
+    network: Network
+    paper_s: Positive | None = None
 
 
 @dataclass(frozen=True)
@@ -196,16 +225,11 @@ def load_experiment(name: str) -> Experiment:
     if name in known:
         return read_experiment(known[name].read_text(encoding="utf-8"), name, None)
     path = Path(name)
-    if not path.is_file():
+    if not path.exists():
         if path.suffix == ".toml":
             raise InputError(f"There is no file {path}. Known by name: {', '.join(known)}.")
         raise UnknownName("experiment", name, known)
-    try:
-        text = path.read_text(encoding="utf-8")
-    except (OSError, UnicodeDecodeError) as error:
-        reason = error.strerror if isinstance(error, OSError) else "it is not text"
-        raise InputError(f"Cannot read {path}: {reason}.") from error
-    return read_experiment(text, str(path), path.parent)
+    return read_experiment(read_text(path, "an experiment"), str(path), path.parent)
 
 
 def read_experiment(text: str, source: str, folder: Path | None) -> Experiment:
@@ -219,64 +243,43 @@ def read_experiment(text: str, source: str, folder: Path | None) -> Experiment:
     Raises:
         InputError: with everything that is wrong.
     """
-    try:
-        values = tomllib.loads(text)
-    except ValueError as error:
-        raise InputError(f"{source} is not a TOML file: {error}.") from error
+    where = f"{source} is no experiment"
+    declared = decode(_Declared, parse_toml(text, source), where)
     faults: list[str] = []
-    top = Reader(values, "", faults)
-    methods = _methods(top.take("methods", TABLES, ()), faults)
-    base = _schedule(top.table("schedule"), "[schedule]", TrainingOptions(), faults)
-    teachers = _schedule(top.table("teacher_schedule"), "[teacher_schedule]", base, faults)
-    seeds = top.take("seeds", list[int], (0,))
-    measure = top.take("measure", str, "accuracy")
-    figures = top.take("figures", list[str], ())
-    tasks = tuple(
-        _task(table, f"task {number}", methods, base, teachers, folder, faults)
-        for number, table in enumerate(top.take("tasks", TABLES, ()), 1)
-    )
-    numbers = {
-        key: top.take(key, int, default)
-        for key, default in (("split_seed", 0), ("score_class", 0), ("curve_images", 0))
-    }
-    validate = top.take("validate_images", int, None)
-    batch = top.take("timing_batch", int, 1)
+    base = _schedule(declared.schedule, "schedule", TrainingOptions(), faults)
+    teachers = _schedule(declared.teacher_schedule, "teacher_schedule", base, faults)
     experiment = Experiment(
-        name=top.take("name", str, ""),
-        title=top.take("title", str, ""),
-        source=top.take("source", str, ""),
-        statistic=top.take("statistic", str, ""),
-        measure=measure,
-        seeds=seeds,
-        methods=methods,
-        tasks=tasks,
-        figures=figures,
-        validate_images=validate,
-        timing=tuple(_timed(table, faults) for table in top.take("timing", TABLES, ())),
-        timing_batch=batch,
-        notes=top.take("notes", list[str], ()),
-        **numbers,
+        name=declared.name,
+        title=declared.title,
+        source=declared.source,
+        statistic=declared.statistic,
+        measure=declared.measure,
+        seeds=declared.seeds,
+        split_seed=declared.split_seed,
+        methods=tuple(
+            Method(each.name or each.recipe, each.recipe, each.options) for each in declared.methods
+        ),
+        tasks=tuple(
+            _task(each, declared.methods, base, teachers, folder, faults) for each in declared.tasks
+        ),
+        figures=declared.figures,
+        score_class=declared.score_class,
+        curve_images=declared.curve_images,
+        validate_images=declared.validate_images,
+        timing=declared.timing,
+        timing_batch=declared.timing_batch,
+        notes=declared.notes,
     )
-    top.finish()
-    if measure not in MEASURES:
-        faults.append(f"measure is '{measure}', known are {' and '.join(MEASURES)}")
-    for figure in figures:
-        if figure not in FIGURES:
-            faults.append(f"there is no figure '{figure}'{nearest(figure, FIGURES)}")
-    faults += [f"{key} is {value}, not 0 or more" for key, value in numbers.items() if value < 0]
-    for key, value in (("validate_images", validate), ("timing_batch", batch)):
-        if value is not None and value < 1:
-            faults.append(f"{key} is {value}, not 1 or more")
     faults += list(_faults_of_lists(experiment))
     if faults:
-        raise InputError(f"{source} is no experiment: {'; '.join(faults)}.")
+        raise InputError(f"{where}: {'; '.join(faults)}.")
     return experiment
 
 
 def check_seeds(seeds: Sequence[int]) -> Iterator[str]:
     """What is wrong with a list of seeds."""
     if not seeds:
-        yield "there is no seed"
+        yield "there is no seed in seeds"
     if any(seed < 0 for seed in seeds):
         yield f"seeds are {list(seeds)}, they must be 0 or more"
     if len(set(seeds)) < len(seeds):
@@ -312,64 +315,10 @@ def slug(name: str) -> str:
 # --- Parts ---------------------------------------------------------------------------------------
 
 
-def _methods(tables: Sequence[Mapping[str, Any]], faults: list[str]) -> tuple[Method, ...]:
-    found = []
-    for number, table in enumerate(tables, 1):
-        reader = Reader(table, f"method {number}", faults)
-        name, recipe = reader.take("name", str, ""), reader.take("recipe", str)
-        options = reader.table("options")
-        reader.finish()
-        if not name:
-            name = recipe or ""
-        if recipe is not None and recipe not in RECIPES:
-            faults.append(f"method '{name}': there is no recipe {recipe}{_near_recipe(recipe)}")
-        elif recipe is not None:
-            options = dict(_options(recipe, options, f"method '{name}'", faults))
-        found.append(Method(name, recipe or "", options))
-    return tuple(found)
-
-
-def _near_recipe(name: str) -> str:
-    return nearest(name, list(RECIPES))
-
-
-def _options(
-    recipe: str, values: Mapping[str, Any], where: str, faults: list[str]
-) -> Iterator[tuple[str, Any]]:
-    """(option, value) of each that is right in itself; then they are tried together."""
-    hints = get_type_hints(RECIPES[recipe])
-    kinds = {field.name: hints[field.name] for field in fields(RECIPES[recipe])}
-    right = {}
-    for key, value in values.items():
-        if key not in kinds:
-            faults.append(
-                f"{where}: recipe {recipe} has no option {key}{nearest(key, list(kinds))}"
-            )
-        elif not fits(value, kinds[key]):
-            faults.append(f"{where}: {key} is {value!r}, it must be {told(kinds[key])}")
-        else:
-            right[key] = plain(value, kinds[key])
-    try:
-        make_recipe(recipe, **right)
-    except UsageError as error:
-        faults.append(f"{where}: {str(error).rstrip('.')}")
-        return
-    yield from right.items()
-
-
 def _schedule(
-    values: Mapping[str, Any], where: str, base: TrainingOptions, faults: list[str]
+    given: Mapping[str, Any], where: str, base: TrainingOptions, faults: list[str]
 ) -> TrainingOptions:
     """``base`` with what a table says otherwise."""
-    hints = get_type_hints(TrainingOptions)
-    reader = Reader(values, where, faults)
-    names = [field.name for field in fields(TrainingOptions) if field.name != "seed"]
-    given = {}
-    for name in names:
-        found = reader.take(name, hints[name], None)
-        if found is not None:
-            given[name] = found
-    reader.finish()
     try:
         return replace(base, **given)
     except UsageError as error:
@@ -378,122 +327,129 @@ def _schedule(
 
 
 def _task(
-    values: Mapping[str, Any],
-    where: str,
-    methods: Sequence[Method],
+    declared: _Task,
+    methods: Sequence[_Method],
     base: TrainingOptions,
     teachers: TrainingOptions,
     folder: Path | None,
     faults: list[str],
 ) -> Task:
-    reader = Reader(values, where, faults)
-    name = reader.take("name", str)
-    students = reader.take("students", list[str])
-    schedule = _schedule(reader.table("schedule"), f"{where}.schedule", base, faults)
-    told_teacher = reader.take("teacher", dict, None)
-    teacher = None
-    if told_teacher is not None:
-        teacher = _teacher(told_teacher, f"{where}.teacher", teachers, folder, faults)
-    images = reader.take("images", dict, None)
-    task = Task(
-        name=name or where,
-        data=reader.take("data", str, ""),
-        validation=reader.take("validation", int, None),
-        limit_train=reader.take("limit_train", int, None),
-        images=None if images is None else _images(images, f"{where}.images", faults),
-        students=students or (),
-        schedule=schedule,
-        teacher=teacher,
-        paper=dict(_paper(reader.table("paper"), where, students or (), methods, faults)),
-    )
-    reader.finish()
-    if students == ():
-        reader.fault("has no students")
-    for student in task.students:
-        faults += check_network(student, where)
-    for key, value in (("validation", task.validation), ("limit_train", task.limit_train)):
-        if value is not None and value < 1:
-            reader.fault(f"{key} is {value}, it must be 1 or more")
-    needy = [m.name for m in methods if m.recipe in RECIPES and m.make().teacher_outputs]
+    where, theirs, teacher = f"task {declared.name}", declared.teacher, None
+    if theirs is not None:
+        teacher = Teacher(
+            arch=theirs.arch or "",
+            file=None if theirs.file is None else (folder or Path()) / theirs.file,
+            normalize=theirs.normalize,
+            schedule=_schedule(theirs.schedule, f"{where}.teacher.schedule", teachers, faults),
+            paper=theirs.paper,
+        )
+    needy = [m.name or m.recipe for m in methods if m.make().teacher_outputs]
     if needy and teacher is None:
-        reader.fault(f"has no teacher, and {', '.join(needy)} need one")
-    return task
+        faults.append(f"{where} has no teacher, and {', '.join(needy)} need one")
+    return Task(
+        name=declared.name,
+        data=declared.data,
+        validation=declared.validation,
+        limit_train=declared.limit_train,
+        images=declared.images,
+        students=declared.students,
+        schedule=_schedule(declared.schedule, f"{where}.schedule", base, faults),
+        teacher=teacher,
+        paper=dict(_paper(declared, [m.name or m.recipe for m in methods], faults)),
+    )
+
+
+def _paper(
+    declared: _Task, methods: Sequence[str], faults: list[str]
+) -> Iterator[tuple[tuple[str, str], float]]:
+    where, students = f"task {declared.name}.paper", declared.students
+    for student, row in declared.paper.items():
+        if student not in students:
+            faults.append(f"{where}: {student} is no student{nearest(student, students)}")
+        for method, figure in row.items():
+            if method not in methods:
+                faults.append(f"{where}: {method} is no method{nearest(method, methods)}")
+            else:
+                yield (student, method), figure
 
 
 def check_network(name: str, where: str) -> list[str]:
     """What is wrong with a network's name."""
-    try:
-        ModelSpec.parse(name)
-    except UsageError as error:
-        return [f"{where}: {str(error).rstrip('.')}"]
-    return []
+    fault = no_network(name)
+    return [f"{where} {fault}"] if fault else []
 
 
-def _teacher(
-    values: Mapping[str, Any],
-    where: str,
-    base: TrainingOptions,
-    folder: Path | None,
-    faults: list[str],
-) -> Teacher:
-    reader = Reader(values, where, faults)
-    arch, file = reader.take("arch", str, ""), reader.take("file", str, None)
-    teacher = Teacher(
-        arch=arch,
-        file=None if file is None else (folder or Path()) / file,
-        normalize=reader.take("normalize", str, None),
-        schedule=_schedule(reader.table("schedule"), f"{where}.schedule", base, faults),
-        paper=reader.take("paper", float, None),
-    )
-    reader.finish()
-    if arch:
-        faults += check_network(arch, where)
-    elif file is None:
-        reader.fault("has neither arch nor file")
-    return teacher
+# --- The file's layout ---------------------------------------------------------------------------
 
 
-def _images(values: Mapping[str, Any], where: str, faults: list[str]) -> Images | None:
-    reader = Reader(values, where, faults)
-    counts = [reader.take(key, int) for key in ("train", "test", "classes")]
-    shape = reader.take("shape", list[int])
-    reader.finish()
-    if shape is None or None in counts:
-        return None
-    if len(shape) != 3 or min(*counts, *shape) < 1:
-        reader.fault("must have positive counts and a shape of channels, height, width")
-        return None
-    return Images(counts[0], counts[1], counts[2], (shape[0], shape[1], shape[2]))
+ScheduleTable = Annotated[dict[str, Any], PartOf(TrainingOptions, without=("seed",))]
 
 
-def _paper(
-    tables: Mapping[str, Any],
-    where: str,
-    students: Sequence[str],
-    methods: Sequence[Method],
-    faults: list[str],
-) -> Iterator[tuple[tuple[str, str], float]]:
-    names = [method.name for method in methods]
-    for student, row in tables.items():
-        if student not in students:
-            faults.append(f"{where}.paper: {student} is no student{nearest(student, students)}")
-        if not isinstance(row, dict):
-            faults.append(f"{where}.paper: {student} is {row!r}, it must be a table")
-            continue
-        for method, figure in row.items():
-            if method not in names:
-                faults.append(f"{where}.paper: {method} is no method{nearest(method, names)}")
-            elif not fits(figure, float) or not 0 <= figure <= 100:
-                faults.append(f"{where}.paper: {student} {method} is {figure!r}, not in 0 to 100")
-            else:
-                yield (student, method), float(figure)
+@dataclass(frozen=True)
+class _Method:
+    recipe: Annotated[str, known(*RECIPES)]
+    name: str = ""
+    options: dict[str, Any] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        decoder = Decoder()
+        options = decoder.fields(RECIPES[self.recipe], self.options, "options")
+        decoder.refuse(f"recipe {self.recipe}", error=UsageError)
+        object.__setattr__(self, "options", options)
+        self.make()
+
+    def make(self) -> Recipe:
+        """The recipe with its options.
+
+        Raises:
+            UsageError: they do not go together.
+        """
+        return make_recipe(self.recipe, **self.options)
 
 
-def _timed(values: Mapping[str, Any], faults: list[str]) -> Timed:
-    reader = Reader(values, "timing", faults)
-    timed = Timed(reader.take("network", str, ""), reader.take("paper_s", float, None))
-    reader.finish()
-    faults += check_network(timed.network, "timing")
-    if timed.paper_s is not None and timed.paper_s <= 0:
-        reader.fault(f"paper_s is {timed.paper_s}, it must be positive")
-    return timed
+@dataclass(frozen=True)
+class _Teacher:
+    arch: Network | None = None
+    file: FilePath | None = None
+    normalize: str | None = None
+    schedule: ScheduleTable = field(default_factory=dict)
+    paper: Percent | None = None
+
+    def __post_init__(self) -> None:
+        if not self.arch and self.file is None:
+            raise ValueError("it has neither arch nor file")
+
+
+@dataclass(frozen=True)
+class _Task:
+    name: Name
+    students: Annotated[tuple[Network, ...], Length(1, 1000)]
+    data: str = ""
+    validation: Number | None = None
+    limit_train: Number | None = None
+    images: Images | None = None
+    schedule: ScheduleTable = field(default_factory=dict)
+    teacher: _Teacher | None = None
+    paper: dict[str, dict[str, Percent]] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class _Declared:
+    name: str = ""
+    title: str = ""
+    source: str = ""
+    statistic: str = ""
+    measure: Annotated[str, known(*MEASURES)] = "accuracy"
+    seeds: tuple[Seed, ...] = (0,)
+    split_seed: Seed = 0
+    schedule: ScheduleTable = field(default_factory=dict)
+    teacher_schedule: ScheduleTable = field(default_factory=dict)
+    methods: tuple[_Method, ...] = ()
+    tasks: tuple[_Task, ...] = ()
+    figures: tuple[Annotated[str, known(*FIGURES)], ...] = ()
+    score_class: Annotated[int, Between(0, 1_000_000)] = 0
+    curve_images: Count = 0
+    validate_images: Number | None = None
+    timing: tuple[Timed, ...] = ()
+    timing_batch: Batch = 1
+    notes: tuple[str, ...] = ()

@@ -9,7 +9,6 @@ scores-*.png    the score of one class, for its own images and for the others
 from __future__ import annotations
 
 import importlib.util
-import json
 import statistics
 import textwrap
 from collections.abc import Iterator, Sequence
@@ -21,7 +20,7 @@ from compress.reproduce.experiment import Method, slug
 from compress.reproduce.table import Cell, Report, TaskReport, cells_of, in_percent
 from compress.spec import ModelSpec
 from compress.training.options import TrainingOptions
-from compress.training.runfolder import METRICS
+from compress.training.runfolder import METRICS, read_metrics
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -206,7 +205,9 @@ def _dots(axes: Axes, task: TaskReport, cells: Sequence[Cell], measure: str) -> 
 def _curves(report: Report, task: TaskReport, student: str, out: Path) -> Figure | None:
     """Figure 3 of arXiv 1709.00513: errors by epoch, and what the discriminator loses."""
     runs = {
-        method.name: [_metrics(out / each["place"]) for each in _results(task, student, method)]
+        method.name: [
+            read_metrics(out / each["place"] / METRICS) for each in _results(task, student, method)
+        ]
         for method in report.experiment.methods
     }
     runs = {name: found for name, found in runs.items() if found}
@@ -253,14 +254,6 @@ def _results(task: TaskReport, student: str, method: Method) -> Iterator[dict[st
     for each in task.results:
         if (each["student"], each["method"]) == (student, method.name) and "last" in each:
             yield each
-
-
-def _metrics(folder: Path) -> list[dict[str, Any]]:
-    """Lines of metrics.jsonl."""
-    path = folder / METRICS
-    if not path.exists():
-        return []
-    return [json.loads(line) for line in path.read_text(encoding="utf-8").splitlines()]
 
 
 def _curved(methods: Sequence[Method], runs: dict[str, list[Any]]) -> list[str]:

@@ -27,11 +27,12 @@ from compress.reproduce import work
 from compress.reproduce.experiment import Images, Task, slug
 from compress.reproduce.runner import Request, Training, trainings
 from compress.reproduce.work import FACTS, TEACHERS, TRAINING, load_data
+from compress.schema import decode_or_none
 from compress.spec import ModelSpec
 from compress.tradeoff.costs import costs_of
 from compress.training.engine import choose_device
 from compress.training.options import TrainingOptions
-from compress.training.runfolder import METRICS, RESULT
+from compress.training.runfolder import METRICS, RESULT, read_metrics
 from compress.training.student import with_dropout
 from compress.training.trial import Speed, time_steps, trial_batch
 from compress.training.tuning import takes_bf16
@@ -278,7 +279,7 @@ def _teacher_passes(
 
 def _lines(path: Path) -> int:
     """Epochs that a training has saved."""
-    return len(path.read_text(encoding="utf-8").splitlines()) if path.exists() else 0
+    return len(read_metrics(path))
 
 
 def _conditions(device: torch.device) -> str:
@@ -290,6 +291,6 @@ def _conditions(device: torch.device) -> str:
 def _recall(path: Path) -> dict[str, Speed]:
     """What is remembered; nothing where the file is missing or unreadable."""
     try:
-        return {name: Speed(**values) for name, values in read_json(path).items()}
-    except (InputError, AttributeError, TypeError):
+        return decode_or_none(dict[str, Speed], read_json(path)) or {}
+    except InputError:
         return {}

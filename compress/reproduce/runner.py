@@ -36,6 +36,7 @@ from compress.reproduce.settings import Adapted
 from compress.reproduce.table import Report, TaskReport, write_report
 from compress.reproduce.timing import Times, time_networks
 from compress.reproduce.work import TaskWork, TeacherFacts, load_data
+from compress.schema import decode_or_none
 from compress.spec import Normalization
 from compress.training.checkpoints import Checkpoints
 from compress.training.engine import Listener, Progress, choose_device, fit
@@ -48,6 +49,14 @@ from compress.training.student import first_network
 RUNS, EXPERIMENT = "runs", "experiment.json"
 LAST, BEST = "last.safetensors", "best.safetensors"
 WAIT_S = 2.0
+
+
+@dataclass(frozen=True)
+class _Scores:
+    """What scores-TASK.json says."""
+
+    key: dict[str, Any]
+    histograms: tuple[Histogram, ...]
 
 
 @dataclass(frozen=True)
@@ -383,9 +392,9 @@ class _Reproduction:
         }
         path = self.request.out / f"scores-{slug(work.task.name)}.json"
         if path.exists():
-            stored = read_json(path)
-            if isinstance(stored, dict) and stored.get("key") == key:
-                return tuple(Histogram.from_dict(each) for each in stored["histograms"])
+            stored = decode_or_none(_Scores, read_json(path))
+            if stored is not None and stored.key == key:
+                return stored.histograms
         test = work.data.test
 
         def of(name: str, network: Network, normalization: Normalization) -> Histogram:

@@ -7,12 +7,13 @@ student that was trained on the labels, of the teacher, and of the distilled stu
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from dataclasses import asdict, dataclass
-from typing import Any
+from typing import Annotated, Any
 
 import torch
 from torch import Tensor
+
+from compress.schema.rules import Count, Length, Share
 
 BINS = 40
 
@@ -29,27 +30,15 @@ class Histogram:
     """
 
     name: str
-    edges: tuple[float, ...]
-    own: tuple[float, ...]
-    others: tuple[float, ...]
-    n_own: int
-    n_others: int
+    edges: Annotated[tuple[float, ...], Length(BINS + 1, BINS + 1)]
+    own: Annotated[tuple[Share, ...], Length(BINS, BINS)]
+    others: Annotated[tuple[Share, ...], Length(BINS, BINS)]
+    n_own: Count
+    n_others: Count
 
     def to_dict(self) -> dict[str, Any]:
         """Plain values for JSON."""
         return {key: list(v) if isinstance(v, tuple) else v for key, v in asdict(self).items()}
-
-    @classmethod
-    def from_dict(cls, values: Mapping[str, Any]) -> Histogram:
-        """The inverse of ``to_dict``."""
-        return cls(
-            name=values["name"],
-            edges=tuple(values["edges"]),
-            own=tuple(values["own"]),
-            others=tuple(values["others"]),
-            n_own=values["n_own"],
-            n_others=values["n_others"],
-        )
 
 
 def histogram(name: str, logits: Tensor, labels: Tensor, label: int) -> Histogram:

@@ -25,6 +25,8 @@ from compress.models.registry import Network, build, count_parameters
 from compress.recipes.recipe import Recipe
 from compress.recipes.supervised import Supervised
 from compress.reproduce.experiment import Task, slug
+from compress.schema import decode
+from compress.schema.rules import Sha256, Share
 from compress.spec import ModelSpec, Normalization
 from compress.training.engine import Listener, fit
 from compress.training.evaluation import evaluate, predictor
@@ -101,7 +103,7 @@ class TeacherFacts:
     notes: tuple[str, ...]
 
     def to_dict(self) -> dict[str, Any]:
-        """Plain values for JSON; ``from_dict`` reads them back."""
+        """Plain values for JSON."""
         return {
             "name": self.spec.name,
             "sha256": self.sha256,
@@ -112,19 +114,24 @@ class TeacherFacts:
             "notes": list(self.notes),
         }
 
-    @classmethod
-    def from_dict(cls, values: dict[str, Any]) -> TeacherFacts:
-        """The inverse of ``to_dict``."""
-        normalization = values["normalization"]
-        return cls(
-            sha256=values["sha256"],
-            spec=ModelSpec.from_dict(values["spec"]),
-            normalization=Normalization(tuple(normalization["mean"]), tuple(normalization["std"])),
-            validation=values["accuracy"]["validation"],
-            test=values["accuracy"]["test"],
-            origin=values["origin"],
-            notes=tuple(values["notes"]),
-        )
+
+@dataclass(frozen=True)
+class _Accuracy:
+    validation: Share
+    test: Share
+
+
+@dataclass(frozen=True)
+class _Stored:
+    """What teacher.json has to have."""
+
+    identity: dict[str, Any]
+    sha256: Sha256
+    spec: ModelSpec
+    normalization: Normalization
+    accuracy: _Accuracy
+    origin: str
+    notes: tuple[str, ...]
 
 
 class TaskWork:
@@ -179,15 +186,16 @@ class TaskWork:
         path = self.folder / FACTS
         if not path.exists():
             return None
-        stored = read_json(path)
-        try:
-            identity, facts = dict(stored["identity"]), TeacherFacts.from_dict(stored)
-        except (KeyError, TypeError, ValueError) as error:
-            raise InputError(
-                f"{path} does not describe a teacher. Remove it to make the teacher again."
-            ) from error
+        stored = decode(
+            _Stored,
+            read_json(path),
+            f"{path} does not describe a teacher",
+            mend="Remove it to make the teacher again.",
+            beside=("name",),
+        )
+        identity = stored.identity
         asked = json.loads(json.dumps(self._teacher_identity()))
-        if "training" in identity and "training" in asked:
+        if isinstance(identity.get("training"), dict) and "training" in asked:
             identity["training"] = upgraded(identity["training"], asked["training"])
         if identity != asked:
             changed = [key for key in asked if identity.get(key) != asked[key]]
@@ -195,7 +203,15 @@ class TaskWork:
                 f"{self.folder} holds another teacher: {', '.join(changed) or 'more'} differ. "
                 "Give --out another folder."
             )
-        return facts
+        return TeacherFacts(
+            sha256=stored.sha256,
+            spec=stored.spec,
+            normalization=stored.normalization,
+            validation=stored.accuracy.validation,
+            test=stored.accuracy.test,
+            origin=stored.origin,
+            notes=stored.notes,
+        )
 
     def make_teacher(self) -> TeacherFacts | None:
         """The teacher's facts; it is loaded or trained where it was not yet.

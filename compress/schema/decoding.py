@@ -60,7 +60,7 @@ def decode(
     """
     decoder = Decoder()
     if complete and isinstance(value, dict):
-        for key, field in _fields(kind).items():
+        for key, field in _fields(typing.cast(Any, kind)).items():
             if key not in value and not field.needed:
                 decoder.fault(key, "is missing")
     annotated: Any = Annotated[kind, Beside(tuple(beside))] if beside else kind
@@ -294,7 +294,7 @@ def faults_of(instance: Any) -> list[str]:
     For ``__post_init__``, where a value may come from anywhere. Types are not looked at.
     """
     decoder = Decoder()
-    for field in _fields(type(instance)).values():
+    for field in _fields(typing.cast(Any, type(instance))).values():
         decoder.rules(field.kind, getattr(instance, field.name), field.name)
     return decoder.faults
 

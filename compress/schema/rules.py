@@ -34,7 +34,7 @@ class Between:
         """See ``Rule``."""
         if self.low <= value <= self.high and not (self.below and value == self.high):
             return ""
-        if self.high >= MAX_INT:
+        if self.high >= 2**53 and value < self.low:
             return f"is {shown(value)}, it must be {number_told(self.low)} or more"
         if self.low == self.high:
             return f"is {shown(value)}, it must be {number_told(self.low)}"
@@ -66,6 +66,8 @@ class Length:
         """See ``Rule``."""
         if self.low <= len(value) <= self.high:
             return ""
+        if not value:
+            return f"is empty, it must have from {self.low} to {self.high:,} entries"
         unit = "characters" if isinstance(value, str) else "entries"
         return f"has {len(value):,} {unit}, it must have from {self.low} to {self.high:,}"
 

@@ -60,7 +60,7 @@ def shown(value: Any) -> str:
 
 def number_told(value: float) -> str:
     """A limit: 1, 65536, 99.9."""
-    return str(int(value)) if float(value).is_integer() else f"{value:g}"
+    return str(int(value)) if abs(value) < 2**53 and value == int(value) else f"{value:g}"
 
 
 def key_told(name: str) -> str:

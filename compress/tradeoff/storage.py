@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Annotated, Any
 
 from compress.errors import InputError
-from compress.files import read_text, write_json, write_text
+from compress.files import read_json, read_text, write_json, write_text
 from compress.results import Estimate, Machine
 from compress.schema import decode, parse_csv, parse_json
 from compress.schema.rules import (
@@ -78,6 +78,23 @@ class StoredTable:
     measured: dict[str, Measurement]
     teacher_spec: ModelSpec | None = None
     teacher: Measurement | None = None
+    precisions: tuple[PrecisionTrial, ...] = ()
+
+
+@dataclass(frozen=True)
+class StoredChoice:
+    """A choice that was made when a run began, as far as the run needs it to go on.
+
+    Attributes:
+        spec: of the student.
+        machine: that its latency was measured on.
+        precision: of the student's file.
+        precisions: that were tried.
+    """
+
+    spec: ModelSpec
+    machine: dict[str, Any]
+    precision: Annotated[str, known(*PRECISIONS)] = "fp32"
     precisions: tuple[PrecisionTrial, ...] = ()
 
 
@@ -213,6 +230,17 @@ class _Table:
     precisions: tuple[PrecisionTrial, ...] = ()
     budget: Any = None
     scale: Any = None
+
+
+def read_choice(path: Path) -> StoredChoice:
+    """What choice.json of a run folder says.
+
+    Raises:
+        InputError: it is damaged.
+    """
+    where = f"{path} does not describe a choice"
+    mend = "Remove it to choose again."
+    return decode(StoredChoice, read_json(path), where, mend=mend, beside=("*",))
 
 
 def _to_row(row: TradeoffRow) -> dict[str, Any]:

@@ -10,6 +10,7 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
+from dataclasses import dataclass
 from pathlib import Path
 from types import TracebackType
 from typing import IO, Any, Self
@@ -19,6 +20,16 @@ import numpy.typing as npt
 
 from compress.errors import InputError, UsageError
 from compress.files import read_json, sync, write_json
+from compress.schema import decode
+from compress.schema.rules import Number, Sha256
+
+
+@dataclass(frozen=True)
+class _Saved:
+    """What PATH.part.json says."""
+
+    rows: Number
+    sha256: Sha256
 
 
 class GrowingArray:
@@ -66,19 +77,19 @@ class GrowingArray:
     def _rows_there(self) -> int:
         """The rows that a writer before this one has left, whole; their type is taken over."""
         try:
-            saved = read_json(self._saved)
+            saved = decode(_Saved, read_json(self._saved), self._saved.name)
             with self._part.open("rb") as file:
                 if np.lib.format.read_magic(file) != (1, 0):
                     return 0
                 shape, _, dtype = np.lib.format.read_array_header_1_0(file)
                 header_bytes, row_bytes = file.tell(), dtype.itemsize * int(np.prod(shape[1:]))
-            rows = int(saved["rows"])
-            if shape[0] != self._length or not 0 < rows <= self._length:
+            rows = saved.rows
+            if shape[0] != self._length or rows > self._length:
                 return 0
             digest = _digest_of(self._part, header_bytes + rows * row_bytes)
-            if digest.hexdigest() != saved["sha256"]:
+            if digest.hexdigest() != saved.sha256:
                 return 0
-        except (InputError, KeyError, TypeError, ValueError, OSError):
+        except (InputError, TypeError, ValueError, OSError):
             return 0
         self.dtype, self._header_bytes, self._row_bytes = dtype, header_bytes, row_bytes
         return rows

@@ -20,6 +20,7 @@ import shutil
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager, suppress
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -34,6 +35,8 @@ from compress.data.memory import fits
 from compress.errors import InputError, TeacherError, UsageError
 from compress.files import clear_up, read_json, sha256_of, try_lock, write_json
 from compress.recipes.recipe import LOGITS
+from compress.schema import decode
+from compress.schema.rules import Sha256
 from compress.training.evaluation import EVALUATION_BATCH
 from compress.training.growing import GrowingArray
 from compress.training.options import TrainingOptions
@@ -479,16 +482,23 @@ def _has_room(folder: Path, size_bytes: float) -> bool:
         return False
 
 
+@dataclass(frozen=True)
+class _Facts:
+    """What has to be known of kept values."""
+
+    sha256: Sha256
+
+
 def _is_good(folder: Path, count: int, sample: Tensor, now: Tensor) -> bool:
     """Whether kept values are whole, and of a sample the same that the teacher says ``now``."""
     try:
-        facts = read_json(folder / FACTS)
-        if facts["sha256"] != sha256_of(folder / VALUES):
+        facts = decode(_Facts, read_json(folder / FACTS), FACTS, beside=("*",))
+        if facts.sha256 != sha256_of(folder / VALUES):
             return False
         values = np.load(folder / VALUES, mmap_mode="r")
-    except (InputError, KeyError, TypeError, ValueError, OSError):
+    except (InputError, ValueError, OSError):
         return False
-    if len(values) != count or values.shape[1:] != now.shape[1:]:
+    if values.shape != (count, *now.shape[1:]) or values.dtype.kind != "f":
         return False
     then = torch.from_numpy(values[sample.numpy()].astype(np.float32))
     return float((then - now).abs().max()) <= CHECK_TOLERANCE * float(now.std()) + EPSILON

@@ -21,6 +21,14 @@ NEW = {
     "tf32": True,
     "deterministic": False,
 }
+# Epochs are listed one by one and images are padded before anything is trained.
+MOST = {
+    "epochs": 1_000_000,
+    "batch_size": 1_000_000,
+    "crop_padding": 256,
+    "views": 1_000_000,
+    "seed": 2**63 - 1,
+}
 # "steps": the paper's, see TrainingOptions.milestones. "one-cycle": up in a straight line and down
 # along a cosine, for those with less time (Smith and Topin, arXiv 1708.07120, without its last
 # phase). "cosine": down along a cosine (Loshchilov and Hutter, arXiv 1608.03983, without restarts).
@@ -124,6 +132,14 @@ class TrainingOptions:
             )
         if self.crop_padding < 0:
             faults.append(f"the crops' padding is {self.crop_padding}, it must be 0 or more")
+        for name, most in MOST.items():
+            if getattr(self, name) > most:
+                told = name.replace("_", " ")
+                faults.append(f"{told} is {getattr(self, name)}, it must be at most {most}")
+        if not all(0 <= share <= 1 for share in self.milestones):
+            faults.append(f"milestones are {list(self.milestones)}, they must be from 0 to 1")
+        if not (math.isfinite(self.lr_factor) and self.lr_factor >= 0):
+            faults.append(f"lr factor is {self.lr_factor}, it must be 0 or more")
         for name, value, known in (
             ("schedule is", self.schedule, SCHEDULES),
             ("autocast is", self.autocast, AUTOCAST),

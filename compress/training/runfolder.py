@@ -18,10 +18,11 @@ from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
 
-from compress.errors import RunFolderError, UsageError
-from compress.files import clear_up, read_json, try_lock, write_json, write_text
+from compress.errors import InputError, RunFolderError, UsageError
+from compress.files import clear_up, read_json, read_text, try_lock, write_json, write_text
 from compress.results import SCHEMA_VERSION
-from compress.schema import decode
+from compress.schema import decode, parse_json
+from compress.schema.rules import Epochs
 from compress.training.options import upgraded
 
 RUN, METRICS, RESULT = "run.json", "metrics.jsonl", "result.json"
@@ -46,6 +47,13 @@ class _Run:
     """What run.json has to have."""
 
     config: dict[str, Any]
+
+
+@dataclass(frozen=True)
+class _Epoch:
+    """What a line of metrics.jsonl has to have."""
+
+    epoch: Epochs
 
 
 class RunFolder:
@@ -182,6 +190,19 @@ class RunFolder:
             f"{self.path} holds a run with another configuration: {'; '.join(changed)}. "
             "Give --out another folder, or the same options to go on."
         )
+
+
+def read_metrics(path: Path) -> list[dict[str, Any]]:
+    """The lines of a metrics.jsonl, up to one that is damaged; none where there is no file."""
+    found: list[dict[str, Any]] = []
+    try:
+        for line in read_text(path, "a file of metrics").splitlines():
+            values = parse_json(line, "it")
+            decode(_Epoch, values, "it", beside=("*",))
+            found.append(decode(dict[str, float | str | None], values, "it"))
+    except InputError:
+        return found
+    return found
 
 
 def _differences(there: Any, asked: Any, name: str = "") -> Iterator[str]:

@@ -12,6 +12,7 @@ from torch.nn import functional
 from torch.optim import SGD
 
 from compress.models.registry import Network
+from compress.schema.rules import Positive
 from compress.training.passes import Learner, Passes
 
 # A step to warm up, then so many, or fewer where time is over.
@@ -32,8 +33,8 @@ class Speed:
         forward_s: seconds an image of evaluation.
     """
 
-    train_s: float
-    forward_s: float
+    train_s: Positive
+    forward_s: Positive
 
 
 def trial_batch(batch: int, macs: int) -> int:

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import csv
+import os
+import tomllib
 from importlib.resources import files
 from pathlib import Path
 
@@ -16,6 +18,7 @@ from compress.reproduce.experiment import (
     slug,
 )
 from tests.reproduce.tiny import EXPERIMENT
+from tests.schema.broken import answers, as_toml, broken_toml
 
 NAMES = (
     "crd/wrn-40-2_wrn-16-2",
@@ -96,25 +99,33 @@ def test_schedules_of_tasks_and_teachers() -> None:
         ("seeds = [0, 1]", "seeds = 3", "seeds is 3, it must be a list, each a whole number"),
         ("seeds = [0, 1]", "seeds = []", "there is no seed"),
         ('"error"', '"errors"', "measure is 'errors'"),
-        ("epochs = 2", "epochs = 2.5", "[schedule] epochs is 2.5, it must be a whole number"),
+        ("epochs = 2", "epochs = 2.5", "schedule.epochs is 2.5, it must be a whole number"),
         ("epochs = 2", "epochs = 0", "epochs is 0, it must be 1 or more"),
-        ("epochs = 2", "seed = 2", "[schedule] has no key seed"),
+        ("epochs = 2", "seed = 2", "schedule has no key seed"),
         ("lr = 0.05", 'lr = "high"', "lr is 'high', it must be a number"),
-        ('recipe = "kd"', 'recipe = "kdd"', "there is no recipe kdd (did you mean"),
-        ("temperature = 5", "temprature = 5", "no option temprature (did you mean temperature?)"),
+        ('recipe = "kd"', 'recipe = "kdd"', "recipe is 'kdd', known are supervised, kd"),
+        (
+            "temperature = 5",
+            "temprature = 5",
+            "has no key temprature (did you mean temperature?)",
+        ),
         ("temperature = 5", "temperature = -5", "The temperature is -5.0"),
         ("temperature = 5", "temperature = true", "temperature is True, it must be a number"),
         ('students = ["wrn-10-0.5"]', 'students = ["wrn-11-1"]', "depth is 11"),
-        ('students = ["wrn-10-0.5"]', "students = []", "has no students"),
+        ('students = ["wrn-10-0.5"]', "students = []", "students is empty"),
         ('"wrn-10-1", paper', '"vgg", paper', "'vgg' names no network"),
         ("student = 7.46", "students = 7.46", "students is no method (did you mean student?)"),
-        ("student = 7.46", "student = 746", "is 746, not in 0 to 100"),
+        ("student = 7.46", "student = 746", "student is 746.0, it must be from 0 to 100"),
         ('name = "logit-GAN"', 'name = "Student"', "two methods are called 'student'"),
         ('name = "logit-GAN"', 'name = "a,b"', "the method 'a,b' has a comma in its name"),
         ('teacher = { arch = "wrn-10-1", paper = 1.5 }\n', "", "has no teacher, and KD T=5, logit"),
         ('arch = "wrn-10-1"', "normalize = 'cifar10'", "has neither arch nor file"),
         ("validation = 30", "validation = 0", "validation is 0, it must be 1 or more"),
-        ("title =", 'figures = ["curve"]\ntitle =', "no figure 'curve' (did you mean curves?)"),
+        (
+            "title =",
+            'figures = ["curve"]\ntitle =',
+            "is 'curve', known are curves, ",
+        ),
         ("[[tasks]]", "[[tasks", "is not a TOML file"),
     ],
 )
@@ -130,7 +141,7 @@ def test_faults_are_told_at_once() -> None:
     text = EXPERIMENT.replace("epochs = 2", "epoch = 2").replace('"kd"', '"kdd"')
     with pytest.raises(InputError) as caught:
         read_experiment(text.replace("wrn-10-0.5", "wrn-11-1"), "it", None)
-    for words in ("no key epoch", "no recipe kdd", "depth is 11"):
+    for words in ("no key epoch", "recipe is 'kdd'", "depth is 11"):
         assert words in str(caught.value)
 
 
@@ -169,3 +180,47 @@ def test_names_as_folders() -> None:
     assert slug("L_S + L_L1") == "l-s-+-l-l1"
     assert slug("..") == slug("/") == "-"
     assert slug("../etc") == "-etc"
+
+
+def test_every_value_of_a_file_is_read_or_told(tmp_path: Path) -> None:
+    document = tomllib.loads(EXPERIMENT) | {
+        "split_seed": 1,
+        "score_class": 1,
+        "curve_images": 10,
+        "validate_images": 10,
+        "timing_batch": 8,
+        "timing": [{"network": "wrn-10-1", "paper_s": 0.5}],
+        "figures": ["curves"],
+        "notes": ["a note"],
+        "teacher_schedule": {"epochs": 3, "milestones": [0.5]},
+    }
+    document["tasks"][0] |= {
+        "limit_train": 50,
+        "images": {"train": 100, "test": 50, "classes": 4, "shape": [1, 8, 8]},
+        "schedule": {"lr": 0.1, "views": 1, "tf32": True},
+    }
+    path = tmp_path / "mine.toml"
+
+    def read(text: str) -> None:
+        path.write_text(text)
+        found = load_experiment(str(path))
+        assert found.timing_batch <= 65_536
+        assert all(task.schedule.epochs <= 1_000_000 for task in found.tasks)
+
+    read(as_toml(document))
+    elsewhere = ("is no method", "is no student", "need one")
+    counts = answers(broken_toml(document), read, InputError, elsewhere=elsewhere)
+    assert min(counts.values()) > 100
+
+
+def test_what_is_no_file_is_not_opened(tmp_path: Path) -> None:
+    (tmp_path / "lfs.toml").write_text("version https://git-lfs.github.com/spec/v1\noid sha256:0\n")
+    with pytest.raises(InputError, match="git lfs pull"):
+        load_experiment(str(tmp_path / "lfs.toml"))
+    with (tmp_path / "large.toml").open("wb") as file:
+        file.truncate(5 << 30)
+    with pytest.raises(InputError, match=r"has 5\.37 GB; an experiment is read up to"):
+        load_experiment(str(tmp_path / "large.toml"))
+    os.mkfifo(tmp_path / "pipe.toml")
+    with pytest.raises(InputError, match="is a named pipe"):
+        load_experiment(str(tmp_path / "pipe.toml"))

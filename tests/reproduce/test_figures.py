@@ -19,6 +19,7 @@ from compress.reproduce.table import Report, TaskReport
 from compress.reproduce.timing import NetworkTime, Times
 from compress.reproduce.work import TeacherFacts
 from compress.results import Estimate
+from compress.schema import decode
 from compress.spec import ModelSpec, Normalization
 from tests.reproduce.tiny import EXPERIMENT, Quiet, make_data, make_experiment
 
@@ -205,7 +206,7 @@ def test_a_histogram() -> None:
     assert sum(found.others) == pytest.approx(1)
     assert found.others[0] == 1
     assert found.own[-1] == 0.5
-    assert Histogram.from_dict(json.loads(json.dumps(found.to_dict()))) == found
+    assert decode(Histogram, json.loads(json.dumps(found.to_dict())), "it") == found
     flat = histogram("it", torch.zeros(3, 2), torch.tensor([0, 1, 1]), 0)
     assert flat.own[0] == 1
 

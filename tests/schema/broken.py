@@ -43,8 +43,24 @@ TOKENS: dict[str, str] = {
     "nested 100 deep": "[" * 100 + "]" * 100,
     "nested 100,000 deep": "[" * 100_000 + "]" * 100_000,
 }
+TOML_TOKENS: dict[str, str] = {
+    "nan": "nan",
+    "inf": "-inf",
+    "1e999": "1e999",
+    "40 digits": "9" * 40,
+    "5000 digits": "9" * 5000,
+    "a date": "2026-01-02",
+    "nested 100 deep": "[" * 100 + "]" * 100,
+    "nested 100,000 deep": "[" * 100_000 + "]" * 100_000,
+    "a key of 100,000 parts": "{a" + ".a" * 100_000 + " = 1}",
+}
 # These say nothing of where: a parser ends at them.
-NAMELESS = ("nested 100 deep", "nested 100,000 deep")
+NAMELESS = (
+    "nested 100 deep",
+    "nested 100,000 deep",
+    "a key of 100,000 parts",
+    "5000 digits",
+)
 
 
 def places(document: Any, path: Path = ()) -> Iterator[Path]:
@@ -81,14 +97,45 @@ def broken_json(
 
     ``sign`` makes of a changed document what is written.
     """
+    return broken(document, lambda changed: json.dumps(sign(changed)), TOKENS)
+
+
+def broken_toml(document: Any) -> Iterator[tuple[str, Path, str]]:
+    """The same in TOML, which has no null, and whose top is a table."""
+    for what, path, text in broken(document, as_toml, TOML_TOKENS):
+        if path:
+            yield what, path, text
+
+
+def broken(
+    document: Any, write: Callable[[Any], str], tokens: dict[str, str]
+) -> Iterator[tuple[str, Path, str]]:
+    """The same in any form."""
     for path in places(document):
         for what, value in VALUES.items():
             if value is MISSING and not path:
                 continue
-            yield what, path, json.dumps(sign(with_value(document, path, value)))
-        for what, token in TOKENS.items():
-            text = json.dumps(sign(with_value(document, path, RAW)))
+            yield what, path, write(with_value(document, path, value))
+        for what, token in tokens.items():
+            text = write(with_value(document, path, RAW))
             yield what, path, text.replace(json.dumps(RAW), token)
+
+
+def as_toml(document: Any) -> str:
+    """A document in TOML, every value on one line; what is null is left out."""
+    if not isinstance(document, dict):
+        return ""
+    lines = (f"{json.dumps(key)} = {_inline(value)}\n" for key, value in document.items())
+    return "".join(line for line in lines if not line.endswith("= null\n"))
+
+
+def _inline(value: Any) -> str:
+    if isinstance(value, dict):
+        inner = (f"{json.dumps(key)} = {_inline(each)}" for key, each in value.items())
+        return "{" + ", ".join(each for each in inner if not each.endswith("= null")) + "}"
+    if isinstance(value, list):
+        return "[" + ", ".join(_inline(each) for each in value if each is not None) + "]"
+    return json.dumps(value)
 
 
 def answers(
@@ -96,7 +143,7 @@ def answers(
     read: Callable[[str], object],
     error: type[CompressError],
     *,
-    unnamed: Sequence[str] = (),
+    elsewhere: Sequence[str] = (),
 ) -> dict[str, int]:
     """Reads every text; each ends well, or in an error that names the field, within a second.
 
@@ -104,7 +151,7 @@ def answers(
         cases: of ``broken_json``.
         read: a text.
         error: that is allowed.
-        unnamed: what may be wrong without the field being named.
+        elsewhere: said where a value is right in itself, and something refers to it.
 
     Returns:
         how often it ended in which way, for a test to see that both occur.
@@ -119,8 +166,8 @@ def answers(
         except error as fault:
             counts["refused"] += 1
             message = str(fault)
-            named = not names or any(name in message for name in names)
-            if not named and what not in (*NAMELESS, *unnamed):
+            named = not names or any(text in message for text in (*names, *elsewhere))
+            if not named and what not in NAMELESS:
                 raise AssertionError(f"{path} {what}: {message}") from fault
             if len(message) > 3000 or "\n" in message:
                 raise AssertionError(f"{path} {what}: {message}") from fault

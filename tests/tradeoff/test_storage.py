@@ -15,7 +15,7 @@ import pytest
 
 from compress.errors import InputError
 from compress.spec import ModelSpec
-from compress.tradeoff.storage import COLUMNS, CONDITIONS, StoredTable, read_table
+from compress.tradeoff.storage import COLUMNS, CONDITIONS, StoredTable, read_choice, read_table
 from tests.schema.broken import answers, broken_json
 
 ROW: dict[str, Any] = {
@@ -133,8 +133,10 @@ def test_every_line_above_the_rows_is_read_or_told(tmp_path: Path) -> None:
     assert min(counts.values()) > 100
 
 
-CELLS = ("", "x", "-1", "0", "1.5", "1e12", str(10**12), "NaN", "inf", "-Infinity", "1e999")
-CELLS = (*CELLS, "9" * 40, "[" * 100_000, "yes", "None", "٣", "1_0", " 1")
+CELLS = (
+    *("", "x", "-1", "0", "1.5", "1e12", str(10**12), "NaN", "inf", "-Infinity", "1e999"),
+    *("9" * 40, "[" * 100_000, "yes", "None", "٣", "1_0", " 1"),
+)
 
 
 @pytest.mark.parametrize("column", COLUMNS)
@@ -192,3 +194,21 @@ def test_a_file_of_gigabytes_is_refused_unread(tmp_path: Path) -> None:
         file.truncate(5 << 30)
     with pytest.raises(InputError, match=r"has 5\.37 GB; a table is read up to 8\.39 MB"):
         read_table(tmp_path / "t.json")
+
+
+def test_every_field_of_a_choice_is_read_or_told(tmp_path: Path) -> None:
+    path = tmp_path / "choice.json"
+    document = {
+        "student": "wrn-10-1",
+        "spec": ModelSpec("wrn", 10).to_dict(),
+        "precision": "int8",
+        "precisions": HEADER["precisions"],
+        "machine": {"cpu": "some"},
+    }
+
+    def read(text: str) -> None:
+        path.write_text(text)
+        read_choice(path)
+
+    counts = answers(broken_json(document), read, InputError)
+    assert min(counts.values()) > 20

@@ -14,7 +14,7 @@ from compress.files import clear_up
 from compress.training import runfolder
 from compress.training.finished import Distilled, Reproduced, Trained
 from compress.training.options import NEW, TrainingOptions
-from compress.training.runfolder import RunFolder
+from compress.training.runfolder import RunFolder, read_metrics
 from compress.training.tuning import Tuning
 from tests.schema.broken import answers, broken_json
 
@@ -255,3 +255,14 @@ def test_every_field_of_result_json_is_read_or_told(
 
     counts = answers(broken_json(document), read, RunFolderError)
     assert min(counts.values()) > 5
+
+
+def test_metrics_are_read_up_to_what_is_damaged(tmp_path: Path) -> None:
+    path = tmp_path / "metrics.jsonl"
+    assert read_metrics(path) == []
+    good = '{"epoch": 1, "loss": 2.5, "validation_accuracy": null, "phase": "one"}\n'
+    for line in ("[1]", "{", '{"epoch": "1"}', '{"epoch": 2, "loss": NaN}', "[" * 100_000):
+        path.write_text(good + line + "\n" + good)
+        assert read_metrics(path) == [json.loads(good)]
+    path.write_bytes(good.encode() + b"\xff")
+    assert read_metrics(path) == []
