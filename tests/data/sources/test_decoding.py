@@ -3,6 +3,7 @@ from __future__ import annotations
 import re
 import struct
 import zlib
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import numpy as np
@@ -13,6 +14,7 @@ from PIL import Image
 
 from compress.data.sources import decoding
 from compress.data.sources.folders import read_folder
+from compress.data.sources.pixels import Broken, Decoded, decode
 from compress.errors import DataError, UsageError
 from tests.data.sources.made import write_images
 
@@ -104,11 +106,10 @@ def test_few_large_images_are_decoded_at_a_time(
 ) -> None:
     write_images(tmp_path, {"cat": 4, "dog": 4}, mode="L")
     workers: list[int] = []
-    pool = decoding.ThreadPoolExecutor
 
-    def counted(count: int) -> decoding.ThreadPoolExecutor:
+    def counted(count: int) -> ThreadPoolExecutor:
         workers.append(count)
-        return pool(count)
+        return ThreadPoolExecutor(count)
 
     monkeypatch.setattr(decoding, "ThreadPoolExecutor", counted)
     monkeypatch.setattr("os.cpu_count", lambda: 64)
@@ -122,9 +123,8 @@ def test_a_file_that_changes_while_it_is_read_is_told(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     write_images(tmp_path, {"cat": 3, "dog": 3}, mode="L")
-    decode = decoding.decode
 
-    def late(path: Path, image_size: int | None) -> decoding.Decoded | decoding.Broken:
+    def late(path: Path, image_size: int | None) -> Decoded | Broken:
         if path.name == "01.png":
             Image.new("RGB", (10, 8)).save(path)
         return decode(path, image_size)
