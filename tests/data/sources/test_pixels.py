@@ -200,16 +200,11 @@ def test_images_are_turned_upright(tmp_path: Path, suffix: str) -> None:
         8: np.rot90(stored),
         9: stored,  # there is none such
     }
-    options: dict[str, Any] = {".webp": {"lossless": True}, ".jpg": {"quality": 100}}.get(
-        suffix, {}
-    )
     for number, expected in upright.items():
         exif = Image.Exif()
         exif[0x0112] = number
         path = tmp_path / f"{number}{suffix}"
-        Image.fromarray(stored).save(
-            path, exif=exif, **(options if suffix in (".webp", ".jpg") else {})
-        )
+        Image.fromarray(stored).save(path, exif=exif, **BEST.get(suffix, {}))
         pixels = decoded(path).pixels
         assert pixels.shape == expected.shape
         assert np.abs(pixels.astype(int) - expected).max() <= (8 if suffix == ".jpg" else 0)
