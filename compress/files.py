@@ -195,9 +195,12 @@ def check_writable(path: Path) -> None:
 
 
 def write_text(path: Path, text: str) -> None:
-    """Writes ``text`` atomically as UTF-8."""
+    """Writes ``text`` atomically as UTF-8.
+
+    The characters that stand for bytes of names that are not UTF-8 are written as JSON's escapes.
+    """
     with atomic_path(path) as temporary:
-        temporary.write_text(text, encoding="utf-8")
+        temporary.write_text(text, encoding="utf-8", errors="backslashreplace")
 
 
 def write_json(path: Path, value: Any) -> None:

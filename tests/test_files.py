@@ -2,6 +2,7 @@
 
 import errno
 import hashlib
+import json
 import os
 import socket
 import stat
@@ -29,6 +30,13 @@ def test_a_text_is_written_with_its_folders(tmp_path: Path) -> None:
     write_text(path, "fünf\n")
     assert path.read_text(encoding="utf-8") == "fünf\n"
     assert [entry.name for entry in path.parent.iterdir()] == ["b.txt"]
+
+
+def test_what_is_not_utf8_is_written_as_json_has_it(tmp_path: Path) -> None:
+    name = os.fsdecode(b"caf\xe9 \xc3\xa9")
+    write_text(tmp_path / "a.json", json.dumps([name], ensure_ascii=False))
+    assert (tmp_path / "a.json").read_bytes() == rb'["caf\udce9 ' + "é".encode() + b'"]'
+    assert read_json(tmp_path / "a.json") == [name]
 
 
 def test_others_may_read_it(tmp_path: Path) -> None:

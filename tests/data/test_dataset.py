@@ -81,3 +81,17 @@ def test_an_impossible_limit_is_refused(npz: Path) -> None:
 def test_an_unknown_name_offers_the_nearest() -> None:
     with pytest.raises(DataError, match="Did you mean 'cifar10'"):
         load_dataset("cifar-10")
+
+
+@pytest.mark.parametrize(
+    ("name", "words"),
+    [
+        ("/dev/zero", "/dev/zero is a character device; a regular file is needed"),
+        ("a" * 300, "There is no data set, file or folder 'aaa"),
+        ("a\0b", r"There is no data set, file or folder 'a\\x00b'"),
+        ("caf\udce9", r"There is no data set, file or folder 'caf\\xe9'"),
+    ],
+)
+def test_names_of_what_is_no_data_are_refused(name: str, words: str) -> None:
+    with pytest.raises(DataError, match=words):
+        load_dataset(name)

@@ -17,7 +17,7 @@ from PIL import Image
 from compress.data import dataset
 from compress.data.augment import Augmenter
 from compress.data.dataset import Split, load_dataset, to_device
-from compress.data.images import StreamedImages, ahead
+from compress.data.images import StreamedImages, ahead, part_length
 from compress.data.sources import decoding
 from compress.errors import DataError, UsageError
 from compress.files import try_lock
@@ -44,6 +44,13 @@ def test_streamed_images_read_like_a_tensor() -> None:
     assert isinstance(taken.images, StreamedImages)
     assert torch.equal(taken.images[:], IMAGES[[4, 1]])
     assert taken.labels.tolist() == [4, 1]
+
+
+def test_large_images_are_gone_through_a_few_at_once() -> None:
+    assert part_length(torch.empty(1, 3, 32, 32)) == 4096
+    assert part_length(torch.empty(1, 3, 1024, 1024)) == 21
+    assert part_length(torch.empty(1, 3, 4096, 8192, device="meta")) == 1
+    assert part_length(torch.empty(5)) == 4096
 
 
 def test_views_of_streamed_images_are_those_of_the_images() -> None:

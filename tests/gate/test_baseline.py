@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import json
 import math
+import os
 import re
 from dataclasses import replace
 from pathlib import Path
@@ -108,6 +109,13 @@ def test_spaces_and_line_ends_are_no_edit(baseline: Baseline, model: Path) -> No
     text = baseline.path.read_text()
     baseline.path.write_bytes(text.replace("\n", "\r\n").encode())
     assert read_baseline(baseline.path).reason == "the first one"
+
+
+def test_a_path_that_is_not_utf8_is_kept(baseline: Baseline, model: Path) -> None:
+    name = os.fsdecode(b"n\xe4mes")
+    there = replace(baseline.evaluation_set, source=name)
+    write_baseline(replace(baseline, evaluation_set=there), model)
+    assert read_baseline(baseline.path).evaluation_set.source == name
 
 
 def test_what_is_no_baseline_is_told(tmp_path: Path) -> None:

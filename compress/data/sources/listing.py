@@ -199,7 +199,7 @@ class Lister:
             yield (
                 f"{len(split)} of its class folders hold splits ({name}/{splits[0]}/, "
                 f"{name}/{splits[1]}/, ...); put the splits on top and the classes below: "
-                f"{splits[0]}/{name}/, {splits[1]}/{name}/, ..."
+                f"{splits[0]}/{name}/, {splits[1]}/{name}/"
             )
             return
         first = below[class_folders[0]]
@@ -214,7 +214,7 @@ class Lister:
             )
 
     def _files(self, class_folder: Path) -> Iterator[Path]:
-        """All files below a class folder, by whatever links they are reached.
+        """All files below a class folder, by whatever links they are reached, each folder once.
 
         Raises:
             DataError: a link leads back to where it lies, or the folder is another class's, too.
@@ -229,15 +229,18 @@ class Lister:
                     f"{shown}/ is a link to a folder that it lies in itself, and would go on "
                     "without end; remove it"
                 )
-            owner = self._owners.setdefault(identity, class_folder)
-            if owner != class_folder:
+            owner = self._owners.get(identity)
+            if owner == class_folder:
+                continue
+            if owner is not None:
                 raise DataError(
                     f"{shown}/ and a folder in {printable(owner.relative_to(self._root))}/ are the "
                     "same one, whose images cannot be in both; remove a link"
                 )
+            self._owners[identity] = class_folder
             folders, files = self.entries(folder)
             yield from files
-            waiting += [(below, (*chain, identity)) for below in folders]
+            waiting += [(below, (*chain, identity)) for below in reversed(folders)]
 
 
 _Identity = tuple[int, int] | str

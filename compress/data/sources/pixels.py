@@ -29,7 +29,7 @@ from numpy.typing import NDArray
 from compress.data.sources.damage import foreign
 from compress.data.sources.ranges import Range
 from compress.errors import DataError
-from compress.files import LFS_POINTER_BYTES, is_lfs_pointer, printable, regular_file
+from compress.files import LFS_POINTER_BYTES, REGULAR, is_lfs_pointer, kind_of_file, printable
 from compress.units import format_count
 
 if TYPE_CHECKING:
@@ -72,6 +72,7 @@ _TIFF_PHOTOMETRIC = 262
 _TIFF_SAMPLE_FORMAT = 339
 _SIGNED = 2
 _WHITE_IS_ZERO = 0
+_NOTHING = "a link to nothing"
 # What may stand behind the pixels of a PNG and say how they are turned.
 _PNG_NOTES = (b"eXIf", b"tEXt", b"zTXt", b"iTXt")
 _PNG_CHUNKS = 100_000
@@ -124,24 +125,24 @@ def look(path: Path) -> Look | Broken | None:
 
     A file that is no regular one is not opened, and is broken whatever it is called.
     """
+    name = name_of(path)
     meant = path.suffix.lower() in SUFFIXES
-    try:
-        regular_file(path, DataError)
-    except DataError as error:
-        return Broken(f"{name_of(path)} ({_reason(error, path)})")
+    wrong = _not_regular(path)
+    if wrong:
+        return Broken(f"{name} ({wrong})") if meant or wrong != _NOTHING else None
     try:
         with _opened(path) as opened:
             kind = _kind_of(opened)
             turned = _orientation(opened)
             height, width = _size(opened, turned)
             return Look(height, width, kind.grey, turned in _TURNED)
-    except _PointerError:
-        return Broken(f"{name_of(path)} (a Git LFS pointer)", pointer=True) if meant else None
-    except _NoImageError as error:
-        return Broken(f"{name_of(path)} ({error})") if meant else None
+    except _NoWhiteError as error:
+        return Broken(f"{name} ({error})", found=error.found)
+    except _RefusedError as error:
+        return Broken(f"{name} ({error})")
     except DataError as error:
-        found = error.found if isinstance(error, _NoWhiteError) else None
-        return Broken(f"{name_of(path)} ({error})", found=found)
+        pointer = isinstance(error, _PointerError)
+        return Broken(f"{name} ({error})", pointer=pointer) if meant else None
 
 
 def decode(path: Path, image_size: int | None) -> Decoded | Broken:
@@ -183,8 +184,8 @@ def scaled_size(height: int, width: int, size: int) -> tuple[int, int]:
 # --- Opening -------------------------------------------------------------------------------------
 
 
-class _NoImageError(DataError):
-    """The content is that of no format that is read."""
+class _RefusedError(DataError):
+    """It is an image, and is not read."""
 
 
 class _PointerError(DataError):
@@ -200,9 +201,15 @@ def _formats() -> tuple[str, ...]:
     return tuple(name for name in FORMATS if name in Image.OPEN)
 
 
-def _reason(error: DataError, path: Path) -> str:
-    """What ``regular_file`` said, without the name, which stands before it."""
-    return str(error).replace(printable(path), "it").rstrip(".")
+def _not_regular(path: Path) -> str:
+    """What lies in the place of a regular file, in words; empty where one does."""
+    try:
+        found = kind_of_file(path.stat().st_mode)
+    except FileNotFoundError:
+        return _NOTHING
+    except OSError as error:
+        return error.strerror or str(error)
+    return "" if found == REGULAR else found
 
 
 @contextmanager
@@ -223,15 +230,16 @@ def _opened(path: Path) -> Iterator[Image.Image]:
             opened = Image.open(file, formats=_formats())
         except UnidentifiedImageError as error:
             begins = f"it begins with {head[:8]!r}" if head else "it is empty"
-            raise _NoImageError(f"no image that can be read: {begins}") from error
+            raise DataError(f"no image that can be read: {begins}") from error
         except Image.DecompressionBombError as error:
-            raise DataError(
-                f"over {format_count(LARGEST_PIXELS)} pixels, which is the most that is read"
+            raise _RefusedError(
+                f"over {format_count(LARGEST_PIXELS)} pixels, which is the most that is read; "
+                "make it smaller"
             ) from error
         if opened.width * opened.height > LARGEST_PIXELS:
-            raise DataError(
-                f"{opened.width}x{opened.height} pixels; {format_count(LARGEST_PIXELS)} are the "
-                "most that is read"
+            raise _RefusedError(
+                f"{opened.width}x{opened.height} pixels, {format_count(LARGEST_PIXELS)} are the "
+                "most that is read; make it smaller"
             )
         yield opened
 
@@ -282,13 +290,15 @@ def _size(opened: Image.Image, orientation: int) -> tuple[int, int]:
         width, height = (int(_tag(opened, number) or 0) for number in _TIFF_SIZE)
     if orientation in _WIDTH_AND_HEIGHT_SWAPPED:
         width, height = height, width
+    if min(width, height) < 1:
+        raise DataError(f"{width}x{height} pixels")
     return height, width
 
 
 # --- Modes ---------------------------------------------------------------------------------------
 
 
-class _NoWhiteError(DataError):
+class _NoWhiteError(_RefusedError):
     """Nothing says which value of the image is white."""
 
     def __init__(self, what: str, found: Range) -> None:
@@ -321,7 +331,7 @@ def _kind_of(opened: Image.Image) -> _Kind:
     raw_mode = _raw_mode(opened)
     if _tag(opened, _TIFF_SAMPLE_FORMAT) == _SIGNED:
         if mode == "L":  # Pillow knows nothing of the sign
-            raise DataError("bytes with a sign, -128 to 127; save it with pixels from 0 to 255")
+            raise _RefusedError("bytes with a sign, -128 to 127; save it with pixels from 0 to 255")
         raise _NoWhiteError(f"mode {mode} with a sign", _range_of(opened))
     if mode.startswith("I;16"):
         white = 4095 if raw_mode.startswith("I;12") else 65535

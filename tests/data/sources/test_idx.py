@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import gzip
 import hashlib
+import os
 import struct
 from pathlib import Path
 
@@ -111,3 +112,42 @@ def test_other_idx_files_are_not_fashion_mnist(tmp_path: Path) -> None:
     )
     with pytest.raises(DataError, match="not Fashion-MNIST: 2 classes"):
         read_torchvision("fashion-mnist", tmp_path, download=False)
+
+
+def test_packed_files_are_told_by_their_content(tmp_path: Path) -> None:
+    write_idx(tmp_path)
+    for path in tmp_path.glob("*.gz"):
+        path.rename(path.with_suffix(""))
+    assert idx.read_idx(tmp_path).train_images.shape == (20, 1, 32, 32)
+
+
+@pytest.mark.parametrize("packed", [True, False])
+def test_no_more_is_read_than_the_header_claims(tmp_path: Path, packed: bool) -> None:
+    write_idx(tmp_path, packed=False)
+    path = tmp_path / "train-labels-idx1-ubyte"
+    content = path.read_bytes() + bytes(5_000_000)
+    path.write_bytes(gzip.compress(content) if packed else content)
+    with pytest.raises(DataError, match="says that it holds 20 bytes, but more follow"):
+        idx.read_idx(tmp_path)
+
+
+@pytest.mark.parametrize("packed", [True, False])
+def test_a_bomb_is_told_from_its_header(tmp_path: Path, packed: bool) -> None:
+    write_idx(tmp_path, packed=False)
+    header = bytes((0, 0, 8, 3)) + struct.pack(">3I", 8_000_000, 28, 28)
+    path = tmp_path / "train-images-idx3-ubyte"
+    path.write_bytes(gzip.compress(header) if packed else header)
+    with pytest.raises(DataError, match=r"idx3-ubyte would unpack to 6\.27 GB and is a file of"):
+        idx.read_idx(tmp_path)
+
+
+def test_what_lies_in_the_place_of_a_file_is_named(tmp_path: Path) -> None:
+    write_idx(tmp_path, packed=False)
+    path = tmp_path / "t10k-labels-idx1-ubyte"
+    path.write_text("version https://git-lfs.github.com/spec/v1\noid sha256:4d7a\nsize 12345\n")
+    with pytest.raises(DataError, match=r"t10k-labels.* is a Git LFS pointer.*`git lfs pull`"):
+        read_folder(tmp_path)
+    path.unlink()
+    os.mkfifo(path)
+    with pytest.raises(DataError, match=r"t10k-labels.* is a named pipe; a regular file is needed"):
+        read_folder(tmp_path)

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import hashlib
+import os
 import pickle
 import urllib.error
 import urllib.request
@@ -56,6 +57,22 @@ def test_cifar_is_used_where_it_lies(small_cifar: Path) -> None:
 def test_cifar_damaged_is_not_used(small_cifar: Path) -> None:
     with (small_cifar / "cifar-10-batches-py" / "test_batch").open("ab") as file:
         file.write(b"x")
+    with pytest.raises(DataError, match="cifar10 is not there whole"):
+        read_torchvision("cifar10", small_cifar, download=False)
+
+
+def test_a_git_lfs_pointer_in_the_place_of_a_batch_is_named(small_cifar: Path) -> None:
+    (small_cifar / "cifar-10-batches-py" / "test_batch").write_text(
+        "version https://git-lfs.github.com/spec/v1\noid sha256:4d7a\nsize 12345\n"
+    )
+    with pytest.raises(DataError, match=r"test_batch is a Git LFS pointer.*`git lfs pull`"):
+        read_torchvision("cifar10", small_cifar, download=False)
+
+
+def test_a_named_pipe_in_the_place_of_a_batch_is_not_opened(small_cifar: Path) -> None:
+    path = small_cifar / "cifar-10-batches-py" / "test_batch"
+    path.unlink()
+    os.mkfifo(path)
     with pytest.raises(DataError, match="cifar10 is not there whole"):
         read_torchvision("cifar10", small_cifar, download=False)
 
