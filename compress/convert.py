@@ -344,7 +344,9 @@ class _Conversion:
             device=RUNTIMES[request.runtime].device,
             threads=default_threads(),
         )
-        paths, found = {"fp32": floats}, dict[str, Fidelity]()
+        # As it would ship: weights that lie beside the file, or among its inputs, are within it.
+        paths, found = {"fp32": self.folder / "fp32.onnx"}, dict[str, Fidelity]()
+        paths["fp32"].write_bytes(whole_model(floats))
         trials = {"fp32": replace(FLOAT, eligible=False)}
         for precision in PRECISIONS[1:]:
             path = self.folder / f"{precision}.onnx"
@@ -387,10 +389,8 @@ class _Conversion:
         self.trials = tuple(
             replace(trial, eligible=name == chosen) for name, trial in trials.items()
         )
-        # Loaded, so that a file whose weights lie beside it becomes one that holds them.
-        content = whole_model(paths[chosen])
         with atomic_path(request.output) as temporary:
-            temporary.write_bytes(content)
+            shutil.copyfile(paths[chosen], temporary)
         return read_artifact(request.output), found.get(chosen)
 
     def _read_onnx(self) -> tuple[Path, Normalization | None, Proof]:

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import json
+import re
 import sys
 from pathlib import Path
 
@@ -10,12 +11,21 @@ import pytest
 import torch
 
 from compress.cli import main
-from compress.errors import ExportError
+from compress.errors import (
+    CheckpointError,
+    CompressError,
+    DataError,
+    ExportError,
+    ParityError,
+    PrecisionLost,
+    UsageError,
+)
 from compress.export import predictor_of, read_artifact
 from compress.models.checkpoint import save_checkpoint
 from compress.models.registry import Network, build
 from compress.results import Estimate
 from compress.spec import ModelSpec, Normalization
+from tests.export import graphs
 
 SPEC = ModelSpec.parse("wrn-10-1", num_classes=3, input_shape=(3, 32, 32))
 
@@ -186,7 +196,26 @@ def test_what_may_lose_too_much_is_refused(
     assert "t.onnx is not good enough in int8. It is not decided: " in told
     assert "a drop of 0.1 is allowed; " in told
     assert "(--max-precision-loss)" in told
+    # All that there are would not be enough.
+    assert "about 3,900 images would decide (--max-precision-loss). data has no more " in told
+    assert "no more than 599 images to hold out (--validation): give a larger set with" in told
     assert not list(tmp_path.iterdir())
+
+
+def test_where_too_few_images_decide_the_option_that_gives_more_is_named(
+    bright: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    output = tmp_path / "f.onnx"
+    arguments = ["export", str(bright / "t.onnx"), "-o", str(output), "--precision", "int8"]
+    more = ["--max-precision-loss", "2", "--data", str(bright / "data.npz")]
+    assert main([*arguments, *more]) == 1  # a tenth of the images are 60
+    told = capsys.readouterr().err
+    found = re.search(r"Hold out more images with --validation (\d+);", told)
+    assert found is not None
+    assert "data has 600 to train on and to hold out, 60 are held out now." in told
+    assert 60 < int(found[1]) < 600
+    assert main([*arguments, *more, "--validation", found[1]]) == 0
+    assert read_artifact(output).precision == "int8"
 
 
 def test_engines_have_what_they_were_built_from_beside_them(
@@ -450,6 +479,98 @@ def test_auto_takes_the_fastest_that_loses_little(
     assert found["bf16"]["runs"] is False
     assert found["bf16"]["why"].startswith("onnxruntime does not run it: ")
     assert [each.name for each in tmp_path.iterdir()] == ["f.onnx"]
+
+
+@pytest.mark.parametrize(
+    "error", [ExportError, PrecisionLost, UsageError, DataError, CheckpointError, ParityError]
+)
+def test_auto_leaves_out_what_cannot_be_converted(
+    error: type[CompressError],
+    bright: Path,
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    def refuse(*_: object, **__: object) -> None:
+        raise error("It cannot be had.")
+
+    monkeypatch.setattr("compress.convert.narrowed_from_onnx", refuse)
+    output = tmp_path / "f.onnx"
+    assert main(auto(bright, output, "--normalize", "half-gray", "--json")) == 0
+    result = json.loads(capsys.readouterr().out)
+    assert result["precision"] == read_artifact(output).precision == "fp32"
+    found = {each["precision"]: each for each in result["precisions"]}
+    assert [name for name, each in found.items() if each["eligible"]] == ["fp32"]
+    assert {found[name]["why"] for name in ("fp16", "bf16", "int8")} == {"It cannot be had"}
+
+
+def test_auto_of_a_file_that_tools_cannot_convert(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A file with an If whose branch has what has no 16-bit form; int8 leaves the branch alone."""
+    timed_as(monkeypatch, int8=Estimate(0.5, 0.48, 0.53))
+    rng = np.random.default_rng(0)
+    images = rng.integers(0, 255, (400, 12, 12, 3), dtype=np.uint8)
+    np.savez(
+        tmp_path / "data.npz",
+        x_train=images,
+        y_train=np.arange(400) % 5,
+        x_test=images[:20],
+        y_test=np.arange(20) % 5,
+    )
+    onnx.save(graphs.branches_with_max(), tmp_path / "given.onnx")
+    options = ["--data", str(tmp_path / "data.npz"), "--normalize", "half", "--validation", "300"]
+    output = tmp_path / "f.onnx"
+    arguments = ["export", str(tmp_path / "given.onnx"), "-o", str(output), *options]
+    more = ["--precision", "auto", "--max-precision-loss", "30", "--json"]
+    assert main([*arguments, *more]) == 0
+    captured = capsys.readouterr()
+    result = json.loads(captured.out)
+    found = {each["precision"]: each for each in result["precisions"]}
+    assert result["precision"] == "int8"
+    for precision in ("fp16", "bf16"):
+        assert found[precision]["why"].startswith(f"given.onnx cannot be converted to {precision}")
+        assert "It has If 'choice', which tools know badly" in found[precision]["why"]
+    assert "Not in int8, because the quantiser does not reach it: Conv '" in captured.err
+
+
+def test_a_file_that_takes_one_image_alone_is_refused(
+    bright: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    onnx.save(graphs.fixed_reshape((1, 16, 16), 2), tmp_path / "given.onnx")
+    arguments = ["export", str(tmp_path / "given.onnx"), "-o", str(tmp_path / "f.onnx")]
+    for precision in ("int8", "auto"):
+        assert main([*arguments, "--precision", precision, *on_data(bright)]) == 2
+        told = capsys.readouterr().err
+        assert "given.onnx says that it takes any number of images, and takes one alone" in told
+        assert "Reshape 'flatten' to a fixed number of rows" in told
+
+
+def test_auto_compares_with_what_would_ship_in_fp32(
+    bright: Path,
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """ONNX Runtime is slower where weights are among the inputs, which no file is that ships."""
+    seen: list[str] = []
+    same = Estimate(0.99, 0.97, 1.01)
+
+    class Found:
+        def ratio(self, name: str, other: str) -> Estimate:
+            return same
+
+    def time(paths: dict[str, Path], **_: object) -> Found:
+        seen.extend(entry.name for entry in onnx.load(paths["fp32"]).graph.input)
+        return Found()
+
+    monkeypatch.setattr("compress.convert.time_models", time)
+    given, output = tmp_path / "given.onnx", tmp_path / "f.onnx"
+    onnx.save(graphs.weights_first((1, 16, 16), 2), given)
+    arguments = ["export", str(given), "-o", str(output), "--precision", "auto", *on_data(bright)]
+    assert main([*arguments, "--normalize", "half-gray", "--max-precision-loss", "30"]) == 0
+    assert seen == ["images"]
+    assert [entry.name for entry in onnx.load(output).graph.input] == ["images"]
 
 
 def test_auto_stays_in_fp32_where_nothing_is_shown_to_be_faster(
