@@ -25,8 +25,8 @@ from compress.errors import (
     UnknownName,
     UsageError,
 )
-from compress.export.artifact import read_artifact, read_model, write_normalization
-from compress.export.conversion import guarded, image_input, whole_model
+from compress.export.artifact import read_artifact, write_normalization
+from compress.export.conversion import guarded, image_shape, whole_model
 from compress.export.fidelity import Proof
 from compress.export.parity import Array, check_batch, seeded_images
 from compress.export.precision import narrowed_from_onnx
@@ -400,7 +400,7 @@ class _Conversion:
         stated = request.normalization or artifact.normalization
         with file_predictor(path, Target(threads=default_threads())) as predict:
             if request.data is None:
-                shape = _image_shape(path, request.image_size)
+                shape = image_shape(path, request.image_size)
                 return path, stated, self._proof_without_data(shape, stated)
             data = request.data
             if stated is not None:
@@ -578,19 +578,3 @@ class _Conversion:
             f"Calibrated on {len(images):,} training images of {data.name}, by {request.method}."
         )
         return images
-
-
-def _image_shape(path: Path, image_size: int) -> tuple[int, int, int]:
-    """Channels, height and width that an ONNX file takes.
-
-    Raises:
-        ModelFileError: its input is no image.
-    """
-    entry = image_input(read_model(path))
-    sizes = [dimension.dim_value for dimension in entry.type.tensor_type.shape.dim]
-    if len(sizes) != 4 or sizes[1] < 1:
-        raise ModelFileError(
-            f"{path} takes '{entry.name}' of {len(sizes)} dimensions; images have batch, channels, "
-            "height and width."
-        )
-    return sizes[1], sizes[2] or image_size, sizes[3] or image_size

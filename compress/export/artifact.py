@@ -216,7 +216,7 @@ def precision_of(model: onnx.ModelProto) -> str:
 
     "unknown" where it has none.
     """
-    kinds = {
+    kinds: dict[int, str] = {
         onnx.TensorProto.FLOAT: "fp32",
         onnx.TensorProto.FLOAT16: "fp16",
         onnx.TensorProto.BFLOAT16: "bf16",

@@ -15,7 +15,13 @@ import onnxruntime
 from onnx import helper, version_converter
 
 from compress.errors import CompressError, ExportError, ModelFileError, UsageError, first_line
-from compress.export.artifact import UNKNOWN, metadata_of_conversion, precision_of, read_artifact
+from compress.export.artifact import (
+    UNKNOWN,
+    metadata_of_conversion,
+    precision_of,
+    read_artifact,
+    read_model,
+)
 from compress.export.graphs import control_flow, graphs_within, listed, nodes_of, normalise
 from compress.files import sha256_of
 from compress.results import Fidelity
@@ -116,7 +122,9 @@ def image_input(model: onnx.ModelProto) -> onnx.ValueInfoProto:
     """
     weights = {tensor.name for tensor in model.graph.initializer}
     weights |= {tensor.values.name for tensor in model.graph.sparse_initializer}
-    inputs = [entry for entry in model.graph.input if entry.name not in weights]
+    inputs: list[onnx.ValueInfoProto] = [
+        entry for entry in model.graph.input if entry.name not in weights
+    ]
     if len(inputs) != 1:
         names = ", ".join(f"'{entry.name}'" for entry in inputs)
         raise ModelFileError(
@@ -124,6 +132,22 @@ def image_input(model: onnx.ModelProto) -> onnx.ValueInfoProto:
             "classifier takes one, its images. Export it with that alone."
         )
     return inputs[0]
+
+
+def image_shape(path: Path, image_size: int) -> tuple[int, int, int]:
+    """Channels, height and width that a file takes; ``image_size`` where it leaves them open.
+
+    Raises:
+        ModelFileError: its input is no image.
+    """
+    entry = image_input(read_model(path))
+    sizes = [dimension.dim_value for dimension in entry.type.tensor_type.shape.dim]
+    if len(sizes) != 4 or sizes[1] < 1:
+        raise ModelFileError(
+            f"{path} takes '{entry.name}' of {len(sizes)} dimensions; images have batch, channels, "
+            "height and width."
+        )
+    return sizes[1], sizes[2] or image_size, sizes[3] or image_size
 
 
 def write_converted(
