@@ -26,7 +26,7 @@ from compress.errors import (
     UsageError,
 )
 from compress.export.artifact import read_artifact, write_normalization, write_output_name
-from compress.export.conversion import guarded, whole_model
+from compress.export.conversion import float_images, guarded, image_shape, whole_model
 from compress.export.fidelity import Proof
 from compress.export.parity import Array, check_batch, seeded_images
 from compress.export.precision import narrowed_from_onnx
@@ -41,8 +41,7 @@ from compress.models.checkpoint import read_tensors
 from compress.models.recognition.hypothesis import instantiate
 from compress.models.recognition.statement import statement_of, structure
 from compress.models.registry import Network
-from compress.onnx_file import input_of, is_onnx
-from compress.onnx_io import ImageInput, image_form
+from compress.onnx_file import is_onnx
 from compress.profiling.machine import default_threads
 from compress.profiling.runtimes import RUNTIMES, runtime_named
 from compress.profiling.timing import time_model, time_models
@@ -350,7 +349,9 @@ class _Conversion:
             device=RUNTIMES[request.runtime].device,
             threads=default_threads(),
         )
-        paths, found = {"fp32": floats}, dict[str, Fidelity]()
+        # As it would ship: weights that lie beside the file, or among its inputs, are within it.
+        paths, found = {"fp32": self.folder / "fp32.onnx"}, dict[str, Fidelity]()
+        paths["fp32"].write_bytes(whole_model(floats))
         trials = {"fp32": replace(FLOAT, eligible=False)}
         for precision in PRECISIONS[1:]:
             path = self.folder / f"{precision}.onnx"
@@ -393,10 +394,8 @@ class _Conversion:
         self.trials = tuple(
             replace(trial, eligible=name == chosen) for name, trial in trials.items()
         )
-        # Loaded, so that a file whose weights lie beside it becomes one that holds them.
-        content = whole_model(paths[chosen])
         with atomic_path(request.output) as temporary:
-            temporary.write_bytes(content)
+            shutil.copyfile(paths[chosen], temporary)
         return read_artifact(request.output), found.get(chosen)
 
     def _read_onnx(self) -> tuple[Path, Normalization | None, Proof]:
@@ -404,14 +403,14 @@ class _Conversion:
         request, path = self.request, self._with_output(self.request.model)
         artifact = read_artifact(path)
         if request.precision != "fp32":
-            _float_images(path)
+            float_images(path)
         stated = request.normalization or artifact.normalization
         shape = None if request.data is None else request.data.input_shape
         with file_predictor(path, Target(threads=default_threads()), shape=shape) as predict:
             if predict.note:
                 self._note(predict.note)
             if request.data is None:
-                shape = _image_shape(path, request.image_size)
+                shape = image_shape(path, request.image_size)
                 return path, stated, self._proof_without_data(shape, stated)
             data = request.data
             if stated is not None:
@@ -597,35 +596,3 @@ class _Conversion:
             f"Calibrated on {len(images):,} training images of {data.name}, by {request.method}."
         )
         return images
-
-
-def _float_images(path: Path) -> ImageInput:
-    """How an ONNX file takes images, which is as float32 with the channels first.
-
-    Raises:
-        ModelFileError: it takes them otherwise, or not at all.
-    """
-    form = image_form(input_of(path), path.name)
-    if form.channels_last or form.dtype != "float32":
-        raise ModelFileError(
-            f"{path.name} takes {form}; what is converted takes float32 [n, c, h, w]. Export the "
-            "network so, with what turns bytes into float32 or moves the channels left out."
-        )
-    return form
-
-
-def _image_shape(path: Path, image_size: int) -> tuple[int, int, int]:
-    """Channels, height and width that an ONNX file takes.
-
-    Raises:
-        ModelFileError: as ``_float_images``, or it does not say its channels.
-    """
-    form = _float_images(path)
-    channels, *sides = form.sizes
-    if not isinstance(channels, int):
-        raise ModelFileError(
-            f"{path.name} leaves the number of channels of '{form.name}' open. Give --data, whose "
-            "images say it."
-        )
-    height, width = (side if isinstance(side, int) else image_size for side in sides)
-    return channels, height, width

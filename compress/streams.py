@@ -15,11 +15,12 @@ STDIN, STDOUT, STDERR = 0, 1, 2
 # GitHub's runner takes a line that begins with "::" for a command, and its older form "##[...]"
 # anywhere in a line. The escape is one of JSON too, so that JSON stays JSON.
 _V1 = re.compile(r"##\[")
-# Control characters of ASCII and Latin-1, and those of Unicode that break lines or turn text round;
-# not the sequences that set colours, which click and rich write.
+# Control characters of ASCII and Latin-1, those of Unicode that break lines or turn text round, and
+# what Python has for bytes of a name that are not UTF-8; not the sequences that set colours, which
+# click and rich write.
 _CONTROL = re.compile(
     "\x1b(?!\\[[0-9;]*m)|\r(?!\n)|[\x00-\x08\x0b\x0c\x0e-\x1a\x1c-\x1f\x7f-\x9f"
-    "\u2028\u2029\u202a-\u202e\u2066-\u2069]"
+    "\u2028\u2029\u202a-\u202e\u2066-\u2069\ud800-\udfff]"
 )
 
 

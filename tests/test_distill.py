@@ -19,8 +19,9 @@ from compress.commands.distill import print_result
 from compress.data.dataset import Dataset, Split, load_dataset
 from compress.data.images import StreamedImages
 from compress.distill import Request, distill
-from compress.errors import NoStudentFits, RunFolderError, TeacherError, UsageError
+from compress.errors import ExportError, NoStudentFits, RunFolderError, TeacherError, UsageError
 from compress.export import read_artifact
+from compress.export.precision import narrowed_from_onnx
 from compress.export.quantize import Calibrated, calibrate
 from compress.files import sha256_of
 from compress.gate.precision import PrecisionRule
@@ -374,6 +375,18 @@ def test_auto_ships_the_precision_that_was_chosen_and_measures_the_others(
     assert read_artifact(out / "student.onnx").precision == "int8"
     rows = (out / "tradeoff.csv").read_text().splitlines()
     assert sum(",not faster," in row for row in rows) == 65
+
+    # What does not ship is told where it cannot be had, and ends nothing.
+    def only_int8(source: Path, path: Path, precision: str, **more: Any) -> Any:
+        if precision != "int8":
+            raise ExportError("It cannot be had.")
+        return narrowed_from_onnx(source, path, precision, **more)
+
+    monkeypatch.setattr("compress.distill.narrowed_from_onnx", only_int8)
+    (out / "result.json").unlink()
+    result = distill(asked, Listener())
+    assert result["precisions"]["fp16"]["why"] == "It cannot be had."
+    assert result["target"]["precision"] == "int8"
 
 
 def test_a_named_student_has_a_named_precision(folder: Path, data: Dataset, teacher: Path) -> None:

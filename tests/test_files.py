@@ -109,7 +109,7 @@ def test_json_refuses_what_json_does_not_have(tmp_path: Path) -> None:
 
 
 def test_what_is_not_json_is_named(tmp_path: Path) -> None:
-    with pytest.raises(InputError, match="Cannot read"):
+    with pytest.raises(InputError, match="There is no file"):
         read_json(tmp_path / "none.json")
     for content in (b"", b"{", b"\xff\xfe"):
         (tmp_path / "bad.json").write_bytes(content)

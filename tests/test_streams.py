@@ -24,6 +24,7 @@ NAME = "conv1\n::stop-commands::token"
         ("pass\rFAIL", r"pass\u000dFAIL"),
         ("abc\u202edef", r"abc\u202edef"),
         ("one\u2028two", r"one\u2028two"),
+        ("caf\udce9", r"caf\udce9"),
     ],
 )
 def test_control_characters_are_shown_as_escapes(text: str, shown: str) -> None:

@@ -14,11 +14,18 @@ import onnx
 import onnxruntime
 from onnx import helper, version_converter
 
-from compress.errors import CompressError, ExportError, UsageError, first_line
+from compress.errors import CompressError, ExportError, ModelFileError, UsageError, first_line
 from compress.export.artifact import metadata_of_conversion, read_artifact
 from compress.export.graphs import control_flow, listed, nodes_of, normalise
 from compress.files import sha256_of
-from compress.onnx_file import UNKNOWN, graphs_within, precision_of, without_weight_inputs
+from compress.onnx_file import (
+    UNKNOWN,
+    graphs_within,
+    input_of,
+    precision_of,
+    without_weight_inputs,
+)
+from compress.onnx_io import ImageInput, image_form
 from compress.results import Fidelity
 
 
@@ -90,6 +97,38 @@ def in_opset(model: onnx.ModelProto, least: int) -> onnx.ModelProto:
 def opset_of(model: onnx.ModelProto) -> int:
     """The version of ONNX's own operators in a model; 1 where it says none."""
     return next((each.version for each in model.opset_import if each.domain == ""), 1)
+
+
+def float_images(path: Path) -> ImageInput:
+    """How an ONNX file takes images, which is as float32 with the channels first.
+
+    Raises:
+        ModelFileError: it takes them otherwise, or not at all.
+    """
+    form = image_form(input_of(path), path.name)
+    if form.channels_last or form.dtype != "float32":
+        raise ModelFileError(
+            f"{path.name} takes {form}; what is converted takes float32 [n, c, h, w]. Export the "
+            "network so, with what turns bytes into float32 or moves the channels left out."
+        )
+    return form
+
+
+def image_shape(path: Path, image_size: int) -> tuple[int, int, int]:
+    """Channels, height and width that an ONNX file takes.
+
+    Raises:
+        ModelFileError: as ``float_images``, or it does not say its channels.
+    """
+    form = float_images(path)
+    channels, *sides = form.sizes
+    if not isinstance(channels, int):
+        raise ModelFileError(
+            f"{path.name} leaves the number of channels of '{form.name}' open. Give --data, whose "
+            "images say it."
+        )
+    height, width = (side if isinstance(side, int) else image_size for side in sides)
+    return channels, height, width
 
 
 def write_converted(

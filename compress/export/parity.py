@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from onnxruntime.capi import onnxruntime_pybind11_state as runtime_errors
 from torch import Tensor, nn
 
-from compress.errors import ModelFileError, ParityError
+from compress.errors import ModelFileError, ParityError, first_line
 from compress.export.conversion import normalised
 from compress.export.graphs import fixed_reshapes, listed
 from compress.onnx_file import described, image_input, outputs_of, read_model, stated_output
@@ -207,16 +207,19 @@ def check_batch(path: Path, predict: Callable[[Array], Array], image: Array) -> 
     predict(image)
     reason = ""
     try:
-        rows = len(predict(np.repeat(image, 2, axis=0)))
+        found = np.asarray(predict(np.repeat(image, 2, axis=0)))
+        rows = len(found) if found.ndim else 1
     except ModelFileError as error:
         rows, reason = 0, str(error)
     if rows == 2:
         return
     node = re.search(r"running (\w+) node\. Name:'([^']*)'", reason)
-    where = f"on two its node {node[1]} '{node[2]}' fails" if node else f"of two it gives {rows}"
-    found = fixed_reshapes(normalised(path))
-    if found:
-        where += f". It has {listed(found)} to a fixed number of rows"
+    where = f"of two it gives {rows}"
+    if reason:
+        where = f"on two its node {node[1]} '{node[2]}' fails" if node else first_line(reason)
+    fixed = fixed_reshapes(normalised(path))
+    if fixed:
+        where += f". It has {listed(fixed)} to a fixed number of rows"
     raise ModelFileError(
         f"{path.name} says that it takes any number of images, and takes one alone: {where}. "
         "Export it again with a batch that is free (a Reshape to -1 rows, not to 1), or with a "

@@ -37,7 +37,7 @@ def more_images(found: Comparison, name: str, validation: int, training: int) ->
             f"{most + 1:,} to train on and to hold out, {validation:,} are held out now."
         )
     return (
-        f" {name} has no more than {most + 1:,} images to hold out (--validation): give a larger "
+        f" {name} has no more than {most:,} images to hold out (--validation): give a larger "
         "set with --data, or allow a larger loss."
     )
 

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import json
+import re
 import sys
 from pathlib import Path
 
@@ -10,12 +11,14 @@ import pytest
 import torch
 
 from compress.cli import main
-from compress.errors import ExportError
+from compress.errors import (
+    ExportError,
+)
 from compress.export import predictor_of, read_artifact
 from compress.models.checkpoint import save_checkpoint
-from compress.models.registry import Network, build
-from compress.results import Estimate
+from compress.models.registry import build
 from compress.spec import ModelSpec, Normalization
+from tests.export import graphs
 
 SPEC = ModelSpec.parse("wrn-10-1", num_classes=3, input_shape=(3, 32, 32))
 
@@ -84,32 +87,6 @@ def test_what_weights_do_not_show_is_told(
     spec = read_artifact(output).spec
     assert spec is not None
     assert (spec.shortcut, spec.stride_conv) == ("pad", 2)
-
-
-@pytest.fixture(scope="module")
-def bright(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Data, and a network that has learned which half of an image is bright."""
-    folder = tmp_path_factory.mktemp("bright")
-    rng = np.random.default_rng(0)
-    labels = np.arange(620) % 2
-    images = rng.integers(0, 60, (620, 16, 16, 1), dtype=np.uint8)
-    images[labels == 0, :8] += 180
-    images[labels == 1, 8:] += 180
-    np.savez(
-        folder / "data.npz",
-        x_train=images[:600],
-        y_train=labels[:600],
-        x_test=images[600:],
-        y_test=labels[600:],
-    )
-    network = train(torch.from_numpy(images[:120]), torch.from_numpy(labels[:120]))
-    save_checkpoint(folder / "t.safetensors", network, normalization=None)
-    torch.nn.init.zeros_(network.linear.weight)
-    save_checkpoint(folder / "constant.safetensors", network, normalization=None)
-    options = ["--data", str(folder / "data.npz"), "--normalize", "half-gray"]
-    arguments = ["export", str(folder / "t.safetensors"), "-o", str(folder / "t.onnx"), *options]
-    assert main([*arguments, "--images", "30"]) == 0
-    return folder
 
 
 def on_data(folder: Path) -> list[str]:
@@ -186,7 +163,26 @@ def test_what_may_lose_too_much_is_refused(
     assert "t.onnx is not good enough in int8. It is not decided: " in told
     assert "a drop of 0.1 is allowed; " in told
     assert "(--max-precision-loss)" in told
+    # All that there are would not be enough.
+    assert "about 3,900 images would decide (--max-precision-loss). data has no more " in told
+    assert "no more than 599 images to hold out (--validation): give a larger set with" in told
     assert not list(tmp_path.iterdir())
+
+
+def test_where_too_few_images_decide_the_option_that_gives_more_is_named(
+    bright: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    output = tmp_path / "f.onnx"
+    arguments = ["export", str(bright / "t.onnx"), "-o", str(output), "--precision", "int8"]
+    more = ["--max-precision-loss", "2", "--data", str(bright / "data.npz")]
+    assert main([*arguments, *more]) == 1  # a tenth of the images are 60
+    told = capsys.readouterr().err
+    found = re.search(r"Hold out more images with --validation (\d+);", told)
+    assert found is not None
+    assert "data has 600 to train on and to hold out, 60 are held out now." in told
+    assert 60 < int(found[1]) < 600
+    assert main([*arguments, *more, "--validation", found[1]]) == 0
+    assert read_artifact(output).precision == "int8"
 
 
 def test_engines_have_what_they_were_built_from_beside_them(
@@ -322,20 +318,6 @@ def test_data_of_another_shape_or_other_classes_is_refused(
     assert "does not take the 1x32x32 images of" in capsys.readouterr().err
 
 
-def train(images: torch.Tensor, labels: torch.Tensor) -> Network:
-    torch.manual_seed(0)
-    network = build(ModelSpec.parse("wrn-10-1", num_classes=2, input_shape=(1, 16, 16)))
-    x = (images.permute(0, 3, 1, 2).float() / 255 - 0.5) / 0.5
-    optimizer = torch.optim.SGD(network.parameters(), lr=0.05, momentum=0.9)
-    network.train()
-    for _ in range(20):
-        optimizer.zero_grad()
-        torch.nn.functional.cross_entropy(network(x), labels).backward()
-        optimizer.step()
-    network.eval()
-    return network
-
-
 @pytest.mark.parametrize(
     ("content", "extra", "message"),
     [
@@ -405,98 +387,13 @@ def test_images_that_do_not_decide_are_not_the_last(
     assert json.loads(capsys.readouterr().out)["fidelity"]["images"] == 50
 
 
-def timed_as(monkeypatch: pytest.MonkeyPatch, **ratios: Estimate) -> None:
-    """Lets every timing find these times by fp32's."""
-
-    class Found:
-        def ratio(self, name: str, other: str) -> Estimate:
-            assert other == "fp32"
-            return ratios[name]
-
-    def time(paths: dict[str, Path], **_: object) -> Found:
-        assert list(paths) == ["fp32", *ratios]
-        assert all(read_artifact(path).precision == name for name, path in paths.items())
-        return Found()
-
-    monkeypatch.setattr("compress.convert.time_models", time)
-
-
-def auto(bright: Path, output: Path, *more: str) -> list[str]:
-    asked = ["--precision", "auto", "--max-precision-loss", "2", *on_data(bright), *more]
-    return ["export", str(bright / "t.safetensors"), "-o", str(output), *asked]
-
-
-def test_auto_takes_the_fastest_that_loses_little(
-    bright: Path,
-    tmp_path: Path,
-    capsys: pytest.CaptureFixture[str],
-    monkeypatch: pytest.MonkeyPatch,
-) -> None:
-    output = tmp_path / "f.onnx"
-    slow, fast = Estimate(1.01, 0.98, 1.05), Estimate(0.5, 0.48, 0.53)
-    timed_as(monkeypatch, fp16=slow, int8=fast)
-    assert main(auto(bright, output, "--normalize", "half-gray", "--json")) == 0
-    captured = capsys.readouterr()
-    result = json.loads(captured.out)
-    assert result["precision"] == read_artifact(output).precision == "int8"
-    assert result["fidelity"]["images"] == 500
-    found = {each["precision"]: each for each in result["precisions"]}
-    assert [name for name, each in found.items() if each["eligible"]] == ["int8"]
-    assert found["int8"]["why"].startswith(
-        "it takes 0.50 times as long as in fp32 here (0.48 to 0.53); "
-    )
-    assert "right on 500 images, against " in found["int8"]["why"]
-    assert found["fp16"]["why"].startswith("not shown to be faster: it takes 1.01 times")
-    assert found["bf16"]["runs"] is False
-    assert found["bf16"]["why"].startswith("onnxruntime does not run it: ")
-    assert [each.name for each in tmp_path.iterdir()] == ["f.onnx"]
-
-
-def test_auto_stays_in_fp32_where_nothing_is_shown_to_be_faster(
-    bright: Path,
-    tmp_path: Path,
-    capsys: pytest.CaptureFixture[str],
-    monkeypatch: pytest.MonkeyPatch,
-) -> None:
-    output = tmp_path / "f.onnx"
-    same = Estimate(0.99, 0.97, 1.01)
-    timed_as(monkeypatch, fp16=same, int8=same)
-    assert main(auto(bright, output, "--normalize", "half-gray")) == 0
-    told = capsys.readouterr().out
-    assert "f.onnx: wrn-10-1, " in told
-    assert "In int8: not shown to be faster: it takes 0.99 times" in told
-    assert read_artifact(output).precision == "fp32"
-
-
-def test_auto_really_times_and_refuses_what_loses_too_much(
+def test_a_file_that_takes_one_image_alone_is_refused(
     bright: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    output = tmp_path / "f.onnx"
-    arguments = ["export", str(bright / "t.onnx"), "-o", str(output), "--precision", "auto"]
-    assert main([*arguments, *on_data(bright), "--json"]) == 0
-    result = json.loads(capsys.readouterr().out)
-    # Half a point cannot be known from 500 images, so nothing but float32 is left to take.
-    assert result["precision"] == "fp32"
-    found = {each["precision"]: each for each in result["precisions"]}
-    assert "is not good enough in int8. It is not decided" in found["int8"]["why"]
-    assert main([*arguments, *on_data(bright), "--max-precision-loss", "2", "--json"]) == 0
-    result = json.loads(capsys.readouterr().out)
-    found = {each["precision"]: each for each in result["precisions"]}
-    assert found["int8"]["time_by_fp32"]["low"] > 0
-    chosen = result["precision"]
-    assert found[chosen]["eligible"] is True
-    assert chosen == "fp32" or found[chosen]["time_by_fp32"]["high"] < 1
-
-
-def test_what_auto_needs_is_told_at_once(
-    bright: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
-    output = tmp_path / "f.onnx"
-    arguments = ["export", str(bright / "t.onnx"), "-o", str(output)]
-    assert main([*arguments, "--precision", "auto", "--to", "tensorrt-rtx", "--batch", "1,8"]) == 2
-    told = capsys.readouterr().err
-    assert "auto is judged by accuracy: give --data" in told
-    assert "auto makes an ONNX file: name the precision of a tensorrt-rtx" in told
-    assert "auto is timed with one batch size" in told
-    assert main([*arguments, "--precision", "int8", "--runtime", "openvino"]) == 2
-    assert "--runtime is what --precision auto times files in" in capsys.readouterr().err
+    onnx.save(graphs.fixed_reshape((1, 16, 16), 2), tmp_path / "given.onnx")
+    arguments = ["export", str(tmp_path / "given.onnx"), "-o", str(tmp_path / "f.onnx")]
+    for precision in ("int8", "auto"):
+        assert main([*arguments, "--precision", precision, *on_data(bright)]) == 2
+        told = capsys.readouterr().err
+        assert "given.onnx says that it takes any number of images, and takes one alone" in told
+        assert "Reshape 'flatten' to a fixed number of rows" in told

@@ -179,6 +179,8 @@ def test_answers_that_are_not_one_an_image_are_told(tmp_path: Path) -> None:
     check_batch(path, predictor_of(path), graphs.images(1))
     with pytest.raises(ModelFileError, match=r"takes one alone: of two it gives 1\. Export"):
         check_batch(path, lambda images: images[:1, 0, 0], graphs.images(1))
+    with pytest.raises(ModelFileError, match=r"takes one alone: of two it gives 1\. Export"):
+        check_batch(path, lambda images: images.sum(), graphs.images(1))
 
 
 @pytest.mark.parametrize("kind", ["kept as inputs", "weights first", "opset 7", "usual"])

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import onnx
@@ -86,7 +87,7 @@ def test_constants_of_two_branches_keep_apart() -> None:
     ],
 )
 def test_a_constant_of_any_form_is_the_tensor_that_it_says(
-    attribute: dict[str, object], expected: np.ndarray
+    attribute: dict[str, Any], expected: np.ndarray
 ) -> None:
     model = graphs.usual()
     model.graph.node.append(helper.make_node("Constant", [], ["it"], **attribute))

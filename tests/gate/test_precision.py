@@ -4,7 +4,7 @@ import pytest
 
 from compress.errors import UsageError
 from compress.gate.accuracy import Paired
-from compress.gate.precision import PrecisionRule
+from compress.gate.precision import PrecisionRule, more_images
 from compress.gate.verdict import Outcome
 from compress.results import Fidelity
 
@@ -39,6 +39,24 @@ def test_the_rule_says_what_it_found() -> None:
         "(--max-precision-loss)."
     )
     assert "about 770 images would decide" in judge([True] * 100, [True] * 100)
+
+
+def test_where_more_images_come_from() -> None:
+    rule = PrecisionRule(0.005)
+    undecided = rule.compare(Paired(100, 0, 0, 90))
+    assert undecided.evidence["images_needed"] == 765
+    assert more_images(undecided, "photos", 100, 900) == (
+        " Hold out more images with --validation 770; photos has 1,000 to train on and to hold "
+        "out, 100 are held out now."
+    )
+    # As exact as is said, and never more than there are.
+    assert "--validation 769;" in more_images(undecided, "photos", 100, 670)
+    assert more_images(undecided, "photos", 100, 600) == (
+        " photos has no more than 699 images to hold out (--validation): give a larger set with "
+        "--data, or allow a larger loss."
+    )
+    for decided in (Paired(10_000, 0, 0, 9_000), Paired(10_000, 80, 0, 9_000)):
+        assert more_images(rule.compare(decided), "photos", 10_000, 10_000) == ""
 
 
 @pytest.mark.parametrize("most", [0, -0.1, 1, float("nan")])

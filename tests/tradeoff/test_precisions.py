@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import json
+from pathlib import Path
 
 import pytest
 
-from compress.errors import InputError
+from compress.errors import CompressError, DataError, ExportError, InputError, ModelFileError
 from compress.spec import Budget, Target
 from compress.tradeoff import precisions
-from compress.tradeoff.precisions import FLOAT, PrecisionTrial, try_precisions
+from compress.tradeoff.precisions import FLOAT, PrecisionTrial, run_once, try_precisions
 
 AUTOMATIC = Budget(latency_s=1.0, target=Target(precision="auto"))
 
@@ -34,6 +35,36 @@ def test_what_is_not_run_or_not_faster_is_told(monkeypatch: pytest.MonkeyPatch) 
     assert len(said) == 4
     read = [PrecisionTrial.from_dict(json.loads(json.dumps(each.to_dict()))) for each in trials]
     assert tuple(read) == trials
+
+
+@pytest.mark.parametrize("error", [ExportError, DataError, ModelFileError])
+def test_what_cannot_be_converted_is_left_out_with_its_reason(
+    error: type[CompressError], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def refuse(*_: object, **__: object) -> None:
+        raise error("It cannot be had.")
+
+    monkeypatch.setattr(precisions, "MODEL", "wrn-10-1")
+    monkeypatch.setattr(precisions, "narrowed_for_timing", refuse)
+    trials = try_precisions(AUTOMATIC, num_classes=3, input_shape=(1, 8, 8))
+    assert [trial.eligible for trial in trials] == [True, False, False, False]
+    for trial in trials[1:]:
+        assert trial.why.endswith("It cannot be had")
+        # Only of a file that was made can it be said that it does not run.
+        assert trial.why.startswith("onnxruntime does not") == (error is ModelFileError)
+
+
+def test_what_a_runtime_raises_is_that_it_does_not_run_a_file(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    class Broken:
+        def load(self, *_: object, **__: object) -> None:
+            raise AttributeError("what it says\nin detail")
+
+    monkeypatch.setattr(precisions, "runtime_named", lambda _: Broken())
+    monkeypatch.setattr(precisions, "make_input", lambda *_, **__: None)
+    with pytest.raises(ModelFileError, match=r"f\.onnx cannot be run: onnxruntime says: what it"):
+        run_once(tmp_path / "f.onnx", Target(), batch=1)
 
 
 def test_a_precision_that_is_named_is_taken() -> None:
