@@ -425,7 +425,8 @@ def digest_of(content: Mapping[str, Any]) -> str:
     """SHA-256 of everything but the digest itself; spaces and order of keys are nothing."""
     rest = {key: value for key, value in content.items() if key != "digest"}
     text = json.dumps(rest, sort_keys=True, separators=(",", ":"), ensure_ascii=False)
-    return hashlib.sha256(text.encode()).hexdigest()
+    # As write_text writes a path that is not UTF-8.
+    return hashlib.sha256(text.encode(errors="backslashreplace")).hexdigest()
 
 
 def encode_bits(right: tuple[bool, ...]) -> list[str]:

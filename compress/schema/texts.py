@@ -174,8 +174,9 @@ def _fault(value: Any, finite: bool) -> str:
 
 
 def _fault_of_text(text: str) -> str:
+    # Bytes of a file's name that are not UTF-8 are there as Python has them, and are written so.
     try:
-        text.encode()
+        text.encode(errors="surrogateescape")
     except UnicodeEncodeError:
         return f"has half a character in {text[:20]!a}"
     return ""
