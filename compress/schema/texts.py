@@ -174,7 +174,7 @@ def _fault(value: Any, finite: bool) -> str:
 
 
 def _fault_of_text(text: str) -> str:
-    """What is wrong with a text; the bytes of a file's name that are not UTF-8 are allowed in it."""
+    # Bytes of a file's name that are not UTF-8 are there as Python has them, and are written so.
     try:
         text.encode(errors="surrogateescape")
     except UnicodeEncodeError:

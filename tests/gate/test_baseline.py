@@ -248,3 +248,25 @@ def test_whatever_a_baseline_holds_is_told_by_the_name_of_its_field(
 
     counts = answers(broken_json(baseline.to_dict(), sign=signed), read, InputError)
     assert min(counts.values()) > 100
+
+
+def test_a_limit_that_is_passed_is_told_with_its_field(baseline: Baseline, model: Path) -> None:
+    write_baseline(baseline, model)
+    content = json.loads(baseline.path.read_text())
+    content["settings"]["threads"] = 1_000_000
+    content["machine"]["isa"] = None
+    baseline.path.write_text(json.dumps(content | {"digest": digest_of(content)}))
+    with pytest.raises(InputError) as caught:
+        read_baseline(baseline.path)
+    assert "; settings.threads is 1000000, it must be from 1 to 4096." in str(caught.value)
+    assert "machine.isa is null, it must be a list, each a string; " in str(caught.value)
+    assert str(caught.value).endswith("write a new one with `compress baseline update`.")
+
+
+def test_what_is_no_file_is_no_baseline(tmp_path: Path) -> None:
+    os.mkfifo(tmp_path / "b.json")
+    with pytest.raises(InputError, match="is a named pipe"):
+        read_baseline(tmp_path / "b.json")
+    (tmp_path / "l.json").write_text("version https://git-lfs.github.com/spec/v1\noid sha256:0\n")
+    with pytest.raises(InputError, match="git lfs pull"):
+        read_baseline(tmp_path / "l.json")

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+import os
 import time
 
 import pytest
@@ -40,6 +42,11 @@ def test_what_is_no_json_is_told(text: str | bytes, words: str) -> None:
     assert str(caught.value).startswith("x.json is not a JSON file: ")
     assert words in str(caught.value)
     assert len(str(caught.value)) < 300
+
+
+def test_the_name_of_a_file_that_is_not_utf_8_is_a_text() -> None:
+    name = os.fsdecode(b"caf\xe9.npz")
+    assert parse_json(json.dumps({"source": name}), "it") == {"source": name}
 
 
 def test_json_has_plain_values() -> None:

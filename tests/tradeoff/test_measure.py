@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import json
+import os
 from dataclasses import replace
 from pathlib import Path
 
@@ -12,8 +13,9 @@ from compress.errors import UnknownName, UsageError
 from compress.profiling.sample import Sample
 from compress.results import Estimate
 from compress.spec import Budget, ModelSpec, Normalization, Target
-from compress.tradeoff.measure import LocalMeasurer, time_untrained, untrained
+from compress.tradeoff.measure import LocalMeasurer, _recall, time_untrained, untrained
 from compress.tradeoff.search import Measurement
+from tests.schema.broken import broken_json
 
 SPEC = ModelSpec.parse("wrn-10-1", num_classes=3, input_shape=(1, 8, 8))
 BUDGET = Budget(latency_s=1.0)
@@ -206,3 +208,23 @@ def test_a_ratio_is_measured_in_the_same_rounds_as_the_teacher(tmp_path: Path) -
     double = teacher.with_(stem_channels=17)
     same = measurer.measure(double, budget, whole.latency.value / 2)
     assert 0.7 < same.latency.value / whole.latency.value < 1.4
+
+
+def test_a_damaged_cache_remembers_nothing_and_never_fails(remembered: Path) -> None:
+    (path,) = (remembered / "latency").iterdir()
+    document = json.loads(path.read_text())
+    (key,) = document["measured"]
+    found = _recall(path, key)
+    assert found is not None
+    recalled = 0
+    for what, place, text in broken_json(document):
+        path.write_text(text)
+        read = _recall(path, key)
+        recalled += read is not None
+        if read is not None:
+            assert 0 < read.latency.low <= read.latency.value <= read.latency.high, (place, what)
+            assert read.size_bytes > 0
+    assert recalled > 10
+    path.unlink()
+    os.mkfifo(path)
+    assert _recall(path, key) is None

@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import json
 import math
+import os
 from dataclasses import asdict, replace
 from pathlib import Path
 
@@ -9,8 +10,10 @@ import pytest
 
 from compress.errors import UsageError
 from compress.files import cache_folder
+from compress.spec import PRECISIONS
 from compress.tradeoff.predictor import Predictor
 from compress.tradeoff.runs import FILE, OwnRun, load_runs, record_run
+from tests.schema.broken import broken_json
 
 RUN = OwnRun("a" * 64, "wrn-10-2", "kd", 30, 45_000, 0.125, 5000, 0)
 
@@ -80,3 +83,19 @@ def test_where_the_cache_is(monkeypatch: pytest.MonkeyPatch) -> None:
     assert cache_folder() == Path("/x/compress")
     monkeypatch.setenv("COMPRESS_CACHE", "/y")
     assert cache_folder() == Path("/y")
+
+
+def test_a_pipe_in_place_of_the_runs_is_not_opened(tmp_path: Path) -> None:
+    os.mkfifo(tmp_path / FILE)
+    assert load_runs("a" * 64, folder=tmp_path) == ()
+
+
+def test_lines_that_are_broken_anywhere_are_left_out(tmp_path: Path) -> None:
+    text = "".join(f"{text}\n" for _, _, text in broken_json(asdict(RUN)))
+    (tmp_path / FILE).write_text(text)
+    for run in load_runs(RUN.dataset_sha256, folder=tmp_path):
+        assert 0 <= run.error <= 1
+        assert run.epochs > 0
+        assert run.train_images > 0
+        assert run.images > 0
+        assert run.precision in PRECISIONS
