@@ -15,7 +15,7 @@ from compress.export.fake_quantize import FakeQuantized
 from compress.export.parity import Array, predictor_of, values_of
 from compress.export.quantize import Calibrated, Quantization, calibrate
 from compress.spec import ModelSpec
-from tests.export import networks
+from tests.export import graphs, networks
 
 
 def calibrated(source: Path, options: Quantization | None = None) -> Calibrated:
@@ -54,6 +54,15 @@ def test_it_computes_what_the_file_computes(
     onnx.save(model, tmp_path / "int8.onnx")
     run = predictor_of(tmp_path / "int8.onnx")(images)
     assert relative(ours, run) < relative(exact, run)
+
+
+def test_a_graph_that_no_network_here_has_is_refused(tmp_path: Path) -> None:
+    last = onnx.helper.make_node("Relu", ["wide"], ["logits"], "relu2")
+    nodes = [graphs.first(), graphs.relu(), graphs.wide()[0], last]
+    onnx.save(graphs.weights_among_inputs(graphs.model(nodes), before=True), tmp_path / "f.onnx")
+    found = calibrate(tmp_path / "f.onnx", graphs.images(4), Quantization())
+    with pytest.raises(ExportError, match=r"fine-tuned in int8: its file has no mean over a map"):
+        fake(found)
 
 
 def test_layers_may_stay_in_float(floats: dict[str, Path]) -> None:

@@ -95,6 +95,24 @@ def test_activations_with_zero_points_are_refused(floats: dict[str, Path], tmp_p
     assert not list(tmp_path.glob("*.engine*"))
 
 
+def test_what_a_package_raises_is_told(
+    floats: dict[str, Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def broken(*_: object, **__: object) -> None:
+        raise TypeError("what the package says\nin detail")
+
+    monkeypatch.setattr("compress.export.to_tensorrt.build_engine", broken)
+    message = r"wrn-10-1\.onnx cannot be built into an engine: tensorrt-rtx says: what the package"
+    with pytest.raises(ExportError, match=message):
+        engine_from_onnx(
+            floats["wrn-10-1"],
+            tmp_path / "f.engine",
+            package="tensorrt-rtx",
+            proof=Proof(networks.images(2)),
+        )
+    assert not list(tmp_path.iterdir())
+
+
 def test_warnings_of_the_package_are_told(
     tmp_path: Path, capfd: pytest.CaptureFixture[str]
 ) -> None:
