@@ -73,6 +73,8 @@ def changed(key: str, value: NDArray[Any]) -> Arrays:
         (changed("x_test", np.zeros((6, 9, 8, 3), np.uint8)), "test images"),
         (changed("x_test", np.zeros((6, 4, 4, 3), np.uint8)), "8x8 or larger"),
         (changed("x_test", np.zeros((0, 8, 8, 3), np.uint8)), "x_test is empty"),
+        (changed("x_test", np.zeros((1, 2, 10**7), np.uint8)), "8x8 or larger"),
+        (changed("x_test", np.zeros((1, 8, 3 * 10**6), np.uint8)), "8x3000000, more than 4096x"),
         (changed("y_train", np.arange(12) % 3 + 1), "labels are 1, 2, 3; number the classes from"),
         (changed("y_train", np.arange(12) % 3 - 1), "from 0 without gaps"),
         (changed("y_train", np.arange(12) % 3 * 2), "labels are 0, 2, 4"),
