@@ -161,6 +161,18 @@ def test_damaged_npz_files_are_data_errors(tmp_path: Path) -> None:
         read_npz(tmp_path)
 
 
+def test_what_is_advised_over_a_damaged_file_makes_one_that_is_read(tmp_path: Path) -> None:
+    (tmp_path / "a.npz").write_bytes(b"")
+    with pytest.raises(DataError) as caught:
+        read_npz(tmp_path / "a.npz")
+    call = str(caught.value).partition("Make it with ")[2].rstrip(".")
+    arrays = small()
+    for key in arrays:
+        call = call.replace(f"{key}=...", f"{key}=arrays['{key}']")
+    eval(call, {"numpy": np, "FILE": tmp_path / "a.npz", "arrays": arrays})
+    assert read_npz(tmp_path / "a.npz").class_names == ("0", "1", "2")
+
+
 def test_npz_never_unpickles(tmp_path: Path) -> None:
     marker = tmp_path / "executed"
 
