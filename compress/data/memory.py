@@ -40,7 +40,10 @@ def free_bytes(device: torch.device, root: Path = Path("/")) -> int:
     group = root / "sys/fs/cgroup"
     limit, used = (_lines(group / f"memory.{name}") for name in ("max", "current"))
     if limit and used and limit[0].isdigit():
-        free = min(free, max(0, int(limit[0]) - int(used[0])))
+        # Files that were read and not looked at lately count as used, and give way.
+        stat = dict(line.split() for line in _lines(group / "memory.stat"))
+        in_use = int(used[0]) - int(stat.get("inactive_file", 0))
+        free = min(free, max(0, int(limit[0]) - in_use))
     return free
 
 

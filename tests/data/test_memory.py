@@ -27,6 +27,12 @@ def test_the_control_group_s_limit_counts(tmp_path: Path, limit: str | None, fre
     assert memory.free_bytes(CPU, machine(tmp_path, limit)) == free
 
 
+def test_files_that_were_read_once_leave_room(tmp_path: Path) -> None:
+    root = machine(tmp_path, "3000000")
+    (root / "sys/fs/cgroup/memory.stat").write_text("anon 300000\ninactive_file 600000\n")
+    assert memory.free_bytes(CPU, root) == 2600000
+
+
 def test_where_nothing_is_known_a_little_is_taken_to_be_free(tmp_path: Path) -> None:
     assert memory.free_bytes(CPU, tmp_path) == memory.UNKNOWN_BYTES
 

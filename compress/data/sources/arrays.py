@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -14,7 +15,14 @@ from numpy.typing import NDArray
 from compress.data.images import PART
 from compress.data.sources.damage import listed
 from compress.data.sources.ranges import Range, conversion, joined
-from compress.data.sources.raw import RawData, measure_normalization, mirrors, nchw
+from compress.data.sources.raw import (
+    LARGEST_INPUT_PIXELS,
+    SMALLEST_SIDE,
+    RawData,
+    measure_normalization,
+    mirrors,
+    nchw,
+)
 from compress.errors import DataError
 from compress.files import printable
 
@@ -102,8 +110,12 @@ def _image_faults(key: str, images: NDArray[Any], layouts: Sequence[str]) -> Ite
             yield Fault(f"{found}; use {turned}", f"d['{key}'] = d['{key}'].{turned}")
         else:
             yield Fault(found)
-    elif min(shape[1:3]) < 8:
-        yield Fault(f"{key} has images of {shape[1]}x{shape[2]}, they must be 8x8 or larger")
+    elif min(shape[1:3]) < SMALLEST_SIDE:
+        least = f"{SMALLEST_SIDE}x{SMALLEST_SIDE}"
+        yield Fault(f"{key} has images of {shape[1]}x{shape[2]}, they must be {least} or larger")
+    elif shape[1] * shape[2] > LARGEST_INPUT_PIXELS:
+        most = math.isqrt(LARGEST_INPUT_PIXELS)
+        yield Fault(f"{key} has images of {shape[1]}x{shape[2]}, more than {most}x{most}")
 
 
 def _label_faults(key: str, labels: NDArray[Any]) -> Iterator[Fault]:

@@ -30,16 +30,13 @@ from compress.data.sources.pixels import (
     scaled_size,
 )
 from compress.data.sources.ranges import conversion, joined
-from compress.data.sources.raw import nchw
+from compress.data.sources.raw import LARGEST_INPUT_PIXELS, SMALLEST_SIDE, nchw
 from compress.data.sources.waiting import alone
 from compress.errors import DataError, UsageError
 from compress.files import atomic_path, cache_folder, clear_up, printable
 from compress.units import format_bytes, format_count
 
 CPU = torch.device("cpu")
-SMALLEST_SIDE = 8
-# What a network is given of one image: 4096x4096.
-LARGEST_INPUT_PIXELS = 2**24
 # Pillow keeps 4 bytes a pixel, and has an image up to three times while it turns and converts it.
 _PILLOW_BYTES = 12
 # All images together that are decoded at the same time.

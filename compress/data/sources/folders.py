@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 
@@ -51,6 +52,8 @@ def read_folder(
     """
     if not path.is_dir():
         raise DataError(f"There is no folder {printable(path)}.")
+    if not os.access(path, os.R_OK | os.X_OK):
+        raise DataError(f"{printable(path)} cannot be read: you are not permitted to.")
     known = _read_known(path)
     if known is not None:
         if image_size is not None:

@@ -13,6 +13,10 @@ from torch import Tensor
 from compress.data.images import Images, part_length
 from compress.spec import Normalization
 
+SMALLEST_SIDE = 8
+# What a network is given of one image at most: 4096x4096.
+LARGEST_INPUT_PIXELS = 2**24
+
 
 @dataclass(frozen=True)
 class RawData:

@@ -89,6 +89,15 @@ def test_folders_that_are_no_data_sets(tmp_path: Path) -> None:
         read_folder(tmp_path)
 
 
+def test_a_folder_that_may_not_be_read_is_told(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    write_images(tmp_path, {"cat": 2, "dog": 2})
+    monkeypatch.setattr("os.access", lambda path, mode: False)
+    with pytest.raises(DataError, match="cannot be read: you are not permitted to"):
+        read_folder(tmp_path)
+
+
 def test_one_image_cannot_be_split(tmp_path: Path) -> None:
     write_images(tmp_path, {"cat": 1, "dog": 3})
     with pytest.raises(DataError, match="cat holds one image"):

@@ -58,6 +58,17 @@ def test_a_split_without_training_images_is_no_class(tmp_path: Path, name: str) 
     assert f"has {name}/ and no train/" in refusal(tmp_path)
     write_images(tmp_path, CLASSES)
     assert f"If {name}/ is a class like cat/, give the folder another name" in refusal(tmp_path)
+    (tmp_path / name).rename(tmp_path / "another name")
+    assert read_folder(tmp_path).class_names == ("another name", "cat", "dog")
+
+
+def test_what_is_advised_over_training_images_alone_is_read(tmp_path: Path) -> None:
+    write_images(tmp_path / "Train", CLASSES)
+    said = refusal(tmp_path)
+    assert "has Train/ but neither val/ nor test/" in said
+    assert f"give {tmp_path / 'Train'} itself, of which a fifth is then kept" in said
+    raw = read_folder(tmp_path / "Train")
+    assert (len(raw.train_labels), len(raw.test_labels)) == (8, 2)
 
 
 def test_splits_inside_of_classes_are_refused(tmp_path: Path) -> None:
@@ -78,7 +89,21 @@ def test_splits_inside_of_classes_are_refused(tmp_path: Path) -> None:
 def test_folders_that_all_hold_the_same_folders_are_refused(tmp_path: Path) -> None:
     for name in ("fold1", "fold2"):
         write_images(tmp_path / name, CLASSES)
-    assert "all its folders hold the same folders (cat/, dog/)" in refusal(tmp_path)
+    said = refusal(tmp_path)
+    assert "all its folders hold the same folders (cat/, dog/)" in said
+    # Either advice makes a data set.
+    assert "If cat/, dog/ are, call fold1/ and the others train/, val/ and test/" in said
+    (tmp_path / "fold1").rename(tmp_path / "train")
+    (tmp_path / "fold2").rename(tmp_path / "val")
+    assert read_folder(tmp_path).class_names == ("cat", "dog")
+    (tmp_path / "train").rename(tmp_path / "fold1")
+    (tmp_path / "val").rename(tmp_path / "fold2")
+    assert "if fold1/ is one, move the images straight into it" in said
+    for image in list(tmp_path.glob("*/*/*.png")):
+        image.rename(image.parent.parent / f"{image.parent.name} {image.name}")
+    for folder in ("fold1/cat", "fold1/dog", "fold2/cat", "fold2/dog"):
+        (tmp_path / folder).rmdir()
+    assert read_folder(tmp_path).class_names == ("fold1", "fold2")
 
 
 def test_folders_below_a_class_belong_to_it(tmp_path: Path) -> None:

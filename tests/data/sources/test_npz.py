@@ -73,6 +73,8 @@ def changed(key: str, value: NDArray[Any]) -> Arrays:
         (changed("x_test", np.zeros((6, 9, 8, 3), np.uint8)), "test images"),
         (changed("x_test", np.zeros((6, 4, 4, 3), np.uint8)), "8x8 or larger"),
         (changed("x_test", np.zeros((0, 8, 8, 3), np.uint8)), "x_test is empty"),
+        (changed("x_test", np.zeros((1, 2, 10**7), np.uint8)), "8x8 or larger"),
+        (changed("x_test", np.zeros((1, 8, 3 * 10**6), np.uint8)), "8x3000000, more than 4096x"),
         (changed("y_train", np.arange(12) % 3 + 1), "labels are 1, 2, 3; number the classes from"),
         (changed("y_train", np.arange(12) % 3 - 1), "from 0 without gaps"),
         (changed("y_train", np.arange(12) % 3 * 2), "labels are 0, 2, 4"),
@@ -157,6 +159,18 @@ def test_damaged_npz_files_are_data_errors(tmp_path: Path) -> None:
         read_npz(tmp_path / "none.npz")
     with pytest.raises(DataError):
         read_npz(tmp_path)
+
+
+def test_what_is_advised_over_a_damaged_file_makes_one_that_is_read(tmp_path: Path) -> None:
+    (tmp_path / "a.npz").write_bytes(b"")
+    with pytest.raises(DataError) as caught:
+        read_npz(tmp_path / "a.npz")
+    call = str(caught.value).partition("Make it with ")[2].rstrip(".")
+    arrays = small()
+    for key in arrays:
+        call = call.replace(f"{key}=...", f"{key}=arrays['{key}']")
+    eval(call, {"numpy": np, "FILE": tmp_path / "a.npz", "arrays": arrays})
+    assert read_npz(tmp_path / "a.npz").class_names == ("0", "1", "2")
 
 
 def test_npz_never_unpickles(tmp_path: Path) -> None:

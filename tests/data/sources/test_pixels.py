@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import PIL
 import pytest
 from numpy.typing import NDArray
 from PIL import Image, ImageCms
@@ -21,6 +22,11 @@ COLOUR = np.random.default_rng(0).integers(0, 256, (12, 20, 3), dtype=np.uint8)
 SIXTEEN = GREY.astype(np.uint16) * 257
 BEST: dict[str, dict[str, Any]] = {".webp": {"lossless": True}, ".jpg": {"quality": 100}}
 L, RGB = Image.fromarray(GREY), Image.fromarray(COLOUR)
+
+# Older ones write half of such a file.
+WRITES_YCBCR = pytest.mark.skipif(
+    int(PIL.__version__.partition(".")[0]) < 13, reason="Pillow writes no TIFF in YCbCr"
+)
 
 
 def tiff(bits: int, photometric: int, pixels: bytes, sample_format: int = 1) -> bytes:
@@ -104,7 +110,6 @@ def decoded(path: Path) -> Decoded:
         ("i16.tif", Image.fromarray(SIXTEEN), {}),
         ("i16-lzw.tif", Image.fromarray(SIXTEEN), {"compression": "tiff_lzw"}),
         ("i16b.tif", Image.fromarray(SIXTEEN.astype(">u2")), {}),
-        ("i16.pgm", Image.fromarray(SIXTEEN), {}),
     ],
     ids=lambda value: value if isinstance(value, str) else "",
 )
@@ -119,6 +124,7 @@ def test_grey_images_of_every_mode_are_the_same_one(
     ("name", "content"),
     [
         ("16-bit white is zero.tif", tiff(16, 0, (65535 - SIXTEEN).astype("<u2").tobytes())),
+        ("16-bit.pgm", b"P5 20 12 65535\n" + SIXTEEN.astype(">u2").tobytes()),
         ("12-bit.tif", tiff(12, 1, twelve_bits(np.round(GREY / 255 * 4095).astype(int)))),
         (
             "16-bit with alpha.png",
@@ -147,7 +153,7 @@ def test_sixteen_bits_are_rounded_to_eight(tmp_path: Path) -> None:
         ("rgb.png", RGB, 0),
         ("rgba.png", RGB.convert("RGBA"), 0),
         ("cmyk.tif", RGB.convert("CMYK"), 0),
-        ("ycc.tif", RGB.convert("YCbCr"), 3),
+        pytest.param("ycc.tif", RGB.convert("YCbCr"), 3, marks=WRITES_YCBCR),
         ("lab.tif", lab(), 40),  # of which some colours cannot be kept
     ],
     ids=lambda value: value if isinstance(value, str) else "",
