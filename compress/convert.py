@@ -15,7 +15,7 @@ import onnx
 import torch
 
 from compress.data.dataset import Dataset, Split
-from compress.data.normalization import Normalized, normalize
+from compress.data.normalization import Normalized, normalize, note_on_scale
 from compress.engines.package import PACKAGES, import_package, package_named
 from compress.engines.sidecar import EngineFile, path_beside
 from compress.errors import (
@@ -325,7 +325,8 @@ class _Conversion:
 
     def _stating(self, artifact: Artifact, normalization: Normalization | None) -> Artifact:
         """The file with its normalisation, where it was said or found out; never the given one."""
-        if normalization is None or normalization == artifact.normalization:
+        said = artifact.normalization
+        if normalization is None or (normalization == said and not said.of_bytes):
             return artifact
         path = artifact.path
         if path == self.request.model:
@@ -397,6 +398,7 @@ class _Conversion:
         request, path = self.request, self.request.model
         artifact = read_artifact(path)
         stated = request.normalization or artifact.normalization
+        self._note(*note_on_scale(stated))
         with file_predictor(path, Target(threads=default_threads())) as predict:
             if request.data is None:
                 shape = _image_shape(path, request.image_size)
@@ -486,6 +488,9 @@ class _Conversion:
                 f"The normalisation has {len(normalization.mean)} channels, {request.model} takes "
                 f"{channels}. Give one mean and one standard deviation a channel with --normalize."
             )
+        self._note(*note_on_scale(normalization))
+        if likeliest.doubt:
+            self._note(f"{likeliest.doubt} Give --data to be sure.")
         if normalization is None:
             self._note("The normalisation is not known, and is written so; --normalize says it.")
         return network, normalization, found.classes

@@ -10,6 +10,7 @@ import importlib
 import json
 import os
 import re
+import stat
 import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -135,6 +136,34 @@ def read_json(path: Path) -> Any:
         raise InputError(f"Cannot read {path}: {error.strerror or error}.") from error
     except ValueError as error:
         raise InputError(f"{path} is not a JSON file: {error}.") from error
+
+
+def regular_file(path: Path) -> Path:
+    """The path itself, of a regular file: nothing else has an end that reading is sure to reach.
+
+    Raises:
+        InputError: it is missing, a folder, a named pipe, a device or a socket.
+    """
+    try:
+        mode = path.stat().st_mode
+    except (OSError, ValueError) as error:
+        reason = getattr(error, "strerror", None) or error
+        raise InputError(f"Cannot read {path}: {reason}.") from error
+    for matches, kind in (
+        (stat.S_ISDIR, "a folder"),
+        (stat.S_ISFIFO, "a named pipe"),
+        (stat.S_ISCHR, "a character device"),
+        (stat.S_ISBLK, "a block device"),
+        (stat.S_ISSOCK, "a socket"),
+    ):
+        if matches(mode):
+            raise InputError(f"{path} is {kind}, not a regular file. Give the file itself.")
+    return path
+
+
+def is_lfs_pointer(head: bytes) -> bool:
+    """Whether a file that starts so is a Git LFS pointer in place of the file itself."""
+    return head.lstrip().startswith(b"version https://git-lfs")
 
 
 def sha256_of(path: Path) -> str:

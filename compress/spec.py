@@ -30,14 +30,24 @@ SHORTCUTS = {
     # WRN: the 1x1 convolution reads the activated input (Zagoruyko's code) or the raw input.
     "wrn": ("preactivation", "input"),
     # ResNet: option A pads zero channels at the end, or at both ends; option B is a 1x1
-    # convolution with batch normalisation (He et al. 2015, section 3.3).
-    "resnet": ("pad", "pad-both", "conv"),
+    # convolution with batch normalisation (He et al. 2015, section 3.3), and option C has one in
+    # every block.
+    "resnet": ("pad", "pad-both", "conv", "conv-all"),
     # Pre-activation ResNet: as WRN. He et al.'s own code reads the activated input.
     "preresnet": ("preactivation", "input"),
     # Inception: max pooling bypasses a convolution of stride 2. Both pad the map by one pixel on
     # every side, or neither pads it.
     "inception": ("padded", "unpadded"),
 }
+
+
+# More than any published network has; beyond, a number that was mistyped or is damaged would ask
+# for a network that no machine can hold.
+LARGEST_DEPTH = 10_000
+LARGEST_WIDTH = 1_000
+LARGEST_NUMBER_OF_CLASSES = 1_000_000
+LARGEST_NUMBER_OF_CHANNELS = 100_000
+LARGEST_SIDE = 16_384
 
 
 @dataclass(frozen=True)
@@ -63,6 +73,8 @@ class ModelSpec:
         dropout: probability between the two convolutions of a WRN block, in training only.
         first_shortcut: whether the very first block has a 1x1 convolution as its shortcut even
             where its shape does not change, as some published networks have.
+        pool: side of the square windows of the last map whose averages the classifier reads, of a
+            ResNet; 0 for one average over the whole map.
     """
 
     arch: str
@@ -76,6 +88,7 @@ class ModelSpec:
     conv_bias: bool = False
     dropout: float = 0.0
     first_shortcut: bool = False
+    pool: int = 0
 
     def __post_init__(self) -> None:
         faults = []
@@ -90,16 +103,37 @@ class ModelSpec:
                 faults.append(f"shortcut is '{self.shortcut}', known for {self.arch}: {known}")
         if not (math.isfinite(self.width) and self.width > 0 and round(16 * self.width) >= 1):
             faults.append(f"width is {self.width}, it must be positive")
+        elif self.width > LARGEST_WIDTH:
+            faults.append(f"width is {self.width:g}, it may be {LARGEST_WIDTH:,} at most")
         elif not self.stem_channels:
             usual = {"wrn": 16, "inception": round(96 * self.width)}
             stem = usual.get(self.arch, round(16 * self.width))
             object.__setattr__(self, "stem_channels", stem)
+        if not 0 <= self.stem_channels <= LARGEST_NUMBER_OF_CHANNELS:
+            faults.append(
+                f"stem_channels is {self.stem_channels}, it must be from 0 to "
+                f"{LARGEST_NUMBER_OF_CHANNELS:,}"
+            )
         if self.num_classes < 2:
             faults.append(f"num_classes is {self.num_classes}, it must be 2 or more")
+        elif self.num_classes > LARGEST_NUMBER_OF_CLASSES:
+            faults.append(
+                f"num_classes is {self.num_classes}, it may be {LARGEST_NUMBER_OF_CLASSES:,} at "
+                "most"
+            )
         if min(self.input_shape) < 1:
             faults.append(f"input_shape is {self.input_shape}, not (channels, height, width)")
         elif min(self.input_shape[1:]) < 8:
             faults.append(f"input_shape is {self.input_shape}, images must be 8x8 or larger")
+        elif max(self.input_shape) > LARGEST_SIDE:
+            faults.append(
+                f"input_shape is {self.input_shape}, no number in it may be above {LARGEST_SIDE:,}"
+            )
+        elif self.pool < 0 or self.pool > min(self.last_map):
+            height, width = self.last_map
+            faults.append(f"pool is {self.pool}, the last map is {height}x{width}")
+        if self.pool and self.arch != "resnet":
+            faults.append(f"pool is {self.pool}, which only a resnet has")
         if self.stride_conv not in (1, 2):
             faults.append(f"stride_conv is {self.stride_conv}, it must be 1 or 2")
         if self.arch == "inception" and (self.stride_conv != 1 or self.first_shortcut):
@@ -114,6 +148,8 @@ class ModelSpec:
         if self.arch == "inception":
             right = self.depth == INCEPTION_DEPTH
             return [] if right else [f"depth is {self.depth}, an inception has {INCEPTION_DEPTH}"]
+        if self.depth > LARGEST_DEPTH:
+            return [f"depth is {self.depth}, it may be {LARGEST_DEPTH:,} at most"]
         step, rest = DEPTHS[self.arch]
         if self.depth >= step + rest and (self.depth - rest) % step == 0:
             return []
@@ -132,7 +168,7 @@ class ModelSpec:
         wide = "" if self.width == 1 else f"x{self.width:g}"
         if self.arch == "inception":
             return "inception" + (f"-{wide}" if wide else "")
-        return f"{self.arch}-{self.depth}{wide}" + ("-b" if self.shortcut == "conv" else "")
+        return f"{self.arch}-{self.depth}{wide}" + ("-b" if "conv" in self.shortcut else "")
 
     @property
     def blocks_per_stage(self) -> int:
@@ -154,6 +190,20 @@ class ModelSpec:
         expansion = 4 if self.arch == "preresnet" else 1
         first, second, third = (expansion * round(f * self.width) for f in (16, 32, 64))
         return first, second, third
+
+    @property
+    def last_map(self) -> tuple[int, int]:
+        """Height and width of a residual network's last map: two strides of 2, rounded up."""
+        height, width = self.input_shape[1:]
+        return (height + 3) // 4, (width + 3) // 4
+
+    @property
+    def classifier_inputs(self) -> int:
+        """Values that the classifier reads of an image."""
+        if not self.pool:
+            return self.stage_channels[-1]
+        height, width = (side // self.pool for side in self.last_map)
+        return self.stage_channels[-1] * height * width
 
     @property
     def inception_modules(self) -> tuple[tuple[tuple[int, int], ...], ...]:
@@ -179,16 +229,16 @@ class ModelSpec:
             UsageError: the name is of no known form, or the network does not exist.
         """
         text = name.strip().lower().replace("_", "-")
-        wrn = re.fullmatch(r"(?:wrn|wideresnet|wide-resnet)-?(\d+)-(\d+(?:\.\d+)?)", text)
+        wrn = re.fullmatch(r"(?:wrn|wideresnet|wide-resnet)-?(\d{1,9})-(\d+(?:\.\d+)?)", text)
         if wrn:
             return cls(arch="wrn", depth=int(wrn[1]), width=float(wrn[2]), **fields)
-        resnet = re.fullmatch(r"resnet-?(\d+)(?:x(\d+(?:\.\d+)?))?(?:-?([ab]))?", text)
+        resnet = re.fullmatch(r"resnet-?(\d{1,9})(?:x(\d+(?:\.\d+)?))?(?:-?([ab]))?", text)
         if resnet:
             width = float(resnet[2] or 1)
             if resnet[3] == "b":
                 fields.setdefault("shortcut", "conv")
             return cls(arch="resnet", depth=int(resnet[1]), width=width, **fields)
-        preresnet = re.fullmatch(r"pre-?(?:act-?)?resnet-?(\d+)(?:x(\d+(?:\.\d+)?))?", text)
+        preresnet = re.fullmatch(r"pre-?(?:act-?)?resnet-?(\d{1,9})(?:x(\d+(?:\.\d+)?))?", text)
         if preresnet:
             width = float(preresnet[2] or 1)
             return cls(arch="preresnet", depth=int(preresnet[1]), width=width, **fields)
@@ -220,15 +270,39 @@ class ModelSpec:
             UsageError: fields are missing, unknown or impossible.
         """
         try:
-            channels, height, width = map(int, values["input_shape"])
-            return cls(**(values | {"input_shape": (channels, height, width)}))
-        except (KeyError, TypeError, ValueError) as error:
+            channels, height, width = values["input_shape"]
+            plain = values | {"input_shape": (channels, height, width)}
+            for name, kinds in _KINDS.items():
+                found = (channels, height, width) if name == "input_shape" else (plain.get(name),)
+                if name in plain and not all(type(value) in kinds for value in found):
+                    raise TypeError(f"{name} is {str(values[name])[:40]!r}")
+            return cls(**plain)
+        except (KeyError, TypeError, ValueError, OverflowError) as error:
             raise UsageError(f"This is no description of a network: {error}.") from error
+
+
+# The types of what a description says, as JSON has them. No truth value counts as a number.
+_KINDS: dict[str, tuple[type, ...]] = {
+    **dict.fromkeys(("arch", "shortcut"), (str,)),
+    **dict.fromkeys(("depth", "num_classes", "stem_channels", "stride_conv", "pool"), (int,)),
+    "input_shape": (int,),
+    **dict.fromkeys(("width", "dropout"), (int, float)),
+    **dict.fromkeys(("conv_bias", "first_shortcut"), (bool,)),
+}
+
+
+# Pixels have one of two scales, [0, 1] and 0..255; above this, a mean or a deviation is of the
+# second.
+LARGEST_OF_UNIT_PIXELS = 2.0
+BYTE = 255.0
 
 
 @dataclass(frozen=True)
 class Normalization:
-    """Per-channel mean and standard deviation, of pixels scaled to [0, 1]."""
+    """Per-channel mean and standard deviation, of pixels scaled to [0, 1].
+
+    Those that are stated for pixels in 0..255 are divided by 255; ``of_bytes`` tells.
+    """
 
     mean: tuple[float, ...]
     std: tuple[float, ...]
@@ -244,6 +318,33 @@ class Normalization:
                 f"A normalisation needs finite means and positive standard deviations; "
                 f"found mean {self.mean}, std {self.std}."
             )
+        if max(map(abs, self.mean + self.std)) > LARGEST_OF_UNIT_PIXELS:
+            self._scale_from_bytes()
+
+    @property
+    def of_bytes(self) -> bool:
+        """Whether it was stated for pixels in 0..255."""
+        return bool(self.__dict__.get("_of_bytes", False))
+
+    def _scale_from_bytes(self) -> None:
+        """Divides by 255.
+
+        Raises:
+            UsageError: the numbers are of no scale, or of both.
+        """
+        # A mean of 0 is one of either scale; so is a deviation of 1, which leaves bytes as wide.
+        means = [value for value in self.mean if value]
+        deviations = [value for value in self.std if value != 1 or min(self.mean) <= 0]
+        mixed = min(means + deviations, default=BYTE) <= LARGEST_OF_UNIT_PIXELS
+        if mixed or max(self.mean + self.std) > BYTE:
+            raise UsageError(
+                "A normalisation is for pixels in [0, 1] or in 0..255; found mean "
+                f"{self.mean}, std {self.std}, which fit neither. Give both for one of them."
+            )
+        for name in ("mean", "std"):
+            scaled = tuple(round(value / BYTE, 9) for value in getattr(self, name))
+            object.__setattr__(self, name, scaled)
+        object.__setattr__(self, "_of_bytes", True)
 
     @classmethod
     def parse(cls, text: str) -> Self:
@@ -257,7 +358,7 @@ class Normalization:
         except ValueError as error:
             raise UsageError(
                 f"'{text}' is no normalisation. Write MEAN,MEAN,MEAN/STD,STD,STD, "
-                "for pixels scaled to [0, 1], or a known name."
+                "for pixels scaled to [0, 1] or in 0..255, or a known name."
             ) from error
         return cls(mean, std)
 

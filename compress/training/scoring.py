@@ -9,6 +9,7 @@ import torch
 from torch import Tensor
 
 from compress.data.dataset import Dataset
+from compress.data.normalization import note_on_scale
 from compress.errors import DataError, ModelFileError
 from compress.export import read_artifact
 from compress.spec import Normalization, Target
@@ -91,7 +92,7 @@ def _prepare(
         )
     normalization = stated or artifact.normalization
     if normalization is not None:
-        return name, normalization, ()
+        return name, normalization, note_on_scale(normalization)
     tried = known_normalizations(path, data.normalization, len(data.validation))
     best, found = probe_normalization(
         predict, tried, data.validation.images, data.validation.labels
