@@ -48,12 +48,8 @@ from compress.results import Artifact, Estimate, Fidelity, Parity
 from compress.spec import AUTO, PRECISIONS, Normalization, Target
 from compress.tradeoff.precisions import FLOAT, PrecisionTrial, not_run, run_once, timed
 from compress.training.evaluation import evaluate, file_predictor, predictor, spread
-from compress.training.teacher import (
-    check_channels,
-    identify,
-    known_normalizations,
-    probe_normalization,
-)
+from compress.training.identification import identify
+from compress.training.probing import check_channels, known_normalizations, probe_normalization
 from compress.units import format_percent
 
 ONNX = "onnx"

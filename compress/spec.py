@@ -293,7 +293,7 @@ _KINDS: dict[str, tuple[type, ...]] = {
 
 # Pixels have one of two scales, [0, 1] and 0..255; above this, a mean or a deviation is of the
 # second.
-LARGEST_OF_UNIT_PIXELS = 2.0
+LARGEST_OF_UNIT_PIXELS = 3.0
 BYTE = 255.0
 
 

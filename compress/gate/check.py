@@ -35,7 +35,7 @@ from compress.profiling.machine import fingerprint
 from compress.results import SCHEMA_VERSION, Artifact, Machine
 from compress.spec import Normalization
 from compress.training.evaluation import spread
-from compress.training.teacher import identify
+from compress.training.identification import identify
 from compress.units import format_time
 
 PARITY_IMAGES = 500

@@ -14,7 +14,7 @@ from compress.errors import DataError, ModelFileError
 from compress.export import read_artifact
 from compress.spec import Normalization, Target
 from compress.training.evaluation import Predict, file_predictor, logits_of
-from compress.training.teacher import check_channels, known_normalizations, probe_normalization
+from compress.training.probing import check_channels, known_normalizations, probe_normalization
 
 
 @dataclass(frozen=True)
