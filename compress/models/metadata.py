@@ -9,13 +9,12 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from typing import Any
 
-from torch import Tensor
-
 from compress.errors import UsageError
 from compress.spec import Normalization
 
 LARGEST_DEPTH_OF_NESTING = 8
-LARGEST_NUMBER_OF_VALUES = 100_000
+LARGEST_NUMBER_OF_VALUES = 1_000_000
+LARGEST_NUMBER_IN_A_LIST = 100_000
 
 Keys = tuple[str, ...]
 
@@ -38,7 +37,7 @@ def _leaves(values: Mapping[Any, Any], depth: int, met: set[int]) -> Iterator[tu
 
 
 class _NotPlain(Exception):
-    """A value is no number, text or list of them, or there is too much of it."""
+    """A value is no number, text or list of them, or there are too many in it."""
 
 
 class _Copy:
@@ -46,38 +45,45 @@ class _Copy:
 
     def __init__(self) -> None:
         self.left = LARGEST_NUMBER_OF_VALUES
+        self.budget = 0  # of the list that is copied now
+        self.met: set[int] = set()
 
-    def of(self, value: object, depth: int) -> Any:
-        """The value itself, lists and mappings copied.
+    def of_mapping(self, values: Mapping[Any, Any], depth: int) -> dict[str, Any]:
+        """What of a mapping is plain; a mapping that is shared is gone into once."""
+        found: dict[str, Any] = {}
+        self.met.add(id(values))
+        for key, value in values.items():
+            if isinstance(value, Mapping):
+                if depth < LARGEST_DEPTH_OF_NESTING and id(value) not in self.met:
+                    inside = self.of_mapping(value, depth + 1)
+                    if inside:
+                        found[str(key)] = inside
+            elif isinstance(key, str | int):
+                self.budget = min(self.left, LARGEST_NUMBER_IN_A_LIST)
+                before = self.budget
+                try:
+                    found[str(key)] = self.of_value(value, 0)
+                except _NotPlain:
+                    continue
+                finally:
+                    self.left -= before - self.budget
+        return found
+
+    def of_value(self, value: object, depth: int) -> Any:
+        """A number or a text itself, or a list of them copied.
 
         Raises:
             _NotPlain: it is something else, too deep, or one too many.
         """
-        self.left -= 1
-        if self.left < 0 or depth > LARGEST_DEPTH_OF_NESTING:
+        self.budget -= 1
+        if self.budget < 0 or depth > LARGEST_DEPTH_OF_NESTING:
             raise _NotPlain
-        if isinstance(value, Mapping):
-            return self.of_mapping(value, depth)
         if isinstance(value, list | tuple):
-            copied = [self.of(item, depth + 1) for item in value]
+            copied = [self.of_value(item, depth + 1) for item in value]
             return tuple(copied) if isinstance(value, tuple) else copied
         if value is None or isinstance(value, str | int | float | bool):
             return value
         raise _NotPlain
-
-    def of_mapping(self, values: Mapping[Any, Any], depth: int) -> dict[str, Any]:
-        """What of a mapping is plain."""
-        found: dict[str, Any] = {}
-        for key, value in values.items():
-            if isinstance(value, Tensor) or not isinstance(key, str | int):
-                continue
-            try:
-                copied = self.of(value, depth + 1)
-            except _NotPlain:
-                continue
-            if copied or not isinstance(value, Mapping):
-                found[str(key)] = copied
-        return found
 
 
 def plain_values(values: Mapping[Any, Any]) -> dict[str, Any]:

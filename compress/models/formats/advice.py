@@ -41,12 +41,13 @@ def conversion_advice(
         # Whatever is inside of one another, one level at a time; the mapping of most tensors.
         lines += [
             "inside = lambda c: c.state_dict() if hasattr(c, 'state_dict') else c",
+            "values = lambda c: c.values() if isinstance(c, dict) else "
+            "c if isinstance(c, (list, tuple)) else ()",
             "level, seen = [inside(c)], []",
             "while level and len(seen) < 1000: "
-            "seen += level; level = [inside(v) for d in level if isinstance(d, dict) "
-            "for v in d.values() if isinstance(inside(v), dict)]",
-            "c = max((d for d in seen if isinstance(d, dict)), "
-            "key=lambda d: sum(map(torch.is_tensor, d.values())))",
+            "seen += level; level = [inside(v) for c in level for v in values(c)]",
+            "c = max((c for c in seen if isinstance(c, dict)), "
+            "key=lambda c: sum(map(torch.is_tensor, c.values())))",
         ]
     lines.append(
         "save_file({str(k): v.detach().clone().contiguous() "
