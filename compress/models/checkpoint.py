@@ -229,8 +229,14 @@ def _chosen(path: Path, tensors: Mapping[Keys, Tensor], *, ordered: bool) -> Che
         raise CheckpointError(f"'{name}' in {path} {fault}.")
     groups, notes = choose_group(plain.tensors, ordered=ordered)
     group, chosen = next(iter(groups.items()))
+    below = f"{group}." if group else ""
+    # The part that all names in it share belongs to its prefix.
+    names = [".".join(keys) for keys in plain.tensors]
+    heads = {name[len(below) :].split(".", 1)[0] for name in names if name.startswith(below)}
+    if not notes and len(heads) == 1:
+        below += f"{heads.pop()}."
     for name, fault in unusable.items():
-        if name.startswith(f"{group}." if group else ""):
+        if name.startswith(below):
             raise CheckpointError(f"'{name}' in {path} {fault}.")
     _check_values(path, chosen)
     return Checkpoint(

@@ -35,9 +35,9 @@ def conversion_advice(
         imports = "import torch"
     lines = [f"{imports}; from safetensors.torch import save_file", read]
     where = None if found is None or script else _weights_in(found)
-    if where is not None:
+    if where:
         lines.append(f"c = c{where}")
-    elif not script:
+    elif where is None and not script:
         # Whatever is inside of one another, one level at a time; the mapping of most tensors.
         lines += [
             "inside = lambda c: c.state_dict() if hasattr(c, 'state_dict') else c",

@@ -56,6 +56,7 @@ _HARMLESS = ("numpy.core.multiarray.scalar", "numpy._core.multiarray.scalar", "n
 _PLAIN = re.compile(
     r"collections\.(OrderedDict|Counter)|torch\._utils\._rebuild\w+|torch\.\w*Storage"
     r"|torch\.storage\.\w+|torch\.Size|torch\.nn\.parameter\.Parameter"
+    r"|torch\.per_(tensor|channel)_affine\w*"
     r"|torch\.(float|double|half|bfloat16|complex|u?int|bool)\w*|torch\.serialization\._get_layout"
     r"|torch\.(device|dtype|Tensor)|_codecs\.encode"
     r"|(__builtin__|builtins)\.(set|bytearray|complex)"
@@ -122,7 +123,11 @@ def read_torch(path: Path) -> object:
         with warnings.catch_warnings():
             # About the format's age; the file is the user's, not ours to change.
             warnings.simplefilter("ignore")
-            with torch.serialization.safe_globals([(_Skipped, name) for name in _HARMLESS]):
+            with (
+                torch.serialization.safe_globals([(_Skipped, name) for name in _HARMLESS]),
+                # A place outside of a sparse tensor would be written to when it is made dense.
+                torch.sparse.check_sparse_tensor_invariants(),
+            ):
                 return torch.load(io.BytesIO(content), map_location="cpu", weights_only=True)
     except Exception as error:  # a damaged file makes torch raise errors of a dozen kinds
         reason = str(error).strip().splitlines()[0][:160] if str(error).strip() else ""
