@@ -309,6 +309,10 @@ def test_embedded_normalisation_is_found() -> None:
     weights["norm.std"] = torch.tensor([0.24, 0.25, 0.26]).view(1, 3, 1, 1)
     found = recognise(weights, ordered=True)[0]
     assert found.normalization == Normalization((0.49, 0.48, 0.44), (0.24, 0.25, 0.26))
+    weights["norm.mean"] = torch.tensor([123.675, 116.28, 103.53]).view(1, 3, 1, 1)
+    weights["norm.std"] = torch.tensor([58.395, 57.12, 57.375]).view(1, 3, 1, 1)
+    found = recognise(weights, ordered=True)[0]
+    assert found.normalization == Normalization((0.485, 0.456, 0.406), (0.229, 0.224, 0.225))
 
 
 def test_classifier_as_a_convolution_and_half_precision() -> None:
