@@ -17,12 +17,14 @@ from compress.models.recognition.recognise import recognise
 from compress.models.recognition.statement import Statement, statement_of
 from compress.models.registry import build, count_parameters
 from compress.spec import ModelSpec, Normalization
+from compress.tradeoff.costs import costs_of
 from tests.models.layouts import (
     CifarPreResNet,
     CifarResNet,
     MeliketoyWRN,
     NestedResNet,
     SmallInception,
+    WindowedResNet,
     XternalzWRN,
     conv3,
     randomise,
@@ -301,6 +303,37 @@ def test_bottlenecks_of_other_networks_are_told_apart() -> None:
         weights |= {f"{name}.{leaf}": value for leaf, value in norm.state_dict().items()}
     with pytest.raises(CheckpointError, match=r"batch norms of 5, 5, 8 channels, not of 16, 8 and"):
         recognise(weights, ordered=True)
+
+
+@pytest.mark.parametrize("everywhere", [False, True])
+@pytest.mark.parametrize(("side", "pool"), [(32, 4), (32, 2), (40, 5), (32, 1)])
+def test_a_wide_stem_and_averages_over_windows(side: int, pool: int, everywhere: bool) -> None:
+    network = randomise(WindowedResNet(2, 4, side=side, pool=pool, everywhere=everywhere))
+    found, *_ = recognise(network.state_dict(), ordered=True, image_size=(side, side))
+    shortcut = "conv-all" if everywhere else "conv"
+    assert found.spec == ModelSpec(
+        "resnet", 14, 0.25, input_shape=(3, side, side), shortcut=shortcut, stem_channels=16,
+        pool=pool,
+    )  # fmt: skip
+    assert f"averages over {pool}x{pool} windows" in found.doubt
+    images = torch.randn(2, 3, side, side, generator=torch.Generator().manual_seed(0))
+    with torch.inference_mode():
+        assert torch.equal(instantiate(found)(images), network(images))
+    said = f"resnet-14x0.25-b,shortcut={shortcut},pool={pool}"
+    stated = recognise(network.state_dict(), ordered=True, arch=said, image_size=(side, side))[0]
+    assert (stated.spec, stated.doubt) == (found.spec, "")
+    assert costs_of(found.spec).params == count_parameters(network)
+
+
+def test_the_public_layout_of_256_values_is_read() -> None:
+    network = randomise(WindowedResNet())
+    found = recognise(network.state_dict(), ordered=True)
+    assert {(each.spec.name, each.spec.stem_channels, each.spec.pool) for each in found} == {
+        ("resnet-20-b", 64, 4)
+    }
+    assert found[0].spec.classifier_inputs == 256
+    with pytest.raises(CheckpointError, match="last map, which is 7x7 here, are not so many"):
+        recognise(network.state_dict(), ordered=True, image_size=(28, 28))
 
 
 def test_embedded_normalisation_is_found() -> None:

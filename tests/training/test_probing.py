@@ -13,8 +13,10 @@ from compress.data.augment import Augmenter
 from compress.data.normalization import KNOWN, normalize
 from compress.models.registry import Network, build
 from compress.spec import ModelSpec, Normalization
-from compress.training.probing import mismatch
-from tests.training.quarters import CPU, SIZE, SPEC, toy_images, train
+from compress.training.chance import Standing, compare_answers_with_chance
+from compress.training.evaluation import predictor
+from compress.training.probing import mismatch, probe_normalization
+from tests.training.quarters import CLASSES, CPU, SIZE, SPEC, toy_images, train
 
 
 @pytest.fixture(scope="module")
@@ -74,3 +76,37 @@ def test_the_first_batch_norm_is_the_one_that_images_meet(name: str, first: str,
     assert late[1] > before[1]
     network.get_buffer(f"{first}.running_mean").add_(5)
     assert mismatch(network, images, KNOWN["half"], CPU)[0] > before[0] + 1
+
+
+TRIED = [KNOWN["cifar10"], KNOWN["half"], KNOWN["none"]]
+
+
+def test_the_normalisation_of_a_model_is_the_best_of_those_that_are_tried(network: Network) -> None:
+    images, labels = toy_images(300, 2)
+    best, found = probe_normalization(predictor(network), TRIED, images, labels)
+    assert best == KNOWN["half"]
+    assert found.startswith("Best of 3 known ones on 128 validation images: half (mean")
+
+
+def test_no_normalisation_is_found_for_a_model_that_guesses(network: Network) -> None:
+    images, labels = toy_images(300, 2)
+    _, found = probe_normalization(predictor(network), TRIED, images, (labels + 1) % CLASSES)
+    assert found.startswith(
+        "Tried 3 normalisations; with none of them is it better than chance (with the best, it is "
+        "right on "
+    )
+    assert found.endswith("was taken for want of a better one.")
+
+
+def test_the_luckiest_of_several_is_not_found(network: Network) -> None:
+    """7 of 8 right of four classes: 4 in 10,000 by chance; of one that was chosen from 3, more."""
+    images, labels = toy_images(300, 2)
+    right = network(normalize(images, KNOWN["half"])).argmax(1) == labels
+    chosen = torch.cat([torch.nonzero(right)[:7, 0], torch.nonzero(right)[8:9, 0]])
+    pixels, wrong = images[chosen], labels[chosen].clone()
+    wrong[-1] = (wrong[-1] + 1) % CLASSES
+    alone = compare_answers_with_chance(labels[chosen], wrong, CLASSES)
+    assert alone.standing is Standing.BETTER
+    _, found = probe_normalization(predictor(network), TRIED[1:2] * 3, pixels, wrong)
+    assert "with none of them is it surely better than chance" in found
+    assert "8 images are too few to tell" in found
