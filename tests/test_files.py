@@ -9,7 +9,15 @@ from pathlib import Path
 import pytest
 
 from compress.errors import InputError, UsageError
-from compress.files import atomic_path, read_json, sha256_of, write_json, write_text
+from compress.files import (
+    atomic_path,
+    is_lfs_pointer,
+    read_json,
+    regular_file,
+    sha256_of,
+    write_json,
+    write_text,
+)
 
 
 def test_a_text_is_written_with_its_folders(tmp_path: Path) -> None:
@@ -100,3 +108,26 @@ def test_what_is_not_json_is_named(tmp_path: Path) -> None:
 def test_sha256(tmp_path: Path) -> None:
     (tmp_path / "a").write_bytes(b"abc")
     assert sha256_of(tmp_path / "a") == hashlib.sha256(b"abc").hexdigest()
+
+
+def test_only_regular_files_are_opened(tmp_path: Path) -> None:
+    plain, pipe, link = tmp_path / "plain", tmp_path / "pipe", tmp_path / "link"
+    plain.write_bytes(b"")
+    link.symlink_to(plain)
+    os.mkfifo(pipe)
+    assert regular_file(plain) == plain
+    assert regular_file(link) == link
+    for path, kind in (
+        (pipe, "is a named pipe"),
+        (tmp_path, "is a folder"),
+        (Path("/dev/zero"), "is a character device"),
+        (tmp_path / "none", "No such file"),
+        (Path("a\0b"), "null"),
+    ):
+        with pytest.raises(InputError, match=kind):
+            regular_file(path)
+
+
+def test_a_git_lfs_pointer_is_known() -> None:
+    assert is_lfs_pointer(b"version https://git-lfs.github.com/spec/v1\noid sha256:1\nsize 9\n")
+    assert not is_lfs_pointer(b"version 3")

@@ -212,7 +212,7 @@ def _of_safetensors(path: Path) -> Checkpoint:
     tensors, stated = read_safetensors(path)
     text = stated.pop(METADATA_KEY, None)
     if text is None:
-        keyed = {(name,): value for name, value in tensors.items()}
+        keyed: dict[Keys, Tensor] = {(name,): value for name, value in tensors.items()}
         return replace(_chosen(path, keyed, ordered=False), metadata=stated)
     own = describe_own(path, tensors, text)
     _check_values(path, tensors)

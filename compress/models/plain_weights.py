@@ -192,7 +192,9 @@ def _of_length(parts: Mapping[str, Tensor]) -> Tensor | None:
         if axis not in alone
     ):
         return None
-    norm = torch.linalg.vector_norm(direction, dim=alone or None, keepdim=bool(length.dim()))
+    norm: Tensor = torch.linalg.vector_norm(
+        direction, dim=alone or None, keepdim=bool(length.dim())
+    )
     return direction * (length / norm)
 
 

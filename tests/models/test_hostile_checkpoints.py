@@ -37,12 +37,14 @@ def in_time_and_memory() -> Iterator[None]:
     assert resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before < 1 << 20  # KiB
 
 
-def archive(path: Path, data: bytes, *, compress: bool = False, **entries: bytes) -> Path:
+def archive(
+    path: Path, data: bytes, entries: dict[str, bytes] | None = None, *, compress: bool = False
+) -> Path:
     """A file in torch's zip format with this pickle."""
     kind = zipfile.ZIP_DEFLATED if compress else zipfile.ZIP_STORED
     with zipfile.ZipFile(path, "w", kind) as file:
         file.writestr("a/data.pkl", data)
-        for name, content in {"version": b"3\n", **entries}.items():
+        for name, content in {"version": b"3\n", **(entries or {})}.items():
             file.writestr(f"a/{name}", content)
     return path
 
@@ -89,7 +91,7 @@ def test_storages_that_are_larger_than_their_bytes(tmp_path: Path) -> None:
     assert data.count(b"K\x07") == 2
     # The storage, then the shape: 1 TB of both, where reading goes on behind the 28 bytes.
     number = b"\x8a\x05" + (1 << 37).to_bytes(5, "little")
-    archive(path, data.replace(b"K\x07", number), **{"data/0": bytes(28)})
+    archive(path, data.replace(b"K\x07", number), {"data/0": bytes(28)})
     refused(path, "storage '0' is said to have 549,755,813,888 bytes and the file has 28")
     archive(path, data)
     refused(path, "storage '0' .* is not there")
@@ -102,11 +104,11 @@ def test_zip_bombs(tmp_path: Path) -> None:
     path = archive(tmp_path / "a.pt", b"N" * 300_000_000 + b".", compress=True)
     assert path.stat().st_size < 1 << 20
     refused(path, "bytes unpack to 300,")
-    path = archive(tmp_path / "b.pt", b"}.", compress=True, **{"data/0": bytes(100_000_000)})
+    path = archive(tmp_path / "b.pt", b"}.", {"data/0": bytes(100_000_000)}, compress=True)
     refused(path, "bytes unpack to 100,")
     path = archive(tmp_path / "c.pt", b"\x80\x02N" + b"0N" * (33 << 20) + b".")
     refused(path, "its pickle is 69,")
-    path = archive(tmp_path / "d.pt", b"}.", **{"DATA.PKL": b"]."})
+    path = archive(tmp_path / "d.pt", b"}.", {"DATA.PKL": b"]."})
     refused(path, "two entries of its zip archive have the same name")
 
 
@@ -283,7 +285,7 @@ def test_a_crash_would_be_seen_in_a_process_of_its_own(tmp_path: Path) -> None:
     with zipfile.ZipFile(path) as file:
         data = file.read("a/data.pkl")
     number = b"\x8a\x05" + (1 << 30).to_bytes(5, "little")
-    archive(path, data.replace(b"K\x07", number), **{"data/0": bytes(28)})
+    archive(path, data.replace(b"K\x07", number), {"data/0": bytes(28)})
     code = (
         "from pathlib import Path\nfrom compress.models.checkpoint import read_tensors\n"
         "from compress.errors import CheckpointError\n"

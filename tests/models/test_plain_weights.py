@@ -120,7 +120,8 @@ def test_quantised_tensors_are_refused(tmp_path: Path) -> None:
 def logits_of_file(path: Path, images: Tensor) -> Tensor:
     (hypothesis,) = read_tensors(path).hypotheses(arch="resnet-8x0.25,shortcut=conv,stride_conv=1")
     with torch.inference_mode():
-        return instantiate(hypothesis)(images)
+        found: Tensor = instantiate(hypothesis)(images)
+    return found
 
 
 def plain_network() -> CifarResNet:
