@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import pickletools
 import resource
 import struct
 import subprocess
@@ -185,6 +186,22 @@ def test_deep_nesting(tmp_path: Path, where: str) -> None:
 def test_a_pickle_that_grows_exponentially(tmp_path: Path) -> None:
     content = b"\x80\x02}" + b")" + b"2\x86" * 60 + b"K\x01s."
     refused(archive(tmp_path / "a.pt", content), "a key.*tuples in tuples|one of its keys")
+
+
+def test_the_keys_at_the_end_of_an_old_file_are_looked_at_too(tmp_path: Path) -> None:
+    path = tmp_path / "a.pt"
+    torch.save({"w": torch.zeros(7)}, path, _use_new_zipfile_serialization=False)
+    whole = path.read_bytes()
+    with path.open("rb") as file:
+        for _ in range(4):
+            for opcode, _, _ in pickletools.genops(file):
+                del opcode
+        start = file.tell()
+    path.write_bytes(whole[:start] + b"\x80\x02}" + b")" + b"2\x86" * 60 + b"K\x01s." + bytes(99))
+    refused(path, "one of its keys is made of tuples in tuples")
+    evil = b"\x80\x02cposix\nsystem\nX\x02\x00\x00\x00ls\x85R."
+    path.write_bytes(whole[:start] + evil)
+    refused(path, r"would import and call posix\.system")
 
 
 # ---------------------------------------------------------------------------------------------

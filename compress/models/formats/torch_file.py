@@ -117,8 +117,11 @@ def read_torch(path: Path) -> object:
         found = _survey(path, [io.BytesIO(archive.pickle)])
         _check(path, found, archive.sizes, f"{archive.folder}/data/", len(content))
     else:
-        found = _survey(path, [io.BytesIO(content[:LARGEST_PICKLE_BYTES])] * 4)
+        start = io.BytesIO(content[:LARGEST_PICKLE_BYTES])
+        # The magic number, the version, the system, what the file holds; and its storages' keys.
+        found = _survey(path, [start] * 4)
         _check(path, found, None, "", len(content))
+        _check(path, _survey(path, [start]), None, "", len(content))
     try:
         with warnings.catch_warnings():
             # About the format's age; the file is the user's, not ours to change.
