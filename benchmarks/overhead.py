@@ -51,7 +51,8 @@ from compress.data.sources import embedded_teacher_path
 from compress.profiling.machine import fingerprint
 from compress.recipes.registry import DEFAULT_RECIPE, make_recipe
 from compress.spec import ModelSpec
-from compress.training import teacher as loading
+from compress.training import probing
+from compress.training import teacher as judging
 from compress.training.engine import choose_device, fit
 from compress.training.evaluation import Predict, predictor
 from compress.training.kept import outputs_of
@@ -148,8 +149,12 @@ def train(asked: argparse.Namespace, device: torch.device) -> dict[str, Any]:
         time_passes(network, clock, TEACHER_PASSES)
         return predictor(network)
 
-    # A teacher is judged on the validation images when it is loaded.
-    with clock.inside(LOADING), patch.object(loading, "predictor", timed_predictor):
+    # A teacher is probed and judged on the validation images when it is loaded.
+    with (
+        clock.inside(LOADING),
+        patch.object(probing, "predictor", timed_predictor),
+        patch.object(judging, "predictor", timed_predictor),
+    ):
         teacher = load_teacher(
             asked.teacher or embedded_teacher_path(),
             data,

@@ -14,7 +14,7 @@ import numpy as np
 import torch
 
 from compress.data.dataset import Dataset, Split
-from compress.data.normalization import Normalized, normalize
+from compress.data.normalization import Normalized, normalize, note_on_scale
 from compress.engines.package import PACKAGES, import_package, package_named
 from compress.engines.sidecar import EngineFile, path_beside
 from compress.errors import (
@@ -49,12 +49,8 @@ from compress.results import Artifact, Estimate, Fidelity, Parity
 from compress.spec import AUTO, PRECISIONS, Normalization, Target
 from compress.tradeoff.precisions import FLOAT, PrecisionTrial, not_run, run_once, timed
 from compress.training.evaluation import evaluate, file_predictor, predictor, spread
-from compress.training.teacher import (
-    check_channels,
-    identify,
-    known_normalizations,
-    probe_normalization,
-)
+from compress.training.identification import identify
+from compress.training.probing import check_channels, known_normalizations, probe_normalization
 from compress.units import format_percent
 
 ONNX = "onnx"
@@ -330,7 +326,8 @@ class _Conversion:
 
     def _stating(self, artifact: Artifact, normalization: Normalization | None) -> Artifact:
         """The file with its normalisation, where it was said or found out; never the given one."""
-        if normalization is None or normalization == artifact.normalization:
+        said = artifact.normalization
+        if normalization is None or (normalization == said and not said.of_bytes):
             return artifact
         path = artifact.path
         if path == self.request.model:
@@ -405,6 +402,7 @@ class _Conversion:
         if request.precision != "fp32":
             float_images(path)
         stated = request.normalization or artifact.normalization
+        self._note(*note_on_scale(stated))
         shape = None if request.data is None else request.data.input_shape
         with file_predictor(path, Target(threads=default_threads()), shape=shape) as predict:
             if predict.note:
@@ -506,6 +504,9 @@ class _Conversion:
                 f"The normalisation has {len(normalization.mean)} channels, {request.model} takes "
                 f"{channels}. Give one mean and one standard deviation a channel with --normalize."
             )
+        self._note(*note_on_scale(normalization))
+        if likeliest.doubt:
+            self._note(f"{likeliest.doubt} Give --data to be sure.")
         if normalization is None:
             self._note("The normalisation is not known, and is written so; --normalize says it.")
         return network, normalization, found.classes

@@ -13,14 +13,11 @@ from compress.onnx_file import is_onnx
 from compress.profiling.machine import default_threads
 from compress.results import SCHEMA_VERSION
 from compress.spec import Normalization, Target
+from compress.training.chance import Standing, compare_with_chance
 from compress.training.engine import choose_device
 from compress.training.evaluation import accuracy, logits_of, predictor
+from compress.training.identification import identify
 from compress.training.scoring import score_onnx
-from compress.training.teacher import (
-    Standing,
-    compare_with_chance,
-    identify,
-)
 
 
 @dataclass(frozen=True)

@@ -32,8 +32,9 @@ SHORTCUTS = {
     # WRN: the 1x1 convolution reads the activated input (Zagoruyko's code) or the raw input.
     "wrn": ("preactivation", "input"),
     # ResNet: option A pads zero channels at the end, or at both ends; option B is a 1x1
-    # convolution with batch normalisation (He et al. 2015, section 3.3).
-    "resnet": ("pad", "pad-both", "conv"),
+    # convolution with batch normalisation (He et al. 2015, section 3.3), and option C has one in
+    # every block.
+    "resnet": ("pad", "pad-both", "conv", "conv-all"),
     # Pre-activation ResNet: as WRN. He et al.'s own code reads the activated input.
     "preresnet": ("preactivation", "input"),
     # Inception: max pooling bypasses a convolution of stride 2. Both pad the map by one pixel on
@@ -65,6 +66,8 @@ class ModelSpec:
         dropout: probability between the two convolutions of a WRN block, in training only.
         first_shortcut: whether the very first block has a 1x1 convolution as its shortcut even
             where its shape does not change, as some published networks have.
+        pool: side of the square windows of the last map whose averages the classifier reads, of a
+            ResNet; 0 for one average over the whole map.
     """
 
     arch: str
@@ -78,6 +81,7 @@ class ModelSpec:
     conv_bias: bool = False
     dropout: Fraction = 0.0
     first_shortcut: bool = False
+    pool: Annotated[int, Between(0, 16_384)] = 0
 
     def __post_init__(self) -> None:
         faults = faults_of(self)
@@ -98,6 +102,11 @@ class ModelSpec:
             object.__setattr__(self, "stem_channels", stem)
         if min(self.input_shape[1:]) < 8:
             faults.append(f"input_shape is {self.input_shape}, images must be 8x8 or larger")
+        if not faults and self.pool > min(self.last_map):
+            height, width = self.last_map
+            faults.append(f"pool is {self.pool}, the last map is {height}x{width}")
+        if self.pool and self.arch != "resnet":
+            faults.append(f"pool is {self.pool}, which only a resnet has")
         if self.arch == "inception" and (self.stride_conv != 1 or self.first_shortcut):
             faults.append("an inception has no residual blocks: no stride_conv, no first_shortcut")
         if faults:
@@ -126,7 +135,7 @@ class ModelSpec:
         wide = "" if self.width == 1 else f"x{self.width:g}"
         if self.arch == "inception":
             return "inception" + (f"-{wide}" if wide else "")
-        return f"{self.arch}-{self.depth}{wide}" + ("-b" if self.shortcut == "conv" else "")
+        return f"{self.arch}-{self.depth}{wide}" + ("-b" if "conv" in self.shortcut else "")
 
     @property
     def blocks_per_stage(self) -> int:
@@ -148,6 +157,20 @@ class ModelSpec:
         expansion = 4 if self.arch == "preresnet" else 1
         first, second, third = (expansion * round(f * self.width) for f in (16, 32, 64))
         return first, second, third
+
+    @property
+    def last_map(self) -> tuple[int, int]:
+        """Height and width of a residual network's last map: two strides of 2, rounded up."""
+        height, width = self.input_shape[1:]
+        return (height + 3) // 4, (width + 3) // 4
+
+    @property
+    def classifier_inputs(self) -> int:
+        """Values that the classifier reads of an image."""
+        if not self.pool:
+            return self.stage_channels[-1]
+        height, width = (side // self.pool for side in self.last_map)
+        return self.stage_channels[-1] * height * width
 
     @property
     def inception_modules(self) -> tuple[tuple[tuple[int, int], ...], ...]:
@@ -173,16 +196,16 @@ class ModelSpec:
             UsageError: the name is of no known form, or the network does not exist.
         """
         text = name.strip().lower().replace("_", "-")
-        wrn = re.fullmatch(r"(?:wrn|wideresnet|wide-resnet)-?(\d+)-(\d+(?:\.\d+)?)", text)
+        wrn = re.fullmatch(r"(?:wrn|wideresnet|wide-resnet)-?(\d{1,9})-(\d+(?:\.\d+)?)", text)
         if wrn:
             return cls(arch="wrn", depth=int(wrn[1]), width=float(wrn[2]), **fields)
-        resnet = re.fullmatch(r"resnet-?(\d+)(?:x(\d+(?:\.\d+)?))?(?:-?([ab]))?", text)
+        resnet = re.fullmatch(r"resnet-?(\d{1,9})(?:x(\d+(?:\.\d+)?))?(?:-?([ab]))?", text)
         if resnet:
             width = float(resnet[2] or 1)
             if resnet[3] == "b":
                 fields.setdefault("shortcut", "conv")
             return cls(arch="resnet", depth=int(resnet[1]), width=width, **fields)
-        preresnet = re.fullmatch(r"pre-?(?:act-?)?resnet-?(\d+)(?:x(\d+(?:\.\d+)?))?", text)
+        preresnet = re.fullmatch(r"pre-?(?:act-?)?resnet-?(\d{1,9})(?:x(\d+(?:\.\d+)?))?", text)
         if preresnet:
             width = float(preresnet[2] or 1)
             return cls(arch="preresnet", depth=int(preresnet[1]), width=width, **fields)
@@ -216,9 +239,18 @@ class ModelSpec:
         return decode(cls, values, "This is no description of a network", error=UsageError)
 
 
+# Pixels have one of two scales, [0, 1] and 0..255; above this, a mean or a deviation is of the
+# second.
+LARGEST_OF_UNIT_PIXELS = 3.0
+BYTE = 255.0
+
+
 @dataclass(frozen=True)
 class Normalization:
-    """Per-channel mean and standard deviation, of pixels scaled to [0, 1]."""
+    """Per-channel mean and standard deviation, of pixels scaled to [0, 1].
+
+    Those that are stated for pixels in 0..255 are divided by 255; ``of_bytes`` tells.
+    """
 
     mean: Annotated[tuple[float, ...], Length(1, 4096)]
     std: Annotated[tuple[float, ...], Length(1, 4096)]
@@ -234,6 +266,33 @@ class Normalization:
                 f"A normalisation needs finite means and positive standard deviations; "
                 f"found mean {self.mean}, std {self.std}."
             )
+        if max(map(abs, self.mean + self.std)) > LARGEST_OF_UNIT_PIXELS:
+            self._scale_from_bytes()
+
+    @property
+    def of_bytes(self) -> bool:
+        """Whether it was stated for pixels in 0..255."""
+        return bool(self.__dict__.get("_of_bytes", False))
+
+    def _scale_from_bytes(self) -> None:
+        """Divides by 255.
+
+        Raises:
+            UsageError: the numbers are of no scale, or of both.
+        """
+        # A mean of 0 is one of either scale; so is a deviation of 1, which leaves bytes as wide.
+        means = [value for value in self.mean if value]
+        deviations = [value for value in self.std if value != 1 or min(self.mean) <= 0]
+        mixed = min(means + deviations, default=BYTE) <= LARGEST_OF_UNIT_PIXELS
+        if mixed or max(self.mean + self.std) > BYTE:
+            raise UsageError(
+                "A normalisation is for pixels in [0, 1] or in 0..255; found mean "
+                f"{self.mean}, std {self.std}, which fit neither. Give both for one of them."
+            )
+        for name in ("mean", "std"):
+            scaled = tuple(round(value / BYTE, 9) for value in getattr(self, name))
+            object.__setattr__(self, name, scaled)
+        object.__setattr__(self, "_of_bytes", True)
 
     @classmethod
     def parse(cls, text: str) -> Self:
@@ -247,7 +306,7 @@ class Normalization:
         except ValueError as error:
             raise UsageError(
                 f"'{text}' is no normalisation. Write MEAN,MEAN,MEAN/STD,STD,STD, "
-                "for pixels scaled to [0, 1], or a known name."
+                "for pixels scaled to [0, 1] or in 0..255, or a known name."
             ) from error
         return cls(mean, std)
 

@@ -155,6 +155,113 @@ def test_what_is_no_normalisation_is_refused(text: str) -> None:
         Normalization.parse(text)
 
 
+@pytest.mark.parametrize(
+    ("mean", "std", "unit_mean", "unit_std"),
+    [
+        ((123.675, 116.28, 103.53), (58.395, 57.12, 57.375), None, None),
+        # A mean of 0 and a deviation of 1 are of either scale.
+        ((0.0, 0.0, 0.0), (255.0, 255.0, 255.0), (0.0, 0.0, 0.0), (1.0, 1.0, 1.0)),
+        ((127.5,), (127.5,), (0.5,), (0.5,)),
+        ((102.0, 51.0, 0.0), (51.0, 51.0, 51.0), (0.4, 0.2, 0.0), (0.2, 0.2, 0.2)),
+        ((102.0,), (1.0,), (0.4,), (0.003921569,)),
+    ],
+)
+def test_a_normalisation_of_bytes_is_divided_by_255(
+    mean: tuple[float, ...],
+    std: tuple[float, ...],
+    unit_mean: tuple[float, ...] | None,
+    unit_std: tuple[float, ...] | None,
+) -> None:
+    found = Normalization(mean, std)
+    imagenet = Normalization((0.485, 0.456, 0.406), (0.229, 0.224, 0.225))
+    expected = Normalization(unit_mean, unit_std) if unit_mean and unit_std else imagenet
+    assert found == expected
+    assert found.to_dict() == expected.to_dict()
+    assert found.of_bytes
+    assert not expected.of_bytes
+    text = "/".join(",".join(map(str, values)) for values in (mean, std))
+    assert Normalization.parse(text) == expected
+
+
+@pytest.mark.parametrize(
+    ("mean", "std"),
+    [
+        ((123.675, 116.28, 103.53), (0.229, 0.224, 0.225)),
+        ((0.485, 0.456, 0.406), (58.395, 57.12, 57.375)),
+        ((123.675, 0.456, 103.53), (58.395, 57.12, 57.375)),
+        ((-123.675, -116.28, -103.53), (58.395, 57.12, 57.375)),
+        ((31_000.0,), (14_000.0,)),
+        ((0.0,), (256.0,)),
+    ],
+)
+def test_a_normalisation_of_two_scales_is_refused_with_what_was_found(
+    mean: tuple[float, ...], std: tuple[float, ...]
+) -> None:
+    with pytest.raises(UsageError, match="which fit neither") as error:
+        Normalization(mean, std)
+    assert str(mean) in str(error.value)
+    assert str(std) in str(error.value)
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {"depth": 6 * 10**12 + 4},
+        {"depth": 10.0},
+        {"depth": True},
+        {"depth": float("inf")},
+        {"depth": None},
+        {"depth": -2},
+        {"depth": 10**400},
+        {"width": 1e300},
+        {"width": float("inf")},
+        {"width": "2"},
+        {"width": []},
+        {"num_classes": 10**12},
+        {"num_classes": 2.5},
+        {"input_shape": [3, 10**12, 10**12]},
+        {"input_shape": [3, 32.0, 32]},
+        {"input_shape": ["3", "32", "32"]},
+        {"input_shape": None},
+        {"input_shape": [[3], 32, 32]},
+        {"stem_channels": -1},
+        {"stem_channels": 10**12},
+        {"stride_conv": 1.0},
+        {"conv_bias": 1},
+        {"conv_bias": None},
+        {"dropout": float("nan")},
+        {"shortcut": 3},
+        {"arch": None},
+        {"pool": 2},
+        {"pool": -1},
+    ],
+)
+def test_numbers_and_types_of_a_description_are_checked(changes: dict[str, object]) -> None:
+    plain: dict[str, object] = {"arch": "wrn", "depth": 10, "input_shape": [3, 32, 32]}
+    assert ModelSpec.from_dict(plain).name == "wrn-10-1"
+    with pytest.raises(UsageError):
+        ModelSpec.from_dict(plain | changes)
+
+
+@pytest.mark.parametrize(
+    "name", ["wrn-60000000004-2", "resnet-" + "9" * 5000, "wrn-10-" + "9" * 400]
+)
+def test_names_of_endless_networks_are_refused(name: str) -> None:
+    with pytest.raises(UsageError):
+        ModelSpec.parse(name)
+
+
+def test_a_pool_is_a_window_of_the_last_map() -> None:
+    spec = ModelSpec.parse("resnet-20-b", pool=4)
+    assert (spec.last_map, spec.classifier_inputs) == ((8, 8), 256)
+    assert ModelSpec.from_dict(json.loads(json.dumps(spec.to_dict()))) == spec
+    assert ModelSpec.parse("resnet-20", pool=3, input_shape=(3, 28, 40)).classifier_inputs == 384
+    with pytest.raises(UsageError, match="pool is 9, the last map is 8x8"):
+        ModelSpec.parse("resnet-20", pool=9)
+    with pytest.raises(UsageError, match="only a resnet"):
+        ModelSpec.parse("wrn-10-1", pool=4)
+
+
 def test_a_budget_names_every_impossible_limit() -> None:
     with pytest.raises(UsageError) as caught:
         Budget(latency_s=-0.002, size_bytes=float("nan"), batch=0, percentile=100)

@@ -64,6 +64,16 @@ def describe(normalization: Normalization) -> str:
     return f"{name} (mean {mean}; std {std})" if name else f"mean {mean}; std {std}"
 
 
+def note_on_scale(normalization: Normalization | None) -> tuple[str, ...]:
+    """Tells of a normalisation that was stated for pixels in 0..255; nothing of another."""
+    if normalization is None or not normalization.of_bytes:
+        return ()
+    return (
+        "The normalisation was stated for pixels in 0..255; divided by 255 it is "
+        f"{describe(normalization)}.",
+    )
+
+
 def normalize(images_u8: Tensor, normalization: Normalization) -> Tensor:
     """(pixels / 255 - mean) / std of uint8 images [..., c, h, w], as float32.
 

@@ -39,7 +39,7 @@ from compress.profiling.sample import Sample
 from compress.results import SCHEMA_VERSION, Artifact, Machine
 from compress.spec import Normalization
 from compress.training.evaluation import spread, timing_sample
-from compress.training.teacher import identify
+from compress.training.identification import identify
 from compress.units import format_time
 
 PARITY_IMAGES = 500

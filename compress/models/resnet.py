@@ -8,7 +8,8 @@ He et al., "Deep Residual Learning for Image Recognition", arXiv 1512.03385, sec
     global average pooling, linear
 
 Where the shape changes, the shortcut takes every second pixel and pads the new channels with
-zeros (option A), or is a 1x1 convolution with BN (option B).
+zeros (option A), or is a 1x1 convolution with BN (option B; in every block it is option C). Some
+networks average over windows of the last map, and their classifier reads the averages of all.
 """
 
 from __future__ import annotations
@@ -49,8 +50,9 @@ class BasicBlock(nn.Module):
         self.conv2 = nn.Conv2d(outputs, outputs, 3, second, padding=1, bias=bias)
         self.bn2 = nn.BatchNorm2d(outputs)
         self.shortcut: nn.Module = nn.Identity()
-        if shortcut or stride != 1 or inputs != outputs:
-            if spec.shortcut == "conv":
+        everywhere = spec.shortcut == "conv-all"
+        if shortcut or everywhere or stride != 1 or inputs != outputs:
+            if spec.shortcut in ("conv", "conv-all"):
                 self.shortcut = nn.Sequential(
                     nn.Conv2d(inputs, outputs, 1, stride, bias=bias), nn.BatchNorm2d(outputs)
                 )
@@ -75,8 +77,7 @@ class ResNet(nn.Module):
         self.conv = nn.Conv2d(spec.input_shape[0], channels, 3, padding=1, bias=spec.conv_bias)
         self.bn = nn.BatchNorm2d(channels)
         self.stages = residual_stages(spec, BasicBlock)
-        channels = spec.stage_channels[-1]
-        self.linear = nn.Linear(channels, spec.num_classes)
+        self.linear = nn.Linear(spec.classifier_inputs, spec.num_classes)
         initialise(self)
 
     def features(self, x: Tensor) -> Tensor:
@@ -86,7 +87,11 @@ class ResNet(nn.Module):
 
     def classify(self, features: Tensor) -> Tensor:
         """Logits [b, classes] of a feature map [b, 64m, h, w]."""
-        logits: Tensor = self.linear(features.mean(dim=(2, 3)))
+        if self.spec.pool:
+            pooled = functional.avg_pool2d(features, self.spec.pool).flatten(1)
+        else:
+            pooled = features.mean(dim=(2, 3))
+        logits: Tensor = self.linear(pooled)
         return logits
 
     @property

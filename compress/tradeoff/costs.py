@@ -46,7 +46,7 @@ class _Convolution:
 def costs_of(spec: ModelSpec) -> Costs:
     """Counts a network's parameters, MACs and the bytes of its file."""
     convolutions = list(_convolutions(spec))
-    channels = spec.stage_channels[2]
+    channels = spec.classifier_inputs
     linear = channels * spec.num_classes + spec.num_classes
     weights = sum(c.kernel**2 * c.inputs * c.outputs for c in convolutions)
     biases = sum(c.outputs for c in convolutions) if spec.conv_bias else 0
@@ -86,7 +86,9 @@ def _of_basic_blocks(spec: ModelSpec) -> Iterator[_Convolution]:
             yield _Convolution(3, channels, outputs, first, folded=True)
             yield _Convolution(3, outputs, outputs, after, folded=resnet)
             changes = not block and (stage or channels != outputs or spec.first_shortcut)
-            if changes and (not resnet or spec.shortcut == "conv"):
+            if (changes and (not resnet or spec.shortcut == "conv")) or (
+                spec.shortcut == "conv-all"
+            ):
                 yield _Convolution(1, channels, outputs, after, folded=resnet)
             channels = outputs
 

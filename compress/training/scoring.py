@@ -12,13 +12,13 @@ from torch import Tensor
 
 from compress.data.classes import class_mapping
 from compress.data.dataset import Dataset
-from compress.data.normalization import unnormalized
+from compress.data.normalization import note_on_scale, unnormalized
 from compress.errors import DataError, ModelFileError
 from compress.export import read_artifact
 from compress.results import Artifact
 from compress.spec import Normalization, Target
 from compress.training.evaluation import FilePredictor, Predict, file_predictor, logits_of
-from compress.training.teacher import check_channels, known_normalizations, probe_normalization
+from compress.training.probing import check_channels, known_normalizations, probe_normalization
 
 
 @dataclass(frozen=True)
@@ -145,7 +145,7 @@ def _prepare(
         return name, unnormalized(data.input_shape[0]), notes
     normalization = stated or artifact.normalization
     if normalization is not None:
-        return name, normalization, notes
+        return name, normalization, (*notes, *note_on_scale(normalization))
     tried = known_normalizations(path, data.normalization, len(data.validation))
     best, found = probe_normalization(
         predict, tried, data.validation.images, data.validation.labels

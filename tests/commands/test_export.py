@@ -89,6 +89,45 @@ def test_what_weights_do_not_show_is_told(
     assert (spec.shortcut, spec.stride_conv) == ("pad", 2)
 
 
+def test_a_normalisation_of_bytes_is_written_for_unit_pixels(
+    folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    output = tmp_path / "f.onnx"
+    bytes_ = ["--normalize", "123.675,116.28,103.53/58.395,57.12,57.375"]
+    assert main(["export", str(folder / "bare.pt"), "-o", str(output), *bytes_]) == 0
+    assert "stated for pixels in 0..255; divided by 255 it is imagenet" in capsys.readouterr().err
+    said = {entry.key: entry.value for entry in onnx.load(output).metadata_props}
+    expected = {"mean": [0.485, 0.456, 0.406], "std": [0.229, 0.224, 0.225]}
+    assert json.loads(said["compress.normalization"]) == expected
+    mixed = ["--normalize", "123.675,116.28,103.53/0.229,0.224,0.225"]
+    assert main(["export", str(folder / "bare.pt"), "-o", str(output), *mixed]) == 2
+    assert "which fit neither" in capsys.readouterr().err
+    # A given file that says it for bytes says it for [0, 1] afterwards.
+    model = onnx.load(output)
+    stated = {"mean": [123.675, 116.28, 103.53], "std": [58.395, 57.12, 57.375]}
+    onnx.helper.set_model_props(model, said | {"compress.normalization": json.dumps(stated)})
+    onnx.save(model, output)
+    half = tmp_path / "half.onnx"
+    assert main(["export", str(output), "-o", str(half), "--precision", "fp16"]) == 0
+    said = {entry.key: entry.value for entry in onnx.load(half).metadata_props}
+    assert json.loads(said["compress.normalization"]) == expected
+
+
+def test_averages_over_windows_need_data_to_be_sure(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    network = build(ModelSpec.parse("resnet-8-b", stem_channels=64, pool=4))
+    torch.save(network.state_dict(), tmp_path / "windows.pt")
+    output = tmp_path / "f.onnx"
+    assert main(["export", str(tmp_path / "windows.pt"), "-o", str(output)]) == 0
+    told = capsys.readouterr().err
+    assert "reads 256 values: averages over 4x4 windows of the last map, as is supposed" in told
+    assert "Give --data to be sure." in told
+    spec = read_artifact(output).spec
+    assert spec is not None
+    assert (spec.pool, spec.stem_channels) == (4, 64)
+
+
 def on_data(folder: Path) -> list[str]:
     return ["--data", str(folder / "data.npz"), "--validation", "500"]
 

@@ -15,6 +15,7 @@ from compress.data.normalization import (
     known_for,
     name_of,
     normalize,
+    note_on_scale,
     resolve,
 )
 from compress.errors import DataError, UsageError
@@ -39,6 +40,17 @@ def test_equals_torchvision_to_the_last_bit() -> None:
 def test_hand_worked_value() -> None:
     image = torch.tensor([[[51]]], dtype=torch.uint8)  # 51 / 255 = 0.2
     assert normalize(image, Normalization((0.1,), (0.5,))).item() == pytest.approx(0.2)
+
+
+def test_a_normalisation_of_bytes_gives_the_same_numbers_and_is_told() -> None:
+    of_bytes = resolve("123.675,116.28,103.53/58.395,57.12,57.375")
+    images = torch.arange(48, dtype=torch.uint8).view(1, 3, 4, 4)
+    assert torch.equal(normalize(images, of_bytes), normalize(images, KNOWN["imagenet"]))
+    assert note_on_scale(of_bytes) == (
+        "The normalisation was stated for pixels in 0..255; divided by 255 it is "
+        f"{describe(KNOWN['imagenet'])}.",
+    )
+    assert note_on_scale(KNOWN["imagenet"]) == note_on_scale(None) == ()
 
 
 def test_names_and_numbers_resolve() -> None:

@@ -106,6 +106,62 @@ class CifarResNet(nn.Module):
         return out
 
 
+class WindowedBlock(nn.Module):
+    """PostBlock with a 1x1 shortcut where the shape changes, or in every block."""
+
+    def __init__(self, inputs: int, outputs: int, stride: int, *, everywhere: bool) -> None:
+        super().__init__()
+        self.conv1 = conv3(inputs, outputs, stride)
+        self.bn1 = nn.BatchNorm2d(outputs)
+        self.conv2 = conv3(outputs, outputs)
+        self.bn2 = nn.BatchNorm2d(outputs)
+        self.shortcut = nn.Sequential()
+        if everywhere or stride != 1 or inputs != outputs:
+            self.shortcut = nn.Sequential(
+                nn.Conv2d(inputs, outputs, 1, stride, bias=False), nn.BatchNorm2d(outputs)
+            )
+
+    def forward(self, x: Tensor) -> Tensor:
+        y = functional.relu(self.bn1(self.conv1(x)))
+        return functional.relu(self.bn2(self.conv2(y)) + self.shortcut(x))
+
+
+class WindowedResNet(nn.Module):
+    """A stem four times as wide as the first stage, and averages over windows of the last map."""
+
+    def __init__(
+        self,
+        blocks: int = 3,
+        width: int = 16,
+        *,
+        side: int = 32,
+        pool: int = 4,
+        classes: int = 10,
+        everywhere: bool = False,
+    ) -> None:
+        super().__init__()
+        self.pool = pool
+        self.conv1 = conv3(3, 4 * width)
+        self.bn1 = nn.BatchNorm2d(4 * width)
+        inputs = 4 * width
+        for stage, stride in enumerate((1, 2, 2)):
+            layers = []
+            for index in range(blocks):
+                outputs = width << stage
+                step = stride if index == 0 else 1
+                layers.append(WindowedBlock(inputs, outputs, step, everywhere=everywhere))
+                inputs = outputs
+            self.add_module(f"layer{stage + 1}", nn.Sequential(*layers))
+        self.linear = nn.Linear(inputs * (side // 4 // pool) ** 2, classes)
+
+    def forward(self, x: Tensor) -> Tensor:
+        x = functional.relu(self.bn1(self.conv1(x)))
+        for stage in (1, 2, 3):
+            x = getattr(self, f"layer{stage}")(x)
+        out: Tensor = self.linear(functional.avg_pool2d(x, self.pool).flatten(1))
+        return out
+
+
 class NestedBlock(nn.Module):
     """weiaicunzai's nesting: residual_function.0 .1 .3 .4 and shortcut.0 .1."""
 

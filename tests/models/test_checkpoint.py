@@ -130,6 +130,29 @@ def test_normalisation_beside_the_weights_is_read(tmp_path: Path) -> None:
     assert read_tensors(path).normalization == Normalization((0.1, 0.2, 0.3), (0.4, 0.5, 0.6))
 
 
+@pytest.mark.parametrize("where", [None, "normalize", "args"])
+def test_a_normalisation_of_bytes_beside_the_weights_is_divided(
+    tmp_path: Path, where: str | None
+) -> None:
+    path = tmp_path / "a.pt"
+    stated = {"mean": [123.675, 116.28, 103.53], "std": [58.395, 57.12, 57.375]}
+    torch.save({"model": weights(), **({where: stated} if where else stated)}, path)
+    found = read_tensors(path).normalization
+    assert found == Normalization((0.485, 0.456, 0.406), (0.229, 0.224, 0.225))
+    assert found.of_bytes
+
+
+def test_a_normalisation_of_two_scales_is_not_used_and_told(tmp_path: Path) -> None:
+    path = tmp_path / "a.pt"
+    stated = {"mean": [123.675, 116.28, 103.53], "std": [0.229, 0.224, 0.225]}
+    torch.save({"model": weights(), **stated}, path)
+    found = read_tensors(path)
+    assert found.normalization is None
+    (note,) = found.notes
+    assert "was not used" in note
+    assert "(123.675, 116.28, 103.53)" in note
+
+
 # ---------------------------------------------------------------------------------------------
 # Our own
 
@@ -217,6 +240,16 @@ def test_nothing_else_than_plain_values_is_kept(tmp_path: Path) -> None:
         lambda d: d.update(normalization={"mean": [0.1, 0.1, 0.1], "std": [0.5, 0.5, 0.0]}),
         lambda d: d.update(classes=["a"]),
         lambda d: d.update(classes=[1, 2, 3]),
+        lambda d: d.update(classes="abc"),
+        lambda d: d.update(classes=None),
+        lambda d: d.update(normalization=3),
+        lambda d: d.update(normalization={"mean": [1e400] * 3, "std": [0.5] * 3}),
+        lambda d: d.update(normalization={"mean": [[0.1]] * 3, "std": [0.5] * 3}),
+        lambda d: d["spec"].update(num_classes=10**12),
+        lambda d: d["spec"].update(stem_channels=-3),
+        lambda d: d["spec"].update(depth=float("inf")),
+        lambda d: d["spec"].update(depth=None),
+        lambda d: d["spec"].update(input_shape=[3, 10**12, 10**12]),
     ],
 )
 def test_a_damaged_description_is_refused(
@@ -231,9 +264,10 @@ def test_a_damaged_description_is_refused(
     save_file(tensors, path, metadata={"compress": json.dumps(described)})
     with pytest.raises(CheckpointError, match="damaged"):
         read_tensors(path)
-    save_file(tensors, path, metadata={"compress": "{not json"})
-    with pytest.raises(CheckpointError, match="damaged"):
-        read_tensors(path)
+    for text in ("{not json", "[]", "null", "3", "[" * 200_000, '{"spec":' * 100_000):
+        save_file(tensors, path, metadata={"compress": text})
+        with pytest.raises(CheckpointError, match="damaged"):
+            read_tensors(path)
 
 
 # ---------------------------------------------------------------------------------------------

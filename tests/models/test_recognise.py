@@ -17,12 +17,14 @@ from compress.models.recognition.recognise import recognise
 from compress.models.recognition.statement import Statement, statement_of
 from compress.models.registry import build, count_parameters
 from compress.spec import ModelSpec, Normalization
+from compress.tradeoff.costs import costs_of
 from tests.models.layouts import (
     CifarPreResNet,
     CifarResNet,
     MeliketoyWRN,
     NestedResNet,
     SmallInception,
+    WindowedResNet,
     XternalzWRN,
     conv3,
     randomise,
@@ -303,12 +305,47 @@ def test_bottlenecks_of_other_networks_are_told_apart() -> None:
         recognise(weights, ordered=True)
 
 
+@pytest.mark.parametrize("everywhere", [False, True])
+@pytest.mark.parametrize(("side", "pool"), [(32, 4), (32, 2), (40, 5), (32, 1)])
+def test_a_wide_stem_and_averages_over_windows(side: int, pool: int, everywhere: bool) -> None:
+    network = randomise(WindowedResNet(2, 4, side=side, pool=pool, everywhere=everywhere))
+    found, *_ = recognise(network.state_dict(), ordered=True, image_size=(side, side))
+    shortcut = "conv-all" if everywhere else "conv"
+    assert found.spec == ModelSpec(
+        "resnet", 14, 0.25, input_shape=(3, side, side), shortcut=shortcut, stem_channels=16,
+        pool=pool,
+    )  # fmt: skip
+    assert f"averages over {pool}x{pool} windows" in found.doubt
+    images = torch.randn(2, 3, side, side, generator=torch.Generator().manual_seed(0))
+    with torch.inference_mode():
+        assert torch.equal(instantiate(found)(images), network(images))
+    said = f"resnet-14x0.25-b,shortcut={shortcut},pool={pool}"
+    stated = recognise(network.state_dict(), ordered=True, arch=said, image_size=(side, side))[0]
+    assert (stated.spec, stated.doubt) == (found.spec, "")
+    assert costs_of(found.spec).params == count_parameters(network)
+
+
+def test_the_public_layout_of_256_values_is_read() -> None:
+    network = randomise(WindowedResNet())
+    found = recognise(network.state_dict(), ordered=True)
+    assert {(each.spec.name, each.spec.stem_channels, each.spec.pool) for each in found} == {
+        ("resnet-20-b", 64, 4)
+    }
+    assert found[0].spec.classifier_inputs == 256
+    with pytest.raises(CheckpointError, match="last map, which is 7x7 here, are not so many"):
+        recognise(network.state_dict(), ordered=True, image_size=(28, 28))
+
+
 def test_embedded_normalisation_is_found() -> None:
     weights = dict(randomise(XternalzWRN()).state_dict())
     weights["norm.mean"] = torch.tensor([0.49, 0.48, 0.44]).view(1, 3, 1, 1)
     weights["norm.std"] = torch.tensor([0.24, 0.25, 0.26]).view(1, 3, 1, 1)
     found = recognise(weights, ordered=True)[0]
     assert found.normalization == Normalization((0.49, 0.48, 0.44), (0.24, 0.25, 0.26))
+    weights["norm.mean"] = torch.tensor([123.675, 116.28, 103.53]).view(1, 3, 1, 1)
+    weights["norm.std"] = torch.tensor([58.395, 57.12, 57.375]).view(1, 3, 1, 1)
+    found = recognise(weights, ordered=True)[0]
+    assert found.normalization == Normalization((0.485, 0.456, 0.406), (0.229, 0.224, 0.225))
 
 
 def test_classifier_as_a_convolution_and_half_precision() -> None:

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import json
 from dataclasses import replace
 from pathlib import Path
 
@@ -33,6 +34,21 @@ def test_what_is_right_is_what_the_labels_say(folder: Path, data: Dataset) -> No
     assert found.notes == ()
     assert found.right.tolist() == (found.logits.argmax(1) == data.test.labels).tolist()
     assert 0.9 < float(found.right.double().mean()) < 1
+
+
+def test_a_file_that_states_its_normalisation_for_bytes(
+    folder: Path, data: Dataset, tmp_path: Path
+) -> None:
+    model = onnx.load(folder / "model.onnx")
+    said = {"compress.normalization": json.dumps({"mean": [127.5], "std": [63.75]})}
+    onnx.helper.set_model_props(model, said)
+    onnx.save(model, tmp_path / "bytes.onnx")
+    plain = score_onnx(folder / "model.onnx", data, normalization=None, target=Target())
+    found = score_onnx(tmp_path / "bytes.onnx", data, normalization=None, target=Target())
+    assert found.normalization == plain.normalization == Normalization((0.5,), (0.25,))
+    assert torch.equal(found.logits, plain.logits)
+    (note,) = found.notes
+    assert "stated for pixels in 0..255; divided by 255 it is mean 0.5; std 0.25" in note
 
 
 @pytest.mark.parametrize("batch", [1, 7, 400])

@@ -2,91 +2,30 @@
 
 from __future__ import annotations
 
-import copy
-import math
 import os
 import subprocess
 import sys
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
-from compress.data.augment import Augmenter
-from compress.data.dataset import Dataset, Split
 from compress.data.normalization import KNOWN, normalize
 from compress.errors import CheckpointError, DataError, TeacherError, UsageError
 from compress.export import onnx_from_torch
 from compress.models.checkpoint import save_checkpoint
 from compress.models.registry import Network, build
 from compress.spec import ModelSpec, Normalization
-from compress.training.teacher import (
-    Identified,
-    Standing,
-    Teacher,
-    binomial_tail,
-    compare_with_chance,
-    identify,
-    load_teacher,
-    mismatch,
-)
+from compress.training.identification import Identified, identify
+from compress.training.teacher import Teacher, load_teacher
+from tests.training.quarters import CLASSES, CPU, SIZE, SPEC, dataset, toy_images, train
 
 # CIFAR-10 and checkpoints by others: beside the repository, or where the variable says.
 SHARED = Path(
     os.environ.get("COMPRESS_TEST_DATA", Path(__file__).resolve().parents[2] / ".." / "shared/data")
-)
-CPU = torch.device("cpu")
-CLASSES = 4
-SIZE = 16
-
-
-def toy_images(count: int, seed: int) -> tuple[Tensor, Tensor]:
-    """Noisy images whose class is the quarter that is brighter, uint8 [n, 3, 16, 16]."""
-    rng = torch.Generator().manual_seed(seed)
-    labels = torch.randint(0, CLASSES, (count,), generator=rng)
-    images = torch.randint(40, 140, (count, 3, SIZE, SIZE), generator=rng)
-    half = SIZE // 2
-    for index, label in enumerate(labels.tolist()):
-        top, left = half * (label // 2), half * (label % 2)
-        images[index, label % 3, top : top + half, left : left + half] += 60
-    return images.to(torch.uint8), labels
-
-
-def train(spec: ModelSpec, normalization: Normalization) -> Network:
-    """A network that knows the toy images, in a second or two."""
-    torch.manual_seed(0)
-    network = build(spec).train()
-    images, labels = toy_images(512, 1)
-    inputs = normalize(images, normalization)
-    optimizer = torch.optim.SGD(network.parameters(), lr=0.05, momentum=0.9)
-    for _ in range(12):
-        for start in range(0, 512, 64):
-            loss = nn.functional.cross_entropy(
-                network(inputs[start : start + 64]), labels[start : start + 64]
-            )
-            optimizer.zero_grad()
-            loss.backward()
-            optimizer.step()
-    return network.eval()
-
-
-def calibrated(network: Network, images: Tensor, normalization: Normalization) -> Network:
-    """A copy whose batch norms have seen these images alone."""
-    found = copy.deepcopy(network).train()
-    for module in found.modules():
-        if isinstance(module, nn.BatchNorm2d):
-            module.momentum = 1.0
-    with torch.no_grad():
-        found(normalize(images, normalization))
-    return found.eval()
-
-
-SPEC = ModelSpec(
-    "resnet", 8, width=0.5, num_classes=CLASSES, input_shape=(3, SIZE, SIZE), shortcut="pad"
 )
 
 
@@ -101,13 +40,6 @@ def path(network: Network, tmp_path: Path) -> Path:
     path = tmp_path / "teacher.pth"
     torch.save({"state_dict": network.state_dict()}, path)
     return path
-
-
-def dataset(images: Tensor, labels: Tensor, num_classes: int = CLASSES) -> Dataset:
-    """Whose validation images are these."""
-    split, names = Split(images, labels), tuple(map(str, range(num_classes)))
-    own = KNOWN["cifar10"] if images.shape[1] == 3 else KNOWN["fashion-mnist"]
-    return Dataset("toy", split, split, split, num_classes, names, own, False, "0" * 64, "here")
 
 
 def load(
@@ -251,103 +183,6 @@ def test_a_good_teacher_is_not_refused_for_want_of_images(path: Path) -> None:
     assert any("2 images are too few to tell; about" in note for note in teacher.notes)
     teacher = load(path, images, labels)
     assert not any("Warning" in note for note in teacher.notes)
-
-
-def answers(*cells: tuple[int, int, int]) -> tuple[Tensor, Tensor]:
-    """Logits and labels from (answer, label, count)."""
-    answered = torch.cat([torch.full((count,), answer) for answer, _, count in cells])
-    labels = torch.cat([torch.full((count,), label) for _, label, count in cells])
-    classes = 1 + max(max(answer, label) for answer, label, _ in cells)
-    return nn.functional.one_hot(answered, classes).float(), labels
-
-
-@pytest.mark.parametrize(
-    ("cells", "standing"),
-    [
-        # All right: on 16 balanced images of two classes, on 8, on one.
-        ([(0, 0, 8), (1, 1, 8)], Standing.BETTER),
-        ([(0, 0, 4), (1, 1, 4)], Standing.UNDECIDED),
-        ([(1, 1, 1)], Standing.UNDECIDED),
-        # 99% of one class: finds half of the others; always answers the commonest; and one that
-        # was trained on balanced classes, right less often than the commonest class is there.
-        ([(0, 0, 9890), (1, 0, 10), (0, 1, 50), (1, 1, 50)], Standing.BETTER),
-        ([(0, 0, 9900), (0, 1, 100)], Standing.NO_BETTER),
-        ([(0, 0, 765), (1, 0, 135), (0, 1, 15), (1, 1, 85)], Standing.BETTER),
-        # Answers that do not depend on the image: 50.4% of 10,000, and 52% of 25.
-        ([(0, 0, 2520), (1, 0, 2480), (0, 1, 2480), (1, 1, 2520)], Standing.NO_BETTER),
-        ([(0, 0, 7), (1, 0, 6), (0, 1, 6), (1, 1, 6)], Standing.UNDECIDED),
-        ([(0, 0, 6), (1, 0, 7), (0, 1, 6), (1, 1, 6)], Standing.NO_BETTER),
-        # 60%: of 20 images, of 2,000.
-        ([(0, 0, 6), (1, 0, 4), (0, 1, 4), (1, 1, 6)], Standing.UNDECIDED),
-        ([(0, 0, 600), (1, 0, 400), (0, 1, 400), (1, 1, 600)], Standing.BETTER),
-        # Classes renumbered.
-        ([(0, 1, 50), (1, 2, 50), (2, 0, 50)], Standing.NO_BETTER),
-    ],
-)
-def test_only_what_is_no_better_than_chance_is_refused(
-    cells: list[tuple[int, int, int]], standing: Standing
-) -> None:
-    found = compare_with_chance(*answers(*cells))
-    assert found.standing is standing, found.text
-
-
-def test_how_many_images_would_decide() -> None:
-    # 9.55 x 0.5 x 0.5 / 0.1^2
-    text = compare_with_chance(*answers((0, 0, 6), (1, 0, 4), (0, 1, 4), (1, 1, 6))).text
-    assert "20 images are too few to tell; about 239 of its kind would decide" in text
-    assert "images of more classes would decide" in compare_with_chance(*answers((1, 1, 2))).text
-
-
-def test_mismatch_is_least_where_the_network_was_trained(network: Network) -> None:
-    images, _ = toy_images(128, 3)
-    right = mismatch(network, images, KNOWN["half"], CPU)
-    for name in ("cifar10", "imagenet", "none"):
-        assert mismatch(network, images, KNOWN[name], CPU)[0] > 2 * right[0]
-    other = build(replace(SPEC, shortcut="pad-both"))
-    other.load_state_dict(network.state_dict())
-    assert mismatch(other.eval(), images, KNOWN["half"], CPU)[1] > 2 * right[1]
-
-
-def test_mismatch_is_small_for_statistics_of_whole_images_and_of_crops(network: Network) -> None:
-    images, _ = toy_images(512, 3)
-    crops = Augmenter(images, seed=5, flip=False)(torch.arange(len(images)), 1)
-    half = KNOWN["half"]
-    of_whole = mismatch(calibrated(network, images, half), images, half, CPU)
-    of_crops = mismatch(calibrated(network, crops, half), images, half, CPU)
-    assert max(of_whole) < 1e-4
-    assert max(of_crops) < 0.01
-
-
-@pytest.mark.parametrize(
-    ("name", "first", "last"),
-    [
-        ("wrn-10-0.5", "stages.0.0.bn1", "bn"),
-        ("resnet-8x0.5", "bn", "stages.2.0.bn2"),
-        ("preresnet-11x0.5", "stages.0.0.bn1", "bn"),
-        ("inception-x0.125", "bn", "stages.2.1.point.bn"),
-    ],
-)
-def test_the_first_batch_norm_is_the_one_that_images_meet(name: str, first: str, last: str) -> None:
-    """What the first one remembers decides the first figure, and the last one's does not."""
-    torch.manual_seed(0)
-    network = build(ModelSpec.parse(name, input_shape=(3, SIZE, SIZE))).eval()
-    images, _ = toy_images(64, 3)
-    before = mismatch(network, images, KNOWN["half"], CPU)
-    network.get_buffer(f"{last}.running_mean").add_(5)
-    late = mismatch(network, images, KNOWN["half"], CPU)
-    assert late[0] == before[0]
-    assert late[1] > before[1]
-    network.get_buffer(f"{first}.running_mean").add_(5)
-    assert mismatch(network, images, KNOWN["half"], CPU)[0] > before[0] + 1
-
-
-def test_binomial_tail_against_sums_by_hand() -> None:
-    assert binomial_tail(0, 5, 0.5) == 1.0
-    assert binomial_tail(5, 5, 0.5) == pytest.approx(1 / 32)
-    assert binomial_tail(4, 5, 0.5) == pytest.approx(6 / 32)
-    assert binomial_tail(1, 3, 0.1) == pytest.approx(1 - 0.9**3)
-    assert binomial_tail(2000, 10_000, 0.1) == pytest.approx(0.0, abs=1e-100)
-    assert math.isclose(binomial_tail(1000, 10_000, 0.1), 0.5, abs_tol=0.02)
 
 
 # ---------------------------------------------------------------------------------------------

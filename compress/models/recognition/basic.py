@@ -183,7 +183,7 @@ def _assemble(weights: Weights, skeleton: Skeleton, choices: Choices) -> Reading
         else (skeleton.stem.outputs, "after the stem")
     )
     norms = {"bn": the_norm_outside(skeleton, size, where)}
-    classifier = find_classifier(weights, skeleton.convs, widths[-1])
+    classifier = find_classifier(weights, skeleton.convs, widths[-1], windows=arch == "resnet")
     check_chain(stages, skeleton.stem)
     convs = {"conv": skeleton.stem}
     ordered = _order_stages(weights, stages, arch, choices)
@@ -201,6 +201,8 @@ def _assemble(weights: Weights, skeleton: Skeleton, choices: Choices) -> Reading
     shortcut = "preactivation"
     if arch == "resnet":
         shortcut = "conv" if all(stage[0].shortcut for stage in ordered[1:]) else "pad"
+        if len(ordered[0]) > 1 and all(block.shortcut for stage in ordered for block in stage):
+            shortcut = "conv-all"
     first = ordered[0][0].shortcut
     reading = Reading(
         weights=weights,
@@ -211,7 +213,9 @@ def _assemble(weights: Weights, skeleton: Skeleton, choices: Choices) -> Reading
         norms=norms,
         classifier=classifier,
         shortcut=shortcut,
-        first_shortcut=first is not None and first.inputs == first.outputs,
+        first_shortcut=first is not None
+        and first.inputs == first.outputs
+        and shortcut != "conv-all",
         notes=notes_on(dropped),
     )
     duplicates = {name for block in dropped for name in block.names()}

@@ -22,12 +22,14 @@ class Hypothesis:
         state_dict: its weights under the names that ``build(spec)`` uses, float32.
         normalization: where the file has it as a layer of the network; else None.
         notes: what was assumed or left out, in sentences.
+        doubt: why shapes alone are not enough to believe it, a sentence; "" where they are.
     """
 
     spec: ModelSpec
     state_dict: Mapping[str, Tensor]
     normalization: Normalization | None = None
     notes: tuple[str, ...] = ()
+    doubt: str = ""
 
 
 def check_state(spec: ModelSpec, state: Mapping[str, Tensor]) -> None:

@@ -23,6 +23,10 @@ Token = str | int
 Tokens = tuple[Token, ...]
 
 
+# resnet-1202 has 1,201 convolutions, preresnet-1001 as many batch norms.
+LARGEST_NUMBER_OF_LAYERS = 2_000
+
+
 class Unfit(Exception):
     """The weights are not this network; the text is the end of a sentence."""
 
@@ -104,6 +108,11 @@ class Weights:
         for name, value in floating.items():
             by_dim.setdefault(value.dim(), []).append(name)
         kernels = [name for name in by_dim.get(4, []) if sum(s > 1 for s in floating[name].shape)]
+        if max(len(kernels), len(by_dim.get(1, [])) // 4) > LARGEST_NUMBER_OF_LAYERS:
+            raise Unfit(
+                f"it has {len(kernels):,} convolutions and {len(by_dim.get(1, [])):,} vectors, "
+                "more than any known network"
+            )
         kernels = [name for name in kernels if not _is_constant_of_image(floating[name])]
         norms, rest = _find_norms(floating, by_dim.get(1, []), tokens, place, ordered)
         convs = [Conv(tokens[n], place[n], n, floating[n]) for n in kernels]
@@ -233,15 +242,16 @@ def _attach_biases(
 ) -> tuple[list[Conv], list[str]]:
     """Gives each convolution the vector beside it that is as long as it has filters."""
     found = list(convs)
+    # Of a start of their names and a number of filters, the convolutions.
+    beside: dict[tuple[Tokens, int], list[int]] = {}
+    for index, conv in enumerate(found):
+        for length in range(len(conv.tokens) + 1):
+            beside.setdefault((conv.tokens[:length], conv.outputs), []).append(index)
     rest = []
     for name in vectors:
-        near = [
-            index
-            for index, conv in enumerate(found)
-            if conv.bias is None
-            and conv.outputs == tensors[name].numel()
-            and len(common_start(conv.tokens, tokens[name])) >= len(tokens[name]) - 1
-        ]
+        start = tokens[name][: max(len(tokens[name]) - 1, 0)]
+        alike = beside.get((start, tensors[name].numel()), [])
+        near = [index for index in alike if found[index].bias is None]
         if len(near) == 1:
             found[near[0]] = replace(found[near[0]], bias=name)
         else:
@@ -259,10 +269,10 @@ def embedded_normalization(
     values = [weights.tensors[n].double().flatten().tolist() for n in constants]
     # The deviation of pixels is smaller than their mean, in all but a black data set.
     std, mean = sorted(values, key=sum)
-    scale = 255.0 if max(mean + std) > 2 else 1.0
     try:
+        # As many digits as float32 has.
         found = Normalization(
-            tuple(round(v / scale, 7) for v in mean), tuple(round(v / scale, 7) for v in std)
+            tuple(float(f"{v:.7g}") for v in mean), tuple(float(f"{v:.7g}") for v in std)
         )
     except UsageError:
         return None, list(left)

@@ -83,7 +83,35 @@ class Reading:
             stem_channels=self.convs["conv"].outputs,
             conv_bias=any(conv.bias for conv in self.convs.values()),
             first_shortcut=self.first_shortcut,
+            pool=self._pool(image_size, stated),
         )
+
+    def _pool(self, image_size: tuple[int, int], stated: Statement | None) -> int:
+        """Side of the windows whose averages the classifier reads; 0 for the whole map.
+
+        Raises:
+            Unfit: there are no such windows.
+        """
+        inputs = self.weights.tensors[self.classifier[0]].shape[1]
+        averages = inputs // self.widths[-1]
+        if averages == 1:
+            return 0
+        height, width = ((side + 3) // 4 for side in image_size)
+        sides = [
+            side
+            for side in range(1, min(height, width) + 1)
+            if (height // side) * (width // side) == averages
+        ]
+        whole = [side for side in sides if height % side == 0 and width % side == 0]
+        if stated is not None and stated.spec.pool in sides:
+            return stated.spec.pool
+        if not whole:
+            raise Unfit(
+                f"its classifier '{self.classifier[0]}' reads {inputs} values, {averages} of each "
+                f"of {self.widths[-1]} channels; averages over windows of the last map, which is "
+                f"{height}x{width} here, are not so many"
+            )
+        return whole[0]
 
     def _has_width(self, width: float) -> bool:
         try:
@@ -155,11 +183,18 @@ class Reading:
         if kinds != {"float32"}:
             notes.append(f"The weights are {' and '.join(sorted(kinds))}; they run as float32.")
         check_state(spec, state)
-        return Hypothesis(spec, state, self.normalization, tuple(notes))
+        doubt = ""
+        if spec.pool:
+            doubt = (
+                f"The classifier reads {spec.classifier_inputs} values: averages over "
+                f"{spec.pool}x{spec.pool} windows of the last map, as is supposed, or something "
+                "else that weights do not show."
+            )
+        return Hypothesis(spec, state, self.normalization, tuple(notes), doubt)
 
 
 def find_classifier(
-    weights: Weights, points: tuple[Conv, ...], channels: int
+    weights: Weights, points: tuple[Conv, ...], channels: int, *, windows: bool = False
 ) -> tuple[str, str | None]:
     """Names of the classifier's weight and bias.
 
@@ -167,6 +202,7 @@ def find_classifier(
         weights: of the file.
         points: 1x1 convolutions that have no other place; one may be the classifier.
         channels: that the last stage gives.
+        windows: whether it may read several averages of each channel.
 
     Raises:
         Unfit: there is not one, or it reads something else.
@@ -179,7 +215,7 @@ def find_classifier(
         return points[0].name, points[0].bias
     name = weights.linears[0]
     classes, inputs = weights.tensors[name].shape
-    if inputs != channels:
+    if inputs != channels and not (windows and inputs % channels == 0):
         raise Unfit(
             f"its classifier '{name}' reads {inputs} values; average pooling over the whole last "
             f"map gives {channels}"

@@ -23,6 +23,7 @@ from __future__ import annotations
 import itertools
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
 
 from torch import Tensor
 
@@ -89,6 +90,8 @@ def recognise(
     admitted = [found for found in hypotheses if stated.admits(found.spec)]
     if not admitted:
         raise stated.disagreement("These weights are", [found.spec for found in hypotheses])
+    if "pool" in stated.fields:
+        admitted = [replace(found, doubt="") for found in admitted]
     return admitted
 
 
@@ -136,7 +139,7 @@ def _variants(spec: ModelSpec) -> list[ModelSpec]:
     """All networks whose weights have these shapes, the most common first."""
     if spec.arch == "resnet":
         # The most used CIFAR ResNets in PyTorch pad both ends; the paper's Torch code the last.
-        shortcuts = ("conv",) if spec.shortcut == "conv" else ("pad-both", "pad")
+        shortcuts = (spec.shortcut,) if "conv" in spec.shortcut else ("pad-both", "pad")
         choices = [(shortcut, stride) for stride in (1, 2) for shortcut in shortcuts]
     elif spec.arch == "inception":
         choices = [("padded", 1), ("unpadded", 1)]

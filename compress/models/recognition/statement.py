@@ -33,6 +33,7 @@ _STATABLE: dict[str, Callable[[str], Any]] = {
     "conv_bias": _truth,
     "first_shortcut": _truth,
     "num_classes": _count,
+    "pool": _count,
 }
 
 
@@ -41,7 +42,7 @@ class Statement:
     """What the user says that some weights are: NAME or NAME,FIELD=VALUE,...
 
     The name gives family, depth and width; the fields are those of ``ModelSpec``, each an exact
-    condition: shortcut, stride_conv, stem_channels, conv_bias, first_shortcut, num_classes.
+    condition: shortcut, stride_conv, stem_channels, conv_bias, first_shortcut, num_classes, pool.
     Examples: "wrn-40-2", "resnet-20,shortcut=pad-both", "wrn-16-2,shortcut=input,stride_conv=2".
 
     Attributes:
@@ -83,12 +84,12 @@ class Statement:
             except ValueError as error:
                 raise UsageError(f"{key} is '{value.strip()}' in '{text}', not {error}.") from None
         plain = ModelSpec.parse(name)
-        if plain.shortcut == "conv" and fields.setdefault("shortcut", "conv") != "conv":
+        if plain.shortcut == "conv" and "conv" not in fields.setdefault("shortcut", "conv"):
             raise UsageError(
                 f"'{text}' contradicts itself: -b means shortcut=conv. Leave one of them out."
             )
         option_a = plain.arch == "resnet" and name.lower().endswith("a")
-        if option_a and fields.get("shortcut") == "conv":
+        if option_a and "conv" in fields.get("shortcut", ""):
             raise UsageError(
                 f"'{text}' contradicts itself: -a means padded shortcuts. Leave one of them out."
             )
@@ -99,7 +100,7 @@ class Statement:
         """A text, or a network of which family, depth and width count (and 1x1 shortcuts)."""
         if isinstance(said, str):
             return cls.parse(said)
-        return cls(said.name, said, ("shortcut",) if said.shortcut == "conv" else ())
+        return cls(said.name, said, ("shortcut",) if "conv" in said.shortcut else ())
 
     def names(self, arch: str, widths: tuple[int, ...]) -> bool:
         """Whether it is of this family and has stages of these widths."""
@@ -126,8 +127,10 @@ class Statement:
         if not same:
             return [f"a {found[0].name}, not the {self.spec.name} that was stated"]
         faults = []
-        if self.option_a and all(spec.shortcut == "conv" for spec in same):
-            faults.append(f"a {same[0].name} with shortcut=conv, not the stated option A")
+        if self.option_a and all("conv" in spec.shortcut for spec in same):
+            faults.append(
+                f"a {same[0].name} with shortcut={same[0].shortcut}, not the stated option A"
+            )
         for name in self.fields:
             wanted = getattr(self.spec, name)
             values = list(dict.fromkeys(getattr(spec, name) for spec in same))
@@ -146,7 +149,8 @@ def statement_of(spec: ModelSpec) -> str:
     """How to state a network with what its weights do not show: 'resnet-20,shortcut=pad,...'."""
     if spec.arch == "inception":
         return f"{spec.name},shortcut={spec.shortcut}"
-    return f"{spec.name},shortcut={spec.shortcut},stride_conv={spec.stride_conv}"
+    pool = f",pool={spec.pool}" if spec.pool else ""
+    return f"{spec.name},shortcut={spec.shortcut},stride_conv={spec.stride_conv}{pool}"
 
 
 def structure(spec: ModelSpec) -> str:
@@ -155,6 +159,7 @@ def structure(spec: ModelSpec) -> str:
         "pad": "shortcuts padded at the end",
         "pad-both": "shortcuts padded at both ends",
         "conv": "1x1 shortcuts",
+        "conv-all": "1x1 shortcuts in every block",
         "preactivation": "shortcuts of the activated input",
         "input": "shortcuts of the raw input",
         "padded": "padded downsampling",
@@ -162,4 +167,6 @@ def structure(spec: ModelSpec) -> str:
     }[spec.shortcut]
     if spec.arch == "inception":
         return words
+    if spec.pool:
+        words = f"averages over {spec.pool}x{spec.pool} windows, {words}"
     return f"{words} with the stride in the {('first', 'second')[spec.stride_conv - 1]} convolution"

@@ -1,0 +1,178 @@
+"""A checkpoint of anybody's, and how it is to be run on some data."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import torch
+from torch import Tensor
+
+from compress.data.dataset import Dataset
+from compress.data.images import Images
+from compress.data.normalization import describe, note_on_scale
+from compress.errors import CheckpointError, TeacherError
+from compress.models.checkpoint import read_tensors
+from compress.models.recognition.hypothesis import instantiate
+from compress.models.recognition.statement import statement_of, structure
+from compress.models.registry import Network
+from compress.spec import ModelSpec, Normalization
+from compress.training.chance import Standing, compare_with_chance
+from compress.training.evaluation import logits_of, predictor, spread
+from compress.training.probing import (
+    PROBE_ROUNDS,
+    Candidate,
+    check_channels,
+    known_normalizations,
+    probe,
+)
+
+
+@dataclass(frozen=True)
+class Identified:
+    """A network that can be run, however well it does.
+
+    Attributes:
+        network: in evaluation mode, frozen, on its device.
+        spec: what it is, with the height and width of the data.
+        normalization: what its images go through.
+        tried: the normalisations that this one was chosen from.
+        notes: what was found and assumed, in sentences.
+    """
+
+    network: Network
+    spec: ModelSpec
+    normalization: Normalization
+    tried: tuple[Normalization, ...]
+    notes: tuple[str, ...]
+
+
+def identify(
+    path: Path,
+    data: Dataset,
+    *,
+    normalization: Normalization | None,
+    arch: str | None,
+    device: torch.device,
+) -> Identified:
+    """Reads a checkpoint and finds out how to run it.
+
+    Args:
+        path: a .pt, .pth, .th or .safetensors file.
+        data: what it is to run on. What its weights do not show is probed on the validation
+            images; there may be none where nothing is to be probed.
+        normalization: what the user says; else the file's own, else it is probed, the data's own
+            first.
+        arch: what the user says of the network (see ``compress.models.recognition.statement``).
+        device: where it is to run.
+
+    Raises:
+        CheckpointError: the file cannot be used.
+        TeacherError: other classes or channels than the data.
+        DataError: there are no validation images, and the normalisation has to be probed.
+        UsageError: ``arch`` or ``normalization`` cannot be.
+    """
+    images, labels, input_shape = data.validation.images, data.validation.labels, data.input_shape
+    checkpoint = read_tensors(path)
+    hypotheses = checkpoint.hypotheses(arch=arch, image_size=input_shape[1:])
+    spec = hypotheses[0].spec
+    _check_fits(path, spec, data.num_classes, input_shape)
+    notes = list(checkpoint.notes)
+    if spec.pool and spec.input_shape != input_shape:
+        raise TeacherError(
+            f"{path} reads images of {_size(spec.input_shape)} alone, since its classifier reads "
+            f"several averages of a channel; the data's are {_size(input_shape)}. Give the data "
+            "that it was trained on."
+        )
+    if spec.input_shape != input_shape:
+        # Global pooling lets the networks take images of any size.
+        notes.append(
+            f"{path.name} was made for images of {_size(spec.input_shape)}; it runs on the "
+            f"data's {_size(input_shape)} here."
+        )
+        hypotheses = [replace(h, spec=h.spec.with_(input_shape=input_shape)) for h in hypotheses]
+    stated = checkpoint.normalization or hypotheses[0].normalization
+    if stated is not None and len(stated.mean) != input_shape[0]:
+        notes.append("The file's normalisation is of another number of channels; it was not used.")
+        stated = None
+    notes += note_on_scale(normalization or stated)
+    if normalization is not None:
+        check_channels(normalization, input_shape[0])
+        if stated is not None and stated != normalization:
+            notes.append(f"--normalize was taken; the file itself says {describe(stated)}.")
+        tried = [normalization]
+    elif stated is not None:
+        tried = [stated]
+        notes.append(f"The normalisation is the file's own: {describe(stated)}.")
+    else:
+        tried = known_normalizations(path, data.normalization, len(labels))
+    candidates = [Candidate(h, n) for n in tried for h in hypotheses]
+    if len(candidates) > 1 and len(labels):
+        chosen, found = probe(candidates, images, labels, device)
+        notes += found
+    else:
+        chosen = candidates[0]
+        if len(candidates) > 1:
+            notes.append(
+                "The weights do not show everything, and there are no validation images to find "
+                f"it on: {structure(chosen.hypothesis.spec)} was taken. State it where it is "
+                f"another ({statement_of(hypotheses[1].spec)}, say)."
+            )
+    if chosen.hypothesis.doubt:
+        notes.append(_settle(path, chosen, images, labels, device))
+    notes += chosen.hypothesis.notes
+    return Identified(
+        instantiate(chosen.hypothesis).to(device).requires_grad_(False),
+        chosen.hypothesis.spec,
+        chosen.normalization,
+        tuple(tried),
+        tuple(dict.fromkeys(notes)),
+    )
+
+
+def _settle(
+    path: Path, candidate: Candidate, images: Images, labels: Tensor, device: torch.device
+) -> str:
+    """What images say of a network that its weights' shapes alone do not prove, in a sentence.
+
+    Raises:
+        CheckpointError: they do not show that it answers right, or there are none.
+    """
+    hypothesis = candidate.hypothesis
+    stated = f"State it where you know it: {statement_of(hypothesis.spec)}."
+    if len(labels) == 0:
+        raise CheckpointError(
+            f"{path}: {hypothesis.doubt} There are no validation images to find out on; hold some "
+            f"out with --validation. {stated}"
+        )
+    sample = spread(labels, PROBE_ROUNDS[-1])
+    predict = predictor(instantiate(hypothesis).to(device))
+    logits = logits_of(predict, images[sample], candidate.normalization)
+    chance = compare_with_chance(logits, labels[sample])
+    if chance.standing is not Standing.BETTER:
+        raise CheckpointError(
+            f"{path}: {hypothesis.doubt} With such averages it is {chance.text} {stated}"
+        )
+    return f"{hypothesis.doubt} With such averages it is {chance.text}"
+
+
+def _size(shape: tuple[int, int, int]) -> str:
+    return f"{shape[1]}x{shape[2]}"
+
+
+def _check_fits(
+    path: Path, spec: ModelSpec, num_classes: int, input_shape: tuple[int, int, int]
+) -> None:
+    """Raises where the network cannot be scored on the data at all."""
+    faults = []
+    if spec.num_classes != num_classes:
+        faults.append(f"it has {spec.num_classes} classes and the data has {num_classes}")
+    if spec.input_shape[0] != input_shape[0]:
+        faults.append(
+            f"it reads images of {spec.input_shape[0]} channel(s) and the data has {input_shape[0]}"
+        )
+    if faults:
+        raise TeacherError(
+            f"{path} ({spec.name}) does not fit the data: {'; '.join(faults)}. "
+            "Give the data that it was trained on."
+        )
