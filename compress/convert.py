@@ -14,6 +14,7 @@ import numpy as np
 import onnx
 import torch
 
+from compress.data.classes import class_note, renumbered
 from compress.data.dataset import Dataset, Split
 from compress.data.normalization import Normalized, normalize
 from compress.engines.package import PACKAGES, import_package, package_named
@@ -47,7 +48,8 @@ from compress.profiling.timing import time_model, time_models
 from compress.results import Artifact, Estimate, Fidelity, Parity
 from compress.spec import AUTO, PRECISIONS, Normalization, Target
 from compress.tradeoff.precisions import FLOAT, PrecisionTrial, not_run, run_once, timed
-from compress.training.evaluation import evaluate, file_predictor, predictor, spread
+from compress.training.evaluation import file_predictor, predictor, spread
+from compress.training.naming import believed_accuracy
 from compress.training.teacher import (
     check_channels,
     identify,
@@ -401,7 +403,7 @@ class _Conversion:
             if request.data is None:
                 shape = _image_shape(path, request.image_size)
                 return path, stated, self._proof_without_data(shape, stated)
-            data = request.data
+            data = renumbered(request.data, artifact.classes)
             if stated is not None:
                 check_channels(stated, data.input_shape[0])
             first = normalize(data.validation.images[:1], stated or data.normalization)
@@ -423,6 +425,9 @@ class _Conversion:
                     predict, tried, data.validation.images, data.validation.labels
                 )
                 self._note(f"{path.name} does not say its normalisation. {found}")
+            if note := class_note(artifact.classes, request.data.class_names):
+                told = believed_accuracy(path.name, predict, data, stated, artifact.classes)
+                self._note(note, *told[1])
         return path, stated, self._proof_on(data.validation, stated)
 
     def _export(self, path: Path) -> tuple[Path, Normalization | None, Proof]:
@@ -432,7 +437,10 @@ class _Conversion:
             network, normalization, classes = self._likeliest()
             proof = self._proof_without_data(network.spec.input_shape, normalization)
         else:
-            data = request.data
+            stated = read_tensors(request.model).classes
+            note = class_note(stated, request.data.class_names)
+            # The file keeps its own numbers and names, and the images are labelled by them.
+            data = renumbered(request.data, stated)
             found = identify(
                 request.model,
                 data,
@@ -440,12 +448,16 @@ class _Conversion:
                 arch=request.arch,
                 device=torch.device("cpu"),
             )
-            network, normalization, classes = found.network, found.normalization, data.class_names
-            share = evaluate(predictor(network), data.validation, normalization)
-            self._note(*found.notes)
+            network, normalization = found.network, found.normalization
+            classes = found.classes or data.class_names
+            self._note(*dict.fromkeys([*([note] if note else ()), *found.notes]))
+            share, warnings = believed_accuracy(
+                request.model.name, predictor(network), data, normalization, found.classes
+            )
             self._note(
                 f"{found.spec.name}: {format_percent(share)} on {len(data.validation):,} "
-                "validation images."
+                "validation images.",
+                *warnings,
             )
             proof = self._proof_on(data.validation, normalization)
         _, self.parity = onnx_from_torch(

@@ -10,7 +10,9 @@ import importlib
 import json
 import os
 import re
+import stat
 import tempfile
+import unicodedata
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -25,6 +27,13 @@ except ImportError:  # pragma: no cover - Windows
     fcntl = None
 
 LOCK = ".lock"
+# What a Git LFS pointer begins with, by the versions of its specification.
+LFS_VERSIONS = (
+    b"version https://git-lfs.github.com/spec/",
+    b"version https://hawser.github.com/spec/",
+)
+# A pointer is smaller.
+LFS_POINTER_BYTES = 1024
 # What atomic_path calls its temporary file: .NAME.SUFFIX.RANDOM.SUFFIX
 _TEMPORARY = re.compile(r"\..*?(\.[^.]+)?\.[a-z0-9_]{8}\1?")
 
@@ -69,8 +78,74 @@ def atomic_path(path: Path) -> Iterator[Path]:
         temporary.unlink(missing_ok=True)
 
 
+def regular_file(path: Path, kind: type[InputError] = InputError) -> Path:
+    """The path itself, if a regular file lies there; nothing is opened for that.
+
+    Opening a named pipe waits for somebody who writes into it, and a device may never end.
+
+    Args:
+        path: of the file, or of a link to it.
+        kind: of the error that is raised.
+
+    Raises:
+        InputError: there is nothing, or something else: a folder, a named pipe, a device.
+    """
+    try:
+        mode = path.stat().st_mode
+    except FileNotFoundError as error:
+        raise kind(f"There is no file {printable(path)}.") from error
+    except (OSError, ValueError) as error:  # ValueError: a zero byte in the name
+        reason = getattr(error, "strerror", None) or error
+        raise kind(f"{printable(path)} cannot be read: {reason}.") from error
+    found = kind_of_file(mode)
+    if found != REGULAR:
+        raise kind(f"{printable(path)} is {found}; a regular file is needed.")
+    return path
+
+
+REGULAR = "a regular file"
+
+
+def kind_of_file(mode: int) -> str:
+    """What ``os.stat`` says that a file is, in words: ``REGULAR``, "a folder", "a named pipe"."""
+    kinds = (
+        (stat.S_ISREG, REGULAR),
+        (stat.S_ISDIR, "a folder"),
+        (stat.S_ISFIFO, "a named pipe"),
+        (stat.S_ISCHR, "a character device"),
+        (stat.S_ISBLK, "a block device"),
+        (stat.S_ISSOCK, "a socket"),
+        (stat.S_ISLNK, "a link"),
+    )
+    return next((words for test, words in kinds if test(mode)), "neither a file nor a folder")
+
+
+def is_lfs_pointer(head: bytes) -> bool:
+    """Whether a file that begins so is what Git LFS leaves in the place of a file's content."""
+    return head.startswith(LFS_VERSIONS)
+
+
+def printable(name: str | Path) -> str:
+    r"""A file's name as it can be printed, written as UTF-8 and put into JSON.
+
+    Bytes that are not UTF-8 and control characters become escapes: ``caf\xe9``, ``a\x0ab``.
+    """
+    return "".join(map(_escaped, str(name)))
+
+
+def _escaped(character: str) -> str:
+    if "\udc80" <= character <= "\udcff":  # how Python keeps a byte that is not UTF-8
+        return f"\\x{ord(character) - 0xDC00:02x}"
+    if unicodedata.category(character) in ("Cc", "Cs"):
+        return character.encode("unicode_escape").decode()
+    return character
+
+
 def cache_folder() -> Path:
-    """Where measurements, outcomes of runs and engines are kept; it may not exist yet.
+    """Where all that is kept between runs lies; it may not exist yet.
+
+    That is measurements, outcomes of runs, what teachers said, engines, downloaded data sets and
+    decoded images.
 
     $COMPRESS_CACHE, or $XDG_CACHE_HOME/compress, or ~/.cache/compress.
     """

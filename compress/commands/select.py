@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from compress.commands.budget import budget_options, read_budget
+from compress.commands.inputs import input_file
 from compress.commands.options import data_options, load_data, parse_shape, refuse_without_data
 
 if TYPE_CHECKING:
@@ -20,7 +21,7 @@ MARKS = {"table": "", "between": "", "own": " o", "extrapolated": " *"}
 
 @click.command("select")
 @budget_options()
-@click.option("--teacher", type=click.Path(path_type=Path), help="A checkpoint, for --speedup.")
+@click.option("--teacher", **input_file(), help="A checkpoint, for --speedup.")
 @click.option("--teacher-arch", help="What the teacher is, where its weights do not show it.")
 @data_options(default=None, validation=False, training=False)
 @click.option("--num-classes", type=int, help="Of the student, in place of --data.")
@@ -29,7 +30,7 @@ MARKS = {"table": "", "between": "", "own": " o", "extrapolated": " *"}
 @click.option("--epochs", type=click.IntRange(min=1), help="That it will be trained for.")
 @click.option(
     "--tradeoff",
-    type=click.Path(path_type=Path),
+    **input_file(),
     help="Choose from a table that --save wrote, and time nothing.",
 )
 @click.option(
@@ -83,7 +84,7 @@ def command(
     if options["data"] is None:
         refuse_without_data(data_dir=options["data_dir"], image_size=options["image_size"])
     shape = None if input_shape is None else parse_shape(input_shape, "--input-shape")
-    data = None if options["data"] is None else load_data(options, seed=0)
+    data = None if options["data"] is None else load_data(options, seed=0, models=[teacher])
     teacher_spec = _teacher(teacher, teacher_arch, budget, data, num_classes, shape)
     classes, shape = _task(data, teacher_spec, num_classes, shape)
     known: dict[str, Any] = {

@@ -14,7 +14,11 @@ then has to show it.
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 
+import torch
+
+from compress.data.dataset import Dataset, Split
 from compress.errors import DataError
 
 # In a message: more names than these say nothing more.
@@ -64,13 +68,38 @@ def class_note(model_classes: Sequence[str], data_classes: Sequence[str]) -> str
         DataError: as ``class_mapping`` does.
     """
     if class_mapping(model_classes, data_classes) is not None:
-        return "The model's classes are in another order than the data's; they are matched by name."
+        return "The model's classes are in another order than the data's; they are taken by name."
     pair = _comparable(model_classes, data_classes)
     if pair is None or pair[0] == pair[1]:
         return None
     return (
         "Warning: the model and the data name classes differently "
         f"({_differing(model_classes, data_classes)}); they are taken to be in the same order."
+    )
+
+
+def renumbered(data: Dataset, model_classes: Sequence[str]) -> Dataset:
+    """The data set with its labels as a model numbers its classes, where both name them.
+
+    For a model that has to stay as it is: what is written beside it keeps its own names.
+
+    Raises:
+        DataError: as ``class_mapping`` does.
+    """
+    order = class_mapping(model_classes, data.class_names)
+    if order is None:
+        return data
+    numbers = torch.tensor(order)
+
+    def moved(split: Split) -> Split:
+        return replace(split, labels=numbers[split.labels])
+
+    return replace(
+        data,
+        train=moved(data.train),
+        validation=moved(data.validation),
+        test=moved(data.test),
+        class_names=tuple(model_classes),
     )
 
 

@@ -19,7 +19,7 @@ from compress.distill.names import (
     TEACHER_ONNX,
     TRADEOFF,
 )
-from compress.distill.request import DistillListener, Request
+from compress.distill.request import DistillListener, Request, check_words
 from compress.distill.run import distill
 
 __all__ = [
@@ -32,5 +32,6 @@ __all__ = [
     "DistillListener",
     "Request",
     "assist",
+    "check_words",
     "distill",
 ]

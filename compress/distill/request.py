@@ -79,29 +79,14 @@ class Request:
     max_accuracy_drop: float | None = None
 
     def __post_init__(self) -> None:
-        PrecisionRule(self.max_precision_loss)
-        if self.max_accuracy_drop is not None:
-            AccuracyRule(self.max_accuracy_drop)
-        if self.fine_tuning != FineTuning() and self.budget.target.precision not in (INT8, AUTO):
-            raise UsageError(
-                "--qat-epochs and --qat-lr are of a student in int8, and --precision is "
-                f"{self.budget.target.precision}."
-            )
-        if self.budget.target.runtime != FASTEST:
-            runtime_named(self.budget.target.runtime)  # so that an absent one is told at once
-        if self.student is None:
-            self.budget.require_limit()
-        else:
-            ModelSpec.parse(self.student)  # so that a wrong name is told before anything is done
-            if self.budget.target.precision == AUTO:
-                raise UsageError(
-                    "--precision auto chooses the precision with the student, and --student names "
-                    f"one: name the precision too ({', '.join(PRECISIONS)})."
-                )
-            if self.tradeoff is not None:
-                raise UsageError(
-                    "--student names the student, so --tradeoff has nothing to choose."
-                )
+        check_words(
+            self.budget,
+            self.student,
+            self.tradeoff,
+            self.max_precision_loss,
+            self.max_accuracy_drop,
+            self.fine_tuning,
+        )
         if len(self.data.validation) == 0:
             raise UsageError(
                 "A distillation needs validation images to prove the exported file on; "
@@ -112,3 +97,39 @@ class Request:
                 f"{self.data.name} has no test images, which a student is judged on beside its "
                 "teacher."
             )
+
+
+def check_words(
+    budget: Budget,
+    student: str | None,
+    tradeoff: Path | None,
+    max_precision_loss: float,
+    max_accuracy_drop: float | None,
+    fine_tuning: FineTuning,
+) -> None:
+    """Refuses what cannot be asked for whatever the data is; see ``Request`` for the arguments.
+
+    Raises:
+        UsageError: values that cannot be, or that contradict each other.
+    """
+    PrecisionRule(max_precision_loss)
+    if max_accuracy_drop is not None:
+        AccuracyRule(max_accuracy_drop)
+    if fine_tuning != FineTuning() and budget.target.precision not in (INT8, AUTO):
+        raise UsageError(
+            "--qat-epochs and --qat-lr are of a student in int8, and --precision is "
+            f"{budget.target.precision}."
+        )
+    if budget.target.runtime != FASTEST:
+        runtime_named(budget.target.runtime)  # so that an absent one is told at once
+    if student is None:
+        budget.require_limit()
+        return
+    ModelSpec.parse(student)  # so that a wrong name is told before anything is done
+    if budget.target.precision == AUTO:
+        raise UsageError(
+            "--precision auto chooses the precision with the student, and --student names "
+            f"one: name the precision too ({', '.join(PRECISIONS)})."
+        )
+    if tradeoff is not None:
+        raise UsageError("--student names the student, so --tradeoff has nothing to choose.")

@@ -120,12 +120,6 @@ def compare_drop(drop: dict[str, Any], allowed: float) -> Comparison:
     return compare_accuracy(pair, AccuracyRule(allowed), "the teacher")
 
 
-def at_chance(result: dict[str, Any]) -> bool:
-    """Whether the student is no better than a guess."""
-    standing: str = result["student"]["chance"]["standing"]
-    return standing == Standing.NO_BETTER.value
-
-
 def make_result(
     request: Request,
     budget: Budget,

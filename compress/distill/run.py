@@ -291,7 +291,7 @@ class _Run:
     def _train(self, folder: RunFolder, teacher: Teacher, spec: ModelSpec) -> Network:
         request = self.request
         data = to_device(request.data, self.device)
-        student = first_network(spec, request.options.seed, request.student_init)
+        student = first_network(spec, request.options.seed, request.student_init, data.class_names)
         self.listener.message(
             f"Training {spec.name} ({count_parameters(student):,} parameters) with "
             f"{request.recipe.name} for {request.options.epochs} epochs on {len(data.train):,} "
@@ -375,6 +375,8 @@ class _Run:
     def _remember(self, result: dict[str, Any]) -> None:
         """Keeps the outcome for the next choice on this data; a run is not lost by failing to."""
         request, student = self.request, result["student"]
+        if student["chance"]["standing"] == Standing.NO_BETTER.value:
+            return  # it shows nothing of what the architecture is worth
         errors = {"fp32": 1 - student["accuracy"]["validation"]}
         fidelities = self.narrowing.fidelities if self.narrowing else {}
         for precision, found in fidelities.items():

@@ -2,15 +2,19 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
 import torch
 from torch import Tensor
 
+from compress.data.classes import class_mapping, class_note
 from compress.data.dataset import Dataset
 from compress.errors import DataError, ModelFileError
 from compress.export import read_artifact
+from compress.results import Artifact
 from compress.spec import Normalization, Target
 from compress.training.evaluation import Predict, file_predictor, logits_of
 from compress.training.teacher import check_channels, known_normalizations, probe_normalization
@@ -23,7 +27,7 @@ class Scored:
     Attributes:
         name: of its architecture, or of the file.
         normalization: that it was scored with.
-        logits: float32 [n, C].
+        logits: float32 [n, C], in the order of the data's classes.
         right: whether the largest logit is the label's, bool [n].
         notes: what was found and assumed, in sentences.
     """
@@ -40,6 +44,8 @@ def score_onnx(
 ) -> Scored:
     """Runs an ONNX file on the test images.
 
+    Where the file and the data both name their classes, its answers are put in the data's order.
+
     Args:
         path: the file.
         data: its test images are scored, its validation images probed where the file does not
@@ -50,15 +56,18 @@ def score_onnx(
     Raises:
         ModelFileError: the file cannot be used, is of other images or classes, or answers with
             values that are not finite.
-        DataError: the data set has no test images, or none to probe a normalisation on.
+        DataError: the data set has no test images, or none to probe a normalisation on; or the
+            file's classes are in another order and cannot be matched by name.
         UsageError: the normalisation is of other channels.
     """
     if len(data.test) == 0:
         raise DataError(f"{data.name} has no test images to score {path} on.")
     if normalization is not None:
         check_channels(normalization, data.input_shape[0])
-    with file_predictor(path, target) as predict:
-        name, normalization, notes = _prepare(path, data, normalization, predict)
+    artifact = read_artifact(path)
+    order = class_mapping(artifact.classes, data.class_names)
+    with answering(artifact, data, target) as predict:
+        name, normalization, notes = _prepare(artifact, data, normalization, predict)
         logits = logits_of(predict, data.test.images, normalization)
     finite = torch.isfinite(logits).all(dim=1)
     if not bool(finite.all()):
@@ -67,15 +76,46 @@ def score_onnx(
             f"that are not finite (NaN or infinity), image {int((~finite).nonzero()[0])} first. "
             "Its weights are damaged, or its training diverged."
         )
+    if order is not None:
+        notes += (
+            f"{path.name} names its classes in another order than {data.name}; its answers are "
+            "taken by name.",
+        )
+    elif note := class_note(artifact.classes, data.class_names):
+        notes += (note,)
     right = logits.argmax(dim=1).cpu() == data.test.labels.cpu()
     return Scored(name, normalization, logits, right, notes)
 
 
+@contextmanager
+def answering(artifact: Artifact, data: Dataset, target: Target) -> Iterator[Predict]:
+    """A file's answers, put in the order of the data's classes where both name them.
+
+    Raises:
+        ModelFileError: the file cannot be loaded.
+        DataError: its classes are in another order and cannot be matched by name.
+    """
+    order = class_mapping(artifact.classes, data.class_names)
+    with file_predictor(artifact.path, target) as predict:
+        yield predict if order is None else in_order(predict, order)
+
+
+def in_order(predict: Predict, order: Sequence[int]) -> Predict:
+    """The same with output ``order[i]`` at place i."""
+
+    def reordered(images: Tensor) -> Tensor:
+        logits = predict(images)
+        # Of another number of classes it is not its order that is to be told.
+        return logits[:, list(order)] if logits.shape[1] == len(order) else logits
+
+    return reordered
+
+
 def _prepare(
-    path: Path, data: Dataset, stated: Normalization | None, predict: Predict
+    artifact: Artifact, data: Dataset, stated: Normalization | None, predict: Predict
 ) -> tuple[str, Normalization, tuple[str, ...]]:
     """Name, normalisation and notes of an ONNX file, after checking that it fits the data."""
-    artifact = read_artifact(path)
+    path = artifact.path
     name = artifact.spec.name if artifact.spec else path.name
     try:
         outputs = logits_of(predict, data.test.images[:1], data.normalization).shape[1]

@@ -20,13 +20,14 @@ import torch
 from torch import Tensor, nn
 
 from compress.data.augment import Augmenter
+from compress.data.classes import class_mapping, class_note
 from compress.data.dataset import Dataset
 from compress.data.images import Images
 from compress.data.normalization import describe, known_for, name_of, normalize
 from compress.errors import DataError, TeacherError, UsageError
 from compress.files import sha256_of
 from compress.models.checkpoint import read_tensors
-from compress.models.recognition.hypothesis import Hypothesis, instantiate
+from compress.models.recognition.hypothesis import Hypothesis, in_order, instantiate
 from compress.models.recognition.statement import statement_of, structure
 from compress.models.registry import Network
 from compress.spec import ModelSpec, Normalization
@@ -82,6 +83,8 @@ class Identified:
         spec: what it is, with the height and width of the data.
         normalization: what its images go through.
         tried: the normalisations that this one was chosen from.
+        classes: what the file calls its classes, in the order of the network's outputs; none
+            where it does not say.
         notes: what was found and assumed, in sentences.
     """
 
@@ -89,6 +92,7 @@ class Identified:
     spec: ModelSpec
     normalization: Normalization
     tried: tuple[Normalization, ...]
+    classes: tuple[str, ...]
     notes: tuple[str, ...]
 
 
@@ -150,6 +154,9 @@ def identify(
 ) -> Identified:
     """Reads a checkpoint and finds out how to run it.
 
+    Where the file and the data name the same classes in another order, the network that is given
+    has its outputs in the data's (see ``compress.data.classes``).
+
     Args:
         path: a .pt, .pth, .th or .safetensors file.
         data: what it is to run on. What its weights do not show is probed on the validation
@@ -162,7 +169,8 @@ def identify(
     Raises:
         CheckpointError: the file cannot be used.
         TeacherError: other classes or channels than the data.
-        DataError: there are no validation images, and the normalisation has to be probed.
+        DataError: there are no validation images, and the normalisation has to be probed; or its
+            classes are in another order than the data's and cannot be matched by name.
         UsageError: ``arch`` or ``normalization`` cannot be.
     """
     images, labels, input_shape = data.validation.images, data.validation.labels, data.input_shape
@@ -171,6 +179,13 @@ def identify(
     spec = hypotheses[0].spec
     _check_fits(path, spec, data.num_classes, input_shape)
     notes = list(checkpoint.notes)
+    classes = checkpoint.classes if len(checkpoint.classes) == spec.num_classes else ()
+    order = class_mapping(classes, data.class_names)
+    if note := class_note(classes, data.class_names):
+        notes.append(note)
+    if order is not None:
+        classes = tuple(classes[place] for place in order)
+        hypotheses = [in_order(hypothesis, order) for hypothesis in hypotheses]
     if spec.input_shape != input_shape:
         # Global pooling lets the networks take images of any size.
         notes.append(
@@ -210,6 +225,7 @@ def identify(
         chosen.hypothesis.spec,
         chosen.normalization,
         tuple(tried),
+        classes,
         tuple(dict.fromkeys(notes)),
     )
 

@@ -11,7 +11,7 @@ PETS = ("cat", "dog", "pickup truck")
 def test_the_same_names_in_another_order_give_the_permutation() -> None:
     """logits[:, p] are in the data's order, so that p[i] is where the model has class i."""
     assert class_mapping(("dog", "pickup truck", "cat"), PETS) == (2, 0, 1)
-    assert "matched by name" in (class_note(("dog", "pickup truck", "cat"), PETS) or "")
+    assert "taken by name" in (class_note(("dog", "pickup truck", "cat"), PETS) or "")
 
 
 def test_case_spaces_underscores_and_hyphens_do_not_count() -> None:
