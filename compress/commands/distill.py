@@ -13,6 +13,7 @@ from compress.commands.inputs import input_file
 from compress.commands.options import (
     check_resume,
     data_options,
+    ignore_runs_option,
     load_data,
     read_training,
     training_options,
@@ -78,6 +79,7 @@ RECIPE_OPTIONS = ("temperature", "lr_d")
     help="Choose from a table that `compress select --save` measured where the model will serve.",
 )
 @click.option("--no-cache", is_flag=True, help="Time candidates again that were timed earlier.")
+@ignore_runs_option()
 @click.option(
     "--recipe",
     default=None,
@@ -129,6 +131,7 @@ def command(
     student: str | None,
     tradeoff: Path | None,
     no_cache: bool,
+    ignore_runs: bool,
     recipe: str | None,
     settings: tuple[str, ...],
     student_init: Path | None,
@@ -149,6 +152,9 @@ def command(
     exports it to ONNX, proves that the file is the model, and times it beside the teacher.
     Without --teacher and --data it runs on the embedded example. Run the same command again to go
     on after an interruption.
+
+    What it came to is kept for the next choice on the same data; `compress runs` lists and removes
+    such runs, and --ignore-runs chooses without them.
     """
     import json
 
@@ -213,6 +219,7 @@ def command(
             outputs_dir=outputs_dir,
             device=device,
             use_cache=not no_cache,
+            ignore_runs=ignore_runs,
             max_precision_loss=loss,
             max_accuracy_drop=drop,
             fine_tuning=tuning,

@@ -49,12 +49,12 @@ def check_files(*paths: Path | None) -> None:
             continue
         try:
             if not path.exists():
-                raise InputError(f"{printable(path)} cannot be read: there is no such file.")
+                raise InputError(f"Cannot read {printable(path)}: there is no such file.")
             with regular_file(path).open("rb"):
                 pass
         except OSError as error:
             raise InputError(
-                f"{printable(path)} cannot be read: {error.strerror or error}."
+                f"Cannot read {printable(path)}: {error.strerror or error}."
             ) from error
 
 

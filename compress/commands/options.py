@@ -29,6 +29,16 @@ def seed_option(meaning: str | None = None) -> Decorator:
     )
 
 
+def ignore_runs_option() -> Decorator:
+    """``--ignore-runs``, of commands that choose a student."""
+    return click.option(
+        "--ignore-runs",
+        is_flag=True,
+        help="Choose without what your own runs on this data have shown; `compress runs list` "
+        "shows them.",
+    )
+
+
 def chain(*decorators: Decorator) -> Decorator:
     """One decorator that applies several, the first one shown first in the help."""
 

@@ -52,6 +52,7 @@ class Request:
         outputs_dir: where the teachers' outputs are kept, for other runs too; None for the cache.
         device: what trains: auto, cpu or cuda.
         use_cache: whether earlier measurements of this machine may be reused.
+        ignore_runs: whether the choice is made without what own runs have shown.
         max_precision_loss: of accuracy on validation images, as a fraction of 1, that a student in
             fewer bits may cost.
         fine_tuning: of a student in int8 that costs more, or for which that is not decided.
@@ -74,6 +75,7 @@ class Request:
     outputs_dir: Path | None = None
     device: str = "auto"
     use_cache: bool = True
+    ignore_runs: bool = False
     max_precision_loss: float = MAX_LOSS
     fine_tuning: FineTuning = field(default_factory=FineTuning)
     max_accuracy_drop: float | None = None

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import asdict, replace
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
@@ -27,7 +28,7 @@ from compress.distill.request import DistillListener, Request
 from compress.distill.result import judged, make_result, score
 from compress.errors import InputError, UsageError
 from compress.export import onnx_from_torch
-from compress.files import read_json, sha256_of, write_json
+from compress.files import printable, read_json, sha256_of, write_json
 from compress.models.checkpoint import save_checkpoint
 from compress.models.registry import Network, count_parameters
 from compress.profiling.fresh import FreshTiming, time_in_fresh_process
@@ -37,6 +38,7 @@ from compress.results import Fidelity, Parity
 from compress.spec import AUTO, FASTEST, ModelSpec, Normalization
 from compress.tradeoff import (
     OwnRun,
+    Plan,
     PrecisionTrial,
     RuntimeChoice,
     choose_runtime,
@@ -261,8 +263,13 @@ class _Run:
             "input_shape": data.input_shape,
             "dataset_name": data.name,
             "dataset_sha256": data.sha256,
-            "recipe": request.recipe.name,
-            "epochs": request.options.epochs,
+            "plan": Plan(
+                recipe=request.recipe.name,
+                epochs=request.options.epochs,
+                schedule=request.options.schedule,
+                train_images=len(data.train),
+            ),
+            "use_runs": not request.ignore_runs,
             "teacher": teacher.spec,
             "precisions": try_precisions(
                 self.budget,
@@ -392,6 +399,10 @@ class _Run:
             images=len(request.data.validation),
             seed=request.options.seed,
             train_images=len(request.data.train),
+            schedule=request.options.schedule,
+            data=request.data.name,
+            when=datetime.now(UTC).isoformat(timespec="seconds"),
+            folder=printable(request.out.absolute()),
         )
         try:
             for precision, error in errors.items():
