@@ -84,10 +84,14 @@ def check_data(*names: str | None) -> None:
     """
     from compress.data.dataset import EMBEDDED, unknown_data
     from compress.data.sources import TORCHVISION_NAMES
+    from compress.errors import DataError
+    from compress.files import printable
 
     for name in names:
         if name is None or name in (EMBEDDED, *TORCHVISION_NAMES) or Path(name).is_dir():
             continue
-        if not (Path(name).exists() or Path(name).suffix.lower() == ".npz"):
+        if not Path(name).exists():
+            if Path(name).suffix.lower() == ".npz":
+                raise DataError(f"There is no data file {printable(name)}.")
             raise unknown_data(name)
         check_files(Path(name))

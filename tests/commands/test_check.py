@@ -214,6 +214,7 @@ def bad_candidates(folder: Path) -> dict[str, str]:
     classifier(folder / "short.onnx", external=True)
     with (folder / "short.onnx.data").open("r+b") as file:
         file.truncate(100)
+    (folder / "good.pt").write_bytes(b"PK\x03\x04")
     return {
         "absent.onnx": "no such file",
         "empty.onnx": "empty",

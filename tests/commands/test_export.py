@@ -343,7 +343,7 @@ def train(images: torch.Tensor, labels: torch.Tensor) -> Network:
         (None, [], "no.pt"),
         (b"", [], "no.pt"),
         (b"not a checkpoint", [], "no.pt"),
-        (None, ["--normalize", "imagnet"], "Did you mean 'imagenet'"),
+        (b"", ["--normalize", "imagnet"], "Did you mean 'imagenet'"),
         (None, ["--images", "0"], "--images"),
     ],
 )
