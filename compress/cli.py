@@ -36,6 +36,9 @@ COMMANDS = {
     "train": "Train a network from labels alone.",
     "reproduce": "Make a table or figure of a paper again, beside its own figures.",
     "recipes": "List the methods that distill has, their papers and options.",
+    "runs": "List and remove what own runs have shown, which choices rest on.",
+    "help": "Print the help of a command.",
+    "version": "Print the version.",
 }
 
 # Those that go on where they were when they are run again.
@@ -95,7 +98,7 @@ class LazyGroup(click.Group):
     epilog="Exit codes: 0 done; 1 it does not hold (budget missed, file not equal to the model); "
     "2 usage or unusable input; 3 inconclusive; 4 nothing was measured.",
 )
-@click.version_option(__version__, prog_name="compress")
+@click.version_option(__version__, "-V", "--version", prog_name="compress")
 @click.option(
     "--config",
     type=click.Path(exists=True, dir_okay=False, path_type=Path),

@@ -15,6 +15,7 @@
     +-- ParityError                  1   an exported file that is not the model
     +-- PrecisionLost                1   fewer bits that overflow, or cost too much accuracy
     +-- BudgetMissed                 1   the shipped file does not keep the budget
+    +-- StudentRefused               1   no better than chance, or too far behind its teacher
     +-- TrainingDiverged             1   a loss became infinite
     +-- ProcessLost                  1   another process of the training is gone
     +-- EndedElsewhere               1   the first process of several says why; ends with its code
@@ -114,6 +115,10 @@ class PrecisionLost(CompressError):
 
 class BudgetMissed(CompressError):
     """The file that was to ship does not keep the budget."""
+
+
+class StudentRefused(CompressError):
+    """A student that is no better than chance, or loses more accuracy than is allowed."""
 
 
 class TrainingDiverged(CompressError):

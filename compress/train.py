@@ -127,7 +127,7 @@ def _train(
         }
     )
     data = to_device(data, where)
-    network = first_network(spec, options.seed, init)
+    network = first_network(spec, options.seed, init, data.class_names)
     listener.message(
         f"Training {spec.name} ({count_parameters(network):,} parameters) on "
         f"{len(data.train):,} images of {data.name} for {options.epochs} epochs on {where.type}."

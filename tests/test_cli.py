@@ -76,9 +76,24 @@ def test_help_lists_the_subcommands_in_order(capsys: pytest.CaptureFixture[str])
     assert "Exit codes: 0" in out
 
 
-def test_version(capsys: pytest.CaptureFixture[str]) -> None:
-    assert cli.main(["--version"]) == 0
+@pytest.mark.parametrize("asked", ["--version", "-V", "version"])
+def test_version(asked: str, capsys: pytest.CaptureFixture[str]) -> None:
+    assert cli.main([asked]) == 0
     assert capsys.readouterr().out == f"compress, version {__version__}\n"
+
+
+@pytest.mark.parametrize("words", [[], ["distill"], ["baseline", "update"]])
+def test_help_is_a_command_too(words: list[str], capsys: pytest.CaptureFixture[str]) -> None:
+    assert cli.main([*words, "--help"]) == 0
+    expected = capsys.readouterr().out
+    assert cli.main(["help", *words]) == 0
+    assert capsys.readouterr().out == expected
+
+
+def test_help_of_nothing_names_the_nearest(capsys: pytest.CaptureFixture[str]) -> None:
+    assert cli.main(["help", "distil"]) == 2
+    assert "Did you mean 'distill'" in capsys.readouterr().err
+    assert cli.main(["help", "distill", "more"]) == 2
 
 
 def test_python_dash_m() -> None:

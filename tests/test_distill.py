@@ -266,7 +266,7 @@ def test_a_student_that_loses_in_8_bits_learns_to_live_with_them(
         return found
 
     monkeypatch.setattr("compress.export.quantize.calibrate", bad)
-    monkeypatch.setattr("compress.distill.calibrate", bad)
+    monkeypatch.setattr("compress.distill.narrowing.calibrate", bad)
     out = folder / "tuned"
     narrow = Budget(target=replace(ONE_THREAD, precision="int8"))
     asked = request(data, teacher, out, budget=narrow, fine_tuning=FineTuning(6, 0.002))
@@ -323,7 +323,7 @@ def test_more_images_are_taken_where_some_do_not_decide(
     folder: Path, data: Dataset, teacher: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("COMPRESS_CACHE", str(folder / "more-cache"))
-    monkeypatch.setattr("compress.distill.STREAMED_PROOF_IMAGES", 10)
+    monkeypatch.setattr("compress.distill.narrowing.STREAMED_PROOF_IMAGES", 10)
     rows = torch.arange(len(data.validation))
     streamed = replace(
         data,
@@ -357,7 +357,7 @@ def test_auto_ships_the_precision_that_was_chosen_and_measures_the_others(
         PrecisionTrial("bf16", False, False, "not run"),
         PrecisionTrial("int8", True, True, "faster"),
     )
-    monkeypatch.setattr("compress.distill.try_precisions", lambda *_, **__: trials)
+    monkeypatch.setattr("compress.distill.run.try_precisions", lambda *_, **__: trials)
     out = folder / "auto"
     # The smallest candidate takes 318 kB in fp32.
     small = Budget(size_bytes=2e5, target=replace(ONE_THREAD, precision="auto"))
@@ -365,7 +365,7 @@ def test_auto_ships_the_precision_that_was_chosen_and_measures_the_others(
     with pytest.raises(KeyboardInterrupt):
         distill(asked, Listener(stop_after=2))
     # What goes on takes what was chosen.
-    monkeypatch.setattr("compress.distill.try_precisions", None)
+    monkeypatch.setattr("compress.distill.run.try_precisions", None)
     result = distill(asked, Listener())
     assert result["target"]["precision"] == result["student"]["precision"] == "int8"
     assert result["student"]["name"] == "wrn-10-1"
@@ -444,7 +444,7 @@ def test_the_fastest_runtime_is_found_once_and_stays_the_run_s(
         asked.append(budget)
         return found
 
-    monkeypatch.setattr("compress.distill.choose_runtime", choose)
+    monkeypatch.setattr("compress.distill.run.choose_runtime", choose)
     wanted = request(data, teacher, folder / "fastest", budget=budget)
     with pytest.raises(KeyboardInterrupt):
         distill(wanted, Listener(stop_after=1))

@@ -7,6 +7,7 @@ from typing import Any
 
 import click
 
+from compress.commands.inputs import input_file
 from compress.commands.options import data_options, output_option, parse_shape
 
 FILE = "compress-baseline.json"
@@ -18,7 +19,7 @@ def command() -> None:
 
 
 @command.command("update")
-@click.argument("model", type=click.Path(path_type=Path))
+@click.argument("model", **input_file())
 @data_options(default=None, validation=False, training=False)
 @click.option("--reason", required=True, help="Why; those who review the change read it.")
 @click.option(
@@ -48,7 +49,7 @@ def command() -> None:
 )
 @click.option(
     "--teacher",
-    type=click.Path(path_type=Path),
+    **input_file(),
     help="An ONNX file to be timed beside, for where the baseline's model is missing one day.",
 )
 @click.option("--normalize", help="A known name, or MEAN,MEAN,MEAN/STD,STD,STD.")

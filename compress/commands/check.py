@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from compress.commands.inputs import check_data, check_files
 from compress.commands.options import (
     DATA_HELP,
     output_option,
@@ -152,6 +153,7 @@ def command(
 
     if self_test:
         _refuse_what_judges()
+        check_files(model)
         _self_test(model, options, as_json, inconclusive_passes=inconclusive == "warn")
         return
     passes = inconclusive == "warn"
@@ -159,7 +161,10 @@ def command(
         if report is not None:
             check_writable(report)
     try:
-        verdict = check(read_request(model, options), _say)
+        request = read_request(model, options)
+        check_files(model, options["checkpoint"], options["teacher"])
+        check_data(options["data"])
+        verdict = check(request, _say)
     except CompressError as error:
         # Whoever reads the reports is to learn of it too.
         _report(reports.unusable(error, model, options["baseline"]), junit, markdown, passes)

@@ -36,6 +36,7 @@ class Display:
         self._bar: RichProgress | None = None
         self._task: TaskID | None = None
         self._last = ""
+        self._epochs = 0
 
     def __enter__(self) -> Self:
         if sys.stderr.isatty() and not self._silent:
@@ -77,6 +78,7 @@ class Display:
             return
         if self._task is None:
             self._task = self._bar.add_task("", total=1.0, numbers="")
+        self._epochs = progress.epochs
         left = format_duration(progress.left_s)
         self._bar.update(
             self._task,
@@ -84,6 +86,12 @@ class Display:
             description=f"epoch {progress.epoch}/{progress.epochs}",
             numbers=f"{self._last}{progress.images_per_s:.0f} images/s  {left} left",
         )
+
+    def _end_training(self) -> None:
+        """Takes the bar away: what comes next is no part of the training."""
+        if self._bar is not None and self._task is not None:
+            self._bar.remove_task(self._task)
+            self._task, self._last = None, ""
 
     def choice(self, choice: Choice) -> None:
         """See ``DistillListener.choice``; the table is shown beside the progress."""
@@ -100,4 +108,6 @@ class Display:
         if "discriminator_accuracy" in metrics:
             parts.append(f"discriminator {format_percent(metrics['discriminator_accuracy'], 0)}")
         parts.append(f"{metrics['images_per_s']:.0f} images/s")
+        if metrics["epoch"] == self._epochs:
+            self._end_training()
         self.message(f"epoch {metrics['epoch']:>3}  " + "  ".join(parts))

@@ -9,9 +9,11 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from compress.commands.budget import budget_options, read_budget
+from compress.commands.inputs import input_file
 from compress.commands.options import (
     check_resume,
     data_options,
+    ignore_runs_option,
     load_data,
     read_training,
     training_options,
@@ -22,6 +24,8 @@ if TYPE_CHECKING:
 
 # ``compress.distill.FLOAT_ONNX``, which would import torch.
 FLOAT_FILE = "student.fp32.onnx"
+# ``compress.training.teacher.Standing.NO_BETTER`` and ``UNDECIDED``, likewise.
+NO_BETTER, UNDECIDED = "no better", "undecided"
 
 # Options of the recipes that are options of this command too, by the name that both have.
 RECIPE_OPTIONS = ("temperature", "lr_d")
@@ -31,7 +35,7 @@ RECIPE_OPTIONS = ("temperature", "lr_d")
 @click.option(
     "--teacher",
     "teachers",
-    type=click.Path(path_type=Path),
+    **input_file(),
     multiple=True,
     help="A trained checkpoint: .pt, .pth, .th or .safetensors. Can be repeated: the student "
     "learns from all and is compared with the first. [default: the embedded one]",
@@ -60,13 +64,22 @@ RECIPE_OPTIONS = ("temperature", "lr_d")
 @click.option(
     "--qat-lr", type=float, help="Its first learning rate. [default: a thousandth of --lr]"
 )
+@click.option(
+    "--max-accuracy-drop",
+    type=float,
+    metavar="POINTS",
+    help="Of accuracy on the test images that the student may lose against the teacher, judged as "
+    "`compress check` judges a candidate: exit code 1 where it loses more, 3 where that is not "
+    "decided. [default: shown, not judged]",
+)
 @click.option("--student", help="Names the student (wrn-10-2) instead of choosing by a budget.")
 @click.option(
     "--tradeoff",
-    type=click.Path(path_type=Path),
+    **input_file(),
     help="Choose from a table that `compress select --save` measured where the model will serve.",
 )
 @click.option("--no-cache", is_flag=True, help="Time candidates again that were timed earlier.")
+@ignore_runs_option()
 @click.option(
     "--recipe",
     default=None,
@@ -84,7 +97,7 @@ RECIPE_OPTIONS = ("temperature", "lr_d")
 )
 @click.option(
     "--student-init",
-    type=click.Path(path_type=Path),
+    **input_file(),
     help="A checkpoint of the student, trained on the labels, to start from.",
 )
 @click.option(
@@ -118,11 +131,13 @@ def command(
     student: str | None,
     tradeoff: Path | None,
     no_cache: bool,
+    ignore_runs: bool,
     recipe: str | None,
     settings: tuple[str, ...],
     student_init: Path | None,
     outputs_dir: Path | None,
     max_precision_loss: float,
+    max_accuracy_drop: float | None,
     qat_epochs: int | None,
     qat_lr: float | None,
     device: str,
@@ -137,6 +152,9 @@ def command(
     exports it to ONNX, proves that the file is the model, and times it beside the teacher.
     Without --teacher and --data it runs on the embedded example. Run the same command again to go
     on after an interruption.
+
+    What it came to is kept for the next choice on the same data; `compress runs` lists and removes
+    such runs, and --ignore-runs chooses without them.
     """
     import json
 
@@ -144,9 +162,10 @@ def command(
 
     say_loading()
     from compress.data.normalization import resolve
-    from compress.distill import Request, assist, distill
-    from compress.errors import BudgetMissed, PrecisionLost, UsageError
+    from compress.distill import Request, assist, check_words, distill
+    from compress.errors import UsageError
     from compress.recipes.registry import DEFAULT_RECIPE, make_recipe, read_options
+    from compress.training.engine import choose_device
     from compress.training.quantization_aware import FineTuning
     from compress.training.team import joined
 
@@ -166,6 +185,11 @@ def command(
     if student is None:
         budget.require_limit()
     stated = resolve(normalize) if normalize else None
+    choose_device(device)
+    tuning = FineTuning(qat_epochs, qat_lr)
+    loss = max_precision_loss / 100
+    drop = None if max_accuracy_drop is None else max_accuracy_drop / 100
+    check_words(budget, student, tradeoff, loss, drop, tuning)
     out = out or _default_folder(teacher, budget, student, method.name, training.seed)
     with Display() as display, joined(device) as team:
         if resume:
@@ -173,7 +197,13 @@ def command(
         display.message(f"Reading the images of --data {options['data']}.")
         request = Request(
             data=team.after_first(
-                "data", lambda: load_data(options, seed=training.seed, say=display.message)
+                "data",
+                lambda: load_data(
+                    options,
+                    seed=training.seed,
+                    models=(*teachers, student_init),
+                    say=display.message,
+                ),
             ),
             out=out,
             recipe=method,
@@ -189,8 +219,10 @@ def command(
             outputs_dir=outputs_dir,
             device=device,
             use_cache=not no_cache,
-            max_precision_loss=max_precision_loss / 100,
-            fine_tuning=FineTuning(qat_epochs, qat_lr),
+            ignore_runs=ignore_runs,
+            max_precision_loss=loss,
+            max_accuracy_drop=drop,
+            fine_tuning=tuning,
         )
         if not team.first:
             assist(request, team)
@@ -200,17 +232,49 @@ def command(
         click.echo(json.dumps(result, indent=2))
     else:
         print_result(result, request.out)
+    judge(result, request.out)
+
+
+def judge(result: dict[str, Any], out: Path) -> None:
+    """Ends the command where the student is not one to ship.
+
+    Raises:
+        StudentRefused: it is no better than chance, or too far behind the teacher.
+        BudgetMissed: it does not keep the budget.
+        PrecisionLost: it may lose too much in fewer bits.
+        Inconclusive: whether it is too far behind the teacher is not decided.
+    """
+    from compress.errors import BudgetMissed, Inconclusive, PrecisionLost, StudentRefused
+    from compress.gate.verdict import Outcome
+
+    file, drop = out / result["student"]["file"], result["accuracy_drop"]
+    chance = result["student"]["chance"]
+    if chance["standing"] == NO_BETTER:
+        raise StudentRefused(
+            f"{file} is {chance['text']} Train it for longer, with another --lr or --recipe, or "
+            "ask for a larger student."
+        )
+    if drop["outcome"] == Outcome.FAIL.value:
+        raise StudentRefused(
+            f"{file} loses more than --max-accuracy-drop allows: {drop['reason']}. Train it for "
+            "longer, ask for a larger student, or allow more."
+        )
     if result["budget"]["kept"] is False:
         raise BudgetMissed(
-            f"{request.out / result['student']['file']} does not keep the budget "
+            f"{file} does not keep the budget "
             "(the interval's unfavourable end counts). Ask for a smaller student or allow more."
         )
     precision = result["target"]["precision"]
     if precision != "fp32" and not result["precisions"][precision]["kept"]:
         raise PrecisionLost(
-            f"{request.out / result['student']['file']} may lose more in {precision} than is "
+            f"{file} may lose more in {precision} than is "
             "allowed. Take more validation images where that is not decided, another precision, "
             "or allow more with --max-precision-loss."
+        )
+    if drop["outcome"] == Outcome.INCONCLUSIVE.value:
+        raise Inconclusive(
+            f"Whether {file} loses more than --max-accuracy-drop allows is not decided: "
+            f"{drop['reason']}."
         )
 
 
@@ -262,7 +326,10 @@ def print_result(result: dict[str, Any], out: Path, console: Console | None = No
     for model, header in ((teacher, "teacher"), (student, "student")):
         table.add_column(f"{header}\n{model['name']}", justify="right", no_wrap=True)
     table.add_column("", no_wrap=True)
+    drop = result["accuracy_drop"]
     table.add_row("test accuracy", *accuracy("test"))
+    interval = " to ".join(f"{-100 * drop[end] + 0.0:+.2f}" for end in ("high", "low"))
+    table.add_row("  95% interval", "", "", interval)
     table.add_row("validation accuracy", *accuracy("validation"))
     table.add_row("latency, ms", *latency("median"), f"{speedup['value']:.2f} times faster")
     table.add_row(
@@ -298,13 +365,15 @@ def print_result(result: dict[str, Any], out: Path, console: Console | None = No
         *_about_fine_tuning(result.get("precisions", {}).get("int8", {}).get("fine_tuning")),
         *result["warnings"],
     ]
+    if drop["outcome"] is not None:
+        lines.append(f"Against the teacher: {drop['reason']}: {drop['outcome'].upper()}.")
     if budget["kept"] is not None:
         lines.append(f"Budget: {_budget_text(budget)}: {'kept' if budget['kept'] else 'MISSED'}.")
     for line in lines:
         console.print(line, markup=False, soft_wrap=not console.is_terminal)
     console.print()
     for name, what in (
-        (student["file"], "the student, to ship"),
+        (student["file"], _what_student_is(result)),
         (FLOAT_FILE, "what it was made of"),
         ("student.safetensors", "its weights"),
         (teacher["file"], "the teacher, in the same runtime"),
@@ -313,6 +382,18 @@ def print_result(result: dict[str, Any], out: Path, console: Console | None = No
     ):
         if (out / name).exists():
             console.print(f"{out / name}  {what}", markup=False, soft_wrap=True)
+
+
+def _what_student_is(result: dict[str, Any]) -> str:
+    """What is said beside the student's file."""
+    standing = result["student"]["chance"]["standing"]
+    if standing == NO_BETTER:
+        return "the student, which is no better than chance"
+    if result["accuracy_drop"]["outcome"] == "fail":
+        return "the student, which loses more than is allowed"
+    if standing == UNDECIDED:
+        return "the student, perhaps no better than chance"
+    return "the student, to ship"
 
 
 def _about_fine_tuning(found: dict[str, Any] | None) -> list[str]:

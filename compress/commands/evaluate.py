@@ -7,11 +7,12 @@ from typing import Any
 
 import click
 
+from compress.commands.inputs import input_file
 from compress.commands.options import data_options, load_data, output_option, seed_option
 
 
 @click.command("evaluate")
-@click.argument("model", type=click.Path(path_type=Path))
+@click.argument("model", **input_file())
 @data_options(training=False)
 @click.option("--normalize", help="A known name, or MEAN,MEAN,MEAN/STD,STD,STD.")
 @click.option(
@@ -43,10 +44,12 @@ def command(
 
     from compress.data.normalization import describe, resolve
     from compress.evaluate import evaluate
+    from compress.training.engine import choose_device
     from compress.units import format_percent
 
     stated = resolve(normalize) if normalize else None
-    data = load_data(options, seed=seed)
+    choose_device(device)
+    data = load_data(options, seed=seed, models=[model])
     found = evaluate(
         model,
         data,

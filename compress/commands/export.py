@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from compress.commands.inputs import check_data, input_file
 from compress.commands.options import (
     data_options,
     load_data,
@@ -20,7 +21,7 @@ if TYPE_CHECKING:
 
 
 @click.command("export")
-@click.argument("model", type=click.Path(path_type=Path))
+@click.argument("model", **input_file())
 @click.option(
     "--output",
     "-o",
@@ -115,11 +116,18 @@ def command(
     """
     import json
 
-    from compress.convert import DEFAULT_RUNTIME, DEFAULT_SIZE, ONNX, Request, convert
+    from compress.convert import DEFAULT_RUNTIME, DEFAULT_SIZE, ONNX, TARGETS, Request, convert
     from compress.data.normalization import resolve
-    from compress.errors import UsageError
-    from compress.spec import AUTO
+    from compress.errors import UnknownName, UsageError
+    from compress.files import check_writable
+    from compress.spec import AUTO, PRECISIONS
 
+    if precision not in (*PRECISIONS, AUTO):
+        raise UnknownName("precision", precision, (*PRECISIONS, AUTO))
+    if target not in TARGETS:
+        raise UnknownName("target", target, TARGETS)
+    stated = resolve(normalize) if normalize else None
+    check_writable(output)
     if batch is not None and target == ONNX and precision != AUTO:
         raise UsageError("An ONNX file takes any batch; --batch is for engines (--to tensorrt).")
     if runtime is not None and precision != AUTO:
@@ -134,14 +142,15 @@ def command(
             images=images, validation=options["validation"], data_dir=options["data_dir"]
         )
     else:
-        data = load_data(options, seed=seed)
+        check_data(calibrate)
+        data = load_data(options, seed=seed, models=[model])
     other = calibrate not in (None, options["data"])
     request = Request(
         model=model,
         output=output,
         data=data,
         calibration=load_data(options | {"data": calibrate}, seed=seed) if other else None,
-        normalization=resolve(normalize) if normalize else None,
+        normalization=stated,
         arch=arch,
         precision=precision,
         runtime=runtime or DEFAULT_RUNTIME,

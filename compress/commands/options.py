@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
+
+from compress.commands.inputs import check_data, check_models
 
 if TYPE_CHECKING:
     from compress.data.dataset import Dataset
@@ -33,6 +35,16 @@ def output_option() -> Decorator:
         "--output-name",
         metavar="NAME",
         help="The output of an ONNX file that its answers are, where several could be.",
+    )
+
+
+def ignore_runs_option() -> Decorator:
+    """``--ignore-runs``, of commands that choose a student."""
+    return click.option(
+        "--ignore-runs",
+        is_flag=True,
+        help="Choose without what your own runs on this data have shown; `compress runs list` "
+        "shows them.",
     )
 
 
@@ -100,14 +112,24 @@ def load_data(
     options: dict[str, Any],
     *,
     seed: int,
+    models: Sequence[Path | None] = (),
     say: Callable[[str], None] = tell,
 ) -> Dataset:
     """Reads the data set that ``data_options`` name; those that a command lacks may be missing.
 
-    ``say`` is told of what takes long.
+    Args:
+        options: of the command.
+        seed: of the split.
+        models: the files that the data is for, which are looked at first.
+        say: is told of what takes long.
+
+    Raises:
+        InputError: one of them cannot be used.
     """
     from compress.data.dataset import load_dataset
 
+    check_data(options["data"])
+    check_models(*models)
     return load_dataset(
         options["data"],
         root=options["data_dir"],

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 
 import click
 
+from compress.commands.inputs import input_file
 from compress.commands.options import DATA_HELP, parse_shape, seed_option
 
 if TYPE_CHECKING:
@@ -24,10 +25,8 @@ DEFAULT_RUNTIMES = ("onnxruntime", "torch")
 
 
 @click.command("profile")
-@click.argument("model", type=click.Path(path_type=Path))
-@click.option(
-    "--against", type=click.Path(path_type=Path), help="Another model, timed in the same rounds."
-)
+@click.argument("model", **input_file())
+@click.option("--against", **input_file(), help="Another model, timed in the same rounds.")
 @click.option(
     "--runtime",
     "asked",

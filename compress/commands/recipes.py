@@ -10,6 +10,10 @@ if TYPE_CHECKING:
     from rich.console import Console
 
 
+# Columns that the table needs to cut no word.
+WIDE = 160
+
+
 @click.command("recipes")
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON object on stdout.")
 def command(as_json: bool) -> None:
@@ -61,6 +65,10 @@ def print_recipes(listing: dict[str, Any], console: Console | None = None) -> No
     if not console.is_terminal:
         # Piped output is wrapped by nobody.
         console.width = 1000
+    elif console.width < WIDE:
+        _print_blocks(listing, console)
+        _print_notes(listing, console)
+        return
     table = Table(box=None, pad_edge=False, padding=(0, 2, 0, 0))
     table.add_column("recipe", no_wrap=True)
     table.add_column("", no_wrap=True)
@@ -78,6 +86,24 @@ def print_recipes(listing: dict[str, Any], console: Console | None = None) -> No
             options or "-",
         )
     console.print(table)
+    _print_notes(listing, console)
+
+
+def _print_blocks(listing: dict[str, Any], console: Console) -> None:
+    """A paragraph a method, for terminals on which a table would cut words."""
+    from rich.padding import Padding
+    from rich.text import Text
+
+    for recipe in listing["recipes"]:
+        default = "  default" if recipe["name"] == listing["default"] else ""
+        console.print(f"{recipe['name']}{default}  {_found(recipe['test_accuracy'])}*")
+        options = ", ".join(_option(name, value) for name, value in recipe["options"].items())
+        for line in (recipe["summary"], recipe["paper"], options):
+            if line:
+                console.print(Padding(Text(line), (0, 0, 0, 4)))
+
+
+def _print_notes(listing: dict[str, Any], console: Console) -> None:
     console.print(
         f"* Test accuracy in % (mean ± standard deviation, seeds) of {listing['experiment']}. "
         "Other data, students and schedules may rank them otherwise."

@@ -129,7 +129,9 @@ def read_overrides(options: dict[str, Any]) -> Overrides:
 
     Raises:
         UsageError: a seed is no number, or a task is given twice.
+        InputError: a teacher's file is not there, or cannot be opened.
     """
+    from compress.commands.inputs import check_files
     from compress.errors import UsageError
     from compress.reproduce.settings import Overrides
 
@@ -137,15 +139,15 @@ def read_overrides(options: dict[str, Any]) -> Overrides:
         seeds = tuple(int(text) for text in _split(options["seeds"]))
     except ValueError as error:
         raise UsageError(f"--seeds is '{options['seeds']}'; it takes numbers: 0,1,2.") from error
+    teachers = {task: Path(file) for task, file in _pairs("teacher", options["teachers"]).items()}
+    check_files(*teachers.values())
     return Overrides(
         tasks=_split(options["tasks"]),
         methods=_split(options["methods"]),
         students=_split(options["students"]),
         seeds=seeds,
         data=_pairs("data", options["data"]),
-        teachers={
-            task: Path(file) for task, file in _pairs("teacher", options["teachers"]).items()
-        },
+        teachers=teachers,
         **{
             name: options[name]
             for name in ("scale", "epochs", "limit_train", "validation", "schedule", "autocast")

@@ -8,7 +8,14 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from compress.commands.budget import budget_options, read_budget
-from compress.commands.options import data_options, load_data, parse_shape, refuse_without_data
+from compress.commands.inputs import input_file
+from compress.commands.options import (
+    data_options,
+    ignore_runs_option,
+    load_data,
+    parse_shape,
+    refuse_without_data,
+)
 
 if TYPE_CHECKING:
     from compress.data.dataset import Dataset
@@ -20,16 +27,28 @@ MARKS = {"table": "", "between": "", "own": " o", "extrapolated": " *"}
 
 @click.command("select")
 @budget_options()
-@click.option("--teacher", type=click.Path(path_type=Path), help="A checkpoint, for --speedup.")
+@click.option("--teacher", **input_file(), help="A checkpoint, for --speedup.")
 @click.option("--teacher-arch", help="What the teacher is, where its weights do not show it.")
 @data_options(default=None, validation=False, training=False)
 @click.option("--num-classes", type=int, help="Of the student, in place of --data.")
 @click.option("--input-shape", metavar="C,H,W", help="Of an image, in place of --data.")
 @click.option("--recipe", help="That the student will be trained with. [default: dist]")
-@click.option("--epochs", type=click.IntRange(min=1), help="That it will be trained for.")
+@click.option(
+    "--epochs",
+    type=click.IntRange(min=1),
+    default=200,
+    show_default=True,
+    help="That it will be trained for. Own runs of half to twice as many count.",
+)
+@click.option(
+    "--schedule",
+    default="steps",
+    show_default=True,
+    help="Of the learning rate in that training: steps, one-cycle or cosine.",
+)
 @click.option(
     "--tradeoff",
-    type=click.Path(path_type=Path),
+    **input_file(),
     help="Choose from a table that --save wrote, and time nothing.",
 )
 @click.option(
@@ -37,6 +56,7 @@ MARKS = {"table": "", "between": "", "own": " o", "extrapolated": " *"}
 )
 @click.option("--all", "everything", is_flag=True, help="Time every candidate.")
 @click.option("--no-cache", is_flag=True, help="Time again what was timed earlier.")
+@ignore_runs_option()
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON object on stdout.")
 def command(
     teacher: Path | None,
@@ -44,19 +64,23 @@ def command(
     num_classes: int | None,
     input_shape: str | None,
     recipe: str | None,
-    epochs: int | None,
+    epochs: int,
+    schedule: str,
     tradeoff: Path | None,
     save: Path | None,
     everything: bool,
     no_cache: bool,
+    ignore_runs: bool,
     as_json: bool,
     **options: Any,
 ) -> None:
     """Choose the best student that keeps a budget, by timing candidates on this machine.
 
     Candidates are WRNs of depth 10 to 40 and width 1 to 10, and CIFAR ResNets, in the --precision
-    that is asked for. Without --data and
-    --teacher they are made for the embedded data set.
+    that is asked for. Without --data and --teacher they are made for the embedded data set.
+
+    With --data, what your own runs on it have shown counts for the expected errors; `compress
+    runs` lists and removes such runs, and --ignore-runs chooses without them.
     """
     import json
 
@@ -64,6 +88,7 @@ def command(
     from compress.files import check_writable
     from compress.recipes.registry import DEFAULT_RECIPE, make_recipe
     from compress.tradeoff import (
+        Plan,
         choose_runtime,
         load_table,
         table_for,
@@ -71,6 +96,7 @@ def command(
         with_runtime,
         write_csv,
     )
+    from compress.training.options import TrainingOptions
 
     if tradeoff is not None and (everything or save is not None):
         raise UsageError("--tradeoff times nothing, so it goes with neither --all nor --save.")
@@ -79,11 +105,12 @@ def command(
         check_writable(save)
     if not everything:
         budget.require_limit()
+    TrainingOptions(epochs=epochs, schedule=schedule)  # refuses a schedule that there is not
     method = make_recipe(recipe or DEFAULT_RECIPE).name
     if options["data"] is None:
         refuse_without_data(data_dir=options["data_dir"], image_size=options["image_size"])
     shape = None if input_shape is None else parse_shape(input_shape, "--input-shape")
-    data = None if options["data"] is None else load_data(options, seed=0)
+    data = None if options["data"] is None else load_data(options, seed=0, models=[teacher])
     teacher_spec = _teacher(teacher, teacher_arch, budget, data, num_classes, shape)
     classes, shape = _task(data, teacher_spec, num_classes, shape)
     known: dict[str, Any] = {
@@ -91,8 +118,13 @@ def command(
         "input_shape": shape,
         "dataset_name": data.name if data else "",
         "dataset_sha256": data.sha256 if data else "",
-        "recipe": method,
-        "epochs": epochs,
+        "plan": Plan(
+            recipe=method,
+            epochs=epochs,
+            schedule=schedule,
+            train_images=len(data.train) if data else None,
+        ),
+        "use_runs": not ignore_runs,
         "teacher": teacher_spec,
     }
     sample = None
@@ -146,6 +178,7 @@ def print_choice(choice: Choice, *, stderr: bool = False) -> None:
     from rich.console import Console
     from rich.table import Table
 
+    from compress.tradeoff.choice import NO_HEADROOM
     from compress.units import format_bytes, format_count, format_percent, format_time
 
     console = Console(highlight=False, stderr=stderr)
@@ -190,6 +223,8 @@ def print_choice(choice: Choice, *, stderr: bool = False) -> None:
         )
     console.print(table)
     lines = [_asked(choice), _not_timed(choice.rows)]
+    without = {row.why for row in shown if row.status == NO_HEADROOM}
+    lines += [f"{NO_HEADROOM}: {why}." for why in without]
     tried = [trial for trial in choice.precisions if trial.ratio is not None or not trial.runs]
     lines += [f"{trial.precision}: {trial.why}." for trial in tried]
     lost = {

@@ -7,6 +7,7 @@ from typing import Any
 
 import click
 
+from compress.commands.inputs import input_file
 from compress.commands.options import (
     check_resume,
     data_options,
@@ -22,7 +23,7 @@ from compress.commands.options import (
 )
 @click.option(
     "--init",
-    type=click.Path(path_type=Path),
+    **input_file(),
     help="A checkpoint of the same architecture to start from instead of random weights.",
 )
 @data_options()
@@ -49,14 +50,17 @@ def command(
     say_loading()
     from compress.spec import ModelSpec
     from compress.train import MODEL, assist, train
+    from compress.training.engine import choose_device
     from compress.training.team import joined
     from compress.units import format_percent
 
     spec = ModelSpec.parse(arch)
     training = read_training(options)
+    choose_device(device)
     with Display() as display, joined(device) as team:
         data = team.after_first(
-            "data", lambda: load_data(options, seed=training.seed, say=display.message)
+            "data",
+            lambda: load_data(options, seed=training.seed, models=[init], say=display.message),
         )
         if not team.first:
             assist(spec, data, options=training, device=device, team=team)

@@ -234,10 +234,15 @@ def read_source(
         return read_folder(path, image_size=image_size, say=say)
     if mode or path.suffix.lower() == ".npz":
         return read_npz(path)
+    raise unknown_data(name)
+
+
+def unknown_data(name: str) -> DataError:
+    """The error for a data set that is neither known nor a file or folder; the nearest is named."""
     known = (EMBEDDED, *TORCHVISION_NAMES)
     near = difflib.get_close_matches(name.lower(), known, n=1)
     hint = f" Did you mean '{near[0]}'?" if near else ""
-    raise DataError(
+    return DataError(
         f"There is no data set, file or folder '{printable(name)}'.{hint} --data takes "
         f"{', '.join(known)}, an .npz file or a folder of class folders."
     )

@@ -7,13 +7,14 @@ from compress.tradeoff.precisions import (
     refuse_unrunnable,
     try_precisions,
 )
-from compress.tradeoff.runs import OwnRun, record_run
+from compress.tradeoff.runs import OwnRun, Plan, record_run
 from compress.tradeoff.storage import write_csv
 from compress.tradeoff.table import TradeoffTable, load_table, table_for
 
 __all__ = [
     "Choice",
     "OwnRun",
+    "Plan",
     "PrecisionTrial",
     "RuntimeChoice",
     "TradeoffRow",

@@ -17,6 +17,7 @@ CHOSEN = "chosen"
 FITS = "fits"
 TOO_SLOW = "too slow"
 STRADDLES = "straddles"
+NO_HEADROOM = "no headroom"
 NOT_FASTER = "not faster"
 TOO_LARGE = "too large"
 RULED_OUT = "ruled out"
@@ -32,7 +33,8 @@ class TradeoffRow:
         prediction: its expected error.
         measured: None where it was not timed.
         status: "chosen"; "fits" (timed, predicted worse than the chosen one); "too slow";
-            "straddles" (the budget lies in its interval); "too large"; "ruled out" (not timed, a
+            "no headroom" (keeps the budget, but leaves too little free); "straddles" (the budget
+            lies in its interval); "too large"; "ruled out" (not timed, a
             smaller one is too slow); "worse" (not timed, predicted worse than the chosen one); "not
             faster" (its precision has fewer bits, and is no faster here).
         why: the same as a short sentence, with the figures.
@@ -192,9 +194,21 @@ def make_rows(
     return tuple(rows)
 
 
+def about_headroom(limits: Limits) -> str:
+    """What is to be said of what keeps the budget and not the headroom."""
+    share = f"{100 * limits.headroom:.3g}%"
+    return (
+        f"keeps {format_time(limits.budget_s or 0)}, but not the "
+        f"{format_time(limits.latency_s or 0)} that are left after the {share} headroom; "
+        "--headroom 0 takes it"
+    )
+
+
 def judge(found: Measurement, limits: Limits, better: bool) -> tuple[str, str]:
     """Status and reason of a timed candidate that was not chosen."""
     latency, limit = found.latency, limits.latency_s
+    if limits.lacks_headroom(found):
+        return NO_HEADROOM, about_headroom(limits)
     if limit is not None and latency.low > limit:
         return TOO_SLOW, f"at least {format_time(latency.low)}, {format_time(limit)} allowed"
     if limits.straddled_by(found):

@@ -69,10 +69,19 @@ class Measurement:
 
 @dataclass(frozen=True)
 class Limits:
-    """What a candidate may take; None is no limit."""
+    """What a candidate may take; None is no limit.
+
+    Attributes:
+        latency_s: seconds of a call.
+        size_bytes: of the file.
+        headroom: of the time asked for, as a fraction of 1, that ``latency_s`` leaves free.
+        budget_s: what ``latency_s`` would be without it; None where that is no other one.
+    """
 
     latency_s: float | None = None
     size_bytes: float | None = None
+    headroom: float = 0.0
+    budget_s: float | None = None
 
     def kept_by(self, found: Measurement) -> bool:
         """Whether the upper end of the latency and the size are within the limits."""
@@ -85,6 +94,12 @@ class Limits:
     def nearly_kept_by(self, found: Measurement) -> bool:
         """Whether they would be, had it been timed in a slow moment."""
         return 1 < self._time(found) <= 1 + SLOW_MOMENT and self._size(found) <= 1
+
+    def lacks_headroom(self, found: Measurement) -> bool:
+        """Whether it is within the limits but for what is to be left free."""
+        if self.budget_s is None or self.kept_by(found):
+            return False
+        return found.latency.high <= self.budget_s and self._size(found) <= 1
 
     def straddled_by(self, found: Measurement) -> bool:
         """Whether the latency limit lies inside the interval."""

@@ -11,10 +11,10 @@ from typing import TYPE_CHECKING, Any, Protocol
 from compress.errors import NoStudentFits, UsageError
 from compress.spec import AUTO, Budget, ModelSpec
 from compress.tradeoff.candidates import Candidate, candidate_name, grid
-from compress.tradeoff.choice import Choice, make_rows
+from compress.tradeoff.choice import Choice, about_headroom, make_rows
 from compress.tradeoff.precisions import FLOAT, PrecisionTrial
 from compress.tradeoff.predictor import SHIPPED_FOR, SOURCE, Prediction, Predictor
-from compress.tradeoff.runs import load_runs
+from compress.tradeoff.runs import Plan, counts_for, load_runs
 from compress.tradeoff.search import Limits, Measurement, Outcome, search
 from compress.tradeoff.storage import StoredTable, read_table
 from compress.units import format_bytes, format_percent, format_time
@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     from compress.profiling.sample import Sample
 
 WARNINGS_SHOWN = 3
+ANY_PLAN = Plan()
 
 
 class Measurer(Protocol):
@@ -219,12 +220,18 @@ class TradeoffTable:
         name, found = min(measured.items(), key=lambda pair: limits.excess(pair[1]))
         error = next(p.error for c, p in self._ranked if c.name == name)
         latency = found.latency
+        if limits.lacks_headroom(found):
+            advice = f"It {about_headroom(limits)}."
+        else:
+            fewer = ", or serve fewer images a call" if budget.batch > 1 else ""
+            advice = f"Allow more time or size{fewer}."
+        threads = budget.target.threads
         return (
-            f"No candidate keeps {_asked(limits)} with batch {budget.batch} and "
-            f"{budget.target.threads} threads on this machine. The nearest is {name}: "
+            f"No candidate keeps {_asked(limits)} with batch {budget.batch} and {threads} "
+            f"thread{'s' * (threads != 1)} on this machine. The nearest is {name}: "
             f"{format_time(latency.value)} (95% interval {format_time(latency.low)} to "
             f"{format_time(latency.high)}), {format_bytes(found.size_bytes)}, predicted error "
-            f"{format_percent(error, 1)}. Allow more time or size, or serve fewer images a call."
+            f"{format_percent(error, 1)}. {advice}"
         )
 
 
@@ -234,8 +241,8 @@ def table_for(
     input_shape: tuple[int, int, int],
     dataset_name: str = "",
     dataset_sha256: str = "",
-    recipe: str = "supervised",
-    epochs: int | None = None,
+    plan: Plan = ANY_PLAN,
+    use_runs: bool = True,
     teacher: ModelSpec | None = None,
     teacher_onnx: Path | None = None,
     precisions: Sequence[PrecisionTrial] = (FLOAT,),
@@ -250,8 +257,8 @@ def table_for(
         input_shape: of the student's data: channels, height, width.
         dataset_name: of that data.
         dataset_sha256: of that data, for what own runs have shown on it.
-        recipe: what the student is going to be trained with.
-        epochs: for how long.
+        plan: how the student is going to be trained; decides which own runs count.
+        use_runs: whether any do.
         teacher: no student takes more than it.
         teacher_onnx: the teacher's file, where there is one already; else one is made to be timed.
         precisions: what ``try_precisions`` found.
@@ -261,7 +268,7 @@ def table_for(
     """
     from compress.tradeoff.measure import LocalMeasurer
 
-    predictor, scale = _predictor(dataset_name, dataset_sha256, recipe, epochs)
+    predictor, scale = _predictor(dataset_name, dataset_sha256, plan, use_runs)
     exported = {}
     if teacher is not None and teacher_onnx is not None:
         exported[replace(teacher, dropout=0.0)] = teacher_onnx
@@ -292,8 +299,8 @@ def load_table(
     input_shape: tuple[int, int, int] | None = None,
     dataset_name: str = "",
     dataset_sha256: str = "",
-    recipe: str = "supervised",
-    epochs: int | None = None,
+    plan: Plan = ANY_PLAN,
+    use_runs: bool = True,
     teacher: ModelSpec | None = None,
     precisions: Sequence[PrecisionTrial] = (FLOAT,),
 ) -> TradeoffTable:
@@ -307,8 +314,8 @@ def load_table(
         input_shape: the same of its images.
         dataset_name: as for ``table_for``.
         dataset_sha256: as for ``table_for``.
-        recipe: as for ``table_for``.
-        epochs: as for ``table_for``.
+        plan: as for ``table_for``.
+        use_runs: as for ``table_for``.
         teacher: as for ``table_for``.
         precisions: as for ``table_for``.
 
@@ -327,7 +334,7 @@ def load_table(
                 f"{path} was measured for {there}, the data has {asked}. Measure it again with "
                 f"{option} {shown}."
             )
-    predictor, scale = _predictor(dataset_name, dataset_sha256, recipe, epochs)
+    predictor, scale = _predictor(dataset_name, dataset_sha256, plan, use_runs)
     return TradeoffTable(
         grid(
             num_classes=stored.num_classes,
@@ -360,40 +367,68 @@ def limits_of(budget: Budget, teacher: Measurement | None, *, paired: bool = Fal
         paired: whether latencies were taken relative to the teacher's, in the same rounds. Then
             their intervals hold all the uncertainty of a ratio; else its lower end counts.
     """
-    times = [] if budget.usable_s is None else [budget.usable_s]
+    asked = [] if budget.latency_s is None else [budget.latency_s]
+    times: list[float] = []
     sizes = [] if budget.size_bytes is None else [budget.size_bytes]
     if teacher is not None:
         if budget.speedup is not None:
             latency = teacher.latency
             times.append((latency.value if paired else latency.low) / budget.speedup)
-        if times:
+        if times or asked:
             times.append(teacher.latency.low)
         if sizes:
             sizes.append(teacher.size_bytes)
-    return Limits(min(times, default=None), min(sizes, default=None))
+    without = min(times + asked, default=None)
+    usable = [] if budget.usable_s is None else [budget.usable_s]
+    limit = min(times + usable, default=None)
+    if limit == without:
+        return Limits(limit, min(sizes, default=None))
+    return Limits(limit, min(sizes, default=None), budget.headroom, without)
 
 
 def _predictor(
-    dataset_name: str, dataset_sha256: str, recipe: str, epochs: int | None
+    dataset_name: str, dataset_sha256: str, plan: Plan, use_runs: bool
 ) -> tuple[Predictor, str]:
-    own = load_runs(dataset_sha256) if dataset_sha256 else ()
-    predictor = Predictor(own, recipe=recipe, epochs=epochs)
+    known = load_runs(dataset_sha256) if dataset_sha256 else ()
+    own = [run for run in known if use_runs and counts_for(run, plan)]
+    predictor = Predictor(own, recipe=plan.recipe, epochs=plan.epochs)
+    left_out = _left_out(len({run.key for run in known} - {run.key for run in own}), plan, use_runs)
     if predictor.own_rows:
         return predictor, (
             f"Predicted errors are fitted to {predictor.own_rows} own "
-            f"{'run' if predictor.own_rows == 1 else 'runs'} on this data, and {SOURCE}."
+            f"{'run' if predictor.own_rows == 1 else 'runs'} on this data, and {SOURCE}.{left_out}"
         )
     if dataset_name == SHIPPED_FOR:
-        return predictor, f"Predicted errors are fitted to {SOURCE}."
+        return predictor, f"Predicted errors are fitted to {SOURCE}.{left_out}"
     return predictor, (
-        f"Predicted errors are those of {SOURCE}: for other data only their order counts."
+        f"Predicted errors are those of {SOURCE}: for other data only their order counts.{left_out}"
     )
+
+
+def _left_out(count: int, plan: Plan, use_runs: bool) -> str:
+    """Says which own runs were not taken, and why; nothing where there are none."""
+    if not count:
+        return ""
+    why = "--ignore-runs"
+    if use_runs:
+        parts = [f"{plan.epochs} epochs"] if plan.epochs is not None else []
+        parts += [plan.schedule] if plan.schedule is not None else []
+        parts += [f"{plan.train_images:,} images"] if plan.train_images is not None else []
+        why = f"not like the coming one of {', '.join(parts)}"
+    runs = "1 own run on this data does" if count == 1 else f"{count} own runs on this data do"
+    return f" {runs} not count: {why} (see `compress runs list`)."
 
 
 def _asked(limits: Limits) -> str:
     asked = []
     if limits.latency_s is not None:
-        asked.append(format_time(limits.latency_s))
+        free = ""
+        if limits.budget_s is not None:
+            free = (
+                f" ({format_time(limits.budget_s)} with {100 * limits.headroom:.3g}% of it left "
+                "free)"
+            )
+        asked.append(f"{format_time(limits.latency_s)}{free}")
     if limits.size_bytes is not None:
         asked.append(format_bytes(limits.size_bytes))
     return " and ".join(asked)

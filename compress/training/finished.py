@@ -22,6 +22,7 @@ from compress.schema.rules import (
     Seed,
     Share,
     Threads,
+    known,
 )
 
 Open = Beside(("*",))
@@ -77,8 +78,31 @@ class _Model:
 
 
 @dataclass(frozen=True)
+class _Chance:
+    standing: Annotated[str, known("better", "undecided", "no better")]
+    text: str
+
+
+@dataclass(frozen=True)
 class _Student(_Model):
     parity: Annotated[_Parity, Open]
+    chance: _Chance
+
+
+@dataclass(frozen=True)
+class _Drop:
+    """What the student loses against the teacher; negative where it gains."""
+
+    value: float
+    low: float
+    high: float
+    n: Number
+    lost: Count
+    won: Count
+    right: Count
+    allowed: float | None = None
+    outcome: Annotated[str, known("pass", "fail", "inconclusive", "not measured")] | None = None
+    reason: str | None = None
 
 
 @dataclass(frozen=True)
@@ -137,6 +161,7 @@ class Distilled:
     target: Annotated[_Target, Open]
     teacher: Annotated[_Model, Open]
     student: Annotated[_Student, Open]
+    accuracy_drop: Annotated[_Drop, Open]
     precisions: dict[str, Annotated[_Precision, Open]]
     speedup: Annotated[_Interval, Open]
     recipe: Name

@@ -8,12 +8,13 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
+from compress.data.classes import class_mapping, class_note
 from compress.data.dataset import Dataset
 from compress.data.images import Images
 from compress.data.normalization import describe, note_on_scale
 from compress.errors import CheckpointError, TeacherError
 from compress.models.checkpoint import read_tensors
-from compress.models.recognition.hypothesis import instantiate
+from compress.models.recognition.hypothesis import in_order, instantiate
 from compress.models.recognition.statement import statement_of, structure
 from compress.models.registry import Network
 from compress.spec import ModelSpec, Normalization
@@ -37,6 +38,8 @@ class Identified:
         spec: what it is, with the height and width of the data.
         normalization: what its images go through.
         tried: the normalisations that this one was chosen from.
+        classes: what the file calls its classes, in the order of the network's outputs; none
+            where it does not say.
         notes: what was found and assumed, in sentences.
     """
 
@@ -44,6 +47,7 @@ class Identified:
     spec: ModelSpec
     normalization: Normalization
     tried: tuple[Normalization, ...]
+    classes: tuple[str, ...]
     notes: tuple[str, ...]
 
 
@@ -57,6 +61,9 @@ def identify(
 ) -> Identified:
     """Reads a checkpoint and finds out how to run it.
 
+    Where the file and the data name the same classes in another order, the network that is given
+    has its outputs in the data's (see ``compress.data.classes``).
+
     Args:
         path: a .pt, .pth, .th or .safetensors file.
         data: what it is to run on. What its weights do not show is probed on the validation
@@ -69,7 +76,8 @@ def identify(
     Raises:
         CheckpointError: the file cannot be used.
         TeacherError: other classes or channels than the data.
-        DataError: there are no validation images, and the normalisation has to be probed.
+        DataError: there are no validation images, and the normalisation has to be probed; or its
+            classes are in another order than the data's and cannot be matched by name.
         UsageError: ``arch`` or ``normalization`` cannot be.
     """
     images, labels, input_shape = data.validation.images, data.validation.labels, data.input_shape
@@ -78,6 +86,13 @@ def identify(
     spec = hypotheses[0].spec
     _check_fits(path, spec, data.num_classes, input_shape)
     notes = list(checkpoint.notes)
+    classes = checkpoint.classes if len(checkpoint.classes) == spec.num_classes else ()
+    order = class_mapping(classes, data.class_names)
+    if note := class_note(classes, data.class_names):
+        notes.append(note)
+    if order is not None:
+        classes = tuple(classes[place] for place in order)
+        hypotheses = [in_order(hypothesis, order) for hypothesis in hypotheses]
     if spec.pool and spec.input_shape != input_shape:
         raise TeacherError(
             f"{path} reads images of {_size(spec.input_shape)} alone, since its classifier reads "
@@ -126,6 +141,7 @@ def identify(
         chosen.hypothesis.spec,
         chosen.normalization,
         tuple(tried),
+        classes,
         tuple(dict.fromkeys(notes)),
     )
 

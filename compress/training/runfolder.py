@@ -23,6 +23,7 @@ from compress.files import clear_up, read_json, read_text, try_lock, write_json,
 from compress.results import SCHEMA_VERSION
 from compress.schema import decode, parse_json
 from compress.schema.rules import Epochs
+from compress.training.option_names import option_of, shown
 from compress.training.options import upgraded
 
 RUN, METRICS, RESULT = "run.json", "metrics.jsonl", "result.json"
@@ -206,18 +207,21 @@ def read_metrics(path: Path) -> list[dict[str, Any]]:
 
 
 def _differences(there: Any, asked: Any, name: str = "") -> Iterator[str]:
-    """What differs between two configurations, a phrase each: 'training.lr: 0.1 there, ...'."""
+    """What differs between two configurations, a phrase each: '--lr: 0.1 there, 0.2 asked for'."""
     if isinstance(there, dict) and isinstance(asked, dict):
         for key in sorted(there.keys() | asked.keys()):
             below = f"{name}.{key}" if name else key
             if key in there and key in asked:
                 yield from _differences(there[key], asked[key], below)
             elif key in there:
-                yield f"{below}: {there[key]!r} there, not known to this version"
+                there_is = shown(below, there[key])
+                yield f"{option_of(below)}: {there_is} there, not known to this version"
             else:
-                yield f"{below}: not said there, {asked[key]!r} asked for"
+                wanted = shown(below, asked[key])
+                yield f"{option_of(below)}: not said there, {wanted} asked for"
     elif there != asked:
-        yield f"{name}: {there!r} there, {asked!r} asked for"
+        told = option_of(name)
+        yield f"{told}: {shown(name, there)} there, {shown(name, asked)} asked for"
 
 
 def installed_versions() -> dict[str, str]:

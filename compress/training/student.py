@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 
 import torch
 
+from compress.data.classes import class_mapping
 from compress.data.seeds import derive_seed
-from compress.models.checkpoint import weights_of
+from compress.models.checkpoint import read_tensors, weights_of
+from compress.models.recognition.hypothesis import Hypothesis, in_order
 from compress.models.registry import Network, build
 from compress.spec import ModelSpec
 
@@ -17,15 +20,28 @@ def with_dropout(spec: ModelSpec, dropout: float) -> ModelSpec:
     return spec.with_(dropout=dropout if spec.arch == "wrn" else 0.0)
 
 
-def first_network(spec: ModelSpec, seed: int, init: Path | None = None) -> Network:
+def first_network(
+    spec: ModelSpec, seed: int, init: Path | None = None, classes: Sequence[str] = ()
+) -> Network:
     """A network whose first weights depend on the seed alone, or are a checkpoint's.
+
+    Args:
+        spec: the network.
+        seed: of the weights.
+        init: the checkpoint.
+        classes: names in the order of the labels, into which the checkpoint's outputs are put.
 
     Raises:
         CheckpointError: ``init`` cannot be read, or is another network.
+        DataError: its classes are in another order and cannot be matched by name.
     """
     with torch.random.fork_rng([]):
         torch.manual_seed(derive_seed(seed, "weights"))
         network = build(spec)
     if init is not None:
-        network.load_state_dict(weights_of(init, spec))
+        weights = weights_of(init, spec)
+        order = class_mapping(read_tensors(init).classes, classes)
+        if order is not None:
+            weights = in_order(Hypothesis(spec, weights), order).state_dict
+        network.load_state_dict(weights)
     return network

@@ -173,7 +173,7 @@ def test_what_cannot_be_judged_is_in_the_reports_too(
     out, err = capsys.readouterr()
     assert out == ""
     assert "::error title=compress check%3A check not measured::" in err
-    assert "error: Cannot read the ONNX file absent.onnx" in err
+    assert "error: Cannot read absent.onnx: there is no such file." in err
     root = ElementTree.parse(tmp_path / "j.xml").getroot()
     assert (root.get("errors"), root.get("tests")) == ("1", "1")
 
@@ -215,6 +215,7 @@ def bad_candidates(folder: Path) -> dict[str, str]:
     classifier(folder / "short.onnx", external=True)
     with (folder / "short.onnx.data").open("r+b") as file:
         file.truncate(100)
+    (folder / "good.pt").write_bytes(b"PK\x03\x04")
     return {
         "absent.onnx": "no such file",
         "empty.onnx": "empty",

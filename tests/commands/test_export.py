@@ -15,7 +15,8 @@ from compress.errors import (
     ExportError,
 )
 from compress.export import predictor_of, read_artifact
-from compress.models.checkpoint import save_checkpoint
+from compress.models.checkpoint import read_tensors, save_checkpoint
+from compress.models.recognition.hypothesis import in_order, instantiate
 from compress.models.registry import build
 from compress.spec import ModelSpec, Normalization
 from tests.export import graphs
@@ -363,7 +364,7 @@ def test_data_of_another_shape_or_other_classes_is_refused(
         (None, [], "no.pt"),
         (b"", [], "no.pt"),
         (b"not a checkpoint", [], "no.pt"),
-        (None, ["--normalize", "imagnet"], "Did you mean 'imagenet'"),
+        (b"", ["--normalize", "imagnet"], "Did you mean 'imagenet'"),
         (None, ["--images", "0"], "--images"),
     ],
 )
@@ -436,3 +437,77 @@ def test_a_file_that_takes_one_image_alone_is_refused(
         told = capsys.readouterr().err
         assert "given.onnx says that it takes any number of images, and takes one alone" in told
         assert "Reshape 'flatten' to a fixed number of rows" in told
+
+
+def with_names(folder: Path, path: Path, names: tuple[str, str]) -> Path:
+    """The data with names for its classes."""
+    with np.load(folder / "data.npz") as data:
+        np.savez(path, **dict(data.items()), class_names=np.array(names))
+    return path
+
+
+def renamed(folder: Path, path: Path, names: tuple[str, str], order: tuple[int, int]) -> Path:
+    """The trained network with its outputs in an order, and their names."""
+    hypothesis = in_order(read_tensors(folder / "t.safetensors").hypotheses()[0], order)
+    half = Normalization((0.5,), (0.5,))
+    save_checkpoint(path, instantiate(hypothesis), normalization=half, classes=names)
+    return path
+
+
+def test_a_file_keeps_the_names_and_the_order_of_its_classes(
+    bright: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Its accuracy is that of its names, not of the numbers that the data happens to give them."""
+    data = with_names(bright, tmp_path / "named.npz", ("top", "bottom"))
+    model = renamed(bright, tmp_path / "m.safetensors", ("Bottom", "top"), (1, 0))
+    on = ["--data", str(data), "--validation", "500"]
+    file = tmp_path / "f.onnx"
+    assert main(["export", str(model), "-o", str(file), *on]) == 0
+    said = capsys.readouterr().err
+    assert "in another order than the data's" in said
+    assert "100.00% on 500 validation images" in said
+    assert read_artifact(file).classes == ("Bottom", "top")
+    # The function is the checkpoint's own: the data's class 0 is its output 1.
+    with np.load(data) as arrays:
+        pixels = (arrays["x_test"][:1].transpose(0, 3, 1, 2) / 255 - 0.5) / 0.5
+        expected = 1 - arrays["y_test"][0]
+    assert predictor_of(file)(pixels.astype(np.float32)).argmax() == expected
+    # And so are those of the ONNX file, which is judged by its names too.
+    narrow = tmp_path / "int8.onnx"
+    assert (
+        main(
+            [
+                "export",
+                str(file),
+                "-o",
+                str(narrow),
+                "--precision",
+                "int8",
+                *on,
+                "--max-precision-loss",
+                "2",
+            ]
+        )
+        == 0
+    )
+    assert "float32 to 100.00%" in capsys.readouterr().out.replace("\n", " ")
+    assert read_artifact(narrow).classes == ("Bottom", "top")
+    for path in (model, file):
+        assert main(["evaluate", str(path), "--data", str(data)]) == 0
+        assert "100.00%" in capsys.readouterr().out
+
+
+def test_other_names_are_believed_only_of_a_model_that_is_right(
+    bright: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    data = with_names(bright, tmp_path / "named.npz", ("top", "bottom"))
+    on = ["-o", str(tmp_path / "f.onnx"), "--data", str(data), "--validation", "500"]
+    right = renamed(bright, tmp_path / "right.safetensors", ("upper", "lower"), (0, 1))
+    assert main(["export", str(right), *on]) == 0
+    assert "taken to be in the same order" in capsys.readouterr().err
+    assert read_artifact(tmp_path / "f.onnx").classes == ("upper", "lower")
+    wrong = renamed(bright, tmp_path / "wrong.safetensors", ("lower", "upper"), (1, 0))
+    assert main(["export", str(wrong), *on]) == 2
+    said = capsys.readouterr().err
+    assert "only the model has 'lower', 'upper', only the data has 'top', 'bottom'" in said
+    assert "name classes differently, and in the same order the model is no better" in said

@@ -133,3 +133,13 @@ def test_an_option_of_another_recipe_is_refused(capsys: pytest.CaptureFixture[st
     assert main(arguments) == 2
     said = capsys.readouterr().err
     assert "Recipe 'dist' has no option standardise; its options are beta, gamma, temp" in said
+
+
+def test_eighty_columns_cut_no_option() -> None:
+    screen = io.StringIO()
+    print_recipes(list_recipes(), Console(file=screen, width=80, force_terminal=True))
+    shown = re.sub(r"\x1b\[[0-9;]*m", "", screen.getvalue())
+    words = {word.strip(",") for word in shown.split()}
+    for recipe in list_recipes()["recipes"]:
+        assert {_option(name, value) for name, value in recipe["options"].items()} <= words
+    assert max(map(len, shown.splitlines())) <= 80

@@ -12,7 +12,7 @@ from compress.errors import UsageError
 from compress.files import cache_folder
 from compress.spec import PRECISIONS
 from compress.tradeoff.predictor import Predictor
-from compress.tradeoff.runs import FILE, OwnRun, load_runs, record_run
+from compress.tradeoff.runs import FILE, OwnRun, load_runs, record_run, remove_runs
 from tests.schema.broken import broken_json
 
 RUN = OwnRun("a" * 64, "wrn-10-2", "kd", 30, 45_000, 0.125, 5000, 0)
@@ -99,3 +99,23 @@ def test_lines_that_are_broken_anywhere_are_left_out(tmp_path: Path) -> None:
         assert run.train_images > 0
         assert run.images > 0
         assert run.precision in PRECISIONS
+
+
+def test_runs_are_forgotten_by_training(tmp_path: Path) -> None:
+    """All precisions of one together; what is no run stays, and so do the others."""
+    other = replace(RUN, seed=1)
+    for run in (RUN, replace(RUN, precision="int8", error=0.2), other):
+        record_run(run, folder=tmp_path)
+    with (tmp_path / FILE).open("a") as file:
+        file.write("{another program's line\n")
+    assert RUN.key != other.key
+    assert remove_runs(lambda run: run.key == RUN.key, folder=tmp_path) == 1
+    assert load_runs(folder=tmp_path) == (other,)
+    assert "another program's line" in (tmp_path / FILE).read_text()
+    assert remove_runs(lambda run: run.key == RUN.key, folder=tmp_path) == 0
+
+
+def test_when_and_where_a_run_was_makes_no_other_one_of_it(tmp_path: Path) -> None:
+    record_run(RUN, folder=tmp_path)
+    record_run(replace(RUN, when="2026-01-01T00:00:00+00:00", folder="/x"), folder=tmp_path)
+    assert len(load_runs(folder=tmp_path)) == 1

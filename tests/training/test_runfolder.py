@@ -2,17 +2,21 @@ from __future__ import annotations
 
 import io
 import json
+import re
+from dataclasses import fields
 from pathlib import Path
 from typing import Any
 
 import pytest
 from rich.console import Console
 
+from compress.cli import load_command
 from compress.commands.distill import print_result
 from compress.errors import CompressError, RunFolderError, UsageError
 from compress.files import clear_up
 from compress.training import runfolder
 from compress.training.finished import Distilled, Reproduced, Trained
+from compress.training.option_names import OPTIONS, option_of, shown
 from compress.training.options import NEW, TrainingOptions
 from compress.training.runfolder import RunFolder, read_metrics
 from compress.training.tuning import Tuning
@@ -87,8 +91,8 @@ def test_another_configuration_is_refused_with_the_difference(tmp_path: Path) ->
     with pytest.raises(RunFolderError) as caught:
         RunFolder(tmp_path, {"command": "distill", "training": {"epochs": 9, "views": 2}})
     for difference in (
-        "training.epochs: 3 there, 9 asked for",
-        "training.views: not said there, 2 asked for",
+        "--epochs: 3 there, 9 asked for",
+        "--views: not said there, 2 asked for",
         "gone: 1 there, not known to this version",
     ):
         assert difference in str(caught.value)
@@ -102,7 +106,7 @@ def test_a_run_of_an_earlier_version_goes_on_where_nothing_new_is_asked_for(tmp_
     assert RunFolder(tmp_path, {"training": now}).existed
     assert RunFolder(tmp_path, {"training": now | {"autocast": "off"}}).existed
     for name, other in {"ema": 0.9, "compile": "on", "autocast": "bf16"}.items():
-        with pytest.raises(RunFolderError, match=f"training.{name}: .* there, .* asked for"):
+        with pytest.raises(RunFolderError, match=f"--{name}: .* there, .* asked for"):
             RunFolder(tmp_path, {"training": now | {name: other}})
 
 
@@ -266,3 +270,33 @@ def test_metrics_are_read_up_to_what_is_damaged(tmp_path: Path) -> None:
         assert read_metrics(path) == [json.loads(good)]
     path.write_bytes(good.encode() + b"\xff")
     assert read_metrics(path) == []
+
+
+def test_what_differs_is_told_by_its_option_in_its_unit() -> None:
+    """What no option says keeps its name."""
+    for entry, option in {
+        "training.batch_size": "--batch-size",
+        "training.milestones": "training.milestones",
+        "budget.latency_s": "--budget-ms",
+        "budget.target.threads": "--threads",
+        "recipe.temperature": "--set temperature",
+        "teacher.normalization.mean": "--normalize",
+        "gone": "gone",
+    }.items():
+        assert option_of(entry) == option
+    assert shown("budget.latency_s", 0.002) == "2"
+    assert shown("budget.headroom", 0.2) == "20"
+    assert shown("teacher.sha256", "a" * 64) == "a file of SHA-256 aaaaaaaa..."
+    assert (shown("data.flip", True), shown("student", None)) == ("yes", "none")
+
+
+def test_those_options_are_there() -> None:
+    known = {
+        option
+        for name in ("distill", "train")
+        for parameter in load_command(name).params
+        for option in (*parameter.opts, *parameter.secondary_opts)
+    }
+    told = " ".join(OPTIONS.values())
+    told += " ".join(f" {option_of(f'training.{each.name}')}" for each in fields(TrainingOptions))
+    assert set(re.findall(r"--[a-z0-9-]+", told)) <= known

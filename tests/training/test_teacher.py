@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import copy
 import os
 import subprocess
 import sys
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -19,7 +21,9 @@ from compress.export import onnx_from_torch
 from compress.models.checkpoint import save_checkpoint
 from compress.models.registry import Network, build
 from compress.spec import ModelSpec, Normalization
+from compress.training.chance import Standing, compare_with_chance
 from compress.training.identification import Identified, identify
+from compress.training.student import first_network
 from compress.training.teacher import Teacher, load_teacher
 from tests.training.quarters import CLASSES, CPU, SIZE, SPEC, dataset, toy_images, train
 
@@ -153,6 +157,37 @@ def test_images_of_another_size_are_taken(network: Network, tmp_path: Path, own:
         images=normalize(large, found.normalization),
         source={},
     )
+
+
+def test_a_teacher_of_another_order_of_classes_teaches_in_the_datas(
+    network: Network, tmp_path: Path
+) -> None:
+    """Its classifier's rows change places, which is exact."""
+    images, labels = toy_images(256, 2)
+    names, order = ("red", "green", "blue", "grey"), [2, 0, 3, 1]
+    data = replace(dataset(images, labels), class_names=names)
+    path = tmp_path / "t.safetensors"
+    moved = copy.deepcopy(network)
+    for values in (moved.linear.weight, moved.linear.bias):
+        values.data = values.data[order]
+    save_checkpoint(
+        path, moved, normalization=KNOWN["half"], classes=[names[place] for place in order]
+    )
+    assert (
+        compare_with_chance(network(normalize(images, KNOWN["cifar10"])), labels).standing
+        is Standing.BETTER
+    )
+    found = load_teacher(path, data, normalization=None, arch=None, device=CPU)
+    inputs = normalize(images[:8], found.normalization)
+    assert torch.equal(found.network(inputs), network(inputs))
+    assert any("taken by name" in note for note in found.notes)
+    # Names that are nowhere in the data say nothing of the order; that some moved does.
+    save_checkpoint(path, moved, normalization=None, classes=["blue", "pink", "grey", "green"])
+    with pytest.raises(DataError, match="'green' is class 3 of the model and class 1 of the data"):
+        load_teacher(path, data, normalization=None, arch=None, device=CPU)
+    save_checkpoint(path, moved, normalization=None, classes=[names[place] for place in order])
+    first = first_network(network.spec, 0, path, names)
+    assert torch.equal(first.linear.weight, network.linear.weight)
 
 
 def test_a_statement_says_what_weights_do_not_show(path: Path) -> None:

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
 
 import torch
 from torch import Tensor
@@ -50,6 +50,25 @@ def check_state(spec: ModelSpec, state: Mapping[str, Tensor]) -> None:
     extra = sorted(set(state) - set(expected))
     if extra:
         raise CheckpointError(f"'{extra[0]}' has no place in {spec.name}.")
+
+
+def in_order(hypothesis: Hypothesis, order: Sequence[int]) -> Hypothesis:
+    """The same network with output ``order[i]`` at place i: rows of its classifier change places.
+
+    Args:
+        hypothesis: the reading.
+        order: a permutation of its classes.
+    """
+    with torch.device("meta"):
+        network = build(hypothesis.spec)
+    of_classifier = {id(parameter) for parameter in network.classifier.parameters()}
+    rows = torch.tensor(list(order))
+    moved = {
+        name: hypothesis.state_dict[name][rows]
+        for name, parameter in network.named_parameters()
+        if id(parameter) in of_classifier
+    }
+    return replace(hypothesis, state_dict={**hypothesis.state_dict, **moved})
 
 
 def instantiate(hypothesis: Hypothesis) -> Network:

@@ -1,28 +1,27 @@
-"""A checkpoint or an ONNX file becomes the file that ships, in the precision and form asked for."""
+"""The stages of a conversion: read or export, narrow, prove, build an engine."""
 
 from __future__ import annotations
 
 import shutil
 import tempfile
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import torch
 
-from compress.data.dataset import Dataset, Split
+from compress.convert.request import ONNX, Conversion, Request
+from compress.data.classes import class_note, renumbered
+from compress.data.dataset import Split
 from compress.data.normalization import Normalized, normalize, note_on_scale
-from compress.engines.package import PACKAGES, import_package, package_named
-from compress.engines.sidecar import EngineFile, path_beside
+from compress.engines.package import import_package, package_named
 from compress.errors import (
     CompressError,
     DataError,
     ModelFileError,
     PrecisionLost,
-    UnknownName,
     UsageError,
 )
 from compress.export.artifact import read_artifact, write_normalization, write_output_name
@@ -30,12 +29,12 @@ from compress.export.conversion import float_images, guarded, image_shape, whole
 from compress.export.fidelity import Proof
 from compress.export.parity import Array, check_batch, seeded_images
 from compress.export.precision import narrowed_from_onnx
-from compress.export.quantize import CALIBRATION_IMAGES, Quantization
+from compress.export.quantize import Quantization
 from compress.export.to_onnx import onnx_from_torch
 from compress.export.to_tensorrt import engine_from_onnx
 from compress.files import atomic_path, sha256_of
 from compress.gate.accuracy import Paired
-from compress.gate.precision import MAX_LOSS, PrecisionRule, more_images
+from compress.gate.precision import PrecisionRule, more_images
 from compress.gate.verdict import Outcome
 from compress.models.checkpoint import read_tensors
 from compress.models.recognition.hypothesis import instantiate
@@ -43,183 +42,19 @@ from compress.models.recognition.statement import statement_of, structure
 from compress.models.registry import Network
 from compress.onnx_file import is_onnx
 from compress.profiling.machine import default_threads
-from compress.profiling.runtimes import RUNTIMES, runtime_named
+from compress.profiling.runtimes import RUNTIMES
 from compress.profiling.timing import time_model, time_models
-from compress.results import Artifact, Estimate, Fidelity, Parity
+from compress.results import Artifact, Fidelity, Parity
 from compress.spec import AUTO, PRECISIONS, Normalization, Target
 from compress.tradeoff.precisions import FLOAT, PrecisionTrial, not_run, run_once, timed
-from compress.training.evaluation import evaluate, file_predictor, predictor, spread
+from compress.training.evaluation import file_predictor, predictor, spread
 from compress.training.identification import identify
+from compress.training.naming import believed_accuracy
 from compress.training.probing import check_channels, known_normalizations, probe_normalization
 from compress.units import format_percent
 
-ONNX = "onnx"
-TARGETS = (ONNX, *PACKAGES)
-DEFAULT_SIZE, DEFAULT_RUNTIME = 32, "onnxruntime"
 # No further round of the timing for AUTO begins after so long.
 TIMING_S = 20.0
-
-
-@dataclass(frozen=True)
-class Request:
-    """What is asked for.
-
-    Attributes:
-        model: a checkpoint, or a float32 ONNX file.
-        output: the file that ships.
-        data: what the proof is on (its validation images); None for seeded inputs.
-        calibration: whose training images int8 is calibrated on; None for those of ``data``.
-        normalization: what the images go through, where the user says it.
-        arch: what a checkpoint is, where its weights do not show it.
-        precision: one of PRECISIONS, or AUTO for the fastest here that keeps ``max_loss``.
-        runtime: that AUTO is to be the fastest in.
-        target: one of TARGETS; ONNX for AUTO.
-        batches: sizes that an engine will be called with; an ONNX file takes any, and AUTO is
-            timed with one.
-        calibration_images: how many at most.
-        method: of calibration, see ``Quantization``.
-        float_layers: that int8 leaves in float, see ``Quantization``.
-        max_loss: of accuracy, as a fraction of 1, that fewer bits may cost on the validation
-            images.
-        images: on how many images of ``data`` the proof is, where they decide; else on all.
-        image_size: height and width, where neither data nor an ONNX file says it.
-        output_name: of an ONNX file, that its answers are, where several could be.
-    """
-
-    model: Path
-    output: Path
-    data: Dataset | None = None
-    calibration: Dataset | None = None
-    normalization: Normalization | None = None
-    arch: str | None = None
-    precision: str = "fp32"
-    runtime: str = DEFAULT_RUNTIME
-    target: str = ONNX
-    batches: tuple[int, ...] = (1,)
-    calibration_images: int = CALIBRATION_IMAGES
-    method: str = "minmax"
-    float_layers: tuple[str, ...] = ()
-    max_loss: float = MAX_LOSS
-    images: int | None = None
-    image_size: int = DEFAULT_SIZE
-    output_name: str | None = None
-
-    def __post_init__(self) -> None:
-        if self.precision not in (*PRECISIONS, AUTO):
-            raise UnknownName("precision", self.precision, (*PRECISIONS, AUTO))
-        if self.target not in TARGETS:
-            raise UnknownName("target", self.target, TARGETS)
-        faults = []
-        made = is_onnx(self.model)
-        if made and self.precision == "fp32" and self.target == ONNX:
-            faults.append(f"{self.model} is an ONNX file already; say --precision or --to")
-        if made and self.model.resolve() == self.output.resolve():
-            faults.append(f"--output is {self.model} itself")
-        if self.target != ONNX and (fault := self._in_the_way()):
-            faults.append(fault)
-        if made and self.arch is not None:
-            faults.append("--teacher-arch says what a checkpoint is; an ONNX file says it itself")
-        if not made and self.output_name is not None:
-            faults.append("--output-name is of an ONNX file, and MODEL is a checkpoint")
-        if self.precision == "int8" and self.data is None and self.calibration is None:
-            faults.append("int8 is calibrated on training images: give --data or --calibrate")
-        if self.precision == AUTO:
-            runtime_named(self.runtime)
-            if RUNTIMES[self.runtime].takes != "onnx":
-                faults.append(f"--runtime is {self.runtime}, which runs no ONNX file")
-            if self.data is None:
-                faults.append("auto is judged by accuracy: give --data")
-            if self.target != ONNX:
-                faults.append(f"auto makes an ONNX file: name the precision of a {self.target}")
-            if len(self.batches) != 1:
-                faults.append("auto is timed with one batch size")
-        if self.data is not None and len(self.data.validation) == 0:
-            faults.append("the proof needs validation images, and --validation is 0")
-        if self.calibration_images < 1:
-            faults.append(f"--calibration-images is {self.calibration_images}, it must be positive")
-        if faults:
-            raise UsageError(f"This cannot be exported: {'; '.join(faults)}.")
-        PrecisionRule(self.max_loss)
-        Quantization(self.method, float_layers=self.float_layers)
-
-    @property
-    def typed(self) -> Path:
-        """The ONNX file that ships, or that an engine is built from."""
-        if self.target == ONNX:
-            return self.output
-        return self.output.with_name(f"{self.output.name}.onnx")
-
-    def _in_the_way(self) -> str:
-        """Why the ONNX file beside an engine cannot be written; "" where it can."""
-        if self.typed.resolve() == self.model.resolve():
-            return (
-                f"{self.typed}, which would be written beside the engine {self.output.name}, is "
-                "MODEL itself; name another --output"
-            )
-        if self.typed.exists() and not path_beside(self.output).exists():
-            return (
-                f"{self.typed} would be written beside the engine {self.output.name}, and is there "
-                "already without one; name another --output"
-            )
-        return ""
-
-
-@dataclass(frozen=True)
-class Conversion:
-    """What came of it.
-
-    Attributes:
-        artifact: the file that ships.
-        name: of the network, or of the file.
-        parity: of the float32 ONNX file to the checkpoint; None where there was no checkpoint.
-        fidelity: of a file in fewer bits to the float32 one.
-        engine: what is written beside an engine.
-        on: what the proof was on: "validation images" or "seeded inputs".
-        notes: what was found and assumed, in sentences.
-        trials: what AUTO found of each precision; the eligible one is that which ships.
-        latencies: of an engine, batch size -> seconds a call; empty where there is no GPU.
-    """
-
-    artifact: Artifact
-    name: str
-    parity: Parity | None
-    fidelity: Fidelity | None
-    engine: EngineFile | None
-    on: str
-    notes: tuple[str, ...]
-    trials: tuple[PrecisionTrial, ...] = ()
-    latencies: dict[int, Estimate] = field(default_factory=dict)
-
-    def to_dict(self) -> dict[str, Any]:
-        """Plain values for JSON."""
-        artifact, parity = self.artifact, self.parity
-        return {
-            "path": str(artifact.path),
-            "format": artifact.format,
-            "name": self.name,
-            "spec": artifact.spec.to_dict() if artifact.spec else None,
-            "sha256": artifact.sha256,
-            "size_bytes": artifact.size_bytes,
-            "precision": artifact.precision,
-            "normalization": artifact.normalization.to_dict() if artifact.normalization else None,
-            "classes": list(artifact.classes),
-            "parity": None
-            if parity is None
-            else {
-                "images": parity.images,
-                "top1_agreement": parity.top1_agreement,
-                "max_abs_diff": parity.max_abs_diff,
-            },
-            "fidelity": self.fidelity.to_dict() if self.fidelity else None,
-            "conversion": artifact.conversion,
-            "engine": self.engine.to_dict() if self.engine else None,
-            "latency_ms": {
-                str(batch): latency.to_dict(1e3) for batch, latency in self.latencies.items()
-            },
-            "toolchain": artifact.toolchain,
-            "precisions": [trial.to_dict() for trial in self.trials],
-            "notes": list(self.notes),
-        }
 
 
 def convert(
@@ -410,7 +245,7 @@ class _Conversion:
             if request.data is None:
                 shape = image_shape(path, request.image_size)
                 return path, stated, self._proof_without_data(shape, stated)
-            data = request.data
+            data = renumbered(request.data, artifact.classes)
             if stated is not None:
                 check_channels(stated, data.input_shape[0])
             first = normalize(data.validation.images[:1], stated or data.normalization)
@@ -433,6 +268,9 @@ class _Conversion:
                     predict, tried, data.validation.images, data.validation.labels
                 )
                 self._note(f"{path.name} does not say its normalisation. {found}")
+            if note := class_note(artifact.classes, request.data.class_names):
+                told = believed_accuracy(path.name, predict, data, stated, artifact.classes)
+                self._note(note, *told[1])
         return path, stated, self._proof_on(data.validation, stated)
 
     def _with_output(self, path: Path) -> Path:
@@ -450,7 +288,10 @@ class _Conversion:
             network, normalization, classes = self._likeliest()
             proof = self._proof_without_data(network.spec.input_shape, normalization)
         else:
-            data = request.data
+            stated = read_tensors(request.model).classes
+            note = class_note(stated, request.data.class_names)
+            # The file keeps its own numbers and names, and the images are labelled by them.
+            data = renumbered(request.data, stated)
             found = identify(
                 request.model,
                 data,
@@ -458,12 +299,16 @@ class _Conversion:
                 arch=request.arch,
                 device=torch.device("cpu"),
             )
-            network, normalization, classes = found.network, found.normalization, data.class_names
-            share = evaluate(predictor(network), data.validation, normalization)
-            self._note(*found.notes)
+            network, normalization = found.network, found.normalization
+            classes = found.classes or data.class_names
+            self._note(*dict.fromkeys([*([note] if note else ()), *found.notes]))
+            share, warnings = believed_accuracy(
+                request.model.name, predictor(network), data, normalization, found.classes
+            )
             self._note(
                 f"{found.spec.name}: {format_percent(share)} on {len(data.validation):,} "
-                "validation images."
+                "validation images.",
+                *warnings,
             )
             proof = self._proof_on(data.validation, normalization)
         _, self.parity = onnx_from_torch(
