@@ -62,7 +62,8 @@ class ImageInput:
         if self.channels_last:
             found = np.ascontiguousarray(images.transpose(0, 2, 3, 1))
         if self.takes_bytes:
-            return np.rint(np.clip(found, 0, 1) * 255).astype(np.uint8)
+            pixels: NDArray[np.uint8] = np.rint(np.clip(found, 0, 1) * 255).astype(np.uint8)
+            return pixels
         found = found.astype(self.dtype, copy=False)
         return found
 

@@ -51,9 +51,9 @@ class Sample:
     def as_input(self, index: Sequence[int] | NDArray[np.intp], dtype: str) -> Input:
         """The images at ``index`` as a model takes them [len(index), c, h, w]."""
         pixels = self.pixels[np.asarray(index)]
+        found: Input = pixels
         if dtype == "uint8":
-            return pixels
-        found: Input
+            return found
         if dtype == "int8":
             found = (pixels.astype(np.int16) - 128).astype(np.int8)
             return found
