@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any
@@ -27,11 +27,19 @@ from compress.gate.answers import answers_of_baseline, judge_accuracy, own_answe
 from compress.gate.baseline import FILE, Baseline, read_baseline
 from compress.gate.consistency import compare_consistency
 from compress.gate.evaluation import data_of, score
-from compress.gate.latency import STORED_RUNS, LatencyRule, in_percent, percent, spread_of
+from compress.gate.latency import STORED_RUNS, LatencyRule
 from compress.gate.limits import SizeRule, compare_parity, compare_size
-from compress.gate.measuring import MAX_S, Judged, Trial, budget_of, judge
+from compress.gate.measuring import MAX_S, Trial, judge
+from compress.gate.slowdown import (
+    FAR,
+    compare_confirmed_budget,
+    compare_latency,
+    compare_with_stored,
+    no_slower_than_itself,
+    unsteady,
+)
 from compress.gate.task import task_of
-from compress.gate.verdict import Comparison, Figures, Outcome, Verdict
+from compress.gate.verdict import Comparison, Outcome, Verdict
 from compress.profiling.costs import input_of_onnx
 from compress.profiling.machine import fingerprint
 from compress.profiling.sample import Sample
@@ -39,13 +47,10 @@ from compress.results import SCHEMA_VERSION, Artifact, Machine
 from compress.spec import Normalization
 from compress.training.evaluation import spread, timing_sample
 from compress.training.teacher import identify
-from compress.units import format_time
 
 PARITY_IMAGES = 500
 # What `compress distill` leaves beside the file that it exports.
 CHECKPOINT = "student.safetensors"
-# Deciles of the rounds of one model further apart than this are no noise of clocks and caches.
-UNSTEADY = 1.2
 
 
 @dataclass(frozen=True)
@@ -180,7 +185,7 @@ class _Check:
             seed=request.seed,
             sample=self._sample(request.normalization or self.artifact.normalization),
         )
-        why = ""
+        why, differences = "", self.baseline.differences(self.here)
         if self.model is not None:
             trial = replace(
                 trial,
@@ -191,7 +196,7 @@ class _Check:
             self.say(f"Timing {request.candidate.name} and the baseline's model in turns.")
         elif self.own:
             if request.budget_s is None:
-                return (_no_slower_than_itself(),)
+                return (no_slower_than_itself(),)
             self.say(f"Timing {request.candidate.name} alone.")
         else:
             teacher, why = self._teacher()
@@ -205,6 +210,8 @@ class _Check:
                 )
                 self.say(f"Timing {request.candidate.name} and {teacher.name} in turns.")
             else:
+                if not differences:
+                    trial = replace(trial, limit_s=FAR * self.baseline.latency.high)
                 self.say(f"Timing {request.candidate.name} alone.")
         try:
             judged = judge(trial, self.say)
@@ -214,25 +221,15 @@ class _Check:
         for found in (judged.first, judged.second):
             self.warnings.extend(() if found is None else found.warnings)
         if judged.latency is Outcome.INCONCLUSIVE and trial.settings.threads > 1:
-            self.warnings.extend(_unsteady(judged.first.against_s, trial.settings.threads))
-        if judged.latency is None and self.own:
-            comparisons = [_no_slower_than_itself()]
-        elif judged.latency is None:
-            comparisons = [self._advice(judged, why)]
+            self.warnings.extend(unsteady(judged.first.against_s, trial.settings.threads))
+        if trial.rule is not None:
+            latency = compare_latency(trial, judged, trial.rule)
+        elif self.own:
+            latency = no_slower_than_itself()
         else:
-            comparisons = [self._compared(trial, judged, judged.latency)]
-        if judged.budget is not None:
-            budget = budget_of(trial, judged.first)
-            if judged.second is not None and budget.outcome is Outcome.FAIL:
-                again = budget_of(trial, judged.second)
-                said = {
-                    Outcome.PASS: "a second process kept it",
-                    Outcome.FAIL: "a second process missed it too",
-                    Outcome.INCONCLUSIVE: "a second process does not decide",
-                }
-                budget = replace(budget, reason=f"{budget.reason}; {said[again.outcome]}")
-            comparisons.append(replace(budget, outcome=judged.budget))
-        return tuple(comparisons)
+            latency = compare_with_stored(judged, self.baseline.latency, differences, why)
+        budget = () if judged.budget is None else (compare_confirmed_budget(trial, judged),)
+        return (latency, *budget)
 
     def _sample(self, normalization: Normalization | None) -> Sample | None:
         """Images of the evaluation set to time a model on, as it takes them.
@@ -263,75 +260,6 @@ class _Check:
         if path is None:
             return None, f"the teacher {stored.file} is not there (--teacher says where it is)"
         return path, ""
-
-    def _compared(self, trial: Trial, judged: Judged, outcome: Outcome) -> Comparison:
-        """A ratio in words."""
-        ratio, rounds = judged.first.ratio(trial.stored), judged.first.candidate_s
-        other_s = float(np.median(judged.first.against_s))
-        rule = self.request.latency
-        if trial.stored:
-            how = (
-                f"against the baseline by way of {trial.against.name if trial.against else ''} "
-                f"({len(trial.stored)} stored ratios, spread {spread_of(trial.stored):.2%})"
-            )
-        else:
-            how = "against the baseline"
-        reason = (
-            f"{in_percent(ratio)} {how}, {percent(1 + rule.allowed)} allowed; fast calls take "
-            f"{format_time(float(np.median(rounds)))} and {format_time(other_s)}, {len(rounds)} "
-            "rounds"
-        )
-        again = None if judged.second is None else judged.second.ratio(trial.stored)
-        if again is not None:
-            reason += f", in a second process {in_percent(again)}"
-        if outcome is Outcome.INCONCLUSIVE:
-            failed_once = rule.decide(ratio) is Outcome.FAIL
-            reason += "; they do not agree" if failed_once else "; that does not decide"
-        return Comparison(
-            "latency",
-            outcome,
-            reason,
-            {
-                "slowdown": ratio.to_dict(),
-                "again": None if again is None else again.to_dict(),
-                "allowed": rule.allowed,
-                "noise": rule.noise,
-                "candidate_ms": float(np.median(rounds)) * 1e3,
-                "against_ms": other_s * 1e3,
-                "against": "teacher" if trial.stored else "baseline",
-                "rounds": len(rounds),
-                "seconds": judged.seconds,
-            },
-            Figures(
-                "" if trial.stored else format_time(other_s),
-                format_time(float(np.median(rounds))),
-                percent(ratio.value),
-                percent(1 + rule.allowed),
-            ),
-        )
-
-    def _advice(self, judged: Judged, why: str) -> Comparison:
-        """What is left where the candidate could only be timed alone."""
-        now, then = judged.first.median, self.baseline.latency
-        differences = self.baseline.differences(self.here)
-        if differences:
-            advice = f"its {format_time(then.value)} are of another machine ({differences[0]})"
-        else:
-            advice = (
-                f"{format_time(now.value)} here and {format_time(then.value)} then, on a machine "
-                f"like this one, is {percent(now.value / then.value)}: advice and no verdict"
-            )
-        return Comparison(
-            "latency",
-            Outcome.INCONCLUSIVE,
-            f"the baseline's model is not there and {why}; {advice}",
-            {
-                "candidate_ms": now.to_dict(1e3),
-                "stored_ms": then.to_dict(1e3),
-                "differences": list(differences),
-            },
-            Figures(format_time(then.value), format_time(now.value)),
-        )
 
     # --- accuracy, consistency and parity --------------------------------------------------------
 
@@ -389,7 +317,15 @@ class _Check:
         stated = self.artifact.source.get("checkpoint_sha256")
         if stated is None or self.artifact.precision != "fp32" or not path.is_file():
             return None
-        return path if sha256_of(path) == stated else None
+        found = sha256_of(path)
+        if found == stated:
+            return path
+        self.warnings.append(
+            f"{path} is not what {self.request.candidate.name} says that it was exported from: its "
+            f"SHA-256 is {found[:12]}..., not {stated[:12]}... So it is not judged whether the two "
+            "are the same function; --checkpoint names the file that is."
+        )
+        return None
 
     def _about(self) -> dict[str, Any]:
         baseline, artifact = self.baseline, self.artifact
@@ -417,15 +353,6 @@ class _Check:
         }
 
 
-def _no_slower_than_itself() -> Comparison:
-    """The candidate beside a baseline that it is, byte for byte, and that lies nowhere else."""
-    return Comparison(
-        "latency",
-        Outcome.PASS,
-        "the candidate is the baseline's own file, byte for byte, so there is nothing to compare",
-    )
-
-
 def _onnx(path: Path) -> Path:
     if path.suffix.lower() != ".onnx":
         raise ModelFileError(
@@ -433,24 +360,3 @@ def _onnx(path: Path) -> Path:
             f"first: compress export {path} --output {path.with_suffix('.onnx').name}."
         )
     return path
-
-
-def _unsteady(rounds_s: Sequence[float], threads: int) -> list[str]:
-    """That rounds of one model differ by where its threads were put, and what to do.
-
-    Short calls of several threads take long where the scheduler wakes another core for them, and
-    less where it leaves them all on one; it keeps to either for seconds.
-
-    Args:
-        rounds_s: of the model that is there in every check.
-        threads: of its sessions.
-    """
-    low, high = np.quantile(rounds_s, (0.1, 0.9))
-    if high <= UNSTEADY * low:
-        return []
-    return [
-        f"Rounds of one and the same model took {format_time(float(low))} to "
-        f"{format_time(float(high))} (deciles): where a call is this short, it depends on the "
-        f"cores that its {threads} threads happen to be on. A baseline made with --threads 1 is "
-        "decided sooner, and is not slower if threads do not pay."
-    ]

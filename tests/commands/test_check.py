@@ -363,10 +363,12 @@ def test_a_run_folders_file_is_compared_with_its_checkpoint(
     shutil.copy(run_folder / "student.onnx", tmp_path)
     assert main(["check", str(tmp_path / "student.onnx"), *LENIENT]) == 0
     assert "parity" not in capsys.readouterr().out
-    # Another checkpoint of that name is none of its own.
+    # Another checkpoint of that name is none of its own, which is told.
     shutil.copy(run_folder / "other.safetensors", tmp_path / "student.safetensors")
     assert main(["check", str(tmp_path / "student.onnx"), *LENIENT]) == 0
-    assert "parity" not in capsys.readouterr().out
+    out = capsys.readouterr().out
+    assert "parity" not in out
+    assert "is not what student.onnx says that it was exported from" in out
 
 
 def test_a_file_that_is_not_its_checkpoint_fails(

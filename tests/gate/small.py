@@ -121,7 +121,12 @@ def images(
 
 
 def rounds(
-    slower: float = 0.0, *, count: int = 6, other: bool = True, scatter: float = 0.001
+    slower: float = 0.0,
+    *,
+    count: int = 6,
+    other: bool = True,
+    scatter: float = 0.001,
+    in_all: float | None = None,
 ) -> Rounds:
     """What a process would have found of a model that is slower by so much.
 
@@ -130,14 +135,18 @@ def rounds(
         count: of rounds.
         other: whether it was timed beside another model.
         scatter: half the range of the rounds' ratios.
+        in_all: how much slower it is in all calls; None: as in fast ones.
     """
     against = [1e-3] * count
     ratios = 1 + slower + np.linspace(-scatter, scatter, count)
+    whole = ratios - slower + (slower if in_all is None else in_all)
     median = float(np.median(ratios)) * 1e-3
     latency = Estimate(median, median * 0.99, median * 1.01)
     return Rounds(
         candidate_s=tuple((1e-3 * ratios).tolist()),
         against_s=tuple(against) if other else (),
+        candidate_all_s=tuple((1.1e-3 * whole).tolist()),
+        against_all_s=tuple(1.1 * each for each in against) if other else (),
         latency=latency,
         median=latency,
         all_calls_s=median,

@@ -160,8 +160,10 @@ def test_a_slower_one_fails_and_says_by_how_much(
     found = named(check(Request(model, baseline)))["latency"]
     assert found.outcome is Outcome.FAIL
     assert found.reason == (
-        "+5.0% (95%: +4.9% to +5.1%) against the baseline, +3.0% allowed; fast calls take 1.05 ms "
-        "and 1.00 ms, 6 rounds, in a second process +5.0% (95%: +4.9% to +5.1%)"
+        "+5.0% (95%: +4.9% to +5.1%) in fast calls and +5.0% (95%: +4.9% to +5.1%) in all "
+        "against the baseline, +3.0% and +10.0% allowed; fast calls take 1.05 ms and 1.00 ms, "
+        "all 1.16 ms and 1.10 ms (geometric mean), 6 rounds; in a second process +5.0% (95%: +4.9% to +5.1%) and +5.0% "
+        "(95%: +4.9% to +5.1%)"
     )
 
 
@@ -230,6 +232,27 @@ def test_without_its_model_milliseconds_are_advice(
     assert named(verdict)["budget"].outcome is Outcome.PASS
     assert named(verdict)["accuracy"].outcome is Outcome.PASS
     assert "is not beside" in verdict.warnings[0]
+
+
+def test_without_its_model_twice_the_milliseconds_of_the_same_machine_fail(
+    baseline: Path, other: Path, scripted: list[Rounds]
+) -> None:
+    found = read_baseline(baseline)
+    kept = baseline.parent / found.model.file
+    content = kept.read_bytes()
+    without_model(baseline)
+    scripted.append(rounds(16.0, other=False))
+    latency = named(check(Request(other, baseline)))["latency"]
+    assert latency.outcome is Outcome.FAIL
+    assert "is +1600.0%: no noise makes a call take 2 times as long" in latency.reason
+    scripted.append(rounds(0.99, other=False))  # 1.97 to 2.01 of what was stored at most
+    assert named(check(Request(other, baseline)))["latency"].outcome is Outcome.INCONCLUSIVE
+    # Of another machine nothing is known.
+    kept.write_bytes(content)
+    edited(baseline, machine={**found.machine, "cpu": "another one"})
+    without_model(baseline)
+    scripted.append(rounds(16.0, other=False))
+    assert named(check(Request(other, baseline)))["latency"].outcome is Outcome.INCONCLUSIVE
 
 
 @pytest.mark.parametrize("threads", [1, 2])
