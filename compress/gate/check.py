@@ -156,7 +156,7 @@ class _Check:
         if self.model is None and not self.own:
             self.warnings.append(
                 f"The baseline's model {self.baseline.model.file} is not beside "
-                f"{request.baseline}, so it is not measured again here."
+                f"{request.baseline}, so it is neither timed nor scored again here."
             )
         if self.settings.threads > self.here.cpus:
             self.warnings.append(

@@ -12,6 +12,7 @@ import pytest
 from benchmarks.fooling import slow_on_images, wrong_one_by_one
 from compress.errors import DataError, ModelFileError, NothingMeasured, UsageError
 from compress.files import sha256_of
+from compress.gate import answers
 from compress.gate import check as checking
 from compress.gate import update as making
 from compress.gate.accuracy import AccuracyRule
@@ -162,8 +163,8 @@ def test_a_slower_one_fails_and_says_by_how_much(
     assert found.reason == (
         "+5.0% (95%: +4.9% to +5.1%) in fast calls and +5.0% (95%: +4.9% to +5.1%) in all "
         "against the baseline, +3.0% and +10.0% allowed; fast calls take 1.05 ms and 1.00 ms, "
-        "all 1.16 ms and 1.10 ms (geometric mean), 6 rounds; in a second process +5.0% (95%: +4.9% to +5.1%) and +5.0% "
-        "(95%: +4.9% to +5.1%)"
+        "all 1.16 ms and 1.10 ms (geometric mean), 6 rounds; in a second process "
+        "+5.0% (95%: +4.9% to +5.1%) and +5.0% (95%: +4.9% to +5.1%)"
     )
 
 
@@ -341,6 +342,42 @@ def test_what_cannot_stand_in_for_a_ratio_is_told(
     edited(baseline, machine={**machine, "isa": ["other"]})
     without_model(baseline)
     assert "the ratio to a teacher is of another machine (isa " in reason(teacher=elsewhere)
+
+
+# --- what is stored and what the model says ------------------------------------------------------
+
+
+@pytest.mark.parametrize("changed", [1000, 40])
+def test_stored_answers_that_are_not_the_models_are_not_believed(
+    changed: int, baseline: Path, tmp_path: Path, scripted: list[Rounds]
+) -> None:
+    found = read_baseline(baseline)
+    wrong = (*(not each for each in found.right[:changed]), *found.right[changed:])
+    # The digest is made again, as whoever edits the file can.
+    edited(baseline, right=wrong)
+    useless = classifier(tmp_path / "useless.onnx", order=(1, 2, 3, 0))
+    verdict = check(Request(useless, baseline, accuracy=AccuracyRule(0.03)))
+    accuracy = named(verdict)["accuracy"]
+    assert accuracy.outcome is Outcome.FAIL
+    assert accuracy.evidence["baseline"] == pytest.approx(found.accuracy)
+    assert any(
+        f"disagree about {changed:,} of 1,000 test images" in text for text in verdict.warnings
+    )
+
+
+def test_a_sample_is_scored_again_and_all_where_it_differs(
+    baseline: Path, tmp_path: Path, scripted: list[Rounds], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(answers, "SAMPLE", 50)
+    candidate = classifier(tmp_path / "candidate.onnx", noise=1e-6)
+    said: list[str] = []
+    assert check(Request(candidate, baseline), said.append).warnings == ()
+    assert "Scoring the baseline's model on 50 of the test images again." in said
+    assert not any("on all 1,000" in text for text in said)
+    edited(baseline, right=tuple(not each for each in read_baseline(baseline).right))
+    said.clear()
+    assert check(Request(candidate, baseline), said.append).outcome is Outcome.PASS
+    assert "Scoring the baseline's model on all 1,000 test images again." in said
 
 
 # --- other instruction sets ----------------------------------------------------------------------
