@@ -18,6 +18,7 @@ from compress.errors import UsageError
 from compress.export import onnx_from_torch
 from compress.files import sha256_of
 from compress.gate import check as checking
+from compress.gate.baseline import read_baseline
 from compress.gate.limits import SizeRule
 from compress.gate.measuring import Judged, Rounds, Trial, outcomes
 from compress.models.checkpoint import save_checkpoint
@@ -262,7 +263,8 @@ def test_a_baseline_that_cannot_be_used_ends_with_2(tmp_path: Path, capsys: Capt
 def test_another_model_beside_the_baseline_is_refused(tmp_path: Path, capsys: Capture) -> None:
     for name in ("compress-baseline.json", "data.npz"):
         shutil.copy(name, tmp_path)
-    shutil.copy("slower.onnx", tmp_path / "compress-baseline.onnx")
+    copied = read_baseline(Path("compress-baseline.json")).model.file
+    shutil.copy("slower.onnx", tmp_path / copied)
     baseline = ["--baseline", str(tmp_path / "compress-baseline.json")]
     assert main(["check", "student.onnx", *baseline]) == 2
     assert "is not the file that" in capsys.readouterr().err
