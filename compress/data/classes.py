@@ -1,57 +1,149 @@
-"""Classes by their names: which output of a model is which class of a data set."""
+"""Whether a model and a data set mean the same class by the same number.
+
+Both may name their classes, and then the names decide, however they are ordered: a model's outputs
+are put into the data's order before anything is scored, taught or written (``class_mapping``).
+Names are compared forgivingly: case, spaces, underscores and hyphens do not count.
+
+Names that are not the same set say two different things. Where one that both have stands at
+different places, the order is another and the rest of it is not known: that is refused. Where all
+that both have stand at the same places ('plane' for 'airplane', or no name in common), the
+order is taken to be the same and ``class_note`` says so; whether the model is better than chance
+then has to show it.
+"""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 
-from compress.errors import UsageError
+import torch
 
-SHOWN = 5
+from compress.data.dataset import Dataset, Split
+from compress.errors import DataError
+
+# In a message: more names than these say nothing more.
+NAMES_SHOWN = 3
 
 
 def class_mapping(
     model_classes: Sequence[str], data_classes: Sequence[str]
 ) -> tuple[int, ...] | None:
-    """Where a model that names its classes has those of a data set.
+    """Which output of a model is which class of a data set, by their names.
 
     Args:
         model_classes: names in the order of the model's outputs; empty where it names none.
-        data_classes: names in the order of the labels; numbers where the data names none.
+        data_classes: names in the order of the labels; numbers where the data set names none.
 
     Returns:
-        a permutation p: class i of the data is output p[i] of the model. None where there is
-        nothing to map: one of them names no classes, they are not as many, or the order is the
-        same.
+        p with class i of the data being output p[i] of the model, so that ``logits[:, p]`` are in
+        the data's order. None where they are in it already, or where nothing says that they are
+        not: a side names nothing, or not the same number of classes, or differs in names alone.
 
     Raises:
-        UsageError: they are as many and of other names, or names are there twice.
+        DataError: some names are the same at different places, and others differ.
     """
-    if not (_named(model_classes) and _named(data_classes)):
+    pair = _comparable(model_classes, data_classes)
+    if pair is None or pair[0] == pair[1]:
         return None
-    if len(model_classes) != len(data_classes) or list(model_classes) == list(data_classes):
+    model, data = pair
+    place = {name: index for index, name in enumerate(model)}
+    if place.keys() == set(data):
+        return tuple(place[name] for name in data)
+    moved = [i for i, name in enumerate(data) if name in place and place[name] != i]
+    if not moved:
         return None
-    missing = [name for name in data_classes if name not in model_classes]
-    if missing:
-        unknown = [name for name in model_classes if name not in data_classes]
-        raise UsageError(
-            f"The model and the data name other classes: the data has {_shown(missing)}, the model "
-            f"{_shown(unknown)} in their place. Give the data that the model was made for, or "
-            "write the names of the data into the model where they mean the same."
-        )
-    place = {name: output for output, name in enumerate(model_classes)}
-    if len(place) != len(model_classes):
-        raise UsageError(
-            "The model and the data name their classes in another order, and some names are there "
-            "twice, so that they cannot be told apart. Give each class a name of its own."
-        )
-    return tuple(place[name] for name in data_classes)
+    first = moved[0]
+    raise DataError(
+        f"The model's classes are in another order than the data's ('{data_classes[first]}' is "
+        f"class {place[data[first]]} of the model and class {first} of the data), and they cannot "
+        f"be matched by name: {_differing(model_classes, data_classes)}. Give the data that the "
+        "model was made for, or name the same classes alike on both sides."
+    )
 
 
-def _named(classes: Sequence[str]) -> bool:
-    """Whether classes have names, and not their numbers alone."""
-    return bool(classes) and any(name != str(number) for number, name in enumerate(classes))
+def class_note(model_classes: Sequence[str], data_classes: Sequence[str]) -> str | None:
+    """What there is to be told of the names, a sentence; None where there is nothing.
+
+    Raises:
+        DataError: as ``class_mapping`` does.
+    """
+    if class_mapping(model_classes, data_classes) is not None:
+        return "The model's classes are in another order than the data's; they are taken by name."
+    pair = _comparable(model_classes, data_classes)
+    if pair is None or pair[0] == pair[1]:
+        return None
+    return (
+        "Warning: the model and the data name classes differently "
+        f"({_differing(model_classes, data_classes)}); they are taken to be in the same order."
+    )
 
 
-def _shown(names: Sequence[str]) -> str:
-    shown = ", ".join(f"'{name}'" for name in names[:SHOWN])
-    return shown + (f" and {len(names) - SHOWN} more" if len(names) > SHOWN else "")
+def renumbered(data: Dataset, model_classes: Sequence[str]) -> Dataset:
+    """The data set with its labels as a model numbers its classes, where both name them.
+
+    For a model that has to stay as it is: what is written beside it keeps its own names.
+
+    Raises:
+        DataError: as ``class_mapping`` does.
+    """
+    order = class_mapping(model_classes, data.class_names)
+    if order is None:
+        return data
+    numbers = torch.tensor(order)
+
+    def moved(split: Split) -> Split:
+        return replace(split, labels=numbers[split.labels])
+
+    return replace(
+        data,
+        train=moved(data.train),
+        validation=moved(data.validation),
+        test=moved(data.test),
+        class_names=tuple(model_classes),
+    )
+
+
+def names_differ(model_classes: Sequence[str], data_classes: Sequence[str]) -> bool:
+    """Whether both sides name their classes, and not by the same set of names."""
+    pair = _comparable(model_classes, data_classes)
+    return pair is not None and set(pair[0]) != set(pair[1])
+
+
+def named(classes: Sequence[str]) -> bool:
+    """Whether these are names, and not just the numbers of the classes."""
+    return bool(classes) and list(classes) != [str(index) for index in range(len(classes))]
+
+
+def _comparable(
+    model_classes: Sequence[str], data_classes: Sequence[str]
+) -> tuple[list[str], list[str]] | None:
+    """Both sides' names in the form in which they are compared; None where they cannot be."""
+    if len(model_classes) != len(data_classes):
+        return None
+    if not (named(model_classes) and named(data_classes)):
+        return None
+    for form in (_plain, str):
+        pair = [form(name) for name in model_classes], [form(name) for name in data_classes]
+        if all(len(set(names)) == len(names) for names in pair):
+            return pair
+    return None  # a name that stands for two classes says nothing
+
+
+def _plain(name: str) -> str:
+    """'Pickup_Truck ' -> 'pickuptruck'."""
+    return "".join(each for each in name.casefold() if not (each.isspace() or each in "_-"))
+
+
+def _differing(model_classes: Sequence[str], data_classes: Sequence[str]) -> str:
+    """The names that only one side has."""
+    sides = []
+    for who, own, others in (
+        ("the model", model_classes, data_classes),
+        ("the data", data_classes, model_classes),
+    ):
+        theirs = set(map(_plain, others))
+        alone = [name for name in own if _plain(name) not in theirs]
+        shown = ", ".join(f"'{name}'" for name in alone[:NAMES_SHOWN])
+        more = len(alone) - NAMES_SHOWN
+        sides.append(f"only {who} has {shown}" + (f" and {more} more" if more > 0 else ""))
+    return ", ".join(sides)

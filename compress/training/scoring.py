@@ -10,7 +10,7 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
-from compress.data.classes import class_mapping
+from compress.data.classes import class_mapping, class_note
 from compress.data.dataset import Dataset
 from compress.errors import DataError, ModelFileError
 from compress.export import read_artifact
@@ -56,9 +56,9 @@ def score_onnx(
     Raises:
         ModelFileError: the file cannot be used, is of other images or classes, or answers with
             values that are not finite.
-        DataError: the data set has no test images, or none to probe a normalisation on.
-        UsageError: the normalisation is of other channels, or the file names other classes than
-            the data.
+        DataError: the data set has no test images, or none to probe a normalisation on; or the
+            file's classes are in another order and cannot be matched by name.
+        UsageError: the normalisation is of other channels.
     """
     if len(data.test) == 0:
         raise DataError(f"{data.name} has no test images to score {path} on.")
@@ -81,6 +81,8 @@ def score_onnx(
             f"{path.name} names its classes in another order than {data.name}; its answers are "
             "taken by name.",
         )
+    elif note := class_note(artifact.classes, data.class_names):
+        notes += (note,)
     right = logits.argmax(dim=1).cpu() == data.test.labels.cpu()
     return Scored(name, normalization, logits, right, notes)
 
@@ -91,7 +93,7 @@ def answering(artifact: Artifact, data: Dataset, target: Target) -> Iterator[Pre
 
     Raises:
         ModelFileError: the file cannot be loaded.
-        UsageError: it names other classes than the data.
+        DataError: its classes are in another order and cannot be matched by name.
     """
     order = class_mapping(artifact.classes, data.class_names)
     with file_predictor(artifact.path, target) as predict:
