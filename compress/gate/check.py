@@ -10,7 +10,9 @@ from typing import Any
 
 import numpy as np
 import torch
+from torch import Tensor
 
+from compress.data.classes import named
 from compress.data.dataset import Dataset
 from compress.data.normalization import normalize
 from compress.errors import (
@@ -23,19 +25,27 @@ from compress.export import read_artifact
 from compress.export.parity import verify
 from compress.files import sha256_of
 from compress.gate.accuracy import AccuracyRule
-from compress.gate.answers import answers_of_baseline, judge_accuracy, own_answers
+from compress.gate.answers import Theirs, answers_of_baseline, judge_accuracy, own_answers
 from compress.gate.baseline import FILE, Baseline, read_baseline
+from compress.gate.calibration import (
+    CalibrationRule,
+    compare_calibration,
+    told_calibration,
+)
 from compress.gate.consistency import compare_consistency
 from compress.gate.evaluation import data_of, score
 from compress.gate.latency import STORED_RUNS, LatencyRule
 from compress.gate.limits import SizeRule, compare_parity, compare_size
 from compress.gate.measuring import MAX_S, Trial, judge
+from compress.gate.naming import compare_classes
 from compress.gate.slowdown import (
     FAR,
     compare_confirmed_budget,
     compare_latency,
     compare_with_stored,
     no_slower_than_itself,
+    slow_to_load,
+    told_loading,
     unsteady,
 )
 from compress.gate.task import task_of
@@ -71,6 +81,7 @@ class Request:
         data_dir, image_size: as for ``load_dataset``.
         normalization: of the candidate, where the file does not say it.
         max_s: no further round of timing begins after so many seconds.
+        calibration: how much worse calibrated it may be; None: it is told and not judged.
         seed: of inputs and orders.
     """
 
@@ -79,6 +90,7 @@ class Request:
     latency: LatencyRule = field(default_factory=LatencyRule)
     size: SizeRule = field(default_factory=SizeRule)
     accuracy: AccuracyRule = field(default_factory=AccuracyRule)
+    calibration: CalibrationRule | None = None
     budget_s: float | None = None
     percentile: float | None = None
     shape: tuple[int, ...] | None = None
@@ -126,6 +138,7 @@ class _Check:
         self.request = request
         self.say = say
         self.warnings: list[str] = []
+        self.not_judged: list[str] = []
         self.begun = time.monotonic()
         self.baseline: Baseline = read_baseline(request.baseline)
         self.artifact: Artifact = read_artifact(_onnx(request.candidate))
@@ -169,8 +182,13 @@ class _Check:
         size = compare_size(self.artifact.size_bytes, baseline.model.size_bytes, request.size)
         parity, answers = self._parity(), self._answers()
         latency = self._latency()
-        comparisons = (*latency[:1], size, *answers, *parity, *latency[1:])
-        return Verdict(comparisons, tuple(dict.fromkeys(self.warnings)), self._about())
+        comparisons = (*latency[:1], size, *answers, *self._classes(), *parity, *latency[1:])
+        return Verdict(
+            comparisons,
+            tuple(dict.fromkeys(self.warnings)),
+            tuple(self.not_judged),
+            self._about(),
+        )
 
     # --- latency and budget ----------------------------------------------------------------------
 
@@ -218,6 +236,8 @@ class _Check:
         except NothingMeasured as error:
             asked = ("latency",) if request.budget_s is None else ("latency", "budget")
             return tuple(Comparison(name, Outcome.NOT_MEASURED, str(error)) for name in asked)
+        self.not_judged.append(told_loading(judged.first))
+        self.warnings.extend(slow_to_load(judged.first))
         for found in (judged.first, judged.second):
             self.warnings.extend(() if found is None else found.warnings)
         if judged.latency is Outcome.INCONCLUSIVE and trial.settings.threads > 1:
@@ -272,7 +292,13 @@ class _Check:
         scored = score(request.candidate, self.data, self.settings, request.normalization)
         self.warnings.extend(scored.notes)
         theirs = answers_of_baseline(
-            self.baseline, self.model, self.here, self.data, self.settings, self.say
+            self.baseline,
+            self.model,
+            self.here,
+            self.data,
+            self.settings,
+            self.say,
+            all_images=request.calibration is not None,
         )
         self.warnings.extend(theirs.warnings)
         batch = self.settings.batch
@@ -281,7 +307,40 @@ class _Check:
         return (
             judge_accuracy(scored.right, theirs, request.accuracy),
             *(() if consistency is None else (consistency,)),
+            *self._calibration(scored.logits, theirs),
         )
+
+    def _calibration(self, logits: Tensor, theirs: Theirs) -> tuple[Comparison, ...]:
+        """How sure both are, judged where that is asked for."""
+        rule, labels = self.request.calibration, self.data.test.labels.cpu()
+        if theirs.index is None or theirs.logits is None:
+            if rule is None:
+                self.not_judged.append(told_calibration(logits, None, labels))
+                return ()
+            why = "the baseline's model is not there, and how sure it was is not stored"
+            return (Comparison("calibration", Outcome.INCONCLUSIVE, why),)
+        chosen = logits[theirs.index], theirs.logits, labels[theirs.index]
+        if rule is not None:
+            return (compare_calibration(*chosen, rule),)
+        self.not_judged.append(told_calibration(*chosen))
+        return ()
+
+    def _classes(self) -> tuple[Comparison, ...]:
+        """The names of the outputs, where both files have some."""
+        if self.own:
+            return ()
+        theirs = () if self.model is None else read_artifact(self.model).classes
+        found = compare_classes(self.artifact.classes, theirs)
+        if found is not None:
+            return (found,)
+        has_some = {
+            "the candidate's file": named(self.artifact.classes),
+            "the baseline's file": named(theirs),
+        }
+        without = " and ".join(name for name, some in has_some.items() if not some)
+        gone = "" if self.model is not None else ", which is not there"
+        self.not_judged.append(f"names of classes: there are none in {without}{gone}")
+        return ()
 
     def _parity(self) -> tuple[Comparison, ...]:
         """Whether the candidate is its own checkpoint; nothing where that is not known."""

@@ -153,10 +153,16 @@ def summary(timing: Timing, trial: Trial) -> Rounds:
         calls=len(timing.calls_s(CANDIDATE)),
         seconds=0.0,
         rounds_s=0.0,
+        load_s=_load_s(timing, CANDIDATE),
+        against_load_s=None if trial.against is None else _load_s(timing, AGAINST),
         warnings=tuple(
             f"Timing {name}: {text}" for name in timing.names for text in timing.warnings(name)
         ),
     )
+
+
+def _load_s(timing: Timing, name: str) -> float:
+    return float(np.median([one[name].load_s for one in timing.rounds]))
 
 
 def percentile_calls(trial: Trial) -> int:

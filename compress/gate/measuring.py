@@ -103,6 +103,8 @@ class Rounds:
         calls: of the candidate.
         seconds: that it took, the start of the process included.
         rounds_s: of those, what the rounds took.
+        load_s: what making a session of the candidate takes, the median over rounds.
+        against_load_s: the same of the other model; None where there was none.
         warnings: a sentence each.
     """
 
@@ -116,6 +118,8 @@ class Rounds:
     calls: int
     seconds: float
     rounds_s: float
+    load_s: float
+    against_load_s: float | None
     warnings: tuple[str, ...]
 
     def ratio(self, stored: tuple[float, ...] = ()) -> Estimate:

@@ -8,7 +8,7 @@ from dataclasses import replace
 import numpy as np
 
 from compress.gate.latency import LatencyRule, in_percent, percent, spread_of
-from compress.gate.measuring import UNEVEN, Judged, Trial, budget_of, outcomes
+from compress.gate.measuring import UNEVEN, Judged, Rounds, Trial, budget_of, outcomes
 from compress.gate.verdict import Comparison, Figures, Outcome
 from compress.results import Estimate
 from compress.units import format_time
@@ -17,6 +17,8 @@ from compress.units import format_time
 UNSTEADY = 1.2
 # A median so many times that of another day, on the same machine, is no busy machine either.
 FAR = 2.0
+# Loading is warned of where it takes so many times as long, and so many seconds longer.
+LOAD_TIMES, LOAD_S = 2.0, 0.25
 
 
 def compare_latency(trial: Trial, judged: Judged, rule: LatencyRule) -> Comparison:
@@ -142,6 +144,25 @@ def compare_with_stored(
         },
         Figures(format_time(then.value), format_time(now.value)),
     )
+
+
+def told_loading(rounds: Rounds) -> str:
+    """What making a session takes, of both models."""
+    ours = f"loading takes {format_time(rounds.load_s)}"
+    if rounds.against_load_s is None:
+        return ours
+    return f"{ours} against {format_time(rounds.against_load_s)}"
+
+
+def slow_to_load(rounds: Rounds) -> list[str]:
+    """A warning where somebody would wait for it; loading is too unsteady to be judged."""
+    then = rounds.against_load_s
+    if then is None or rounds.load_s < LOAD_TIMES * then or rounds.load_s < then + LOAD_S:
+        return []
+    return [
+        f"The candidate takes {format_time(rounds.load_s)} to load and the other model "
+        f"{format_time(then)}. That is not judged; whoever starts a server waits for it."
+    ]
 
 
 def no_slower_than_itself() -> Comparison:

@@ -37,7 +37,8 @@ class Comparison:
     """One thing that was judged.
 
     Attributes:
-        name: "latency", "size", "accuracy", "parity" or "budget".
+        name: "latency", "size", "accuracy", "consistency", "classes", "calibration", "parity" or
+            "budget".
         outcome: of it.
         reason: one line: what was found, with its uncertainty, and what is allowed.
         evidence: the same as plain values for JSON, SI units and fractions of 1.
@@ -67,11 +68,13 @@ class Verdict:
     Attributes:
         comparisons: in the order in which they are shown.
         warnings: what makes them less than they seem, a sentence each.
+        not_judged: what was seen, or was not, and makes no outcome; a phrase each.
         about: what was compared with what, where and how, as plain values for JSON.
     """
 
     comparisons: tuple[Comparison, ...]
     warnings: tuple[str, ...] = ()
+    not_judged: tuple[str, ...] = ()
     about: Mapping[str, Any] = field(default_factory=dict)
 
     @property
@@ -96,5 +99,6 @@ class Verdict:
             "outcome": self.outcome.value,
             "comparisons": [one.to_dict() for one in self.comparisons],
             "warnings": list(self.warnings),
+            "not_judged": list(self.not_judged),
             **self.about,
         }

@@ -102,6 +102,7 @@ def test_limits_are_the_users(timed: Callable[[Rounds], None]) -> None:
     assert main(["check", "same.onnx", "--max-slowdown", "10", "--budget-ms", "2"]) == 0
     assert main(["check", "same.onnx", "--max-slowdown", "10%", "--budget-ms", "0.5"]) == 1
     assert main(["check", "same.onnx", "--max-slowdown", "10%", "--max-size", "10kB"]) == 1
+    assert main(["check", "same.onnx", "--max-slowdown", "10%", "--max-calibration-drop", "1"]) == 0
 
 
 def test_an_open_dimension_can_be_given_a_value(
@@ -277,6 +278,7 @@ def test_another_model_beside_the_baseline_is_refused(tmp_path: Path, capsys: Ca
         (["--max-slowdown", "0"], "it takes 0.1% or more"),
         (["--max-slowdown", "0.03%"], "it takes 0.1% or more"),
         (["--max-accuracy-drop", "-1"], "points from 0 to 100"),
+        (["--max-calibration-drop", "0"], "it takes points above 0"),
         (["--max-size", "5"], "a size with its unit"),
         (["--max-size", "0MB"], "--max-size is 0"),
         (["--budget-ms", "0"], "must be a positive number"),

@@ -153,5 +153,7 @@ def rounds(
         calls=25 * count,
         seconds=1.0,
         rounds_s=0.5,
+        load_s=0.010,
+        against_load_s=0.011 if other else None,
         warnings=(),
     )

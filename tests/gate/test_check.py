@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from benchmarks.fooling import slow_on_images, wrong_one_by_one
+from benchmarks.fooling import slow_on_images, with_classes, wrong_one_by_one
 from compress.errors import DataError, ModelFileError, NothingMeasured, UsageError
 from compress.files import sha256_of
 from compress.gate import answers
@@ -17,6 +17,7 @@ from compress.gate import check as checking
 from compress.gate import update as making
 from compress.gate.accuracy import AccuracyRule
 from compress.gate.baseline import Baseline, Teacher, read_baseline, write_baseline
+from compress.gate.calibration import CalibrationRule
 from compress.gate.check import Request, check
 from compress.gate.measuring import Judged, Rounds, Settings, Trial, outcomes
 from compress.gate.verdict import Comparison, Outcome, Verdict
@@ -343,6 +344,72 @@ def test_what_cannot_stand_in_for_a_ratio_is_told(
     edited(baseline, machine={**machine, "isa": ["other"]})
     without_model(baseline)
     assert "the ratio to a teacher is of another machine (isa " in reason(teacher=elsewhere)
+
+
+# --- what is told, and judged on request ---------------------------------------------------------
+
+
+def test_what_is_not_judged_is_named(
+    baseline: Path, tmp_path: Path, scripted: list[Rounds]
+) -> None:
+    candidate = classifier(tmp_path / "candidate.onnx", noise=1e-6)
+    verdict = check(Request(candidate, baseline))
+    assert [text.split(" ")[0] for text in verdict.not_judged] == ["expected", "loading", "names"]
+    calibration, loading, names = verdict.not_judged
+    assert "500 images (--max-calibration-drop judges it)" in calibration
+    assert loading == "loading takes 10.0 ms against 11.0 ms"
+    assert (
+        names == "names of classes: there are none in the candidate's file and the baseline's file"
+    )
+    assert verdict.to_dict()["not_judged"] == list(verdict.not_judged)
+    without_model(baseline)
+    told = check(Request(candidate, baseline)).not_judged
+    assert "1,000 images" in told[0]
+    assert " against " not in told[0]
+    assert told[2].endswith("which is not there")
+
+
+def test_a_model_that_takes_seconds_to_load_is_warned_of(
+    baseline: Path, other: Path, scripted: list[Rounds]
+) -> None:
+    scripted.append(replace(rounds(), load_s=4.3))
+    verdict = check(Request(other, baseline))
+    assert verdict.outcome is Outcome.PASS
+    assert any("takes 4.30 s to load and the other model 11.0 ms" in x for x in verdict.warnings)
+
+
+def test_logits_that_are_scaled_down_fail_where_calibration_is_judged(
+    baseline: Path, tmp_path: Path, scripted: list[Rounds]
+) -> None:
+    faint = classifier(tmp_path / "faint.onnx", scale=1e-4)
+    verdict = check(Request(faint, baseline))
+    assert verdict.outcome is Outcome.PASS
+    rule = CalibrationRule(0.01)
+    found = named(check(Request(faint, baseline, calibration=rule)))
+    assert found["accuracy"].outcome is Outcome.PASS
+    assert found["calibration"].outcome is Outcome.FAIL
+    assert found["calibration"].evidence["n"] == 1000
+    same = classifier(tmp_path / "same.onnx", noise=1e-6)
+    assert check(Request(same, baseline, calibration=rule)).outcome is Outcome.PASS
+    without_model(baseline)
+    found = named(check(Request(same, baseline, calibration=rule)))
+    assert found["calibration"].outcome is Outcome.INCONCLUSIVE
+
+
+def test_names_in_another_order_over_the_same_outputs_fail(
+    tmp_path: Path, scripted: list[Rounds], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(making, "measure", lambda trial: rounds(other=False))
+    model = classifier(tmp_path / "model.onnx", names=NAMES)
+    # The data names no classes, so that both have as many right.
+    data = images(tmp_path / "data.npz", model)
+    found = making.update(making.Request(model, str(data), REASON, tmp_path / "b.json"))
+    renamed = with_classes(model, tmp_path / "renamed.onnx", list(MIXED))
+    said = named(check(Request(renamed, found.path)))
+    assert said["accuracy"].outcome is Outcome.PASS
+    assert said["classes"].outcome is Outcome.FAIL
+    same = classifier(tmp_path / "same.onnx", noise=1e-6, names=NAMES)
+    assert named(check(Request(same, found.path)))["classes"].outcome is Outcome.PASS
 
 
 # --- what is stored and what the model says ------------------------------------------------------
