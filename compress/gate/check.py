@@ -186,8 +186,8 @@ class _Check:
         return Verdict(
             comparisons,
             tuple(dict.fromkeys(self.warnings)),
-            tuple(self.not_judged),
             self._about(),
+            tuple(self.not_judged),
         )
 
     # --- latency and budget ----------------------------------------------------------------------

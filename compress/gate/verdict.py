@@ -68,14 +68,14 @@ class Verdict:
     Attributes:
         comparisons: in the order in which they are shown.
         warnings: what makes them less than they seem, a sentence each.
-        not_judged: what was seen, or was not, and makes no outcome; a phrase each.
         about: what was compared with what, where and how, as plain values for JSON.
+        not_judged: what was seen, or was not, and makes no outcome; a phrase each.
     """
 
     comparisons: tuple[Comparison, ...]
     warnings: tuple[str, ...] = ()
-    not_judged: tuple[str, ...] = ()
     about: Mapping[str, Any] = field(default_factory=dict)
+    not_judged: tuple[str, ...] = ()
 
     @property
     def outcome(self) -> Outcome:

@@ -50,16 +50,18 @@ class Sample:
 
     def as_input(self, index: Sequence[int] | NDArray[np.intp], dtype: str) -> Input:
         """The images at ``index`` as a model takes them [len(index), c, h, w]."""
-        pixels = self.pixels[np.asarray(index)]
+        pixels: Input = self.pixels[np.asarray(index)]
         if dtype == "uint8":
             return pixels
         if dtype == "int8":
-            return (pixels.astype(np.int16) - 128).astype(np.int8)
+            shifted: Input = (pixels.astype(np.int16) - 128).astype(np.int8)
+            return shifted
         mean, std = (
             np.array(values, np.float32).reshape(1, -1, 1, 1)
             for values in (self.normalization.mean, self.normalization.std)
         )
-        return ((pixels.astype(np.float32) / 255 - mean) / std).astype(dtype)
+        normalised: Input = ((pixels.astype(np.float32) / 255 - mean) / std).astype(dtype)
+        return normalised
 
 
 def inputs_of(

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import onnx
@@ -114,9 +115,9 @@ def images(
     labels = session.run(None, {"images": pixels})[0].argmax(axis=1)
     moved = rng.random(count) < wrong
     labels[moved] = (labels[moved] + 1) % CLASSES
-    named = {"class_names": np.array(names)} if names else {}
-    train = {"x_train": x[:40], "y_train": np.arange(40) % CLASSES}
-    np.savez(path, **train, x_test=x, y_test=labels, **named)
+    arrays: dict[str, Any] = {"class_names": np.array(names)} if names else {}
+    arrays |= {"x_train": x[:40], "y_train": np.arange(40) % CLASSES, "x_test": x, "y_test": labels}
+    np.savez(path, **arrays)
     return path
 
 

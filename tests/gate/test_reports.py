@@ -23,8 +23,8 @@ VERDICT = Verdict(
         Comparison("budget", Outcome.NOT_MEASURED, "died"),
     ),
     ("busy\nmachine",),
-    ("loading takes\n1 s",),
     {"seconds": 1.5},
+    ("loading takes\n1 s",),
 )
 
 
