@@ -69,7 +69,7 @@ def identity(verdict: Verdict) -> dict[str, str]:
 def lines(verdict: Verdict) -> Iterator[str]:
     """One line a comparison, then the warnings, then the outcome."""
     for one in verdict.comparisons:
-        yield f"{one.name:<9} {one.outcome.upper():<13} {_line(one.reason)}"
+        yield f"{one.name:<11} {one.outcome.upper():<13} {_line(one.reason)}"
     if "inputs" in verdict.about:
         yield f"timed on {_line(verdict.about['inputs'])}"
     for text in verdict.not_judged:
