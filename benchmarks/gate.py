@@ -1,14 +1,19 @@
 """Holds the rules of `compress check` to what they promise, with models that really are slower.
 
-    python benchmarks/gate.py latency student.onnx --trials runs/gate --minutes 60
-    python benchmarks/gate.py accuracy first.onnx second.onnx --data cifar10.npz --trials runs/gate
-    python benchmarks/gate.py report --trials runs/gate --output benchmarks/results/gate.md
+    python -m benchmarks.gate latency student.onnx --data data.npz --trials runs/gate --minutes 60
+    python -m benchmarks.gate fooled student.onnx --data data.npz --trials runs/gate --minutes 60
+    python -m benchmarks.gate accuracy first.onnx second.onnx --data data.npz --trials runs/gate
+    python -m benchmarks.gate report --trials runs/gate --output benchmarks/results/gate.md
 
 `latency` gives the gate a copy of the model (A/A), and the model with extra nodes in its graph that
 make it 5% and 10% slower; how many, is found by measuring. Each is checked at 1 and 2 threads, with
 and without a process that keeps a core busy. Every check is a line of a file in the folder of
 trials, so the program can be stopped and started, and --minutes ends it. Beside each check stands
 the naive rule: the mean of 100 calls is more than 5% above one that was stored.
+
+`fooled` gives it models that do their work where a careless gate does not look
+(benchmarks/fooling.py): on images and not on noise, in 85% and in 45% of the calls at random, and
+one that answers wrongly where it is called with one image. None of them may pass.
 
 `accuracy` draws images with replacement from what two real models have right. Where only one of
 them is right, a coin says which one is the candidate: that makes a pair of models that are as good
@@ -30,26 +35,34 @@ import sys
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
+from benchmarks import fooling
+from compress.data.dataset import Dataset, Split, load_dataset
 from compress.errors import CompressError
+from compress.export import read_artifact
 from compress.files import sha256_of
 from compress.gate.accuracy import AccuracyRule, Paired, compare_accuracy
+from compress.gate.consistency import compare_consistency
+from compress.gate.evaluation import score
 from compress.gate.extra_work import slow_down
 from compress.gate.latency import LatencyRule
 from compress.gate.measuring import Judged, Settings, Trial, judge
-from compress.gate.self_test import power_at
+from compress.gate.self_test import logs_of, power_at
 from compress.gate.verdict import Outcome
 from compress.profiling import estimates
 from compress.profiling.machine import fingerprint
 from compress.profiling.protocol import LOOKS
 from compress.profiling.runtimes import Subject, make_input, runtime_named
+from compress.profiling.sample import Sample
+from compress.training.evaluation import timing_sample
 
-LATENCY, ACCURACY = "latency.jsonl", "accuracy.jsonl"
+LATENCY, FOOLED, ACCURACY = "latency.jsonl", "fooled.jsonl", "accuracy.jsonl"
 SLOWDOWNS = (0.0, 0.05, 0.1)
 # It ends with this program, however that ends.
 BUSY = [
@@ -57,6 +70,17 @@ BUSY = [
     "-c",
     "import os\nparent = os.getppid()\nwhile os.getppid() == parent: pass",
 ]
+# Case -> what makes the model, from the honest one.
+ONE_BY_ONE = "wrong one by one"
+FOOLING: dict[str, Callable[[Path, Path], Path]] = {
+    # The darkest pixels of CIFAR-10 are -1.99, the lowest of 3,072 normal numbers below -3.
+    "slow on images": partial(fooling.slow_on_images, above=-2.5),
+    "slow in 85% of calls": partial(fooling.slow_at_random, share=0.85),
+    "slow in 45% of calls": partial(fooling.slow_at_random, share=0.45),
+    ONE_BY_ONE: fooling.wrong_one_by_one,
+}
+# Of the test images; where a model is scored at each check.
+FOOLED_IMAGES = 1000
 NAIVE_CALLS, NAIVE_LIMIT = 100, 1.05
 DROPS = (0.0, 0.005, 0.01, 0.02, 0.03)
 SIZES = (1000, 2000, 5000, 10_000)
@@ -85,6 +109,7 @@ def main() -> None:
     latency = commands.add_parser("latency")
     latency.add_argument("model", type=Path)
     latency.add_argument("--trials", type=Path, required=True, help="a folder")
+    latency.add_argument("--data", help="images to time on; without, seeded noise")
     latency.add_argument("--same", type=int, default=300, help="A/A checks of each condition")
     latency.add_argument("--slower", type=int, default=100, help="others of each condition")
     latency.add_argument("--threads", default="1,2")
@@ -92,6 +117,13 @@ def main() -> None:
         "--processes", type=int, default=5, help="in which extra work is measured beforehand"
     )
     latency.add_argument("--minutes", type=float, default=math.inf)
+    fooled = commands.add_parser("fooled")
+    fooled.add_argument("model", type=Path)
+    fooled.add_argument("--data", required=True)
+    fooled.add_argument("--trials", type=Path, required=True, help="a folder")
+    fooled.add_argument("--checks", type=int, default=100, help="of each condition")
+    fooled.add_argument("--threads", default="1,2")
+    fooled.add_argument("--minutes", type=float, default=math.inf)
     accuracy = commands.add_parser("accuracy")
     accuracy.add_argument("first", type=Path)
     accuracy.add_argument("second", type=Path)
@@ -108,6 +140,8 @@ def main() -> None:
     options = parser.parse_args()
     if options.command == "latency":
         check_latency(options)
+    elif options.command == "fooled":
+        check_fooled(options)
     elif options.command == "accuracy":
         check_accuracy(options)
     elif options.command == "score":
@@ -128,11 +162,8 @@ def check_latency(options: argparse.Namespace) -> None:
     folder: Path = options.trials
     folder.mkdir(parents=True, exist_ok=True)
     file = folder / LATENCY
-    machine = fingerprint().to_dict()
-    sha256 = sha256_of(options.model)
-    for trial in read(file):
-        if (trial["machine"], trial["model"]) != (machine["digest"], sha256):
-            sys.exit(f"{file} is of another machine or model; name another folder.")
+    origin = origin_of(options.model, file)
+    sample = None if options.data is None else sample_for(options.model, load_dataset(options.data))
     threads = [int(each) for each in options.threads.split(",")]
     conditions = [
         Condition(count, busy, slowdown)
@@ -155,9 +186,79 @@ def check_latency(options: argparse.Namespace) -> None:
         if done[condition] >= wanted[condition]:
             return
         path = candidates[condition.threads, condition.slowdown]
-        stored = stored_mean(file, condition, options.model, machine["digest"], sha256)
-        found = checked(condition, path, options.model, stored)
-        append(file, {**found, "machine": machine["digest"], "model": sha256})
+        stored = stored_mean(file, condition, options.model, origin)
+        found = checked(condition, path, options.model, stored, sample)
+        append(file, {**found, **origin})
+
+
+def origin_of(model: Path, file: Path) -> dict[str, str]:
+    """Machine and model that trials are of; ends where those of the file are of others."""
+    origin = {"machine": str(fingerprint().to_dict()["digest"]), "model": sha256_of(model)}
+    for trial in read(file):
+        if any(trial[key] != value for key, value in origin.items()):
+            sys.exit(f"{file} is of another machine or model; name another folder.")
+    return origin
+
+
+def sample_for(model: Path, data: Dataset) -> Sample | None:
+    """Test images for the model and what is made of it, as it takes them."""
+    normalization = read_artifact(model).normalization or data.normalization
+    return timing_sample(data.test, normalization, data.name)
+
+
+# --- models that fool a careless gate ------------------------------------------------------------
+
+
+def check_fooled(options: argparse.Namespace) -> None:
+    """Makes the trials that are missing, those first of which there are fewest."""
+    end = time.monotonic() + 60 * options.minutes
+    folder: Path = options.trials
+    folder.mkdir(parents=True, exist_ok=True)
+    file = folder / FOOLED
+    origin = origin_of(options.model, file)
+    data = load_dataset(options.data)
+    fewer = Split(data.test.images[:FOOLED_IMAGES], data.test.labels[:FOOLED_IMAGES])
+    data = replace(data, test=fewer)
+    sample = sample_for(options.model, data)
+    paths = {
+        case: make(options.model, folder / f"fooled-{place}.onnx")
+        for place, (case, make) in enumerate(FOOLING.items())
+    }
+    conditions = [
+        (case, int(threads), busy)
+        for case in FOOLING
+        for threads in options.threads.split(",")
+        for busy in (False, True)
+    ]
+    while time.monotonic() < end:
+        trials = [(each["case"], each["threads"], each["busy"]) for each in read(file)]
+        condition = min(conditions, key=trials.count)
+        if trials.count(condition) >= options.checks:
+            return
+        case, threads, busy = condition
+        settings = Settings(threads=threads)
+        seed = random.SystemRandom().randrange(2**31)
+        found: dict[str, Any] = {"case": case, "threads": threads, "busy": busy, "seed": seed}
+        with neighbour(busy):
+            begun = time.perf_counter()
+            if case == ONE_BY_ONE:
+                scored = score(paths[case], data, settings, None)
+                compared = compare_consistency(paths[case], data, settings, scored)
+                found["outcome"] = "none" if compared is None else str(compared.outcome)
+            else:
+                trial = Trial(
+                    paths[case],
+                    options.model,
+                    settings=settings,
+                    rule=LatencyRule(),
+                    sample=sample,
+                    against_sample=sample,
+                    seed=seed,
+                )
+                found |= facts_of(judge(trial))
+            found["seconds"] = time.perf_counter() - begun
+        print(f"{condition}: {found['outcome']}, {found['seconds']:.1f} s", flush=True)
+        append(file, {**found, **origin})
 
 
 def candidate(model: Path, threads: int, slowdown: float, folder: Path, processes: int) -> Path:
@@ -177,11 +278,21 @@ def candidate(model: Path, threads: int, slowdown: float, folder: Path, processe
     return path
 
 
-def checked(condition: Condition, path: Path, model: Path, stored_s: float) -> dict[str, Any]:
+def checked(
+    condition: Condition, path: Path, model: Path, stored_s: float, sample: Sample | None
+) -> dict[str, Any]:
     """One check, and what the naive rule says."""
     seed = random.SystemRandom().randrange(2**31)
     settings = Settings(threads=condition.threads)
-    trial = Trial(path, model, settings=settings, rule=LatencyRule(), seed=seed)
+    trial = Trial(
+        path,
+        model,
+        settings=settings,
+        rule=LatencyRule(),
+        sample=sample,
+        against_sample=sample,
+        seed=seed,
+    )
     found: dict[str, Any] = {
         "threads": condition.threads,
         "busy": condition.busy,
@@ -205,19 +316,20 @@ def checked(condition: Condition, path: Path, model: Path, stored_s: float) -> d
 
 def facts_of(judged: Judged) -> dict[str, Any]:
     """What is kept of a check; logarithms of its rounds' ratios among it."""
-    ratio, first = judged.first.ratio(), judged.first
-    logs = np.log(np.array(first.candidate_s) / np.array(first.against_s))
+    first = judged.first
+    fast, whole = first.ratio(), first.ratio_of_all()
     return {
         "outcome": str(judged.latency),
-        "first": LatencyRule().decide(ratio).value,
-        "ratio": ratio.to_dict(),
+        "first": LatencyRule().decide(fast, whole).value,
+        "ratio": fast.to_dict(),
+        "ratio_of_all": whole.to_dict(),
         "rounds": len(first.candidate_s),
-        "logs": [round(float(each), 5) for each in logs],
+        "logs": [[round(float(each), 5) for each in pair] for pair in logs_of(first)],
         "latency_ms": first.median.value * 1e3,
     }
 
 
-def stored_mean(file: Path, condition: Condition, model: Path, machine: str, sha256: str) -> float:
+def stored_mean(file: Path, condition: Condition, model: Path, origin: dict[str, str]) -> float:
     """The naive rule's baseline: measured once under each condition, and kept."""
     for trial in read(file):
         if "stored_s" in trial and (trial["threads"], trial["busy"]) == (
@@ -228,7 +340,7 @@ def stored_mean(file: Path, condition: Condition, model: Path, machine: str, sha
     with neighbour(condition.busy):
         mean_s = mean_call_s(model, condition.threads)
     kept = {"threads": condition.threads, "busy": condition.busy, "slowdown": None}
-    append(file, {**kept, "stored_s": mean_s, "machine": machine, "model": sha256})
+    append(file, {**kept, "stored_s": mean_s, **origin})
     return mean_s
 
 
@@ -304,9 +416,6 @@ def right_of(path: Path, data: str | None) -> np.ndarray:
         return np.asarray(np.load(path)["right"], dtype=bool)
     if data is None:
         sys.exit(f"{path} has to be scored: give --data.")
-    from compress.data.dataset import load_dataset
-    from compress.gate.evaluation import score
-
     return np.asarray(score(path, load_dataset(data), Settings(), None).right.numpy())
 
 
@@ -320,12 +429,15 @@ def markdown(folder: Path) -> list[str]:
         "# What `compress check` says of models that are slower, or worse, by so much",
         "",
         f"{time.strftime('%Y-%m-%d')}, {machine.cpu}, {machine.cpus} CPUs, "
-        f"ONNX Runtime {machine.engines.get('onnxruntime', '?')}; `python benchmarks/gate.py`.",
+        f"ONNX Runtime {machine.engines.get('onnxruntime', '?')}; `python -m benchmarks.gate`.",
         "Brackets are exact 95% intervals of a share (Clopper and Pearson).",
     ]
     trials = [trial for trial in read(folder / LATENCY) if "outcome" in trial]
     if trials:
         lines += ["", "## Latency", "", *latency_table(trials, folder), "", *drawn_table(trials)]
+    rows = read(folder / FOOLED)
+    if rows:
+        lines += ["", "## Models that fool a careless gate", "", *fooled_table(rows)]
     rows = read(folder / ACCURACY)
     if rows:
         lines += ["", "## Accuracy", "", *accuracy_table(rows)]
@@ -378,6 +490,38 @@ def latency_table(trials: list[dict[str, Any]], folder: Path) -> list[str]:
     return lines
 
 
+def fooled_table(rows: list[dict[str, Any]]) -> list[str]:
+    """A row for each case and condition."""
+    lines = [
+        "| model | threads | busy neighbour | checks | PASS | FAIL | fast calls | all calls | s, "
+        "median |",
+        "|---|---|---|---|---|---|---|---|---|",
+    ]
+    keys = sorted(
+        {(each["case"], each["threads"], each["busy"]) for each in rows},
+        key=lambda key: (list(FOOLING).index(key[0]), *key[1:]),
+    )
+    for case, threads, busy in keys:
+        here = [
+            each
+            for each in rows
+            if (each["case"], each["threads"], each["busy"]) == (case, threads, busy)
+        ]
+
+        def middle(key: str, trials: list[dict[str, Any]] = here) -> str:
+            found = [each[key]["value"] for each in trials if key in each]
+            return f"{statistics.median(found) - 1:+.1%}" if found else ""
+
+        lines.append(
+            f"| {case} | {threads} | {'yes' if busy else 'no'} | {len(here)} | "
+            f"{share(count(here, Outcome.PASS), len(here))} | "
+            f"{share(count(here, Outcome.FAIL), len(here))} | {middle('ratio')} | "
+            f"{middle('ratio_of_all')} | "
+            f"{statistics.median(each['seconds'] for each in here):.1f} |"
+        )
+    return lines
+
+
 def calibrations(folder: Path) -> Iterator[str]:
     """What the models with extra work were measured to be when they were made."""
     for path in sorted(folder.glob("slower-*.json")):
@@ -399,15 +543,15 @@ def drawn_table(trials: list[dict[str, Any]], draws: int = 200) -> list[str]:
     pool = np.concatenate([logs, -logs])
     lines = [
         f"Drawn from the {len(logs):,} rounds of the A/A checks, hundreds of checks each: the "
-        "rule, and one that fails where the lower 95% bound of a bootstrap is above 1% and passes "
-        "where the upper one is below 3%, at any look.",
+        "rule, and one that looks at fast calls alone, fails where the lower 95% bound of a "
+        "bootstrap is above 1% and passes where the upper one is below 3%, at any look.",
         "",
         "| slower by | PASS | FAIL | bootstrap: PASS | FAIL |",
         "|---|---|---|---|---|",
     ]
     for slowdown in (0.0, 0.02, 0.03, 0.05, 0.1):
         ours = power_at(slowdown, pool, LatencyRule(), 0)
-        theirs = bootstrap_power(slowdown, pool, draws)
+        theirs = bootstrap_power(slowdown, pool[:, 0], draws)
         lines.append(
             f"| {slowdown:.0%} | {ours.passes:.1%} | {ours.fails:.1%} | {theirs[0]:.1%} | "
             f"{theirs[1]:.1%} |"

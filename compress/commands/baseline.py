@@ -28,7 +28,7 @@ def command() -> None:
     type=click.Path(path_type=Path, dir_okay=False),
     default=FILE,
     show_default=True,
-    help="The baseline. The model is copied beside it, under the same name and .onnx.",
+    help="The baseline. The model is copied beside it; the copy's name has its hash in it.",
 )
 @click.option("--runtime", default="onnxruntime", show_default=True, help="What runs the models.")
 @click.option(

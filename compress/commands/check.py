@@ -69,6 +69,12 @@ BYTES = {"b": 1.0, "kb": 1e3, "mb": 1e6, "gb": 1e9}
     metavar="SIZE",
     help="5MB, 800kB, or how much larger than the baseline's model it may be: 10%.",
 )
+@click.option(
+    "--max-calibration-drop",
+    type=float,
+    metavar="POINTS",
+    help="How much larger its expected calibration error may be. [default: told, not judged]",
+)
 @click.option("--budget-ms", type=float, help="What a call may take.")
 @click.option(
     "--percentile",
@@ -189,6 +195,7 @@ def read_request(model: Path | None, options: dict[str, Any]) -> Request:
     from compress.data.normalization import resolve
     from compress.errors import UsageError
     from compress.gate.accuracy import AccuracyRule
+    from compress.gate.calibration import CalibrationRule
     from compress.gate.check import Request
     from compress.gate.latency import LatencyRule
 
@@ -199,13 +206,14 @@ def read_request(model: Path | None, options: dict[str, Any]) -> Request:
             "--threads goes with --self-test. A candidate is measured with the threads of its "
             "baseline; `compress baseline update --threads` says how many."
         )
-    budget_ms = options["budget_ms"]
+    budget_ms, worse = options["budget_ms"], options["max_calibration_drop"]
     return Request(
         candidate=model,
         baseline=options["baseline"],
         latency=LatencyRule(parse_percent(options["max_slowdown"], "--max-slowdown")),
         size=parse_size(options["max_size"]),
         accuracy=AccuracyRule(options["max_accuracy_drop"] / 100),
+        calibration=None if worse is None else CalibrationRule(worse / 100),
         budget_s=None if budget_ms is None else budget_ms / 1e3,
         percentile=options["percentile"],
         shape=parse_shape(options["shape"], "--shape") if options["shape"] else None,

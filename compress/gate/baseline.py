@@ -1,17 +1,21 @@
 """compress-baseline.json: what a candidate is compared with, made for git and for review.
 
-Only ``update`` writes it. A digest over its content shows whether anybody else did. The model
-itself lies beside it under the same name, so that it can be measured again wherever the check runs.
+Only ``update`` writes it. A digest over its content shows that it was damaged, or edited by
+somebody who did not make the digest again; it is no signature. The model itself lies beside it, so
+that it can be timed and scored again wherever the check runs. Its name has its hash in it: that of
+an older baseline stays until the new one is written, so that an update that is killed leaves
+either.
 """
 
 from __future__ import annotations
 
 import base64
+import glob
 import hashlib
 import json
 import math
 import os
-import shutil
+import re
 import textwrap
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
@@ -65,6 +69,10 @@ FIELDS = ("cpu", "isa", "cpus", "cores", "virtual", "system", "gpu", "driver")
 
 # Values of the images of one call; 2 GiB.
 MOST_VALUES = 2**29
+# Hexadecimal digits of a model's hash in the name of its copy.
+HASH_SHOWN = 12
+_COPY = re.compile(rf"([0-9a-f]{{{HASH_SHOWN}}})\.onnx")
+
 
 _MEND = "Take the committed file again, or write a new one with `compress baseline update`."
 
@@ -215,8 +223,8 @@ class Baseline:
         mend = (
             "It is a pointer of Git LFS: fetch the file itself with `git lfs pull`."
             if pointer
-            else "Put back the file that was committed with the baseline, or make a new baseline "
-            "with `compress baseline update`."
+            else "Put back the file that was committed with the baseline (`git checkout -- "
+            f"{path}`), or make a new baseline with `compress baseline update`, which writes both."
         )
         raise ModelFileError(
             f"{path} is not the file that {self.path} was made from: its SHA-256 is "
@@ -336,17 +344,18 @@ def read_baseline(path: Path) -> Baseline:
 
 
 def write_baseline(baseline: Baseline, model: Path) -> None:
-    """Copies the model beside the baseline and writes the baseline.
+    """Copies the model beside the baseline, writes the baseline, and removes older copies.
+
+    Killed at any moment it leaves the old baseline with its model or the new one with its own; at
+    most a copy that none of them names, which the next update removes.
 
     Raises:
-        UsageError: a file that no baseline has put there is in the way, or the folder cannot be
-            written to.
+        UsageError: the folder cannot be written to, or another file has the name of the copy.
     """
-    check_target(baseline.path, baseline.model.sha256)
-    target = baseline.path.parent / baseline.model.file
-    if not (target.exists() and sha256_of(target) == baseline.model.sha256):
+    target = check_target(baseline.path, baseline.model.file, baseline.model.sha256)
+    if not target.exists():
         with atomic_path(target) as temporary:
-            shutil.copyfile(model, temporary)
+            copy(model, temporary)
     write_text(
         baseline.path,
         json.dumps(
@@ -354,25 +363,62 @@ def write_baseline(baseline: Baseline, model: Path) -> None:
         )
         + "\n",
     )
+    remove_older(baseline)
 
 
-def check_target(output: Path, sha256: str) -> None:
-    """Refuses where a baseline and the copy of its model cannot be written.
+def name_of_copy(output: Path, sha256: str) -> str:
+    """What the copy of a baseline's model is called: compress-baseline.0123456789ab.onnx."""
+    return f"{output.stem}.{sha256[:HASH_SHOWN]}.onnx"
+
+
+def check_target(output: Path, file: str, sha256: str) -> Path:
+    """Where the copy of a baseline's model is going to be.
 
     Args:
         output: the baseline.
+        file: name of the copy.
         sha256: of the model.
 
     Raises:
         UsageError: as ``write_baseline``.
     """
     check_writable(output)
-    target = output.with_suffix(".onnx")
-    if target.exists() and sha256_of(target) != sha256 and not _is_ours(target, output):
+    target = output.parent / file
+    if target.exists() and sha256_of(target) != sha256:
         raise UsageError(
-            f"{target} is in the way: the baseline's model is kept there, and no baseline has "
-            "put it there. Remove it, or choose another name with --output."
+            f"{target} is in the way: the baseline's model is kept there, and it is not what its "
+            "name says. It was damaged, or is a pointer of Git LFS. Remove it and try again; the "
+            "model is copied there anew."
         )
+    return target
+
+
+def copy(source: Path, target: Path) -> None:
+    """Copies a file.
+
+    Raises:
+        UsageError: it cannot be read. That the target cannot be written is whoever opened it told.
+    """
+    try:
+        with source.open("rb") as given:
+            content = given.read()
+    except OSError as error:
+        raise UsageError(f"Cannot read {source}: {error.strerror or error}.") from error
+    target.write_bytes(content)
+
+
+def remove_older(baseline: Baseline) -> None:
+    """Removes copies of models that earlier updates have put beside the baseline.
+
+    Only what has the name that an update gives, and the content that its name says.
+    """
+    stem = baseline.path.stem
+    for path in baseline.path.parent.glob(f"{glob.escape(stem)}.*.onnx"):
+        found = _COPY.fullmatch(path.name.removeprefix(f"{stem}."))
+        if found is None or path.name == baseline.model.file or not path.is_file():
+            continue
+        if sha256_of(path).startswith(found[1]):
+            path.unlink(missing_ok=True)
 
 
 def describe_model(
@@ -394,9 +440,10 @@ def describe_model(
             f"{path} keeps weights in other files beside it; a baseline's model is one file. "
             "Export it again into one: torch.onnx.export(..., external_data=False)."
         )
+    sha256 = sha256_of(path)
     return Model(
-        file=output.with_suffix(".onnx").name,
-        sha256=sha256_of(path),
+        file=name_of_copy(output, sha256),
+        sha256=sha256,
         size_bytes=size_bytes,
         name=name,
         precision=precision,
@@ -511,16 +558,6 @@ class _Stored:
                 f"settings.batch is {self.settings.batch} images of task.image_shape "
                 f"{list(self.task.image_shape)}, more than {MOST_VALUES:,} values in a call"
             )
-
-
-def _is_ours(target: Path, baseline: Path) -> bool:
-    """Whether the file is the model of the baseline that is about to be replaced."""
-    try:
-        content = read_json(baseline)
-    except InputError:
-        return False
-    model = decode_or_none(Model, content.get("model") if isinstance(content, dict) else None)
-    return model is not None and model.file == target.name and model.sha256 == sha256_of(target)
 
 
 def _rounded(values: Mapping[str, float]) -> dict[str, float]:

@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
+from torch import Tensor
 
+from compress.data.classes import named
 from compress.data.dataset import Dataset
 from compress.data.normalization import normalize
 from compress.errors import (
@@ -23,15 +25,31 @@ from compress.export import read_artifact
 from compress.export.parity import verify
 from compress.files import sha256_of
 from compress.gate.accuracy import AccuracyRule
-from compress.gate.answers import answers_of_baseline, judge_accuracy, own_answers
+from compress.gate.answers import Theirs, answers_of_baseline, judge_accuracy, own_answers
 from compress.gate.baseline import FILE, Baseline, read_baseline
+from compress.gate.calibration import (
+    CalibrationRule,
+    compare_calibration,
+    told_calibration,
+)
 from compress.gate.consistency import compare_consistency
 from compress.gate.evaluation import data_of, score
-from compress.gate.latency import STORED_RUNS, LatencyRule, in_percent, percent, spread_of
+from compress.gate.latency import STORED_RUNS, LatencyRule
 from compress.gate.limits import SizeRule, compare_parity, compare_size
-from compress.gate.measuring import MAX_S, Judged, Trial, budget_of, judge
+from compress.gate.measuring import MAX_S, Trial, judge
+from compress.gate.naming import compare_classes
+from compress.gate.slowdown import (
+    FAR,
+    compare_confirmed_budget,
+    compare_latency,
+    compare_with_stored,
+    no_slower_than_itself,
+    slow_to_load,
+    told_loading,
+    unsteady,
+)
 from compress.gate.task import task_of
-from compress.gate.verdict import Comparison, Figures, Outcome, Verdict
+from compress.gate.verdict import Comparison, Outcome, Verdict
 from compress.onnx_file import is_onnx
 from compress.profiling.machine import fingerprint
 from compress.profiling.runtimes import input_of_onnx
@@ -40,13 +58,10 @@ from compress.results import SCHEMA_VERSION, Artifact, Machine
 from compress.spec import Normalization
 from compress.training.evaluation import spread, timing_sample
 from compress.training.identification import identify
-from compress.units import format_time
 
 PARITY_IMAGES = 500
 # What `compress distill` leaves beside the file that it exports.
 CHECKPOINT = "student.safetensors"
-# Deciles of the rounds of one model further apart than this are no noise of clocks and caches.
-UNSTEADY = 1.2
 
 
 @dataclass(frozen=True)
@@ -68,6 +83,7 @@ class Request:
         normalization: of the candidate, where the file does not say it.
         output_name: of the candidate, that its answers are; None: as the baseline's.
         max_s: no further round of timing begins after so many seconds.
+        calibration: how much worse calibrated it may be; None: it is told and not judged.
         seed: of inputs and orders.
     """
 
@@ -76,6 +92,7 @@ class Request:
     latency: LatencyRule = field(default_factory=LatencyRule)
     size: SizeRule = field(default_factory=SizeRule)
     accuracy: AccuracyRule = field(default_factory=AccuracyRule)
+    calibration: CalibrationRule | None = None
     budget_s: float | None = None
     percentile: float | None = None
     shape: tuple[int, ...] | None = None
@@ -124,6 +141,7 @@ class _Check:
         self.request = request
         self.say = say
         self.warnings: list[str] = []
+        self.not_judged: list[str] = []
         self.begun = time.monotonic()
         self.baseline: Baseline = read_baseline(request.baseline)
         self.artifact: Artifact = read_artifact(_onnx(request.candidate))
@@ -156,7 +174,7 @@ class _Check:
         if self.model is None and not self.own:
             self.warnings.append(
                 f"The baseline's model {self.baseline.model.file} is not beside "
-                f"{request.baseline}, so it is not measured again here."
+                f"{request.baseline}, so it is neither timed nor scored again here."
             )
         if self.settings.threads > self.here.cpus:
             self.warnings.append(
@@ -169,8 +187,13 @@ class _Check:
         size = compare_size(self.artifact.size_bytes, baseline.model.size_bytes, request.size)
         parity, answers = self._parity(), self._answers()
         latency = self._latency()
-        comparisons = (*latency[:1], size, *answers, *parity, *latency[1:])
-        return Verdict(comparisons, tuple(dict.fromkeys(self.warnings)), self._about())
+        comparisons = (*latency[:1], size, *answers, *self._classes(), *parity, *latency[1:])
+        return Verdict(
+            comparisons,
+            tuple(dict.fromkeys(self.warnings)),
+            self._about(),
+            tuple(self.not_judged),
+        )
 
     # --- latency and budget ----------------------------------------------------------------------
 
@@ -185,7 +208,7 @@ class _Check:
             seed=request.seed,
             sample=self._sample(request.normalization or self.artifact.normalization),
         )
-        why = ""
+        why, differences = "", self.baseline.differences(self.here)
         if self.model is not None:
             trial = replace(
                 trial,
@@ -196,7 +219,7 @@ class _Check:
             self.say(f"Timing {request.candidate.name} and the baseline's model in turns.")
         elif self.own:
             if request.budget_s is None:
-                return (_no_slower_than_itself(),)
+                return (no_slower_than_itself(),)
             self.say(f"Timing {request.candidate.name} alone.")
         else:
             teacher, why = self._teacher()
@@ -210,34 +233,28 @@ class _Check:
                 )
                 self.say(f"Timing {request.candidate.name} and {teacher.name} in turns.")
             else:
+                if not differences:
+                    trial = replace(trial, limit_s=FAR * self.baseline.latency.high)
                 self.say(f"Timing {request.candidate.name} alone.")
         try:
             judged = judge(trial, self.say)
         except NothingMeasured as error:
             asked = ("latency",) if request.budget_s is None else ("latency", "budget")
             return tuple(Comparison(name, Outcome.NOT_MEASURED, str(error)) for name in asked)
+        self.not_judged.append(told_loading(judged.first))
+        self.warnings.extend(slow_to_load(judged.first))
         for found in (judged.first, judged.second):
             self.warnings.extend(() if found is None else found.warnings)
         if judged.latency is Outcome.INCONCLUSIVE and trial.settings.threads > 1:
-            self.warnings.extend(_unsteady(judged.first.against_s, trial.settings.threads))
-        if judged.latency is None and self.own:
-            comparisons = [_no_slower_than_itself()]
-        elif judged.latency is None:
-            comparisons = [self._advice(judged, why)]
+            self.warnings.extend(unsteady(judged.first.against_s, trial.settings.threads))
+        if trial.rule is not None:
+            latency = compare_latency(trial, judged, trial.rule)
+        elif self.own:
+            latency = no_slower_than_itself()
         else:
-            comparisons = [self._compared(trial, judged, judged.latency)]
-        if judged.budget is not None:
-            budget = budget_of(trial, judged.first)
-            if judged.second is not None and budget.outcome is Outcome.FAIL:
-                again = budget_of(trial, judged.second)
-                said = {
-                    Outcome.PASS: "a second process kept it",
-                    Outcome.FAIL: "a second process missed it too",
-                    Outcome.INCONCLUSIVE: "a second process does not decide",
-                }
-                budget = replace(budget, reason=f"{budget.reason}; {said[again.outcome]}")
-            comparisons.append(replace(budget, outcome=judged.budget))
-        return tuple(comparisons)
+            latency = compare_with_stored(judged, self.baseline.latency, differences, why)
+        budget = () if judged.budget is None else (compare_confirmed_budget(trial, judged),)
+        return (latency, *budget)
 
     def _sample(self, normalization: Normalization | None) -> Sample | None:
         """Images of the evaluation set to time a model on, as it takes them.
@@ -269,75 +286,6 @@ class _Check:
             return None, f"the teacher {stored.file} is not there (--teacher says where it is)"
         return path, ""
 
-    def _compared(self, trial: Trial, judged: Judged, outcome: Outcome) -> Comparison:
-        """A ratio in words."""
-        ratio, rounds = judged.first.ratio(trial.stored), judged.first.candidate_s
-        other_s = float(np.median(judged.first.against_s))
-        rule = self.request.latency
-        if trial.stored:
-            how = (
-                f"against the baseline by way of {trial.against.name if trial.against else ''} "
-                f"({len(trial.stored)} stored ratios, spread {spread_of(trial.stored):.2%})"
-            )
-        else:
-            how = "against the baseline"
-        reason = (
-            f"{in_percent(ratio)} {how}, {percent(1 + rule.allowed)} allowed; fast calls take "
-            f"{format_time(float(np.median(rounds)))} and {format_time(other_s)}, {len(rounds)} "
-            "rounds"
-        )
-        again = None if judged.second is None else judged.second.ratio(trial.stored)
-        if again is not None:
-            reason += f", in a second process {in_percent(again)}"
-        if outcome is Outcome.INCONCLUSIVE:
-            failed_once = rule.decide(ratio) is Outcome.FAIL
-            reason += "; they do not agree" if failed_once else "; that does not decide"
-        return Comparison(
-            "latency",
-            outcome,
-            reason,
-            {
-                "slowdown": ratio.to_dict(),
-                "again": None if again is None else again.to_dict(),
-                "allowed": rule.allowed,
-                "noise": rule.noise,
-                "candidate_ms": float(np.median(rounds)) * 1e3,
-                "against_ms": other_s * 1e3,
-                "against": "teacher" if trial.stored else "baseline",
-                "rounds": len(rounds),
-                "seconds": judged.seconds,
-            },
-            Figures(
-                "" if trial.stored else format_time(other_s),
-                format_time(float(np.median(rounds))),
-                percent(ratio.value),
-                percent(1 + rule.allowed),
-            ),
-        )
-
-    def _advice(self, judged: Judged, why: str) -> Comparison:
-        """What is left where the candidate could only be timed alone."""
-        now, then = judged.first.median, self.baseline.latency
-        differences = self.baseline.differences(self.here)
-        if differences:
-            advice = f"its {format_time(then.value)} are of another machine ({differences[0]})"
-        else:
-            advice = (
-                f"{format_time(now.value)} here and {format_time(then.value)} then, on a machine "
-                f"like this one, is {percent(now.value / then.value)}: advice and no verdict"
-            )
-        return Comparison(
-            "latency",
-            Outcome.INCONCLUSIVE,
-            f"the baseline's model is not there and {why}; {advice}",
-            {
-                "candidate_ms": now.to_dict(1e3),
-                "stored_ms": then.to_dict(1e3),
-                "differences": list(differences),
-            },
-            Figures(format_time(then.value), format_time(now.value)),
-        )
-
     # --- accuracy, consistency and parity --------------------------------------------------------
 
     def _answers(self) -> tuple[Comparison, ...]:
@@ -349,7 +297,13 @@ class _Check:
         scored = score(request.candidate, self.data, self.asked, request.normalization)
         self.warnings.extend(scored.notes)
         theirs = answers_of_baseline(
-            self.baseline, self.model, self.here, self.data, self.settings, self.say
+            self.baseline,
+            self.model,
+            self.here,
+            self.data,
+            self.settings,
+            self.say,
+            all_images=request.calibration is not None,
         )
         self.warnings.extend(theirs.warnings)
         batch = self.settings.batch
@@ -358,7 +312,40 @@ class _Check:
         return (
             judge_accuracy(scored.right, theirs, request.accuracy),
             *(() if consistency is None else (consistency,)),
+            *self._calibration(scored.logits, theirs),
         )
+
+    def _calibration(self, logits: Tensor, theirs: Theirs) -> tuple[Comparison, ...]:
+        """How sure both are, judged where that is asked for."""
+        rule, labels = self.request.calibration, self.data.test.labels.cpu()
+        if theirs.index is None or theirs.logits is None:
+            if rule is None:
+                self.not_judged.append(told_calibration(logits, None, labels))
+                return ()
+            why = "the baseline's model is not there, and how sure it was is not stored"
+            return (Comparison("calibration", Outcome.INCONCLUSIVE, why),)
+        chosen = logits[theirs.index], theirs.logits, labels[theirs.index]
+        if rule is not None:
+            return (compare_calibration(*chosen, rule),)
+        self.not_judged.append(told_calibration(*chosen))
+        return ()
+
+    def _classes(self) -> tuple[Comparison, ...]:
+        """The names of the outputs, where both files have some."""
+        if self.own:
+            return ()
+        theirs = () if self.model is None else read_artifact(self.model).classes
+        found = compare_classes(self.artifact.classes, theirs)
+        if found is not None:
+            return (found,)
+        has_some = {
+            "the candidate's file": named(self.artifact.classes),
+            "the baseline's file": named(theirs),
+        }
+        without = " and ".join(name for name, some in has_some.items() if not some)
+        gone = "" if self.model is not None else ", which is not there"
+        self.not_judged.append(f"names of classes: there are none in {without}{gone}")
+        return ()
 
     def _parity(self) -> tuple[Comparison, ...]:
         """Whether the candidate is its own checkpoint; nothing where that is not known."""
@@ -394,7 +381,15 @@ class _Check:
         stated = self.artifact.source.get("checkpoint_sha256")
         if stated is None or self.artifact.precision != "fp32" or not path.is_file():
             return None
-        return path if sha256_of(path) == stated else None
+        found = sha256_of(path)
+        if found == stated:
+            return path
+        self.warnings.append(
+            f"{path} is not what {self.request.candidate.name} says that it was exported from: its "
+            f"SHA-256 is {found[:12]}..., not {stated[:12]}... So it is not judged whether the two "
+            "are the same function; --checkpoint names the file that is."
+        )
+        return None
 
     def _about(self) -> dict[str, Any]:
         baseline, artifact = self.baseline, self.artifact
@@ -422,15 +417,6 @@ class _Check:
         }
 
 
-def _no_slower_than_itself() -> Comparison:
-    """The candidate beside a baseline that it is, byte for byte, and that lies nowhere else."""
-    return Comparison(
-        "latency",
-        Outcome.PASS,
-        "the candidate is the baseline's own file, byte for byte, so there is nothing to compare",
-    )
-
-
 def _onnx(path: Path) -> Path:
     if not is_onnx(path):
         raise ModelFileError(
@@ -438,24 +424,3 @@ def _onnx(path: Path) -> Path:
             f"first: compress export {path} --output {path.with_suffix('.onnx').name}."
         )
     return path
-
-
-def _unsteady(rounds_s: Sequence[float], threads: int) -> list[str]:
-    """That rounds of one model differ by where its threads were put, and what to do.
-
-    Short calls of several threads take long where the scheduler wakes another core for them, and
-    less where it leaves them all on one; it keeps to either for seconds.
-
-    Args:
-        rounds_s: of the model that is there in every check.
-        threads: of its sessions.
-    """
-    low, high = np.quantile(rounds_s, (0.1, 0.9))
-    if high <= UNSTEADY * low:
-        return []
-    return [
-        f"Rounds of one and the same model took {format_time(float(low))} to "
-        f"{format_time(float(high))} (deciles): where a call is this short, it depends on the "
-        f"cores that its {threads} threads happen to be on. A baseline made with --threads 1 is "
-        "decided sooner, and is not slower if threads do not pay."
-    ]

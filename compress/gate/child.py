@@ -64,7 +64,8 @@ def measure(trial: Trial) -> Rounds:
                 ratio_of(found.candidate_s, found.against_s) if found.against_s else found.median,
                 None,
             )
-        return Outcome.INCONCLUSIVE not in outcomes(trial, found)
+        # More rounds never make something of a limit that is not exceeded.
+        return Outcome.INCONCLUSIVE not in outcomes(replace(trial, limit_s=None), found)
 
     samples = {CANDIDATE: trial.sample, AGAINST: trial.against_sample}
     inputs = {
@@ -139,19 +140,30 @@ def summary(timing: Timing, trial: Trial) -> Rounds:
     median = timing.latency(CANDIDATE)
     if median is None:
         raise NothingMeasured(f"{len(timing.rounds)} rounds are too few to know anything from.")
+    threads = trial.settings.threads
     return Rounds(
         candidate_s=tuple(fast_call(one[CANDIDATE]) for one in timing.rounds),
         against_s=tuple(fast_call(one[AGAINST]) for one in timing.rounds if AGAINST in one),
+        candidate_all_s=tuple(all_calls(one[CANDIDATE], threads) for one in timing.rounds),
+        against_all_s=tuple(
+            all_calls(one[AGAINST], threads) for one in timing.rounds if AGAINST in one
+        ),
         latency=timing.latency(CANDIDATE, trial.settings.percentile),
         median=median,
         all_calls_s=float(np.median(timing.calls_s(CANDIDATE))),
         calls=len(timing.calls_s(CANDIDATE)),
         seconds=0.0,
         rounds_s=0.0,
+        load_s=_load_s(timing, CANDIDATE),
+        against_load_s=None if trial.against is None else _load_s(timing, AGAINST),
         warnings=tuple(
             f"Timing {name}: {text}" for name in timing.names for text in timing.warnings(name)
         ),
     )
+
+
+def _load_s(timing: Timing, name: str) -> float:
+    return float(np.median([one[name].load_s for one in timing.rounds]))
 
 
 def percentile_calls(trial: Trial) -> int:
@@ -168,6 +180,21 @@ def fast_call(calls: Calls) -> float:
     a model does is in its fast calls too, and those of one round are like those of another.
     """
     return float(np.quantile(undisturbed(calls), FAST))
+
+
+def all_calls(calls: Calls, threads: int) -> float:
+    """The geometric mean of a round's calls in seconds, without what interruptions took.
+
+    A call that was interrupted counts with its CPU time, unless the wall clock says less: where the
+    session has one thread that computes, or the clock is that of all threads. Of a device's own
+    events, and of calls that wait for somebody else, the wall clock is all that is known.
+    """
+    own = calls.wall_s
+    computes = calls.computes or threads > 1
+    if calls.preempted is not None and calls.copies_s is None and computes:
+        known = calls.preempted & (calls.cpu_s > 0)
+        own = np.where(known, np.minimum(calls.cpu_s, calls.wall_s), calls.wall_s)
+    return float(np.exp(np.mean(np.log(own))))
 
 
 def undisturbed(calls: Calls) -> Array:

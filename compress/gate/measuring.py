@@ -27,6 +27,10 @@ from compress.units import format_time
 # No further round begins after so many seconds, in one process.
 MAX_S = 120.0
 
+# By how much more than the teacher's a candidate's calls may differ among themselves to pass by way
+# of it.
+UNEVEN = 0.25
+
 CHILD = "compress.gate.child"
 
 
@@ -66,6 +70,8 @@ class Trial:
         rule: rounds end where it decides the ratio of the two.
         stored: time(baseline) / time(against) of earlier runs, where ``against`` is not the
             baseline; the rule is then for the ratio to the baseline.
+        limit_s: the candidate alone fails where its median is shown to be above this; None: nothing
+            is known that it could be.
         budget_s: rounds do not end before the candidate's latency is clear of it.
         rounds: exactly so many, whatever they say; None: as many as it takes.
         max_s: no further round begins after so many seconds.
@@ -79,6 +85,7 @@ class Trial:
     settings: Settings = Settings()
     rule: LatencyRule | None = None
     stored: tuple[float, ...] = ()
+    limit_s: float | None = None
     budget_s: float | None = None
     rounds: int | None = None
     max_s: float = MAX_S
@@ -95,27 +102,36 @@ class Rounds:
         candidate_s: a fast call of each round, the lower decile of those that were not disturbed
             [rounds].
         against_s: the same of the other model; empty where there was none.
+        candidate_all_s: the geometric mean of all calls of each round, interruptions left out
+            [rounds].
+        against_all_s: the same of the other model; empty where there was none.
         latency: of the candidate, at the percentile; None where it is not known.
         median: of the candidate.
         all_calls_s: the median of all of the candidate's calls, those that were disturbed too.
         calls: of the candidate.
         seconds: that it took, the start of the process included.
         rounds_s: of those, what the rounds took.
+        load_s: what making a session of the candidate takes, the median over rounds.
+        against_load_s: the same of the other model; None where there was none.
         warnings: a sentence each.
     """
 
     candidate_s: tuple[float, ...]
     against_s: tuple[float, ...]
+    candidate_all_s: tuple[float, ...]
+    against_all_s: tuple[float, ...]
     latency: Estimate | None
     median: Estimate
     all_calls_s: float
     calls: int
     seconds: float
     rounds_s: float
+    load_s: float
+    against_load_s: float | None
     warnings: tuple[str, ...]
 
     def ratio(self, stored: tuple[float, ...] = ()) -> Estimate:
-        """time(candidate) / time(against), or to the baseline by way of stored ratios.
+        """time(candidate) / time(against) of fast calls, or to the baseline by stored ratios.
 
         Raises:
             NothingMeasured: the candidate was timed alone.
@@ -124,6 +140,30 @@ class Rounds:
             raise NothingMeasured("The candidate was timed alone, so there is no ratio.")
         found = ratio_of(self.candidate_s, self.against_s)
         return combine(found, stored) if stored else found
+
+    def ratio_of_all(self) -> Estimate:
+        """time(candidate) / time(against) of all calls.
+
+        Raises:
+            NothingMeasured: the candidate was timed alone.
+        """
+        if not self.against_all_s:
+            raise NothingMeasured("The candidate was timed alone, so there is no ratio.")
+        return ratio_of(self.candidate_all_s, self.against_all_s)
+
+    def unevenness(self) -> Estimate:
+        """How much further all calls are from the fast ones than those of the other model.
+
+        1.25 is a quarter. What the two models take does not matter to it.
+        """
+        ours, theirs = (
+            [whole / fast for whole, fast in zip(*each, strict=True)]
+            for each in (
+                (self.candidate_all_s, self.candidate_s),
+                (self.against_all_s, self.against_s),
+            )
+        )
+        return ratio_of(ours, theirs)
 
 
 @dataclass(frozen=True)
@@ -184,9 +224,24 @@ def judge(trial: Trial, say: Callable[[str], None] = lambda _: None) -> Judged:
 
 def outcomes(trial: Trial, found: Rounds) -> tuple[Outcome | None, Outcome | None]:
     """What was found says of latency and budget; None for what was not asked."""
-    latency = None if trial.rule is None else trial.rule.decide(found.ratio(trial.stored))
+    latency = None
+    if trial.rule is not None:
+        latency = _latency(trial, trial.rule, found)
+    elif trial.limit_s is not None:
+        far = found.median.low > trial.limit_s
+        latency = Outcome.FAIL if far else Outcome.INCONCLUSIVE
     budget = None if trial.budget_s is None else budget_of(trial, found).outcome
     return latency, budget
+
+
+def _latency(trial: Trial, rule: LatencyRule, found: Rounds) -> Outcome:
+    if not trial.stored:
+        return rule.decide(found.ratio(), found.ratio_of_all())
+    # What was stored is of fast calls. How far all calls are from them depends on how busy a
+    # machine is and on how long a call takes, so it is compared here, and only with a wide margin.
+    outcome = rule.decide(found.ratio(trial.stored))
+    uneven = found.unevenness().high > 1 + UNEVEN
+    return Outcome.INCONCLUSIVE if outcome is Outcome.PASS and uneven else outcome
 
 
 def budget_of(trial: Trial, found: Rounds) -> Comparison:

@@ -69,9 +69,11 @@ def identity(verdict: Verdict) -> dict[str, str]:
 def lines(verdict: Verdict) -> Iterator[str]:
     """One line a comparison, then the warnings, then the outcome."""
     for one in verdict.comparisons:
-        yield f"{one.name:<9} {one.outcome.upper():<13} {_line(one.reason)}"
+        yield f"{one.name:<11} {one.outcome.upper():<13} {_line(one.reason)}"
     if "inputs" in verdict.about:
         yield f"timed on {_line(verdict.about['inputs'])}"
+    for text in verdict.not_judged:
+        yield f"not judged: {_line(text)}"
     for warning in verdict.warnings:
         yield f"warning: {_line(warning)}"
     yield f"outcome: {verdict.outcome.upper()}"
@@ -99,6 +101,8 @@ def markdown(verdict: Verdict) -> str:
     known = identity(verdict)
     if known:
         rows += ["", *(f"- {name}: {_text(text)}" for name, text in known.items())]
+    if verdict.not_judged:
+        rows += ["", *(f"- not judged: {_text(text)}" for text in verdict.not_judged)]
     if verdict.warnings:
         rows += ["", *(f"- {_cell(warning)}" for warning in verdict.warnings)]
     return "\n".join([*rows, ""])
@@ -139,6 +143,9 @@ def junit(verdict: Verdict) -> bytes:
             ElementTree.SubElement(case, tags[one.outcome], message)
         else:
             ElementTree.SubElement(case, "system-out").text = _xml(one.reason)
+    if verdict.not_judged:
+        told = _xml("\n".join(f"not judged: {_line(text)}" for text in verdict.not_judged))
+        ElementTree.SubElement(suite, "system-out").text = told
     if verdict.warnings:
         ElementTree.SubElement(suite, "system-err").text = _xml("\n".join(verdict.warnings))
     ElementTree.indent(root)

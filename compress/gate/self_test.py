@@ -20,7 +20,7 @@ import numpy as np
 from compress.errors import Inconclusive
 from compress.gate.extra_work import Slowed, slow_down
 from compress.gate.latency import LatencyRule, in_percent, percent, ratio_of
-from compress.gate.measuring import MAX_S, Judged, Settings, Trial, judge, measure
+from compress.gate.measuring import MAX_S, Judged, Rounds, Settings, Trial, judge, measure
 from compress.gate.verdict import Outcome
 from compress.profiling.estimates import Array
 from compress.profiling.machine import fingerprint
@@ -62,8 +62,9 @@ class SelfTest:
         model: name of its file.
         latency_s: of a call.
         rule: what was tested.
-        same: the model beside itself, 48 rounds.
-        scatter: standard deviation of one round's ratio, as a fraction.
+        same: the model beside itself in fast calls, 48 rounds.
+        same_of_all: the same in all calls.
+        scatter, scatter_of_all: standard deviation of one round's ratio, as a fraction.
         nothing: the rule where nothing changed.
         detectable: the rule at the smallest slowdown that is found; None: none is.
         seconds_a_round: of wall time.
@@ -77,7 +78,9 @@ class SelfTest:
     rule: LatencyRule
     settings: Settings
     same: Estimate
+    same_of_all: Estimate
     scatter: float
+    scatter_of_all: float
     nothing: Power
     detectable: Power | None
     seconds_a_round: float
@@ -88,7 +91,7 @@ class SelfTest:
     @property
     def outcome(self) -> Outcome:
         """FAIL where the model is slower than itself, PASS where the slowdown is always found."""
-        if self.rule.decide(self.same) is Outcome.FAIL:
+        if self.rule.decide(self.same, self.same_of_all) is Outcome.FAIL:
             return Outcome.FAIL
         found = [one.latency is Outcome.FAIL for one in self.checks]
         return Outcome.PASS if found and all(found) else Outcome.INCONCLUSIVE
@@ -103,8 +106,9 @@ class SelfTest:
         found = [
             f"{self.model}, {format_time(self.latency_s)} a call, {threads} "
             f"thread{'s' if threads > 1 else ''}; {percent(1 + self.rule.allowed)} allowed.",
-            f"A/A, the model beside itself: {in_percent(self.same)}, {LOOKS[-1]} rounds; one "
-            f"round's ratio scatters by {self.scatter:.1%}.",
+            f"A/A, the model beside itself: {in_percent(self.same)} in fast calls and "
+            f"{in_percent(self.same_of_all)} in all, {LOOKS[-1]} rounds of seeded noise; one "
+            f"round's ratios scatter by {self.scatter:.1%} and {self.scatter_of_all:.1%}.",
             f"Where nothing changed, {self.nothing.passes:.1%} of checks pass and "
             f"{self.nothing.fails:.1%} fail, after {self.seconds(self.nothing):.1f} s on average "
             f"({DRAWS} checks drawn from those rounds).",
@@ -151,7 +155,9 @@ class SelfTest:
             "threads": self.settings.threads,
             "allowed": self.rule.allowed,
             "same": self.same.to_dict(),
+            "same_of_all": self.same_of_all.to_dict(),
             "scatter": self.scatter,
+            "scatter_of_all": self.scatter_of_all,
             "nothing_changed": power(self.nothing),
             "confidence": CONFIDENCE,
             "detectable": None if self.detectable is None else power(self.detectable),
@@ -191,7 +197,7 @@ def self_test(
         same = measure(
             Trial(model, model, settings=settings, rounds=LOOKS[-1], max_s=max_s, seed=seed)
         )
-        logs = np.log(np.array(same.candidate_s) / np.array(same.against_s))
+        logs = logs_of(same)
         # Either copy could have been the numerator.
         pool = np.concatenate([logs, -logs])
         say("Drawing from these rounds what the rule would say of slower models.")
@@ -218,7 +224,9 @@ def self_test(
             rule=rule,
             settings=settings,
             same=same.ratio(),
-            scatter=float(np.std(logs, ddof=1)),
+            same_of_all=same.ratio_of_all(),
+            scatter=float(np.std(logs[:, 0], ddof=1)),
+            scatter_of_all=float(np.std(logs[:, 1], ddof=1)),
             nothing=power_at(0.0, pool, rule, seed),
             detectable=detectable,
             seconds_a_round=same.rounds_s / len(logs),
@@ -228,11 +236,20 @@ def self_test(
         )
 
 
+def logs_of(rounds: Rounds) -> Array:
+    """Logarithms of the ratios of each round's figures: of fast calls, and of all [rounds, 2]."""
+    pairs = (
+        (rounds.candidate_s, rounds.against_s),
+        (rounds.candidate_all_s, rounds.against_all_s),
+    )
+    return np.stack([np.log(np.array(ours) / np.array(theirs)) for ours, theirs in pairs], axis=1)
+
+
 def smallest_detectable(pool: Array, rule: LatencyRule, seed: int) -> Power | None:
     """The smallest slowdown that the rule finds with ``CONFIDENCE``; None where it finds none.
 
     Args:
-        pool: logarithms of the ratios of A/A rounds [n].
+        pool: logarithms of the ratios of A/A rounds [n], or of each of their figures [n, figures].
         rule: what is asked.
         seed: of the drawing.
     """
@@ -271,10 +288,12 @@ def _drawn(
     slowdown: float, pool: Array, rule: LatencyRule, generator: np.random.Generator
 ) -> tuple[Outcome, int]:
     """What the rule says of drawn rounds, and how many it took."""
-    ratios = np.exp(generator.choice(pool, LOOKS[-1])) * (1 + slowdown)
+    # The figures of a round stay together.
+    drawn = generator.choice(pool.reshape(len(pool), -1), LOOKS[-1], axis=0)
+    ratios = np.exp(drawn) * (1 + slowdown)
     outcome = Outcome.INCONCLUSIVE
     for look in LOOKS:
-        outcome = rule.decide(ratio_of(ratios[:look], np.ones(look)))
+        outcome = rule.decide(*(ratio_of(each, np.ones(look)) for each in ratios[:look].T))
         if outcome is not Outcome.INCONCLUSIVE:
             return outcome, look
     return outcome, LOOKS[-1]

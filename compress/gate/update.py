@@ -17,6 +17,7 @@ from compress.gate.baseline import (
     check_target,
     describe_model,
     machine_here,
+    name_of_copy,
     relative_to,
     today,
     versions,
@@ -87,7 +88,7 @@ def update(request: Request, say: Callable[[str], None] = lambda _: None) -> Bas
         NothingMeasured: a measuring process died.
     """
     artifact = read_artifact(request.model)
-    check_target(request.output, artifact.sha256)
+    check_target(request.output, name_of_copy(request.output, artifact.sha256), artifact.sha256)
     data = None
     if request.settings.shape is None and leaves_open(request.model, request.settings):
         data = _load(request, say)

@@ -37,7 +37,8 @@ class Comparison:
     """One thing that was judged.
 
     Attributes:
-        name: "latency", "size", "accuracy", "parity" or "budget".
+        name: "latency", "size", "accuracy", "consistency", "classes", "calibration", "parity" or
+            "budget".
         outcome: of it.
         reason: one line: what was found, with its uncertainty, and what is allowed.
         evidence: the same as plain values for JSON, SI units and fractions of 1.
@@ -68,11 +69,13 @@ class Verdict:
         comparisons: in the order in which they are shown.
         warnings: what makes them less than they seem, a sentence each.
         about: what was compared with what, where and how, as plain values for JSON.
+        not_judged: what was seen, or was not, and makes no outcome; a phrase each.
     """
 
     comparisons: tuple[Comparison, ...]
     warnings: tuple[str, ...] = ()
     about: Mapping[str, Any] = field(default_factory=dict)
+    not_judged: tuple[str, ...] = ()
 
     @property
     def outcome(self) -> Outcome:
@@ -96,5 +99,6 @@ class Verdict:
             "outcome": self.outcome.value,
             "comparisons": [one.to_dict() for one in self.comparisons],
             "warnings": list(self.warnings),
+            "not_judged": list(self.not_judged),
             **self.about,
         }

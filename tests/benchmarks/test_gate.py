@@ -16,6 +16,7 @@ from benchmarks.gate import (
     append,
     bootstrap_power,
     check_accuracy,
+    check_fooled,
     check_latency,
     clopper_pearson,
     drawn,
@@ -25,7 +26,7 @@ from benchmarks.gate import (
 from compress.gate.accuracy import Paired
 from compress.gate.measuring import Judged, Trial
 from compress.gate.verdict import Outcome
-from tests.gate.small import classifier, rounds
+from tests.gate.small import classifier, images, rounds
 
 
 @pytest.mark.parametrize(
@@ -62,7 +63,7 @@ def options(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Namespace:
         slower = {"copy": 0.0, "slower-5%-1": 0.05, "slower-10%-1": 0.1}[trial.candidate.stem]
         found = rounds(slower)
         assert trial.rule is not None
-        return Judged(trial.rule.decide(found.ratio()), None, found)
+        return Judged(trial.rule.decide(found.ratio(), found.ratio_of_all()), None, found)
 
     def candidate(_model: Path, threads: int, slowdown: float, folder: Path, _runs: int) -> Path:
         name = f"slower-{slowdown:.0%}-{threads}" if slowdown else "copy"
@@ -75,6 +76,7 @@ def options(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Namespace:
     monkeypatch.setattr(gate, "mean_call_s", lambda _path, _threads: 1.0)
     return Namespace(
         model=model,
+        data=None,
         trials=tmp_path / "trials",
         same=3,
         slower=2,
@@ -125,6 +127,37 @@ def test_the_page_shows_what_there_is(options: Namespace, monkeypatch: pytest.Mo
     assert "| 50.0% | 25.0% |" in page
     assert "q = 1" in page
     assert "| 10,000 | 0 | 20 |" in page
+
+
+def test_models_that_fool_a_careless_gate_are_tried(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    seen: list[Trial] = []
+
+    def judge(trial: Trial) -> Judged:
+        seen.append(trial)
+        return Judged(Outcome.FAIL, None, rounds(0.0, in_all=2.0))
+
+    monkeypatch.setattr(gate, "judge", judge)
+    model = classifier(tmp_path / "model.onnx")
+    options = Namespace(
+        model=model,
+        data=str(images(tmp_path / "data.npz", model)),
+        trials=tmp_path / "trials",
+        checks=2,
+        threads="1",
+        minutes=1.0,
+    )
+    check_fooled(options)
+    assert len(seen) == 3 * 2 * 2
+    assert all(trial.sample is not None and trial.against == model for trial in seen)
+    check_fooled(options)
+    assert len(seen) == 3 * 2 * 2
+    page = markdown(options.trials)
+    (row,) = [line for line in page if line.startswith("| slow in 45% of calls | 1 | no |")]
+    assert " | 2 | 0 (0.0%; 0.0 to 84.2) | 2 (100.0%; 15.8 to 100.0) | -0.0% | +200.0% | " in row
+    (row,) = [line for line in page if line.startswith("| wrong one by one | 1 | yes |")]
+    assert " | 2 | 0 (0.0%; 0.0 to 84.2) | 2 (100.0%" in row
 
 
 def test_nothing_yet_is_a_page_too(tmp_path: Path) -> None:

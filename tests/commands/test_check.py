@@ -18,6 +18,7 @@ from compress.errors import UsageError
 from compress.export import onnx_from_torch
 from compress.files import sha256_of
 from compress.gate import check as checking
+from compress.gate.baseline import read_baseline
 from compress.gate.limits import SizeRule
 from compress.gate.measuring import Judged, Rounds, Trial, outcomes
 from compress.models.checkpoint import save_checkpoint
@@ -101,6 +102,7 @@ def test_limits_are_the_users(timed: Callable[[Rounds], None]) -> None:
     assert main(["check", "same.onnx", "--max-slowdown", "10", "--budget-ms", "2"]) == 0
     assert main(["check", "same.onnx", "--max-slowdown", "10%", "--budget-ms", "0.5"]) == 1
     assert main(["check", "same.onnx", "--max-slowdown", "10%", "--max-size", "10kB"]) == 1
+    assert main(["check", "same.onnx", "--max-slowdown", "10%", "--max-calibration-drop", "1"]) == 0
 
 
 def test_an_open_dimension_can_be_given_a_value(
@@ -263,7 +265,8 @@ def test_a_baseline_that_cannot_be_used_ends_with_2(tmp_path: Path, capsys: Capt
 def test_another_model_beside_the_baseline_is_refused(tmp_path: Path, capsys: Capture) -> None:
     for name in ("compress-baseline.json", "data.npz"):
         shutil.copy(name, tmp_path)
-    shutil.copy("slower.onnx", tmp_path / "compress-baseline.onnx")
+    copied = read_baseline(Path("compress-baseline.json")).model.file
+    shutil.copy("slower.onnx", tmp_path / copied)
     baseline = ["--baseline", str(tmp_path / "compress-baseline.json")]
     assert main(["check", "student.onnx", *baseline]) == 2
     assert "is not the file that" in capsys.readouterr().err
@@ -276,6 +279,7 @@ def test_another_model_beside_the_baseline_is_refused(tmp_path: Path, capsys: Ca
         (["--max-slowdown", "0"], "it takes 0.1% or more"),
         (["--max-slowdown", "0.03%"], "it takes 0.1% or more"),
         (["--max-accuracy-drop", "-1"], "points from 0 to 100"),
+        (["--max-calibration-drop", "0"], "it takes points above 0"),
         (["--max-size", "5"], "a size with its unit"),
         (["--max-size", "0MB"], "--max-size is 0"),
         (["--budget-ms", "0"], "must be a positive number"),
@@ -364,10 +368,12 @@ def test_a_run_folders_file_is_compared_with_its_checkpoint(
     shutil.copy(run_folder / "student.onnx", tmp_path)
     assert main(["check", str(tmp_path / "student.onnx"), *LENIENT]) == 0
     assert "parity" not in capsys.readouterr().out
-    # Another checkpoint of that name is none of its own.
+    # Another checkpoint of that name is none of its own, which is told.
     shutil.copy(run_folder / "other.safetensors", tmp_path / "student.safetensors")
     assert main(["check", str(tmp_path / "student.onnx"), *LENIENT]) == 0
-    assert "parity" not in capsys.readouterr().out
+    out = capsys.readouterr().out
+    assert "parity" not in out
+    assert "is not what student.onnx says that it was exported from" in out
 
 
 def test_a_file_that_is_not_its_checkpoint_fails(

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import onnx
@@ -114,14 +115,19 @@ def images(
     labels = session.run(None, {"images": pixels})[0].argmax(axis=1)
     moved = rng.random(count) < wrong
     labels[moved] = (labels[moved] + 1) % CLASSES
-    named = {"class_names": np.array(names)} if names else {}
-    train = {"x_train": x[:40], "y_train": np.arange(40) % CLASSES}
-    np.savez(path, **train, x_test=x, y_test=labels, **named)
+    arrays: dict[str, Any] = {"class_names": np.array(names)} if names else {}
+    arrays |= {"x_train": x[:40], "y_train": np.arange(40) % CLASSES, "x_test": x, "y_test": labels}
+    np.savez(path, **arrays)
     return path
 
 
 def rounds(
-    slower: float = 0.0, *, count: int = 6, other: bool = True, scatter: float = 0.001
+    slower: float = 0.0,
+    *,
+    count: int = 6,
+    other: bool = True,
+    scatter: float = 0.001,
+    in_all: float | None = None,
 ) -> Rounds:
     """What a process would have found of a model that is slower by so much.
 
@@ -130,19 +136,25 @@ def rounds(
         count: of rounds.
         other: whether it was timed beside another model.
         scatter: half the range of the rounds' ratios.
+        in_all: how much slower it is in all calls; None: as in fast ones.
     """
     against = [1e-3] * count
     ratios = 1 + slower + np.linspace(-scatter, scatter, count)
+    whole = ratios - slower + (slower if in_all is None else in_all)
     median = float(np.median(ratios)) * 1e-3
     latency = Estimate(median, median * 0.99, median * 1.01)
     return Rounds(
         candidate_s=tuple((1e-3 * ratios).tolist()),
         against_s=tuple(against) if other else (),
+        candidate_all_s=tuple((1.1e-3 * whole).tolist()),
+        against_all_s=tuple(1.1 * each for each in against) if other else (),
         latency=latency,
         median=latency,
         all_calls_s=median,
         calls=25 * count,
         seconds=1.0,
         rounds_s=0.5,
+        load_s=0.010,
+        against_load_s=0.011 if other else None,
         warnings=(),
     )

@@ -12,6 +12,7 @@ import pytest
 
 from compress.errors import InputError, ModelFileError, UsageError
 from compress.files import sha256_of
+from compress.gate import baseline as storing
 from compress.gate.baseline import (
     Baseline,
     EvaluationSet,
@@ -156,17 +157,63 @@ def test_nobodys_file_is_overwritten(baseline: Baseline, model: Path) -> None:
     kept = baseline.path.parent / "b.onnx"
     kept.parent.mkdir()
     kept.write_bytes(b"a year's work")
-    with pytest.raises(UsageError, match="in the way"):
+    with pytest.raises(UsageError, match=r"in the way.* Remove it and try again"):
         write_baseline(baseline, model)
     assert kept.read_bytes() == b"a year's work"
     assert not baseline.path.exists()
     kept.unlink()
     write_baseline(baseline, model)
-    # An update replaces what the baseline itself put there.
+
+
+def named(baseline: Baseline, model: Path) -> Baseline:
+    """The same of that file, whose copy has its hash in its name."""
+    sha256 = sha256_of(model)
+    return replace(
+        baseline, model=replace(baseline.model, sha256=sha256, file=f"b.{sha256[:12]}.onnx")
+    )
+
+
+def test_an_update_removes_what_older_ones_have_left(baseline: Baseline, model: Path) -> None:
+    folder = baseline.path.parent
+    first = named(baseline, model)
+    write_baseline(first, model)
+    # Of a user, of another baseline, and damaged: none of them is an older copy.
+    others = ["b.onnx", "b.notes.onnx", f"b.more.{'0' * 12}.onnx", f"b.{'0' * 12}.onnx"]
+    for name in others:
+        (folder / name).write_bytes(CONTENT)
     model.write_bytes(b"a better model")
-    better = replace(baseline, model=replace(baseline.model, sha256=sha256_of(model)))
+    better = named(baseline, model)
     write_baseline(better, model)
-    assert kept.read_bytes() == b"a better model"
+    left = {path.name for path in folder.iterdir()}
+    assert left == {"b.json", better.model.file, *others}
+    assert (folder / better.model.file).read_bytes() == b"a better model"
+
+
+@pytest.mark.parametrize("step", ["write_text", "remove_older", "copy"])
+def test_an_update_that_is_killed_leaves_the_old_baseline_or_the_new_one(
+    step: str, baseline: Baseline, model: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    class Killed(BaseException):
+        pass
+
+    def killed(*_: object) -> None:
+        raise Killed
+
+    first = named(baseline, model)
+    write_baseline(first, model)
+    model.write_bytes(b"a better model")
+    better = named(baseline, model)
+    with monkeypatch.context() as patched:
+        patched.setattr(storing, step, killed)
+        with pytest.raises(Killed):
+            write_baseline(better, model)
+    there = read_baseline(baseline.path)
+    assert there.model == (better if step == "remove_older" else first).model
+    assert there.model_path is not None
+    # And the same update goes through afterwards, with nothing left of either.
+    write_baseline(better, model)
+    assert read_baseline(baseline.path).model == better.model
+    assert {path.name for path in baseline.path.parent.iterdir()} == {"b.json", better.model.file}
 
 
 def test_a_model_that_lies_there_already_stays(baseline: Baseline, tmp_path: Path) -> None:
@@ -180,7 +227,7 @@ def test_a_model_that_lies_there_already_stays(baseline: Baseline, tmp_path: Pat
 def test_weights_in_other_files_are_refused(model: Path, tmp_path: Path) -> None:
     facts: dict[str, Any] = {"name": "m", "precision": "fp32", "normalization": {}}
     found = describe_model(model, tmp_path / "x.json", size_bytes=len(CONTENT), **facts)
-    assert found.file == "x.onnx"
+    assert found.file == f"x.{sha256_of(model)[:12]}.onnx"
     with pytest.raises(ModelFileError, match="other files"):
         describe_model(model, tmp_path / "x.json", size_bytes=len(CONTENT) + 1, **facts)
 

@@ -9,13 +9,15 @@ from typing import Any
 import numpy as np
 import pytest
 
-from benchmarks.fooling import slow_on_images, wrong_one_by_one
+from benchmarks.fooling import slow_on_images, with_classes, wrong_one_by_one
 from compress.errors import DataError, ModelFileError, NothingMeasured, UsageError
 from compress.files import sha256_of
+from compress.gate import answers
 from compress.gate import check as checking
 from compress.gate import update as making
 from compress.gate.accuracy import AccuracyRule
 from compress.gate.baseline import Baseline, Teacher, read_baseline, write_baseline
+from compress.gate.calibration import CalibrationRule
 from compress.gate.check import Request, check
 from compress.gate.measuring import Judged, Rounds, Settings, Trial, outcomes
 from compress.gate.verdict import Comparison, Outcome, Verdict
@@ -160,8 +162,10 @@ def test_a_slower_one_fails_and_says_by_how_much(
     found = named(check(Request(model, baseline)))["latency"]
     assert found.outcome is Outcome.FAIL
     assert found.reason == (
-        "+5.0% (95%: +4.9% to +5.1%) against the baseline, +3.0% allowed; fast calls take 1.05 ms "
-        "and 1.00 ms, 6 rounds, in a second process +5.0% (95%: +4.9% to +5.1%)"
+        "+5.0% (95%: +4.9% to +5.1%) in fast calls and +5.0% (95%: +4.9% to +5.1%) in all "
+        "against the baseline, +3.0% and +10.0% allowed; fast calls take 1.05 ms and 1.00 ms, "
+        "all 1.16 ms and 1.10 ms (geometric mean), 6 rounds; in a second process "
+        "+5.0% (95%: +4.9% to +5.1%) and +5.0% (95%: +4.9% to +5.1%)"
     )
 
 
@@ -232,6 +236,27 @@ def test_without_its_model_milliseconds_are_advice(
     assert "is not beside" in verdict.warnings[0]
 
 
+def test_without_its_model_twice_the_milliseconds_of_the_same_machine_fail(
+    baseline: Path, other: Path, scripted: list[Rounds]
+) -> None:
+    found = read_baseline(baseline)
+    kept = baseline.parent / found.model.file
+    content = kept.read_bytes()
+    without_model(baseline)
+    scripted.append(rounds(16.0, other=False))
+    latency = named(check(Request(other, baseline)))["latency"]
+    assert latency.outcome is Outcome.FAIL
+    assert "is +1600.0%: no noise makes a call take 2 times as long" in latency.reason
+    scripted.append(rounds(0.99, other=False))  # 1.97 to 2.01 of what was stored at most
+    assert named(check(Request(other, baseline)))["latency"].outcome is Outcome.INCONCLUSIVE
+    # Of another machine nothing is known.
+    kept.write_bytes(content)
+    edited(baseline, machine={**found.machine, "cpu": "another one"})
+    without_model(baseline)
+    scripted.append(rounds(16.0, other=False))
+    assert named(check(Request(other, baseline)))["latency"].outcome is Outcome.INCONCLUSIVE
+
+
 @pytest.mark.parametrize("threads", [1, 2])
 @pytest.mark.parametrize("slow", [1.1e-3, 1.5e-3])
 def test_sessions_whose_threads_are_now_on_one_core_and_now_on_two_are_told(
@@ -295,12 +320,13 @@ def test_what_cannot_stand_in_for_a_ratio_is_told(
     baseline: Path, tmp_path: Path, other: Path, scripted: list[Rounds]
 ) -> None:
     teacher = classifier(tmp_path / "teacher.onnx", layers=3)
-    kept = (baseline.parent / "compress-baseline.onnx").read_bytes()
+    copied = baseline.parent / read_baseline(baseline).model.file
+    kept = copied.read_bytes()
 
     def reason(**request: Any) -> str:
         found = named(check(Request(other, baseline, **request)))["latency"]
         assert found.outcome is Outcome.INCONCLUSIVE
-        (baseline.parent / "compress-baseline.onnx").write_bytes(kept)
+        copied.write_bytes(kept)
         return found.reason
 
     with_teacher(baseline, teacher, count=4)
@@ -313,11 +339,113 @@ def test_what_cannot_stand_in_for_a_ratio_is_told(
     assert found.outcome is Outcome.PASS
     with pytest.raises(UsageError, match="is not the teacher"):
         check(Request(other, baseline, teacher=other))
-    (baseline.parent / "compress-baseline.onnx").write_bytes(kept)
+    copied.write_bytes(kept)
     machine = read_baseline(baseline).machine
     edited(baseline, machine={**machine, "isa": ["other"]})
     without_model(baseline)
     assert "the ratio to a teacher is of another machine (isa " in reason(teacher=elsewhere)
+
+
+# --- what is told, and judged on request ---------------------------------------------------------
+
+
+def test_what_is_not_judged_is_named(
+    baseline: Path, tmp_path: Path, scripted: list[Rounds]
+) -> None:
+    candidate = classifier(tmp_path / "candidate.onnx", noise=1e-6)
+    verdict = check(Request(candidate, baseline))
+    assert [text.split(" ")[0] for text in verdict.not_judged] == ["expected", "loading", "names"]
+    calibration, loading, names = verdict.not_judged
+    assert "500 images (--max-calibration-drop judges it)" in calibration
+    assert loading == "loading takes 10.0 ms against 11.0 ms"
+    assert (
+        names == "names of classes: there are none in the candidate's file and the baseline's file"
+    )
+    assert verdict.to_dict()["not_judged"] == list(verdict.not_judged)
+    without_model(baseline)
+    told = check(Request(candidate, baseline)).not_judged
+    assert "1,000 images" in told[0]
+    assert " against " not in told[0]
+    assert told[2].endswith("which is not there")
+
+
+def test_a_model_that_takes_seconds_to_load_is_warned_of(
+    baseline: Path, other: Path, scripted: list[Rounds]
+) -> None:
+    scripted.append(replace(rounds(), load_s=4.3))
+    verdict = check(Request(other, baseline))
+    assert verdict.outcome is Outcome.PASS
+    assert any("takes 4.30 s to load and the other model 11.0 ms" in x for x in verdict.warnings)
+
+
+def test_logits_that_are_scaled_down_fail_where_calibration_is_judged(
+    baseline: Path, tmp_path: Path, scripted: list[Rounds]
+) -> None:
+    faint = classifier(tmp_path / "faint.onnx", scale=1e-4)
+    verdict = check(Request(faint, baseline))
+    assert verdict.outcome is Outcome.PASS
+    rule = CalibrationRule(0.01)
+    found = named(check(Request(faint, baseline, calibration=rule)))
+    assert found["accuracy"].outcome is Outcome.PASS
+    assert found["calibration"].outcome is Outcome.FAIL
+    assert found["calibration"].evidence["n"] == 1000
+    same = classifier(tmp_path / "same.onnx", noise=1e-6)
+    assert check(Request(same, baseline, calibration=rule)).outcome is Outcome.PASS
+    without_model(baseline)
+    found = named(check(Request(same, baseline, calibration=rule)))
+    assert found["calibration"].outcome is Outcome.INCONCLUSIVE
+
+
+def test_names_in_another_order_over_the_same_outputs_fail(
+    tmp_path: Path, scripted: list[Rounds], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(making, "measure", lambda trial: rounds(other=False))
+    model = classifier(tmp_path / "model.onnx", names=NAMES)
+    # The data names no classes, so that both have as many right.
+    data = images(tmp_path / "data.npz", model)
+    found = making.update(making.Request(model, str(data), REASON, tmp_path / "b.json"))
+    renamed = with_classes(model, tmp_path / "renamed.onnx", list(MIXED))
+    said = named(check(Request(renamed, found.path)))
+    assert said["accuracy"].outcome is Outcome.PASS
+    assert said["classes"].outcome is Outcome.FAIL
+    same = classifier(tmp_path / "same.onnx", noise=1e-6, names=NAMES)
+    assert named(check(Request(same, found.path)))["classes"].outcome is Outcome.PASS
+
+
+# --- what is stored and what the model says ------------------------------------------------------
+
+
+@pytest.mark.parametrize("changed", [1000, 40])
+def test_stored_answers_that_are_not_the_models_are_not_believed(
+    changed: int, baseline: Path, tmp_path: Path, scripted: list[Rounds]
+) -> None:
+    found = read_baseline(baseline)
+    wrong = (*(not each for each in found.right[:changed]), *found.right[changed:])
+    # The digest is made again, as whoever edits the file can.
+    edited(baseline, right=wrong)
+    useless = classifier(tmp_path / "useless.onnx", order=(1, 2, 3, 0))
+    verdict = check(Request(useless, baseline, accuracy=AccuracyRule(0.03)))
+    accuracy = named(verdict)["accuracy"]
+    assert accuracy.outcome is Outcome.FAIL
+    assert accuracy.evidence["baseline"] == pytest.approx(found.accuracy)
+    assert any(
+        f"disagree about {changed:,} of 1,000 test images" in text for text in verdict.warnings
+    )
+
+
+def test_a_sample_is_scored_again_and_all_where_it_differs(
+    baseline: Path, tmp_path: Path, scripted: list[Rounds], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(answers, "SAMPLE", 50)
+    candidate = classifier(tmp_path / "candidate.onnx", noise=1e-6)
+    said: list[str] = []
+    assert check(Request(candidate, baseline), said.append).warnings == ()
+    assert "Scoring the baseline's model on 50 of the test images again." in said
+    assert not any("on all 1,000" in text for text in said)
+    edited(baseline, right=tuple(not each for each in read_baseline(baseline).right))
+    said.clear()
+    assert check(Request(candidate, baseline), said.append).outcome is Outcome.PASS
+    assert "Scoring the baseline's model on all 1,000 test images again." in said
 
 
 # --- other instruction sets ----------------------------------------------------------------------

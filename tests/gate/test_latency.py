@@ -153,3 +153,25 @@ def test_a_stored_ratio_is_doubted_by_five_times_its_spread() -> None:
 
 def test_ratios_are_told_as_changes() -> None:
     assert in_percent(Estimate(1.0523, 0.99, 1.1)) == "+5.2% (95%: -1.0% to +10.0%)"
+
+
+@pytest.mark.parametrize(
+    ("fast", "whole", "outcome"),
+    [
+        ((0.99, 1.02), (0.95, 1.09), Outcome.PASS),
+        # Not shown to be below 1.1, and neither to be above 1.03.
+        ((0.99, 1.02), (0.95, 1.11), Outcome.INCONCLUSIVE),
+        ((0.99, 1.04), (0.95, 1.05), Outcome.INCONCLUSIVE),
+        # A model that is slow in some of its calls.
+        ((0.99, 1.02), (1.04, 1.06), Outcome.FAIL),
+        ((0.99, 1.02), (2.00, 3.00), Outcome.FAIL),
+        ((1.02, 1.06), (0.95, 1.05), Outcome.FAIL),
+        # A busy machine that leaves all calls unknown.
+        ((0.99, 1.02), (0.80, 1.30), Outcome.INCONCLUSIVE),
+    ],
+)
+def test_fast_calls_and_all_calls_are_judged(
+    fast: tuple[float, float], whole: tuple[float, float], outcome: Outcome
+) -> None:
+    ratios = [Estimate(sum(ends) / 2, *ends) for ends in (fast, whole)]
+    assert LatencyRule().decide(*ratios) is outcome

@@ -207,5 +207,7 @@ def test_a_stored_ratio_stands_in_for_the_baseline(scripted: list[Rounds]) -> No
 def test_an_answer_survives_the_pipe() -> None:
     found = rounds(0.01, count=12)
     assert decode(encode(found)) == found
-    unknown = Rounds((1.0,) * 6, (), None, Estimate(1, 1, 1), 1.0, 150, 2.0, 1.0, ("busy",))
+    unknown = Rounds(
+        (1.0,) * 6, (), (1.0,) * 6, (), None, Estimate(1, 1, 1), 1.0, 150, 2.0, 1.0, 3.0, None, ()
+    )
     assert decode(encode(unknown)) == unknown

@@ -70,8 +70,8 @@ def test_a_test_fails_with_the_lines_of_the_check(
         "FAILED test_gate.py::test_undecided",
     ):
         assert line in done.stdout
-    assert "accuracy  FAIL" in done.stdout
-    assert "accuracy  INCONCLUSIVE" in done.stdout
+    assert "accuracy    FAIL" in done.stdout
+    assert "accuracy    INCONCLUSIVE" in done.stdout
     assert "outcome: FAIL" in done.stdout
     assert "Traceback" not in done.stdout
     assert done.returncode == 1

@@ -24,6 +24,7 @@ VERDICT = Verdict(
     ),
     ("busy\nmachine",),
     {"seconds": 1.5},
+    ("loading takes\n1 s",),
 )
 
 
@@ -34,7 +35,11 @@ def test_a_line_a_comparison() -> None:
         ["size", "PASS"],
         ["accuracy", "INCONCLUSIVE"],
     ]
-    assert found[-2:] == ["warning: busy machine", "outcome: FAIL"]
+    assert found[-3:] == [
+        "not judged: loading takes 1 s",
+        "warning: busy machine",
+        "outcome: FAIL",
+    ]
     assert not any("\n" in line or "\r" in line for line in found)
 
 
@@ -47,6 +52,7 @@ def test_markdown_is_a_table_whatever_is_in_it() -> None:
     assert "<b>" not in table[2]
     assert "&lt;b&gt;" in table[2]
     assert "- busy machine" in rows
+    assert "- not judged: loading takes 1 s" in rows
 
 
 ABOUT = {
@@ -124,6 +130,7 @@ def test_junit_can_be_read_and_says_the_same() -> None:
     assert [child.tag for child in cases["size"]] == ["system-out"]
     assert [child.tag for child in cases["accuracy"]] == ["skipped"]
     assert [child.tag for child in cases["budget"]] == ["error"]
+    assert suite.findtext("system-out") == "not judged: loading takes 1 s"
     message = cases["latency"][0].get("message")
     assert message is not None
     assert "a|b <b>" in message

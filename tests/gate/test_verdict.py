@@ -40,6 +40,7 @@ def test_plain_values() -> None:
         (Comparison("size", Outcome.PASS, "small", {"size_bytes": 3}),),
         ("busy",),
         {"schema_version": 1},
+        ("loading takes 12 ms",),
     )
     assert found.to_dict() == {
         "schema_version": 1,
@@ -48,4 +49,5 @@ def test_plain_values() -> None:
             {"name": "size", "outcome": "pass", "reason": "small", "evidence": {"size_bytes": 3}}
         ],
         "warnings": ["busy"],
+        "not_judged": ["loading takes 12 ms"],
     }

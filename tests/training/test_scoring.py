@@ -78,8 +78,12 @@ def test_answers_are_taken_by_name(tmp_path: Path) -> None:
     assert ours.notes == ()
     assert "in another order than data; its answers are taken by name" in theirs.notes[0]
     strange = classifier(tmp_path / "strange.onnx", names=(*NAMES[:3], "truck"))
-    with pytest.raises(UsageError, match="the data has 'car', the model 'truck'"):
-        score_onnx(strange, data, normalization=None, target=Target())
+    found = score_onnx(strange, data, normalization=None, target=Target())
+    assert torch.equal(found.right, ours.right)
+    assert "only the model has 'truck', only the data has 'car'" in found.notes[0]
+    mixed = classifier(tmp_path / "mixed.onnx", names=("dog", "cat", "ship", "truck"))
+    with pytest.raises(DataError, match="'cat' is class 1 of the model and class 0 of the data"):
+        score_onnx(mixed, data, normalization=None, target=Target())
 
 
 def test_a_normalisation_is_looked_for_by_name_too(tmp_path: Path) -> None:
