@@ -2,30 +2,30 @@
 
 from __future__ import annotations
 
-import os
-
-# Before numpy and torch are imported: a process with threads cannot be forked safely.
-for _variable in ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS"):
-    os.environ[_variable] = "1"
-
 import argparse
 import contextlib
 import io
 import json
+import os
+import shutil
 import sys
 import tempfile
 import time
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 from tests.fuzz import report
 from tests.fuzz.case import by_hand, plan
 from tests.fuzz.judge import Outcome
 
+SINGLE = ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS")
+
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Runs cases and prints what came of them; 1 where there are faults, 2 where one cannot run."""
     asked = _parser().parse_args(arguments)
+    # Before numpy and torch are imported: a process with threads cannot be forked safely.
+    os.environ.update(dict.fromkeys(SINGLE, "1"))
     for stream in (sys.stdout, sys.stderr):
         if isinstance(stream, io.TextIOWrapper):
             stream.reconfigure(errors="backslashreplace")  # names need not be text
@@ -55,12 +55,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
         if (not asked.kind or each.kind in asked.kind) and asked.name in each.name
     ]
     begun_s, outcomes = time.monotonic(), list[Outcome]()
-    with contextlib.ExitStack() as stack:
-        if asked.keep is None:
-            folder = stack.enter_context(tempfile.TemporaryDirectory(prefix="fuzz-"))
-        else:
-            folder = str(asked.keep.absolute())
-        work = Path(folder).resolve()
+    with _folder(asked.keep) as folder:
+        work = folder.resolve()
         stock = FileStock(asked.stock.resolve() if asked.stock else work / "stock")
         settings = Settings(
             work,
@@ -86,6 +82,21 @@ def main(arguments: Sequence[str] | None = None) -> int:
         for line in report.lines(outcomes, seconds):
             print(line)
     return int(any(each.faults for each in outcomes))
+
+
+@contextlib.contextmanager
+def _folder(keep: Path | None) -> Iterator[Path]:
+    """What the cases get folders in: one that stays, or one that is removed in the end."""
+    if keep is not None:
+        keep.mkdir(parents=True, exist_ok=True)
+        yield keep.absolute()
+        return
+    # Not tempfile.TemporaryDirectory, which every forked process would remove at its own exit.
+    folder = Path(tempfile.mkdtemp(prefix="fuzz-"))
+    try:
+        yield folder
+    finally:
+        shutil.rmtree(folder, ignore_errors=True)
 
 
 def _tell(outcome: Outcome, done: int, count: int) -> None:

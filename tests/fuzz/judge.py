@@ -112,7 +112,10 @@ def judge(
         faults.append("accepted: exit code 0, and it has to be refused")
     faults += _of_what_is_left(folders, before)
     faults += [f"child left: {one}" for one in ending.left]
-    lines = [line for line in stderr.splitlines() if line.strip()]
+    lines = [line for line in stderr.splitlines() if line.strip()][-LAST_LINES:]
+    if ending.hung or ending.too_large:
+        # Where it was: the innermost call comes first.
+        lines = stderr.rpartition("Current thread")[2].splitlines()[1 : LAST_LINES + 1] or lines
     return Outcome(
         planned.kind,
         planned.name,
@@ -121,7 +124,7 @@ def judge(
         tuple(words),
         ending,
         tuple(dict.fromkeys(faults)),
-        tuple(line[:2000] for line in lines[-LAST_LINES:]),
+        tuple(line[:2000] for line in lines),
     )
 
 

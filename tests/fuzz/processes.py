@@ -13,9 +13,9 @@ PROC = Path("/proc")
 PR_SET_CHILD_SUBREAPER = 36
 
 
-def adopt_orphans() -> None:
-    """Makes this process the parent of what its descendants leave running."""
-    ctypes.CDLL(None).prctl(PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0)
+def adopt_orphans(yes: bool) -> None:
+    """Whether this process is to become the parent of what its descendants leave running."""
+    ctypes.CDLL(None).prctl(PR_SET_CHILD_SUBREAPER, int(yes), 0, 0, 0)
 
 
 def children(pid: int) -> list[int]:

@@ -78,6 +78,7 @@ class Settings:
         jobs: at a time.
         limit_s: a case that takes longer hangs.
         keep: whether their folders stay.
+        memory_bytes: a case that has more is ended.
         spawn: whether each gets an interpreter of its own.
         command: what is tried, MODULE:FUNCTION.
     """
@@ -85,6 +86,7 @@ class Settings:
     work: Path
     jobs: int = 1
     limit_s: float = LIMIT_S
+    memory_bytes: int = LARGEST_MEMORY_BYTES
     keep: bool = False
     spawn: bool = False
     command: str = COMPRESS
@@ -133,9 +135,9 @@ def _fork(action: Callable[[], int]) -> int:
         # None of this process's threads holds a lock that a child waits for.
         warnings.simplefilter("ignore", DeprecationWarning)
         pid = os.fork()
-    if pid:
-        return pid
-    _be_child(action)
+    if not pid:
+        _be_child(action)
+    return pid
 
 
 def _be_child(action: Callable[[], int]) -> NoReturn:
@@ -156,8 +158,9 @@ def run(plans: Sequence[Plan], stock: Stock, settings: Settings) -> Iterator[Out
     Raises:
         Fault: a case could not be made.
     """
-    processes.adopt_orphans()
     waiting, running = list(reversed(plans)), list[Running]()
+    before = frozenset(processes.children(os.getpid()))
+    processes.adopt_orphans(True)
     try:
         while waiting or running:
             while waiting and len(running) < settings.jobs:
@@ -165,10 +168,11 @@ def run(plans: Sequence[Plan], stock: Stock, settings: Settings) -> Iterator[Out
             time.sleep(TICK_S)
             for case in list(running):
                 _look(case, settings)
-                if case.code is not None and (ending := _ending(case, running)) is not None:
+                if case.code is not None and (ending := _ending(case, running, before)) is not None:
                     running.remove(case)
                     yield _judged(case, ending, settings)
     finally:
+        processes.adopt_orphans(False)
         for case in running:
             processes.end([*processes.tree(case.pid), *case.seen])
             if case.code is None:
@@ -217,7 +221,7 @@ def _look(case: Running, settings: Settings) -> None:
     if done:
         case.code, case.ended_s = os.waitstatus_to_exitcode(status), now_s
         return
-    case.too_large = case.most_bytes > LARGEST_MEMORY_BYTES
+    case.too_large = case.most_bytes > settings.memory_bytes
     case.hung = now_s - case.begun_s > settings.limit_s and not case.too_large
     if case.too_large or case.hung:
         with contextlib.suppress(OSError):
@@ -229,17 +233,20 @@ def _look(case: Running, settings: Settings) -> None:
         case.code, case.ended_s = -signal.SIGKILL, time.monotonic()
 
 
-def _ending(case: Running, running: Sequence[Running]) -> Ending | None:
+def _ending(case: Running, running: Sequence[Running], before: frozenset[int]) -> Ending | None:
     """How a case ended; None while what it has started may still end by itself."""
-    left = [pid for pid in _left(case, running) if processes.is_running(pid)]
+    left = [pid for pid in _left(case, running, before) if processes.is_running(pid)]
     killed = case.hung or case.too_large
     if left and not killed and time.monotonic() - case.ended_s < GRACE_S:
         return None
     told = [] if killed else [f"{processes.name_of(pid)} ({pid})" for pid in left]
     processes.end(left)
-    for pid in case.seen | set(left):
-        # Those that ended by themselves and that this process has adopted.
-        with contextlib.suppress(OSError):
+    for pid in left:
+        with contextlib.suppress(ChildProcessError):
+            os.waitpid(pid, 0)
+    for pid in case.seen - set(left):
+        # Those that ended by themselves after this process had adopted them.
+        with contextlib.suppress(ChildProcessError):
             os.waitpid(pid, os.WNOHANG)
     memory = [] if killed else [*processes.shared_memory_of(case.seen)]
     return Ending(
@@ -252,19 +259,22 @@ def _ending(case: Running, running: Sequence[Running]) -> Ending | None:
     )
 
 
-def _left(case: Running, running: Sequence[Running]) -> list[int]:
-    """Processes of a case whose first one has ended."""
-    others = {each.pid for each in running} - {case.pid}
-    of_others = {pid for each in running if each is not case for pid in each.seen}
-    adopted = [pid for pid in processes.children(os.getpid()) if pid not in others]
+def _left(case: Running, running: Sequence[Running], before: frozenset[int]) -> list[int]:
+    """Processes of a case whose first one has ended; this process has adopted them.
+
+    Args:
+        case: it.
+        running: all that run.
+        before: this process's children that are no case's.
+    """
+    others = [each for each in running if each is not case]
+    first = {each.pid for each in others}
+    seen = {pid for each in others for pid in each.seen}
     mine = [
         pid
-        for pid in adopted
-        if pid in case.seen or processes.session_of(pid) == case.pid or pid not in of_others
+        for pid in processes.children(os.getpid())
+        if pid not in before | first | seen and processes.session_of(pid) not in first
     ]
-    # With several at a time, one that nobody saw start is of whoever its session says.
-    sessions = {each.pid for each in running} - {case.pid}
-    mine = [pid for pid in mine if processes.session_of(pid) not in sessions]
     return [below for pid in mine for below in processes.tree(pid)]
 
 

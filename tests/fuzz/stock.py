@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shlex
 import shutil
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -20,10 +21,10 @@ from tests.fuzz.runner import COMPRESS, Fault, in_a_child
 
 CLASSES, SIZE, TRAIN, TEST = 4, 8, 40, 20
 SHAPE = f"1,{SIZE},{SIZE}"
-RUN = (
+RUN = shlex.split(
     "distill --data data.npz --teacher teacher.safetensors --student wrn-10-1 --epochs 1 --out run "
     "--device cpu --threads 1 --batch-size 20 --outputs-dir outputs"
-).split()
+)
 #: From which candidates are chosen: a few that are quickly timed.
 SELECT = f"select --num-classes {CLASSES} --input-shape {SHAPE} --threads 1 --budget-mb 0.4".split()
 

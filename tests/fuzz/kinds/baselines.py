@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shlex
 from collections.abc import Callable, Sequence
 from typing import Any
 
@@ -13,8 +14,8 @@ from tests.fuzz.values import DEEP, nested, to_json
 from tests.fuzz.values import damaged as damaged_values
 
 KIND = Kind("baseline")
-CHECK = "check model.onnx --baseline baseline.json --data data.npz --max-seconds 0.1".split()
-SHOW = "baseline show baseline.json".split()
+CHECK = shlex.split("check model.onnx --baseline baseline.json --data data.npz --max-seconds 0.1")
+SHOW = shlex.split("baseline show baseline.json")
 
 
 def _copy(bench: Bench) -> dict[str, Any]:

@@ -139,7 +139,7 @@ _one("a web page as an image", "9.jpg", b"<html><body>404</body></html>", refuse
 _one(
     "PostScript as an image",
     "9.png",
-    b"%!PS-Adobe-3.0 EPSF-3.0\n%%BoundingBox: 0 0 10 10\n%%EndComments\n(touch ../EXECUTED) system\n",
+    b"%!PS-Adobe-3.0 EPSF-3.0\n%%BoundingBox: 0 0 9 9\n%%EndComments\n(touch ../EXECUTED) system\n",
     refused=False,
 )
 _one("an image for a size of 100,000", "9.png", image("png"), size="100000")

@@ -31,13 +31,24 @@ CONVERSIONS = (FP16, BF16, INT8)
 FLOAT, INT64, BOOL = TensorProto.FLOAT, TensorProto.INT64, TensorProto.BOOL
 #: Nodes that are put between the classifier's, by name: what they do to the maps.
 OPERATORS: tuple[tuple[str, dict[str, Any]], ...] = (
-    ("Sqrt", {}), ("Log", {}), ("Neg", {}), ("Softmax", {"axis": 9}), ("Transpose", {"perm": [3, 2, 1, 0]}),
-    ("Flatten", {"axis": 0}), ("MaxPool", {"kernel_shape": [99, 99]}), ("MaxPool", {"kernel_shape": [2, 2], "strides": [0, 0]}),
-    ("AveragePool", {"kernel_shape": [1, 1], "pads": [10**6] * 4}), ("Cast", {"to": 10}), ("Cast", {"to": 8}),
-    ("DepthToSpace", {"blocksize": 0}), ("LpNormalization", {}), ("Identity", {}), ("NonZero", {}),
-    ("RandomNormalLike", {}), ("Bernoulli", {}), ("Hardmax", {}), ("Unknown", {}), ("IsNaN", {}),
-    ("Shape", {}), ("Size", {}), ("Einsum", {"equation": "nchw->wh"}), ("Det", {}), ("LRN", {"size": 10**6}),
-)  # fmt: skip
+    *(
+        (name, {})
+        for name in ("Sqrt", "Log", "Neg", "LpNormalization", "Identity", "NonZero", "Det")
+    ),
+    *((name, {}) for name in ("RandomNormalLike", "Bernoulli", "Hardmax", "Unknown", "IsNaN")),
+    *((name, {}) for name in ("Shape", "Size", "Dropout", "BatchNormalization", "Loop", "If")),
+    ("Softmax", {"axis": 9}),
+    ("Transpose", {"perm": [3, 2, 1, 0]}),
+    ("Flatten", {"axis": 0}),
+    ("MaxPool", {"kernel_shape": [99, 99]}),
+    ("MaxPool", {"kernel_shape": [2, 2], "strides": [0, 0]}),
+    ("AveragePool", {"kernel_shape": [1, 1], "pads": [10**6] * 4}),
+    ("Cast", {"to": 10}),
+    ("Cast", {"to": 8}),
+    ("DepthToSpace", {"blocksize": 0}),
+    ("Einsum", {"equation": "nchw->wh"}),
+    ("LRN", {"size": 10**6}),
+)
 
 
 @KIND.damaged

@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 import os
 import pickle
+import shlex
 import struct
 import zipfile
 from collections.abc import Callable, Sequence
@@ -17,7 +18,7 @@ from tests.fuzz.case import Bench, Kind
 from tests.fuzz.stock import weights
 
 KIND = Kind("pickle")
-EVALUATE = "--data data.npz --device cpu".split()
+EVALUATE = shlex.split("--data data.npz --device cpu")
 
 
 class Executes:
