@@ -54,7 +54,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         for each in plans
         if (not asked.kind or each.kind in asked.kind) and asked.name in each.name
     ]
-    begun_s, outcomes = time.monotonic(), list[Outcome]()
+    begun_s, outcomes, failed = time.monotonic(), list[Outcome](), False
     with _folder(asked.keep) as folder:
         work = folder.resolve()
         stock = FileStock(asked.stock.resolve() if asked.stock else work / "stock")
@@ -72,7 +72,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
                 _tell(outcome, len(outcomes), len(plans))
         except Fault as error:
             print(f"error: {error}", file=sys.stderr)
-            return 2
+            failed = True
         except KeyboardInterrupt:
             print("Interrupted; this is what there is.", file=sys.stderr)
     seconds = time.monotonic() - begun_s
@@ -81,7 +81,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     else:
         for line in report.lines(outcomes, seconds):
             print(line)
-    return int(any(each.faults for each in outcomes))
+    return 2 if failed else int(any(each.faults for each in outcomes))
 
 
 @contextlib.contextmanager

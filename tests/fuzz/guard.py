@@ -15,12 +15,16 @@ import signal
 import sys
 import tempfile
 import threading
+import warnings
+import weakref
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 from tests.fuzz.case import Folders
 
+#: The variable that all processes of a case have.
+CASE = "COMPRESS_FUZZ_CASE"
 LARGEST_FILE_BYTES = 4 << 30
 REPOSITORY = Path(__file__).resolve().parents[2]
 #: Writing to them leaves nothing behind.
@@ -65,6 +69,7 @@ def enter(folders: Folders) -> None:
     sys.stderr = os.fdopen(
         2, "w", encoding="utf-8", errors="backslashreplace", buffering=1, closefd=False
     )
+    _forget_the_parent()
     signal.signal(signal.SIGINT, signal.default_int_handler)
     signal.signal(signal.SIGTERM, signal.SIG_DFL)
     signal.signal(signal.SIGPIPE, signal.SIG_IGN)
@@ -75,6 +80,20 @@ def enter(folders: Folders) -> None:
     _guard(folders)
 
 
+def _forget_the_parent() -> None:
+    """Makes a forked process one that has just begun: nothing to do at its exit, usual warnings.
+
+    What the process that it was forked from would remove at its exit is not this one's.
+    """
+    atexit._clear()
+    finalizers: Any = weakref.finalize
+    finalizers._registry.clear()
+    finalizers._registered_with_atexit = False
+    warnings.resetwarnings()
+    for category in (DeprecationWarning, PendingDeprecationWarning, ImportWarning, ResourceWarning):
+        warnings.simplefilter("ignore", category)
+
+
 def environment(folders: Folders) -> dict[str, str]:
     """What a case's command finds in its environment."""
     return {
@@ -82,7 +101,7 @@ def environment(folders: Folders) -> dict[str, str]:
         "TMPDIR": str(folders.temporary),
         "COMPRESS_CACHE": str(folders.cache / "compress"),
         "XDG_CACHE_HOME": str(folders.cache),
-        "COMPRESS_FUZZ_CASE": str(folders.root),
+        CASE: str(folders.root),
         "TORCHINDUCTOR_CACHE_DIR": str(folders.cache / "inductor"),
         "OMP_NUM_THREADS": "1",
         "PYTHONDONTWRITEBYTECODE": "1",

@@ -151,7 +151,7 @@ def _of_ending(ending: Ending, said: str) -> list[str]:
 
 def _of_what_is_left(folders: Folders, before: frozenset[str]) -> list[str]:
     faults = []
-    if folders.marker.exists():
+    if folders.marker.exists() or folders.marker.is_symlink():
         faults.append("executed: the file's own code ran")
     for line in _text(folders.events).splitlines():
         event = json.loads(line)

@@ -57,6 +57,16 @@ def session_of(pid: int) -> int | None:
         return None
 
 
+def variable_of(pid: int, name: str) -> str | None:
+    """A variable of the environment that a process's program was started with."""
+    with contextlib.suppress(OSError):
+        for entry in (PROC / str(pid) / "environ").read_bytes().split(b"\0"):
+            key, _, value = entry.partition(b"=")
+            if key == name.encode():
+                return os.fsdecode(value)
+    return None
+
+
 def is_running(pid: int) -> bool:
     """Whether there is such a process, and it has not ended."""
     try:

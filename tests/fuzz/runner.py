@@ -27,6 +27,8 @@ from tests.fuzz.case import Bench, Folders, Plan, Stock
 from tests.fuzz.judge import LARGEST_MEMORY_BYTES, Ending, Outcome, judge, listing
 
 TICK_S = 0.01
+# So many in a row show that memory is really needed.
+LOOKS = 4
 # So long may what a command has started take to end after it.
 GRACE_S = 1.0
 LIMIT_S = 60.0
@@ -62,6 +64,7 @@ class Running:
     pid: int
     begun_s: float
     seen: set[int] = field(default_factory=set)
+    last_bytes: tuple[int, ...] = ()
     most_bytes: int = 0
     hung: bool = False
     too_large: bool = False
@@ -179,20 +182,30 @@ def run(plans: Sequence[Plan], stock: Stock, settings: Settings) -> Iterator[Out
                 os.waitpid(case.pid, 0)
 
 
-def _start(planned: Plan, stock: Stock, settings: Settings) -> Running:
-    folders = Folders(settings.work / f"case-{planned.seed}-{planned.index}")
+def make(planned: Plan, stock: Stock, work: Path) -> tuple[Folders, list[str]]:
+    """Writes a case's files; gives its folders and the words of its command.
+
+    Raises:
+        Fault: it cannot be made.
+    """
+    folders = Folders(work / f"case-{planned.seed}-{planned.index}")
     folders.make()
     made = folders.root / "case.json"
 
-    def make() -> None:
+    def write() -> None:
         words = [*planned.make(Bench(folders, planned.rng(), stock))]
         made.write_text(json.dumps({"kind": planned.kind, "name": planned.name, "words": words}))
 
     try:
-        in_a_child(make)
+        in_a_child(write)
     except Fault as error:
         raise Fault(f"{planned.kind}, {planned.name}, index {planned.index}: {error}") from error
     words: list[str] = json.loads(made.read_text())["words"]
+    return folders, words
+
+
+def _start(planned: Plan, stock: Stock, settings: Settings) -> Running:
+    folders, words = make(planned, stock, settings.work)
     before = listing(folders.files)
     begun_s = time.monotonic()
     if settings.spawn:
@@ -215,13 +228,15 @@ def _look(case: Running, settings: Settings) -> None:
         return
     pids = processes.tree(case.pid)
     case.seen.update(pids)
-    case.most_bytes = max(case.most_bytes, processes.memory_bytes(pids))
+    # One that is being started has its parent's memory for a moment, which is no memory more.
+    case.last_bytes = (*case.last_bytes[-LOOKS + 1 :], processes.memory_bytes(pids))
+    case.most_bytes = max(case.most_bytes, min(case.last_bytes))
     done, status = os.waitpid(case.pid, os.WNOHANG)
     now_s = time.monotonic()
     if done:
         case.code, case.ended_s = os.waitstatus_to_exitcode(status), now_s
         return
-    case.too_large = case.most_bytes > settings.memory_bytes
+    case.too_large = len(case.last_bytes) == LOOKS and case.most_bytes > settings.memory_bytes
     case.hung = now_s - case.begun_s > settings.limit_s and not case.too_large
     if case.too_large or case.hung:
         with contextlib.suppress(OSError):
@@ -269,13 +284,20 @@ def _left(case: Running, running: Sequence[Running], before: frozenset[int]) -> 
     """
     others = [each for each in running if each is not case]
     first = {each.pid for each in others}
-    seen = {pid for each in others for pid in each.seen}
-    mine = [
-        pid
-        for pid in processes.children(os.getpid())
-        if pid not in before | first | seen and processes.session_of(pid) not in first
-    ]
+    adopted = [pid for pid in processes.children(os.getpid()) if pid not in before | first]
+    mine = [pid for pid in adopted if _is_of(pid, case, others)]
     return [below for pid in mine for below in processes.tree(pid)]
+
+
+def _is_of(pid: int, case: Running, others: Sequence[Running]) -> bool:
+    """Whether an adopted process is a case's and not another's."""
+    root = processes.variable_of(pid, guard.CASE)
+    if root is not None:
+        return root == str(case.folders.root)
+    session = processes.session_of(pid)
+    if session == case.pid or pid in case.seen:
+        return True
+    return not any(session == each.pid or pid in each.seen for each in others)
 
 
 def _judged(case: Running, ending: Ending, settings: Settings) -> Outcome:

@@ -113,17 +113,19 @@ def classifier(*, channels: int = 1, metadata: dict[str, str] | None = None) -> 
 def command(stock: FileStock, folder: Path, words: Sequence[str], *needs: str) -> Path:
     """Runs a command of the tool beside copies of other valid files; gives the folder.
 
+    Folders among them are copied into its cache.
+
     Raises:
         Fault: it failed.
     """
     folders = Folders(folder / "case")
     folders.make()
     for name in needs:
-        source, target = stock.path(name), folders.files / name
+        source = stock.path(name)
         if source.is_dir():
-            shutil.copytree(source, target)
+            shutil.copytree(source, folders.cache / "compress" / name)
         else:
-            shutil.copyfile(source, target)
+            shutil.copyfile(source, folders.files / name)
 
     def run() -> None:
         code = guard.run(folders, guard.command_named(COMPRESS), words)
@@ -202,7 +204,8 @@ def _baseline(stock: FileStock, folder: Path) -> None:
 def _table(suffix: str) -> Callable[[FileStock, Path], None]:
     def make(stock: FileStock, folder: Path) -> None:
         name = f"table{suffix}"
-        (command(stock, folder, [*SELECT, "--save", name]) / name).rename(folder / name)
+        made = command(stock, folder, [*SELECT, "--save", name], "latency")
+        (made / name).rename(folder / name)
 
     return make
 

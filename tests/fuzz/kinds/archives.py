@@ -2,12 +2,9 @@
 
 from __future__ import annotations
 
-import io
-import random
 import struct
 import zipfile
-import zlib
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -15,12 +12,12 @@ from numpy.typing import NDArray
 
 from tests.fuzz.case import Bench, Kind
 from tests.fuzz.damage import damaged
+from tests.fuzz.kinds.packing import BLOCK, archive_of, bomb, zip_damaged
 from tests.fuzz.kinds.pickles import Executes
 from tests.fuzz.kinds.special import add_special
 from tests.fuzz.stock import CLASSES, SIZE, TEST, TRAIN, arrays
 
 KIND = Kind("npz")
-BLOCK = 1 << 20
 SIZES = (-1, 0, 1, 7, 2**31, 2**32, 10**12, 2**63 - 1, 2**64)
 TYPES = ("|u1", "<u8", "<f4", "<f8", "|O", "|b1", "<U3", "|S9", "<M8[s]", "|V4", "<c16", ">i8")
 
@@ -43,31 +40,15 @@ def header_of(array: NDArray[Any], **changes: Any) -> str:
     return repr(known | changes)
 
 
-def zipped(members: dict[str, bytes], compression: int = zipfile.ZIP_DEFLATED) -> bytes:
-    """An archive of them."""
-    content = io.BytesIO()
-    with zipfile.ZipFile(content, "w", compression) as archive:
-        for name, member in members.items():
-            archive.writestr(f"{name}.npy", member)
-    return content.getvalue()
+def zipped(members: Mapping[str, bytes], compression: int = zipfile.ZIP_DEFLATED) -> bytes:
+    """The .npz file of .npy files."""
+    named = {f"{name}.npy": member for name, member in members.items()}
+    return archive_of(named, compression)
 
 
 def members() -> dict[str, bytes]:
     """The .npy files of a data set."""
     return {name: npy(header_of(each), each.tobytes()) for name, each in arrays().items()}
-
-
-def zip_damaged(content: bytes, rng: random.Random) -> bytes:
-    """An archive with one or two fields of its headers changed."""
-    changed = bytearray(content)
-    for _ in range(rng.choice((1, 2))):
-        signature = rng.choice((b"PK\x01\x02", b"PK\x03\x04", b"PK\x05\x06"))
-        found = [at for at in range(len(content) - 4) if content.startswith(signature, at)]
-        if found:
-            at = rng.choice(found) + rng.randrange(4, {b"PK\x05\x06": 20}.get(signature, 30), 2)
-            value = rng.choice((0, 1, 8, 0xFFFF, 0x7FFF, rng.randrange(1 << 16)))
-            changed[at : at + 2] = struct.pack("<H", value)
-    return bytes(changed)
 
 
 @KIND.damaged
@@ -111,36 +92,6 @@ def damage(bench: Bench) -> Sequence[str]:
     elif way >= 0.65:
         content = damaged(content, rng, bench.stock.path("teacher.pt").read_bytes())
     return _words(bench, content)
-
-
-def zeros_deflated(count: int) -> bytes:
-    """A deflated stream of so many MiB of zeros; made without having them."""
-    packer = zlib.compressobj(9, zlib.DEFLATED, -15)
-    first = packer.compress(bytes(BLOCK)) + packer.flush(zlib.Z_FULL_FLUSH)
-    again = packer.compress(bytes(BLOCK)) + packer.flush(zlib.Z_FULL_FLUSH)
-    return first + again * (count - 1) + packer.flush()
-
-
-def bomb(name: str, start: bytes, mebibytes: int, *, told: int | None = None) -> bytes:
-    """An archive whose one member is ``start`` and then so many MiB of zeros.
-
-    Args:
-        name: of the member.
-        start: its first bytes.
-        mebibytes: of zeros behind them.
-        told: the size that the archive says that it has; None for the right one.
-    """
-    packer = zlib.compressobj(0, zlib.DEFLATED, -15)
-    head = packer.compress(start) + packer.flush(zlib.Z_FULL_FLUSH)
-    packed = head + zeros_deflated(mebibytes)
-    size = min(0xFFFFFFFE, len(start) + mebibytes * BLOCK) if told is None else told
-    encoded = name.encode()
-    fields = struct.pack("<HHHHIII", 0, 8, 0, 33, 0, len(packed), size)
-    local = b"PK\x03\x04\x14\x00" + fields + struct.pack("<HH", len(encoded), 0) + encoded + packed
-    central = b"PK\x01\x02\x14\x00\x14\x00" + fields
-    central += struct.pack("<HHHHHII", len(encoded), 0, 0, 0, 0, 0, 0) + encoded
-    end = struct.pack("<4s4H2IH", b"PK\x05\x06", 0, 0, 1, 1, len(central), len(local), 0)
-    return local + central + end
 
 
 def _content(name: str, *, refused: bool = True, **replaced: bytes | NDArray[Any]) -> None:

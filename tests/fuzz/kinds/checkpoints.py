@@ -12,7 +12,7 @@ from typing import Any
 
 from tests.fuzz.case import Bench, Kind
 from tests.fuzz.damage import damaged
-from tests.fuzz.kinds.archives import bomb, zip_damaged
+from tests.fuzz.kinds.packing import archive_of, bomb, zip_damaged
 from tests.fuzz.kinds.special import add_special
 from tests.fuzz.values import DEEP, nested, to_json
 from tests.fuzz.values import damaged as damaged_values
@@ -62,12 +62,8 @@ def _repacked(content: bytes, rng: random.Random) -> bytes:
         members[f"x/{target}"] = members.pop(target)
     else:
         members[target] = members[target][: len(members[target]) // 2]
-    packed = io.BytesIO()
     kind = rng.choice((zipfile.ZIP_STORED, zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED))
-    with zipfile.ZipFile(packed, "w", kind) as archive:
-        for name, member in members.items():
-            archive.writestr(name, member)
-    return packed.getvalue()
+    return archive_of(members, kind)
 
 
 @KIND.damaged

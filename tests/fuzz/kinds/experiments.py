@@ -40,7 +40,7 @@ VALID: dict[str, Any] = {
             "paper": {"wrn-10-1": {"student": 7.5, "KD": 7.2}},
         }
     ],
-    "timing": [{"network": "wrn-10-1", "paper": 0.1}],
+    "timing": [{"network": "wrn-10-1", "paper_s": 0.1}],
 }
 
 
@@ -81,7 +81,7 @@ _with("a name that leaves the folder", name="../../../outside", refused=False)
 _with("a name of 5,000 letters", name="x" * 5000, refused=False)
 _with("no methods", methods=[])
 _with("a batch of 10^12 to be timed", timing_batch=10**12)
-_with("an infinite figure", timing=[{"network": "wrn-10-1", "paper": float("inf")}])
+_with("an infinite figure", timing=[{"network": "wrn-10-1", "paper_s": float("inf")}])
 _schedule("10^12 epochs", epochs=10**12)
 _schedule("an infinite learning rate", lr=float("inf"))
 _schedule("a batch of 10^12", batch_size=10**12)

@@ -8,7 +8,7 @@ from collections.abc import Sequence
 
 from tests.fuzz.case import Bench, Kind
 from tests.fuzz.damage import damaged
-from tests.fuzz.kinds.archives import zeros_deflated
+from tests.fuzz.kinds.packing import zeros_deflated
 from tests.fuzz.kinds.special import SPECIAL
 from tests.fuzz.stock import arrays
 

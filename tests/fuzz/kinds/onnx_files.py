@@ -137,14 +137,22 @@ Change = Callable[[onnx.ModelProto], object]
 
 
 def add(kind: Kind, name: str, change: Change, *commands: str, refused: bool = True) -> None:
-    """Adds the classifier with a change, given to each of the commands."""
+    """Adds the classifier with a change, given to each of the commands.
+
+    Args:
+        kind: gets the cases.
+        name: of the change.
+        change: of the model; or gives the file's bytes.
+        commands: that read it.
+        refused: whether all of them have to refuse it.
+    """
     for command in commands or (EVALUATE,):
 
         def make(bench: Bench, command: str = command) -> Sequence[str]:
             model = classifier()
             changed = change(model)
-            model = changed if isinstance(changed, onnx.ModelProto) else model
-            bench.write("own.onnx", model.SerializeToString())
+            content = changed if isinstance(changed, bytes) else model.SerializeToString()
+            bench.write("own.onnx", content)
             return words(bench, command)
 
         told = " ".join(

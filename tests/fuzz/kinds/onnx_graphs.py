@@ -161,6 +161,39 @@ def _if(depth: int) -> Callable[[onnx.ModelProto], None]:
     return change
 
 
+def _deeper(depth: int) -> Callable[[onnx.ModelProto], bytes]:
+    """As ``_if``, deeper than protobuf itself writes."""
+
+    def part(field: int, content: bytes) -> bytes:
+        size, length = len(content), bytearray()
+        while size > 127:
+            length.append(size & 127 | 128)
+            size >>= 7
+        return bytes((field << 3 | 2, *length, size)) + content
+
+    def change(model: onnx.ModelProto) -> bytes:
+        graph = model.graph
+        graph.node[-1].output[0] = "begin"
+        graph.initializer.append(_constant(True, "yes", np.bool_))
+        output = [helper.make_tensor_value_info("o", FLOAT, None)]
+        same = helper.make_node("Identity", ["begin"], ["o"])
+        content = helper.make_graph([same], "x", [], output).SerializeToString()
+        short = helper.make_attribute("else_branch", helper.make_graph([same], "x", [], output))
+        long = onnx.AttributeProto(name="then_branch", type=onnx.AttributeProto.GRAPH)
+        about = helper.make_graph([], "x", [], output).SerializeToString()
+        for level in range(depth):
+            last = level == depth - 1
+            node = helper.make_node("If", ["yes"], ["logits" if last else "o"])
+            if level < 30:
+                node.attribute.append(short)
+            inner = part(5, long.SerializeToString() + part(6, content))
+            content = part(1, node.SerializeToString() + inner) + (b"" if last else about)
+        # Fields of a message that comes twice are put together.
+        return model.SerializeToString() + part(7, content)
+
+    return change
+
+
 def _tail(
     operator: str, sizes: Sequence[int], *, fill: bool = False
 ) -> Callable[[onnx.ModelProto], None]:
@@ -193,7 +226,9 @@ add(
 )
 add(KIND, "an If", _if(1), EVALUATE, *CONVERSIONS, AUTO, refused=False)
 add(KIND, "Ifs 20 deep", _if(20), EVALUATE, FP16, INT8, COPY, refused=False)
-add(KIND, "Ifs 90 deep", _if(90), EVALUATE, FP16, refused=False)
+add(KIND, "Ifs 30 deep", _if(30), EVALUATE, FP16, INT8, refused=False)
+add(KIND, "Ifs 200 deep", _deeper(200), EVALUATE, FP16, PROFILE)
+add(KIND, "Ifs 5,000 deep", _deeper(5000), EVALUATE, FP16, PROFILE)
 add(KIND, "40 GB of one number", _tail("Expand", (10**5, 10**5)), EVALUATE, PROFILE)
 add(KIND, "40 GB of zeros", _tail("ConstantOfShape", (10**5, 10**5), fill=True), EVALUATE, INT8)
 add(KIND, "10^18 zeros", _tail("ConstantOfShape", (10**9, 10**9), fill=True))

@@ -7,7 +7,6 @@ import os
 import pickle
 import shlex
 import struct
-import zipfile
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
@@ -15,6 +14,7 @@ from typing import Any
 import torch
 
 from tests.fuzz.case import Bench, Kind
+from tests.fuzz.kinds.packing import archive_of
 from tests.fuzz.stock import weights
 
 KIND = Kind("pickle")
@@ -37,8 +37,8 @@ class Executes:
             return eval, (f"open({self.marker!r}, 'w')",)
         if self.how == "mkdir":
             return os.mkdir, (self.marker,)
-        if self.how == "getattr":
-            return getattr, (os, "system")
+        if self.how == "symlink":
+            return os.symlink, ("/etc/passwd", self.marker)
         return os.system, (f"touch '{self.marker}'",)
 
 
@@ -61,14 +61,10 @@ def growing(times: int) -> bytes:
 
 def zip_of(content: bytes, storages: dict[str, bytes] | None = None) -> bytes:
     """A file of torch's zip format around a pickle."""
-    archive = io.BytesIO()
-    with zipfile.ZipFile(archive, "w") as file:
-        file.writestr("archive/data.pkl", content)
-        file.writestr("archive/byteorder", b"little")
-        for name, values in (storages or {}).items():
-            file.writestr(f"archive/data/{name}", values)
-        file.writestr("archive/version", b"3\n")
-    return archive.getvalue()
+    members = {"data.pkl": content, "byteorder": b"little"}
+    members |= {f"data/{name}": values for name, values in (storages or {}).items()}
+    members["version"] = b"3\n"
+    return archive_of({f"archive/{name}": member for name, member in members.items()})
 
 
 def saved(value: Any, *, legacy: bool = False) -> bytes:
@@ -112,7 +108,7 @@ def _add(
     KIND.add(name, write, refused=refused)
 
 
-for _how in ("system", "open", "exec", "eval", "mkdir", "getattr"):
+for _how in ("system", "open", "exec", "eval", "mkdir", "symlink"):
 
     def _executing(bench: Bench, how: str = _how) -> dict[str, Any]:
         return {"state_dict": Executes(bench.folders.marker, how)}
