@@ -110,7 +110,10 @@ def judge(
     faults = [*_of_ending(ending, f"{stdout}\n{stderr}")]
     if planned.refused and ending.code == 0:
         faults.append("accepted: exit code 0, and it has to be refused")
-    faults += _of_what_is_left(folders, before)
+    faults += _of_what_happened(folders)
+    if not (ending.hung or ending.too_large):
+        # What was killed could not clear up.
+        faults += _of_what_is_left(folders, before)
     faults += [f"child left: {one}" for one in ending.left]
     lines = [line for line in stderr.splitlines() if line.strip()][-LAST_LINES:]
     if ending.hung or ending.too_large:
@@ -149,17 +152,25 @@ def _of_ending(ending: Ending, said: str) -> list[str]:
     return faults
 
 
-def _of_what_is_left(folders: Folders, before: frozenset[str]) -> list[str]:
+def _of_what_happened(folders: Folders) -> list[str]:
+    """What the command did that none may do."""
     faults = []
     if folders.marker.exists() or folders.marker.is_symlink():
         faults.append("executed: the file's own code ran")
     for line in _text(folders.events).splitlines():
         event = json.loads(line)
         faults.append(f"{event['what']}: {event['which']}")
+    known = {"files", "home", "cache", "tmp", "stdout", "stderr", "case.json"}
+    known |= {folders.events.name, folders.marker.name}
+    beside = {entry.name for entry in folders.root.iterdir()}
+    return [*faults, *(f"wrote outside: {folders.root / name}" for name in sorted(beside - known))]
+
+
+def _of_what_is_left(folders: Folders, before: frozenset[str]) -> list[str]:
+    """What lies there that is no result."""
     left = sorted(listing(folders.temporary) - OF_LIBRARIES)
-    faults += [f"left behind: TMPDIR/{name}" for name in left[:5]]
-    new = listing(folders.files) - before
-    for name in sorted(new):
+    faults = [f"left behind: TMPDIR/{name}" for name in left[:5]]
+    for name in sorted(listing(folders.files) - before):
         path = folders.files / name
         if TEMPORARY.fullmatch(path.name) and not path.is_dir():
             faults.append(f"left behind: {name}")
@@ -167,11 +178,6 @@ def _of_what_is_left(folders: Folders, before: frozenset[str]) -> list[str]:
             held = {entry.name for entry in path.iterdir()}
             if held <= {LOCK}:
                 faults.append(f"left behind: the folder {name} with {', '.join(held) or 'nothing'}")
-    # What a program writes beside its own folders: nothing.
-    beside = {entry.name for entry in folders.root.iterdir()}
-    known = {"files", "home", "cache", "tmp", "stdout", "stderr", "case.json"}
-    strange = beside - known - {folders.events.name, folders.marker.name}
-    faults += [f"wrote outside: {folders.root / name}" for name in sorted(strange)]
     return faults
 
 

@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 from onnx import TensorProto, helper, numpy_helper
 
 from tests.fuzz import guard
-from tests.fuzz.case import Folders
+from tests.fuzz.case import Folders, Stock
 from tests.fuzz.runner import COMPRESS, Fault, in_a_child
 
 CLASSES, SIZE, TRAIN, TEST = 4, 8, 40, 20
@@ -185,7 +185,7 @@ def _legacy(stock: FileStock, folder: Path) -> None:
     )
 
 
-def weights(stock: FileStock) -> dict[str, torch.Tensor]:
+def weights(stock: Stock) -> dict[str, torch.Tensor]:
     """Those of the teacher."""
     from safetensors.torch import load_file
 

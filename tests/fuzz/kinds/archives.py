@@ -178,7 +178,7 @@ def bomb_of_images(bench: Bench) -> Sequence[str]:
     return _bomb(bench, npy(repr(_huge | {"shape": shape}), b""), 6144)
 
 
-@KIND.by_hand("6 GB behind an array")
+@KIND.by_hand("6 GB behind an array", refused=False)
 def bomb_behind(bench: Bench) -> Sequence[str]:
     """The header asks for few of the bytes."""
     return _bomb(bench, npy(header_of(_images), _images.tobytes()), 6144)

@@ -101,7 +101,7 @@ _changed("a model at /dev/zero", _set("model", "file", to="/dev/zero"), show=Fal
 _changed(
     "a model outside of the folder", _set("model", "file", to="../../../../etc/passwd"), show=False
 )
-_changed("a model whose name holds a zero", _set("model", "file", to="a\u0000b"))
+_changed("a model whose name holds a zero", _set("model", "file", to="a\u0000b"), show=False)
 _changed("a batch of -1", _set("settings", "batch", to=-1))
 _changed("a batch of 10^12", _set("settings", "batch", to=10**12))
 _changed("threads of 1.5", _set("settings", "threads", to=1.5))

@@ -106,6 +106,10 @@ def _header(
             if key == "own":
                 described = json.loads(header["__metadata__"]["compress"]) | value
                 header["__metadata__"]["compress"] = to_json(described)
+            elif key == "spec":
+                described = json.loads(header["__metadata__"]["compress"])
+                described["spec"] |= value
+                header["__metadata__"]["compress"] = to_json(described)
             elif key == "metadata":
                 header["__metadata__"] = value
             else:
@@ -130,15 +134,15 @@ _header("metadata that are a list", metadata=[1, 2])
 _header("metadata 100,000 deep", metadata=nested("lists", DEEP))
 _header("metadata whose text is 100,000 deep", metadata={"compress": "[" * DEEP})
 _header("metadata whose text is a number", metadata={"compress": "5"})
-_header("a depth of 10^12", own={"depth": 10**12})
-_header("a width of 10^12", own={"width": 10**12})
+_header("a depth of 10^12", spec={"depth": 10**12})
+_header("a width of 10^12", spec={"width": 10**12})
 _header("a specification that is nested", own={"spec": nested("tables", 1500)})
-_header(
-    "a specification of width 10^9", own={"spec": {"family": "wrn", "depth": 10, "width": 10**9}}
-)
+_header("an input shape of 10^12", spec={"input_shape": [1, 10**12, 10**12]})
+_header("an infinite dropout", spec={"dropout": float("inf")})
 _header("a normalisation of infinity", own={"normalization": {"mean": [float("inf")], "std": [1]}})
 _header("a normalisation of NaN", own={"normalization": {"mean": [float("nan")], "std": [0]}})
-_header("classes of 10^12", own={"num_classes": 10**12, "classes": 10**12})
+_header("classes of 10^12", spec={"num_classes": 10**12})
+_header("class names that are a number", own={"classes": 5})
 
 
 def _bytes(name: str, file: str, content: bytes) -> None:

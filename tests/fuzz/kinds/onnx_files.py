@@ -45,10 +45,10 @@ def words(bench: Bench, command: str = EVALUATE) -> list[str]:
 
 def message_damaged(message: Message, rng: random.Random) -> None:
     """Changes one field somewhere in a message."""
-    fields = message.ListFields()
-    field, value = rng.choice(fields) if fields else (None, None)
-    if field is None or rng.random() < 0.04:
+    fields: list[tuple[Any, Any]] = message.ListFields()
+    if not fields or rng.random() < 0.04:
         return
+    field, value = rng.choice(fields)
     messages = field.type == field.TYPE_MESSAGE
     if field.is_repeated:
         at = rng.randrange(len(value))

@@ -189,7 +189,8 @@ def _deeper(depth: int) -> Callable[[onnx.ModelProto], bytes]:
             inner = part(5, long.SerializeToString() + part(6, content))
             content = part(1, node.SerializeToString() + inner) + (b"" if last else about)
         # Fields of a message that comes twice are put together.
-        return model.SerializeToString() + part(7, content)
+        whole: bytes = model.SerializeToString()
+        return whole + part(7, content)
 
     return change
 

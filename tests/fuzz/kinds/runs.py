@@ -84,7 +84,7 @@ _json("a configuration 100,000 deep", "run.json", lambda d: d.update(config=nest
 _json("a result without a student", "result.json", lambda d: d.pop("student", None))
 _json("a student that is null", "result.json", lambda d: d.update(student=None))
 _json("a teacher that is a list", "result.json", lambda d: d.update(teacher=[1, 2]))
-for _key in ("accuracy", "latency", "parity", "budget", "choice", "schema_version"):
+for _key in ("budget", "precisions", "data", "warnings", "target", "schema_version"):
     _json(
         f"a result whose {_key} is null",
         "result.json",

@@ -27,6 +27,10 @@ def _folder(path: Path) -> None:
     (path / "x").write_text("x")
 
 
+def _text(path: Path, text: str) -> None:
+    path.write_text(text)
+
+
 def _sparse(path: Path) -> None:
     with path.open("wb") as file:
         file.truncate(1 << 40)
@@ -54,13 +58,17 @@ SPECIAL: dict[str, Callable[[Path], None]] = {
     "an empty file": lambda path: path.touch(),
     "a terabyte of nothing": _sparse,
     "a socket": _socket,
-    "a pointer of Git LFS": lambda path: path.write_text(LFS) and None,
-    "text": lambda path: path.write_text("These are not the bytes.\n" * 40) and None,
+    "a pointer of Git LFS": lambda path: _text(path, LFS),
+    "text": lambda path: _text(path, "These are not the bytes.\n" * 40),
 }
 
 
 def add_special(
-    kind: Kind, name: str, words: Callable[[str], Sequence[str]], *stock: str, skip: str = ""
+    kind: Kind,
+    name: str,
+    words: Callable[[str], Sequence[str]],
+    *stock: str,
+    skip: Sequence[str] = (),
 ) -> None:
     """Adds, for each of ``SPECIAL``, a case in which it stands where a file of the kind should.
 
@@ -69,10 +77,10 @@ def add_special(
         name: of the file.
         words: of the command line, for the file's name.
         stock: valid files that lie beside it.
-        skip: one of them that is no fault here.
+        skip: those of them that may pass here.
     """
     for what, place in SPECIAL.items():
-        if what == skip:
+        if what in skip:
             continue
 
         def make(bench: Bench, place: Callable[[Path], None] = place) -> Sequence[str]:
