@@ -22,6 +22,8 @@ from tests.fuzz.kinds.registry import KINDS
 from tests.fuzz.runner import Settings, make, preload, run
 from tests.fuzz.stock import SELECT, FileStock
 
+pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="it looks into /proc")
+
 EVALUATE = ("--data", "data.npz", "--device", "cpu")
 
 

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import os
+import sys
 from pathlib import Path
 
 import pytest
@@ -9,6 +10,8 @@ from tests.fuzz import processes
 from tests.fuzz.case import Bench, Kind, Plan, plan
 from tests.fuzz.judge import Outcome
 from tests.fuzz.runner import Fault, Settings, run
+
+pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="it looks into /proc")
 
 TOYS = "tests.fuzz.toys:main"
 

@@ -161,6 +161,21 @@ _bytes(
     "own.pth",
     b"\x80\x02\x8a\x0al\xfc\x9cF\xf9 j\xa8P\x19.",
 )
+_bytes(
+    "20,000 tensors in a header",
+    "own.safetensors",
+    safetensors(
+        {
+            f"layer{number}.weight": {
+                "dtype": "F32",
+                "shape": [1],
+                "data_offsets": [4 * number, 4 * number + 4],
+            }
+            for number in range(20_000)
+        },
+        bytes(80_000),
+    ),
+)
 _bytes("a zip file without members", "own.pt", b"PK\x05\x06" + bytes(18))
 
 
