@@ -30,7 +30,7 @@ REPOSITORY = Path(__file__).resolve().parents[2]
 #: Writing to them leaves nothing behind.
 NOWHERE = ("/dev/null", "/dev/tty", "/proc/")
 #: What the tool may start, by the name of the program.
-PROGRAMS = ("nvidia-smi", "uname", "lscpu", Path(sys.executable).name)
+PROGRAMS = ("nvidia-smi", "uname", "lscpu", "ldconfig", Path(sys.executable).name)
 WRITES = os.O_WRONLY | os.O_RDWR | os.O_CREAT | os.O_TRUNC | os.O_APPEND
 #: Events of Python's audit hooks, and which of their arguments are paths that change.
 CHANGES = {

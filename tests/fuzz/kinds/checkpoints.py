@@ -7,25 +7,28 @@ import json
 import random
 import struct
 import zipfile
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 from tests.fuzz.case import Bench, Kind
 from tests.fuzz.damage import damaged
 from tests.fuzz.kinds.packing import archive_of, bomb, zip_damaged
-from tests.fuzz.kinds.special import add_special
+from tests.fuzz.kinds.special import LFS, add_special
 from tests.fuzz.values import DEEP, nested, to_json
 from tests.fuzz.values import damaged as damaged_values
 
 KIND = Kind("checkpoint")
 FILES = ("teacher.pt", "teacher.pth", "teacher.safetensors")
+DISTILL = (
+    "distill --teacher FILE --data data.npz --student wrn-10-1 --epochs 1 --out out --device cpu"
+)
 COMMANDS = (
     "evaluate FILE --data data.npz --device cpu",
     "export FILE --output out.onnx --data data.npz",
     "select --teacher FILE --speedup 1.1 --tradeoff none.csv --data data.npz",
     "profile FILE --batch 1 --threads 1 --runtime onnxruntime",
-    "distill --teacher FILE --data data.npz --budget-ms 2 --epochs 1 --out out --tradeoff none.csv",
-    "train --arch wrn-10-1 --init FILE --data none.npz --epochs 1 --out out",
+    DISTILL,
+    "train --arch wrn-10-1 --init FILE --data data.npz --epochs 1 --out out --device cpu",
 )
 
 
@@ -241,6 +244,19 @@ def threads(bench: Bench) -> Sequence[str]:
     bench.copy("teacher.safetensors")
     return [*_words(bench, "teacher.safetensors"), "--threads", "1000000"]
 
+
+def _teacher(name: str, content: Callable[[Bench], bytes]) -> None:
+    def make(bench: Bench) -> Sequence[str]:
+        bench.write("own.pt", content(bench))
+        return _words(bench, "own.pt", COMMANDS.index(DISTILL))
+
+    KIND.add(f"a teacher that is {name}", make)
+
+
+_teacher("text", lambda bench: b"These are not the weights.")
+_teacher("a pointer of Git LFS", lambda bench: LFS.encode())
+_teacher("cut", lambda bench: bench.stock.path("teacher.pt").read_bytes()[:9000])
+_teacher("empty of tensors", lambda bench: safetensors({}, b""))
 
 for _name in ("own.pt", "own.safetensors"):
     add_special(KIND, _name, lambda name: COMMANDS[0].replace("FILE", name).split(), "data.npz")
