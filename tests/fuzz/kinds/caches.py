@@ -5,9 +5,11 @@ from __future__ import annotations
 import json
 import shutil
 from collections.abc import Sequence
+from dataclasses import fields
 from pathlib import Path
 from typing import Any
 
+from compress.cli import COMMANDS
 from tests.fuzz.case import Bench, Kind
 from tests.fuzz.damage import damaged
 from tests.fuzz.kinds.runs import WORDS
@@ -28,6 +30,20 @@ OWN_RUN: dict[str, Any] = {
     "seed": 0,
     "precision": "fp32",
 }
+
+
+#: What a field that is not among them holds, by its annotation.
+USUAL: dict[str, Any] = {"str": "steps", "int": 1, "float": 0.5, "bool": False}
+
+
+def _own_run(bench: Bench) -> dict[str, Any]:
+    """A run on the data set of the stock."""
+    from compress.tradeoff.runs import OwnRun
+
+    known = OWN_RUN | {"dataset_sha256": _sha256(bench)}
+    return {
+        field.name: known.get(field.name, USUAL.get(str(field.type))) for field in fields(OwnRun)
+    }
 
 
 def _latency(bench: Bench) -> Path:
@@ -63,6 +79,8 @@ def _own_runs(bench: Bench, content: bytes | str) -> Sequence[str]:
     (folder / "runs.jsonl").write_bytes(data)
     bench.copy("table.json")
     words = "select --data data.npz --threads 1 --budget-mb 0.4 --tradeoff table.json"
+    if "runs" in COMMANDS and bench.rng.random() < 0.4:
+        words = "runs list"
     return words.split()
 
 
@@ -73,7 +91,7 @@ def damage(bench: Bench) -> Sequence[str]:
     which = rng.random()
     if which < 0.7:
         lines = []
-        own = OWN_RUN | {"dataset_sha256": _sha256(bench)}
+        own = _own_run(bench)
         for _ in range(3):
             line = " ".join(to_json(damaged_values(own, rng)).split()).encode()
             lines.append(damaged(line, rng) if rng.random() < 0.3 else line)
@@ -94,7 +112,7 @@ def damage(bench: Bench) -> Sequence[str]:
 
 def _run(name: str, /, **changes: Any) -> None:
     def make(bench: Bench) -> Sequence[str]:
-        own = OWN_RUN | {"dataset_sha256": _sha256(bench)}
+        own = _own_run(bench)
         lines = [" ".join(to_json(own | change).split()) for change in ({}, changes)]
         return _own_runs(bench, "\n".join(lines))
 
