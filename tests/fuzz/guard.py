@@ -28,7 +28,7 @@ CASE = "COMPRESS_FUZZ_CASE"
 LARGEST_FILE_BYTES = 4 << 30
 REPOSITORY = Path(__file__).resolve().parents[2]
 #: Writing to them leaves nothing behind.
-NOWHERE = ("/dev/null", "/dev/tty", "/proc/")
+NOWHERE = ("/dev/null/", "/dev/tty/", "/proc/")
 #: What the tool may start, by the name of the program.
 PROGRAMS = ("nvidia-smi", "uname", "lscpu", "ldconfig", Path(sys.executable).name)
 WRITES = os.O_WRONLY | os.O_RDWR | os.O_CREAT | os.O_TRUNC | os.O_APPEND
@@ -150,7 +150,7 @@ def _guard(folders: Folders) -> None:
                 note("wrote outside", arguments[0])
         elif event in CHANGES:
             for place in CHANGES[event]:
-                if _outside(arguments[place], inside):
+                if _outside(arguments[place], inside, followed=False):
                     note("wrote outside", f"{event} {arguments[place]!r}")
         elif event in RUNS:
             program = arguments[PROGRAM_AT.get(event, 0)]
@@ -172,15 +172,23 @@ def _guard(folders: Folders) -> None:
     sys.addaudithook(hook)
 
 
-def _outside(path: object, inside: str) -> bool:
-    """Whether a path is outside of the case's folder, links followed."""
+def _outside(path: object, inside: str, *, followed: bool = True) -> bool:
+    """Whether a path is outside of the case's folder.
+
+    Args:
+        path: as a system call gets it.
+        inside: the case's folder.
+        followed: whether a link at its end is; what is renamed or removed is the link itself.
+    """
     if not isinstance(path, (str, bytes, os.PathLike)):
         return False  # an open file
     try:
-        name = os.path.realpath(os.fsdecode(path))
+        name = os.path.abspath(os.fsdecode(path))
+        folder, last = os.path.split(name)
+        name = os.path.realpath(name) if followed else f"{os.path.realpath(folder)}/{last}"
     except (OSError, ValueError):
         return False  # which cannot be opened either
-    return not (name.startswith((inside, *NOWHERE)) or name == inside.rstrip(os.sep))
+    return not f"{name}/".startswith((inside, *NOWHERE))
 
 
 def _is_local(event: str, arguments: tuple[Any, ...]) -> bool:

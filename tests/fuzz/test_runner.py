@@ -70,9 +70,10 @@ def test_a_hang_is_ended_and_says_where_it_was(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("spawn", [False, True])
 def test_what_a_command_may_do_is_no_fault(spawn: bool, tmp_path: Path) -> None:
-    outcomes = ran(tmp_path, toy("refuse", 0), toy("clean up", 1), spawn=spawn)
-    assert [each.faults for each in outcomes] == [(), ()]
-    assert [each.ending.code for each in outcomes] == [2, 0]
+    planned = [toy("refuse", 0), toy("clean up", 1), toy("replace a link", 2)]
+    outcomes = ran(tmp_path, *planned, spawn=spawn)
+    assert [each.faults for each in outcomes] == [(), (), ()]
+    assert [each.ending.code for each in outcomes] == [2, 0, 2]
     assert outcomes[0].stderr == ("error: no.",)
 
 

@@ -101,6 +101,14 @@ def _ask_the_network() -> int:
     return 0
 
 
+def _replace_a_link() -> int:
+    link = Path("link")
+    link.symlink_to("/dev/zero")
+    Path("new").write_text("x")
+    Path("new").replace(link)
+    return 2
+
+
 def _refuse() -> int:
     print("error: no.", file=sys.stderr)
     Path("out.txt").write_text("x")
@@ -129,6 +137,7 @@ TOYS: dict[str, Callable[[], int]] = {
     "leave a lock": _leave_a_lock,
     "leave a child": _leave_a_child,
     "ask the network": _ask_the_network,
+    "replace a link": _replace_a_link,
     "refuse": _refuse,
     "clean up": _clean_up,
 }
