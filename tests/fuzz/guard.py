@@ -183,9 +183,9 @@ def _outside(path: object, inside: str, *, followed: bool = True) -> bool:
     if not isinstance(path, (str, bytes, os.PathLike)):
         return False  # an open file
     try:
-        name = os.path.abspath(os.fsdecode(path))
-        folder, last = os.path.split(name)
-        name = os.path.realpath(name) if followed else f"{os.path.realpath(folder)}/{last}"
+        given = Path(os.fsdecode(path)).absolute()
+        name = str(given if followed else given.parent)
+        name = os.path.realpath(name) + ("" if followed else f"/{given.name}")
     except (OSError, ValueError):
         return False  # which cannot be opened either
     return not f"{name}/".startswith((inside, *NOWHERE))
