@@ -39,7 +39,8 @@ def lines(outcomes: Sequence[Outcome], seconds: float) -> Iterator[str]:
             yield f"    compress {' '.join(one.words)[:300]}"
             for fault in one.faults:
                 yield f"    {fault[:300]}"
-            for line in one.stderr[-2:]:
+            killed = one.ending.hung or one.ending.too_large
+            for line in one.stderr[:3] if killed else one.stderr[-2:]:
                 yield f"    | {line[:300]}"
         rest = sorted(each.index for each in members)
         if len(rest) > SHOWN:

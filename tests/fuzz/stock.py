@@ -69,7 +69,7 @@ def arrays(channels: int = 1) -> dict[str, NDArray[Any]]:
     return found
 
 
-def classifier(*, channels: int = 1, metadata: dict[str, str] | None = None) -> onnx.ModelProto:
+def classifier(*, channels: int = 1, classes: Sequence[str] = ()) -> onnx.ModelProto:
     """An ONNX model that has the images of ``arrays`` right: a convolution, a mean, a product."""
     centres = (60 * np.arange(CLASSES) + 20) / 255
     rng = np.random.default_rng(1)
@@ -101,12 +101,12 @@ def classifier(*, channels: int = 1, metadata: dict[str, str] | None = None) -> 
     model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=8)
     known = {
         "compress.normalization": json.dumps({"mean": [0.0] * channels, "std": [1.0] * channels}),
-        "compress.classes": json.dumps([str(label) for label in range(CLASSES)]),
+        "compress.classes": json.dumps([*classes] or [str(label) for label in range(CLASSES)]),
         "compress.precision": "fp32",
         "compress.source": "{}",
         "compress.toolchain": "{}",
     }
-    helper.set_model_props(model, known if metadata is None else metadata)
+    helper.set_model_props(model, known)
     return model
 
 

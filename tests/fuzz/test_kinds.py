@@ -52,7 +52,7 @@ def _npz(bench: Bench) -> Sequence[str]:
 
 
 def _folder(bench: Bench) -> Sequence[str]:
-    folders._write(bench, mode="L")
+    folders._write(bench)
     return folders._words(bench, "--image-size", "8")
 
 

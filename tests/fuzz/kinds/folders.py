@@ -11,6 +11,7 @@ from tests.fuzz.damage import damaged
 from tests.fuzz.kinds import images
 from tests.fuzz.kinds.images import FORMATS, MODES, image
 from tests.fuzz.kinds.special import SPECIAL
+from tests.fuzz.stock import classifier
 
 KIND = Kind("image folder")
 CLASSES = ("ant", "bee", "cat", "dog")
@@ -29,8 +30,9 @@ def _write(
             bench.write(f"{top}/{name}/{number}.{form}", content)
 
 
-def _words(bench: Bench, *more: str) -> Sequence[str]:
-    bench.copy("model.onnx")
+def _words(bench: Bench, *more: str, channels: int = 3) -> Sequence[str]:
+    model = classifier(channels=channels, classes=CLASSES)
+    bench.write("model.onnx", model.SerializeToString())
     return ["evaluate", "model.onnx", "--data", "set", *more]
 
 
@@ -66,7 +68,7 @@ def damage(bench: Bench) -> Sequence[str]:
             target, image(rng.choice(FORMATS), rng.choice(MODES), size=rng.choice((1, 7, 9, 30)))
         )
     size = rng.choice(((), ("--image-size", "8"), ("--image-size", "8"), ("--image-size", "33")))
-    return _words(bench, *size)
+    return _words(bench, *size, channels=rng.choice((1, 3, 3)))
 
 
 def _one(
