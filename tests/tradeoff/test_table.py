@@ -285,7 +285,8 @@ def test_runs_of_other_trainings_do_not_count(
     write_csv(tmp_path / "t.csv", choice)
 
     def chosen(use_runs: bool = True, **plan: Any) -> Choice:
-        asked = Plan("kd", **({"schedule": "steps", "train_images": 4500} | plan))
+        like: dict[str, Any] = {"schedule": "steps", "train_images": 4500}
+        asked = Plan("kd", **(like | plan))
         found = load_table(
             tmp_path / "t.csv", dataset_sha256="d" * 64, plan=asked, use_runs=use_runs
         )
