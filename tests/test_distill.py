@@ -39,8 +39,10 @@ from compress.train import train
 from compress.training.engine import Progress
 from compress.training.options import TrainingOptions
 from compress.training.quantization_aware import FineTuning
+from compress.training.teacher import Standing
 
 STRIPES = ("none", "upright", "lying")
+ROLES = ("teacher", "student")
 OPTIONS = TrainingOptions(epochs=3, batch_size=32, dropout=0.0, lr=0.05)
 ONE_THREAD = Target(threads=1)
 
@@ -187,6 +189,12 @@ def test_result_json_has_what_it_promises(finished: dict[str, Any], folder: Path
         assert 0.5 < model["accuracy"]["test"] <= 1
         assert 0.5 < model["accuracy"]["validation"] <= 1
     assert finished["student"]["parity"]["top1_agreement"] == 1.0
+    drop, accuracy = finished["accuracy_drop"], [finished[r]["accuracy"] for r in ROLES]
+    assert drop["value"] == pytest.approx(accuracy[0]["test"] - accuracy[1]["test"])
+    assert drop["n"] == finished["data"]["n"]["test"]
+    assert drop["low"] <= drop["value"] <= drop["high"]
+    assert (drop["allowed"], drop["outcome"]) == (None, None)
+    assert finished["student"]["chance"]["standing"] in {each.value for each in Standing}
     assert finished["student"]["parity"]["max_abs_diff"] < 1e-4
     speedup = finished["speedup"]
     assert speedup["low"] <= speedup["value"] <= speedup["high"]
@@ -538,7 +546,7 @@ def test_a_teacher_that_knows_nothing_stops_the_run(folder: Path, data: Dataset)
     save_checkpoint(folder / "untrained.safetensors", build(spec), normalization=None)
     with pytest.raises(TeacherError, match="chance"):
         distill(request(data, folder / "untrained.safetensors", folder / "no"), Listener())
-    assert not (folder / "no/teacher.onnx").exists()
+    assert not (folder / "no").exists()
 
 
 def test_a_student_or_a_budget_has_to_be_given(data: Dataset, teacher: Path, folder: Path) -> None:

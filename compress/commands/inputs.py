@@ -14,6 +14,7 @@ Imports click alone, so that --help stays fast.
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -59,21 +60,28 @@ def check_files(*paths: Path | None) -> None:
 
 
 def check_models(*paths: Path | None) -> None:
-    """Refuses what is neither an ONNX file nor a checkpoint.
+    """Refuses what is neither an ONNX file nor a checkpoint, whatever its name is.
 
     Raises:
         ModelFileError, CheckpointError: one is not, is damaged or would have to execute something.
     """
+    from compress.errors import InputError
     from compress.export.artifact import read_artifact
     from compress.models.checkpoint import read_tensors
 
-    for path in paths:
-        if path is None:
-            continue
+    for path in filter(None, paths):
+        readers: list[Callable[[Path], object]] = [read_tensors, read_artifact]
         if path.suffix.lower() == ".onnx":
-            read_artifact(path)
+            readers.reverse()
+        errors: list[InputError] = []
+        for read in readers:
+            try:
+                read(path)
+                break
+            except InputError as error:
+                errors.append(error)
         else:
-            read_tensors(path)
+            raise errors[0]  # as what its name says that it is
 
 
 def check_data(*names: str | None) -> None:

@@ -121,7 +121,7 @@ def _print(trainings: dict[str, list[OwnRun]]) -> None:
         console.width = 1000  # piped output is wrapped by nobody
     table = Table(box=None, pad_edge=False, padding=(0, 1))
     for header in ("id", "when, UTC", "data", "student", "trained", "accuracy", "counts for"):
-        table.add_column(header, no_wrap=header in ("id", "student"))
+        table.add_column(header, no_wrap=header in ("id", "student"), overflow="fold")
     for key, runs in trainings.items():
         first = runs[0]
         least, most = _epochs(first)

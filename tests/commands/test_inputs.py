@@ -8,8 +8,12 @@ from pathlib import Path
 import pytest
 
 from compress.cli import main
-from compress.commands.inputs import check_data, check_files
-from compress.errors import DataError, InputError
+from compress.commands.inputs import check_data, check_files, check_models
+from compress.errors import DataError, InputError, ModelFileError
+from compress.export.to_onnx import onnx_for_timing
+from compress.models.checkpoint import save_checkpoint
+from compress.models.registry import build
+from compress.spec import ModelSpec
 
 Capture = pytest.CaptureFixture[str]
 
@@ -100,3 +104,13 @@ def test_what_is_no_regular_file_is_not_opened(tmp_path: Path) -> None:
     with pytest.raises(DataError, match="There is no data set"):
         check_data("cifar11")
     check_data("default", None, str(tmp_path))
+
+
+def test_a_model_is_known_by_its_bytes(tmp_path: Path) -> None:
+    network = build(ModelSpec("wrn", 10, 0.5, num_classes=3, input_shape=(1, 8, 8)))
+    save_checkpoint(tmp_path / "weights.onnx", network, normalization=None)
+    onnx_for_timing(network, tmp_path / "graph.pb", spec=network.spec)
+    check_models(tmp_path / "weights.onnx", None, tmp_path / "graph.pb")
+    (tmp_path / "words.onnx").write_text("no graph")
+    with pytest.raises(ModelFileError):
+        check_models(tmp_path / "words.onnx")
