@@ -65,23 +65,13 @@ def check_models(*paths: Path | None) -> None:
     Raises:
         ModelFileError, CheckpointError: one is not, is damaged or would have to execute something.
     """
-    from compress.errors import InputError
     from compress.export.artifact import read_artifact
     from compress.models.checkpoint import read_tensors
+    from compress.onnx_file import is_onnx
 
     for path in filter(None, paths):
-        readers: list[Callable[[Path], object]] = [read_tensors, read_artifact]
-        if path.suffix.lower() == ".onnx":
-            readers.reverse()
-        errors: list[InputError] = []
-        for read in readers:
-            try:
-                read(path)
-                break
-            except InputError as error:
-                errors.append(error)
-        else:
-            raise errors[0]  # as what its name says that it is
+        read: Callable[[Path], object] = read_artifact if is_onnx(path) else read_tensors
+        read(path)
 
 
 def check_data(*names: str | None) -> None:

@@ -10,6 +10,7 @@ either.
 from __future__ import annotations
 
 import base64
+import contextlib
 import glob
 import hashlib
 import json
@@ -417,8 +418,10 @@ def remove_older(baseline: Baseline) -> None:
         found = _COPY.fullmatch(path.name.removeprefix(f"{stem}."))
         if found is None or path.name == baseline.model.file or not path.is_file():
             continue
-        if sha256_of(path).startswith(found[1]):
-            path.unlink(missing_ok=True)
+        # One that cannot be read or removed is in nobody's way.
+        with contextlib.suppress(OSError, InputError):
+            if sha256_of(path).startswith(found[1]):
+                path.unlink(missing_ok=True)
 
 
 def describe_model(

@@ -145,6 +145,7 @@ class _Check:
         self.begun = time.monotonic()
         self.baseline: Baseline = read_baseline(request.baseline)
         self.artifact: Artifact = read_artifact(_onnx(request.candidate))
+        self.normalization = request.normalization or self.artifact.normalization
         self.settings = self.baseline.settings
         if request.percentile is not None:
             self.settings = replace(self.settings, percentile=request.percentile)
@@ -206,7 +207,7 @@ class _Check:
             budget_s=request.budget_s,
             max_s=request.max_s,
             seed=request.seed,
-            sample=self._sample(request.normalization or self.artifact.normalization),
+            sample=self._sample(self.normalization),
         )
         why, differences = "", self.baseline.differences(self.here)
         if self.model is not None:
@@ -295,6 +296,7 @@ class _Check:
             return (own_answers(self.baseline),)
         self.say(f"Scoring {request.candidate.name} on {len(self.data.test):,} test images.")
         scored = score(request.candidate, self.data, self.asked, request.normalization)
+        self.normalization = scored.normalization
         self.warnings.extend(scored.notes)
         theirs = answers_of_baseline(
             self.baseline,

@@ -22,6 +22,7 @@ from compress.gate.check import Request, check
 from compress.gate.measuring import Judged, Rounds, Settings, Trial, outcomes
 from compress.gate.verdict import Comparison, Outcome, Verdict
 from compress.results import Estimate
+from compress.spec import Normalization
 from tests.gate.small import classifier, images, rounds
 
 REASON = "the first one"
@@ -118,6 +119,28 @@ def test_a_model_that_is_wrong_one_by_one_fails(
     assert found["accuracy"].outcome is Outcome.PASS
     assert found["consistency"].outcome is Outcome.FAIL
     assert verdict.outcome is Outcome.FAIL
+
+
+def test_both_models_are_timed_on_images_as_each_takes_them(
+    baseline: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    seen: list[Trial] = []
+
+    def judged(trial: Trial, _say: Callable[[str], None]) -> Judged:
+        seen.append(trial)
+        return Judged(*outcomes(trial, rounds()), rounds())
+
+    monkeypatch.setattr(checking, "judge", judged)
+    bare = classifier(tmp_path / "bare.onnx", metadata=False)
+    stated = Normalization((0.4,), (0.3,))
+    check(Request(bare, baseline, normalization=stated))
+    (trial,) = seen
+    assert trial.sample is not None
+    assert trial.against_sample is not None
+    assert trial.sample.normalization == stated
+    assert trial.against_sample.normalization == Normalization((0.5,), (0.25,))
+    assert np.array_equal(trial.sample.pixels, trial.against_sample.pixels)
+    assert trial.sample.pixels.shape == (1000, 1, 8, 8)
 
 
 def test_wrong_answers_fail(baseline: Path, tmp_path: Path, scripted: list[Rounds]) -> None:
@@ -244,7 +267,10 @@ def test_without_its_model_twice_the_milliseconds_of_the_same_machine_fail(
     content = kept.read_bytes()
     without_model(baseline)
     scripted.append(rounds(16.0, other=False))
-    latency = named(check(Request(other, baseline)))["latency"]
+    verdict = check(Request(other, baseline))
+    # Not even where what is not decided is only warned of.
+    assert verdict.exit_code(inconclusive_passes=True) == 1
+    latency = named(verdict)["latency"]
     assert latency.outcome is Outcome.FAIL
     assert "is +1600.0%: no noise makes a call take 2 times as long" in latency.reason
     scripted.append(rounds(0.99, other=False))  # 1.97 to 2.01 of what was stored at most
