@@ -15,6 +15,7 @@ import zlib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import BinaryIO
 
 import torch
 
@@ -111,17 +112,25 @@ def read_torch(path: Path) -> object:
         CheckpointError: damaged, not torch's, or larger when read than a checkpoint can be.
         UnsafeFile: it would have to execute something to be read; lists what.
     """
-    content = path.read_bytes()
-    if content.startswith(ZIP_MAGIC):
-        archive = _look_into(path, content)
-        found = _survey(path, [io.BytesIO(archive.pickle)])
-        _check(path, found, archive.sizes, f"{archive.folder}/data/", len(content))
-    else:
-        start = io.BytesIO(content[:LARGEST_PICKLE_BYTES])
-        # The magic number, the version, the system, what the file holds; and its storages' keys.
-        found = _survey(path, [start] * 4)
-        _check(path, found, None, "", len(content))
-        _check(path, _survey(path, [start]), None, "", len(content))
+    with path.open("rb") as file:
+        start = io.BytesIO(file.read(LARGEST_PICKLE_BYTES))
+        size = file.seek(0, io.SEEK_END)
+        file.seek(0)
+        if start.getvalue().startswith(ZIP_MAGIC):
+            archive = _look_into(path, file, size)
+            found = _survey(path, [io.BytesIO(archive.pickle)])
+            _check(path, found, archive.sizes, f"{archive.folder}/data/", size)
+        else:
+            # Magic number, version, system, what the file holds; then the keys of its storages.
+            found = _survey(path, [start] * 4)
+            _check(path, found, None, "", size)
+            _check(path, _survey(path, [start]), None, "", size)
+        file.seek(0)
+        return _load(path, file, found)
+
+
+def _load(path: Path, file: BinaryIO, found: Survey) -> object:
+    """Reads a file that was looked through."""
     try:
         with warnings.catch_warnings():
             # About the format's age; the file is the user's, not ours to change.
@@ -131,7 +140,7 @@ def read_torch(path: Path) -> object:
                 # A place outside of a sparse tensor would be written to when it is made dense.
                 torch.sparse.check_sparse_tensor_invariants(),
             ):
-                return torch.load(io.BytesIO(content), map_location="cpu", weights_only=True)
+                return torch.load(file, map_location="cpu", weights_only=True)
     except Exception as error:  # a damaged file makes torch raise errors of a dozen kinds
         reason = str(error).strip().splitlines()[0][:160] if str(error).strip() else ""
         if "Unsupported operand" in str(error):
@@ -159,17 +168,17 @@ def _damaged(path: Path, reason: str) -> CheckpointError:
 # Zip archives
 
 
-def _look_into(path: Path, content: bytes) -> _Archive:
-    """What a zip archive holds, by its central directory and torch's pickle.
+def _look_into(path: Path, file: BinaryIO, size: int) -> _Archive:
+    """What a zip archive of so many bytes holds, by its central directory and torch's pickle.
 
     Raises:
         CheckpointError: it is damaged, not torch's, or unpacks to more than it can hold.
         UnsafeFile: it is a program.
     """
     try:
-        with zipfile.ZipFile(io.BytesIO(content)) as archive:
+        with zipfile.ZipFile(file) as archive:
             entries = archive.infolist()
-            _check_entries(path, entries, len(content))
+            _check_entries(path, entries, size)
             folder = entries[0].filename.split("/", 1)[0] if entries else ""
             name = f"{folder}/data.pkl"
             names = [entry.filename for entry in entries]
