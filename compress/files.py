@@ -175,7 +175,7 @@ def sha256_of(path: Path) -> str:
     if path.is_dir():
         raise InputError(f"{path} is a folder; a file is needed.")
     try:
-        with path.open("rb") as file:
+        with regular_file(path).open("rb") as file:
             return hashlib.file_digest(file, "sha256").hexdigest()
     except OSError as error:
         raise InputError(f"Cannot read {path}: {error.strerror or error}.") from error

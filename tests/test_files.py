@@ -124,8 +124,9 @@ def test_only_regular_files_are_opened(tmp_path: Path) -> None:
         (tmp_path / "none", "No such file"),
         (Path("a\0b"), "null"),
     ):
-        with pytest.raises(InputError, match=kind):
-            regular_file(path)
+        for read in (regular_file, sha256_of):
+            with pytest.raises(InputError, match=kind):
+                read(path)
 
 
 def test_a_git_lfs_pointer_is_known() -> None:
