@@ -101,7 +101,7 @@ BAD_INPUTS = (
     BadInput("an unknown key in TOML", "--config {f}/typo.toml distill", 2, "budget-ms"),
     BadInput("evaluating no ONNX file", "evaluate {f}/text.onnx --data {f}/data.npz", 2, "ONNX"),
     BadInput("profiling an empty file", "profile {f}/empty.onnx", 2, "empty.onnx"),
-    BadInput("profiling a truncated file", "profile {f}/cut.onnx", 2, "cut short"),
+    BadInput("profiling a truncated file", "profile {f}/cut.onnx", 2, "only a part of one"),
     BadInput("profiling without the weights", "profile {f}/split.onnx", 2, "split.data"),
     BadInput("profiling an open image size", "profile {f}/open.onnx", 2, "'height' is open"),
     BadInput(

@@ -49,8 +49,6 @@ def check_files(*paths: Path | None) -> None:
         if path is None:
             continue
         try:
-            if not path.exists():
-                raise InputError(f"Cannot read {printable(path)}: there is no such file.")
             with regular_file(path).open("rb"):
                 pass
         except OSError as error:

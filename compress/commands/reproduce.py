@@ -83,6 +83,7 @@ def command(
     from compress.commands.display import Display, say_loading
 
     say_loading()
+    from compress.commands.inputs import check_files
     from compress.launched import place
     from compress.reproduce.experiment import load_experiment
     from compress.reproduce.plan import make_plan
@@ -91,8 +92,10 @@ def command(
     from compress.reproduce.table import TABLE_MD, results_json
 
     declared = load_experiment(experiment)
+    overrides = read_overrides(options)
+    check_files(*overrides.teachers.values())
     request = Request(
-        adapted=adapt(declared, read_overrides(options)),
+        adapted=adapt(declared, overrides),
         out=out or default_folder(experiment),
         data_dir=data_dir,
         device=device,
@@ -129,9 +132,7 @@ def read_overrides(options: dict[str, Any]) -> Overrides:
 
     Raises:
         UsageError: a seed is no number, or a task is given twice.
-        InputError: a teacher's file is not there, or cannot be opened.
     """
-    from compress.commands.inputs import check_files
     from compress.errors import UsageError
     from compress.reproduce.settings import Overrides
 
@@ -140,7 +141,6 @@ def read_overrides(options: dict[str, Any]) -> Overrides:
     except ValueError as error:
         raise UsageError(f"--seeds is '{options['seeds']}'; it takes numbers: 0,1,2.") from error
     teachers = {task: Path(file) for task, file in _pairs("teacher", options["teachers"]).items()}
-    check_files(*teachers.values())
     return Overrides(
         tasks=_split(options["tasks"]),
         methods=_split(options["methods"]),

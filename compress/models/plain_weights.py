@@ -76,24 +76,32 @@ def check_claims(path: Path, tensors: Mapping[Keys, Tensor]) -> None:
                 f"('{name[:40]}...'); {LARGEST_NAME:,} and {LARGEST_NUMBER_OF_PARTS} are read at "
                 "most."
             )
-        if value.layout is not torch.strided or value.is_meta:
-            continue
-        storage = value.untyped_storage()
-        size = value.numel() * value.element_size()
-        storages[storage.data_ptr()] = storage.nbytes()
-        if size > storage.nbytes() and size > LARGEST_EXPANSION_BYTES:
-            raise CheckpointError(
-                f"'{name}' in {path} claims {size:,} bytes (shape {shape_of(value)}, strides "
-                f"{value.stride()}) and the file holds {storage.nbytes():,} for it. Save it after "
-                ".contiguous()."
-            )
-        claimed += size
+        for part in _stored(value):
+            storage = part.untyped_storage()
+            size = part.numel() * part.element_size()
+            storages[storage.data_ptr()] = storage.nbytes()
+            if size > storage.nbytes() and size > LARGEST_EXPANSION_BYTES:
+                raise CheckpointError(
+                    f"'{name}' in {path} claims {size:,} bytes (shape {shape_of(part)}, strides "
+                    f"{part.stride()}) and the file holds {storage.nbytes():,} for it. Save it "
+                    "after .contiguous()."
+                )
+            claimed += size
     held = sum(storages.values())
     if claimed > LARGEST_SHARING * held + LARGEST_SPARSE_BYTES:
         raise CheckpointError(
             f"The tensors of {path} claim {claimed:,} bytes together and the file holds {held:,} "
             "for them. Save the network's state_dict alone."
         )
+
+
+def _stored(value: Tensor) -> tuple[Tensor, ...]:
+    """The parts of a tensor that the file holds."""
+    if value.is_meta or value.is_nested:
+        return ()
+    if value.layout is torch.sparse_coo:
+        return value._indices(), value._values()
+    return (value,) if value.layout is torch.strided else ()
 
 
 def plain_weights(tensors: Mapping[Keys, Tensor]) -> PlainWeights:
@@ -148,13 +156,20 @@ def _fault(value: Tensor) -> str:
         return f"has no values (its shape is {shape_of(value)})"
     if value.dtype not in _ORDINARY | _FLOAT8:
         return f"is of type {kind}, which is not read. Save it as float32"
-    if value.layout is not torch.strided:
+    if value.layout not in (torch.strided, torch.sparse_coo):
+        return f"is sparse ({str(value.layout).removeprefix('torch.')}). Save it after .to_dense()"
+    if value.layout is torch.sparse_coo:
         size = value.numel() * value.element_size()
         if size > LARGEST_SPARSE_BYTES:
             return (
                 f"is sparse and would be {size:,} bytes when dense; {LARGEST_SPARSE_BYTES:,} are "
                 "read at most. Save it after .to_dense()"
             )
+        # A place outside would be written to when it is made dense; not every version of torch
+        # looks for one on reading.
+        places, shape = value._indices(), torch.tensor(value.shape[: value.sparse_dim()])
+        if places.numel() and (places.min() < 0 or bool((places >= shape[:, None]).any())):
+            return "is sparse and damaged: it has values at places outside of it"
     return ""
 
 

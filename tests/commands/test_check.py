@@ -175,7 +175,7 @@ def test_what_cannot_be_judged_is_in_the_reports_too(
     out, err = capsys.readouterr()
     assert out == ""
     assert "::error title=compress check%3A check not measured::" in err
-    assert "error: Cannot read absent.onnx: there is no such file." in err
+    assert "error: There is no file absent.onnx." in err
     root = ElementTree.parse(tmp_path / "j.xml").getroot()
     assert (root.get("errors"), root.get("tests")) == ("1", "1")
 
@@ -221,7 +221,7 @@ def bad_candidates(folder: Path) -> dict[str, str]:
     return {
         "absent.onnx": "no such file",
         "empty.onnx": "empty",
-        "cut.onnx": "cut short",
+        "cut.onnx": "only a part of one",
         "text.onnx": "not an ONNX file",
         "folder.onnx": "folder.onnx",
         "two.onnx": "2 inputs ('images', 'masks')",

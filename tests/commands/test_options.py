@@ -18,7 +18,7 @@ OF_TRAINING = {"limit_train", "flip"}
         ("evaluate", SOURCE | {"validation"}),
         ("export", SOURCE | {"validation"}),
         ("select", SOURCE),
-        ("profile", set()),
+        ("profile", {"data"}),
     ],
 )
 def test_a_command_offers_the_data_options_that_it_uses(command: str, used: set[str]) -> None:

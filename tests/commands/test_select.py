@@ -123,7 +123,7 @@ def test_an_impossible_budget_ends_with_1_and_the_nearest(
         (["--budget-ms", "2", "--input-shape", "3,32"], "takes channels, height and width"),
         (["--budget-ms", "2", "--input-shape", "3,4,4"], "images must be 8x8 or larger"),
         (["--budget-ms", "2", "--num-classes", "1", "--input-shape", "3,8,8"], "num_classes is 1"),
-        (["--budget-ms", "2", "--tradeoff", "no.csv"], "Cannot read no.csv: there is no such file"),
+        (["--budget-ms", "2", "--tradeoff", "no.csv"], "There is no file no.csv"),
         (["--budget-ms", "2", "--tradeoff", __file__, "--all"], "neither --all nor --save"),
         (["--speedup", "2", "--num-classes", "10"], "with --teacher"),
         (["--speedup", "2", "--teacher", "no.pt"], "no.pt"),

@@ -186,7 +186,7 @@ def test_what_cannot_be_converted_is_refused(
     proof = Proof(networks.images(2))
     with pytest.raises(UsageError, match=r"is fp16 already; bf16 is made of a float32 file"):
         bf16_from_onnx(half("wrn-10-1", "fp16")[0].path, tmp_path / "f.onnx", proof=proof)
-    with pytest.raises(ModelFileError, match="there is no such file"):
+    with pytest.raises(ModelFileError, match="There is no file"):
         fp16_from_onnx(tmp_path / "absent.onnx", tmp_path / "f.onnx", proof=proof)
 
     def broken(*_: object, **__: object) -> None:

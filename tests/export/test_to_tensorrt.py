@@ -145,7 +145,7 @@ def test_shapes_that_no_engine_has_are_refused(tmp_path: Path) -> None:
 
 def test_files_that_are_none_are_refused(tmp_path: Path) -> None:
     path = tmp_path / "f.onnx"
-    with pytest.raises(ModelFileError, match="there is no such file"):
+    with pytest.raises(ModelFileError, match="There is no file"):
         engine_from_onnx(path, tmp_path / "f.engine", package=RTX, proof=PROOF)
     path.write_bytes(b"no model")
     with pytest.raises(ModelFileError, match="is not an ONNX file"):

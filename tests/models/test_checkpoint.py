@@ -368,7 +368,7 @@ def test_files_of_other_kinds(tmp_path: Path, name: str, content: bytes, message
 
 
 def test_missing_folder_npz_and_torchscript(tmp_path: Path) -> None:
-    with pytest.raises(CheckpointError, match="No such file"):
+    with pytest.raises(CheckpointError, match="There is no file"):
         read_tensors(tmp_path / "none.pt")
     with pytest.raises(CheckpointError, match="is a folder"):
         read_tensors(tmp_path)

@@ -15,6 +15,7 @@ from torch.nn.utils import parametrizations, prune
 
 from compress.errors import CheckpointError
 from compress.models.checkpoint import read_tensors
+from compress.models.plain_weights import plain_weights
 from compress.models.recognition.hypothesis import instantiate
 from tests.models.layouts import CifarResNet, randomise
 
@@ -53,8 +54,32 @@ def sparse(size: tuple[int, int], index: int = 0) -> Tensor:
 
 def test_sparse_tensors_with_places_outside_are_damaged(tmp_path: Path) -> None:
     content = weights() | {"linear.weight": sparse((10, 16), index=1 << 40)}
-    with pytest.raises(CheckpointError, match="damaged or cut short"):
+    with pytest.raises(CheckpointError, match=r"damaged or cut short.*found index"):
         read_tensors(write(tmp_path / "a", content, "zip"))
+
+    found = plain_weights({("w",): sparse((10, 16), index=10), ("v",): sparse((10, 16), index=9)})
+    assert found.unusable == {
+        ("w",): "is sparse and damaged: it has values at places outside of it"
+    }
+    assert float(found.tensors["v",][9, 0]) == 1.0
+
+
+def test_sparse_tensors_that_are_larger_than_the_file(tmp_path: Path) -> None:
+    places = torch.zeros(2, 1, dtype=torch.long).expand(2, 10**13)
+    values = torch.ones(1).expand(10**13)
+    huge = torch.sparse_coo_tensor(places, values, (10, 16), check_invariants=False)
+    path = write(tmp_path / "a", weights() | {"linear.weight": huge}, "zip")
+    assert path.stat().st_size < 100_000
+    with pytest.raises(
+        CheckpointError, match="a sparse tensor is said to have 20,000,000,000,000 places or values"
+    ):
+        read_tensors(path)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # about CSR being in beta
+        rows = torch.ones(3, 4).to_sparse_csr()
+    path = write(tmp_path / "b", weights() | {"linear.weight": rows}, "zip")
+    with pytest.raises(CheckpointError, match=r"is sparse \(sparse_csr\)\. Save it after"):
+        read_tensors(path)
 
 
 @pytest.mark.parametrize("kind", ["zip", "legacy"])

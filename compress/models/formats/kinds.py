@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 
 from compress.errors import CheckpointError, InputError
@@ -11,6 +12,8 @@ LEGACY_MAGIC = b"\x80\x02\x8a\x0al\xfc\x9cF\xf9 j\xa8P\x19."
 """The pickled number that every torch file before the zip format starts with."""
 
 ZIP_MAGIC = b"PK\x03\x04"
+# Nearly twenty times a WRN-40-10, so there is room for averages and an optimizer's state.
+LARGEST_FILE_BYTES = 4 << 30
 # 50,000 tensors need a fifth of it.
 LARGEST_SAFETENSORS_HEADER_BYTES = 25_000_000
 
@@ -26,10 +29,16 @@ def head_of(path: Path) -> bytes:
     try:
         with regular_file(path).open("rb") as file:
             head = file.read(4096)
+            size = file.seek(0, os.SEEK_END)
     except InputError as error:
         raise CheckpointError(str(error)) from error
     except OSError as error:
         raise CheckpointError(f"Cannot read {path}: {error.strerror or error}.") from error
+    if size > LARGEST_FILE_BYTES:
+        raise CheckpointError(
+            f"{path} has {size:,} bytes; {LARGEST_FILE_BYTES:,} are read at most. Save the "
+            "network's state_dict alone."
+        )
     if not head:
         raise CheckpointError(f"{path} is empty (0 bytes). Copy or download it again.")
     return head

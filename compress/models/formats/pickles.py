@@ -59,13 +59,13 @@ class Survey:
 
     Attributes:
         imports: names that it would import, in order.
-        calls: names of what it would call, in order.
+        calls: what it would call, in order.
         storages: arguments of what it reads from outside of itself, in order.
         root: the value; None where the pickle is damaged or cut short.
     """
 
     imports: list[str] = field(default_factory=list)
-    calls: list[str] = field(default_factory=list)
+    calls: list[Outline] = field(default_factory=list)
     storages: list[Outline] = field(default_factory=list)
     root: Outline | None = None
 
@@ -257,13 +257,14 @@ class _Machine:
         name = str(function.value)
         if function.kind != "global":
             name = f"what a {function.kind} gives"
-        self.found.calls.append(name)
         if not name.startswith("torch._utils."):  # whose functions keep what they are given
             for argument in arguments:
                 self._copy(name, argument)
         size = min(_ENDLESS, 1 + sum(argument.size for argument in arguments))
         depth = 1 + max((argument.depth for argument in arguments), default=0)
-        self.stack.append(Outline("call", name, list(arguments), size=size, depth=depth))
+        call = Outline("call", name, list(arguments), size=size, depth=depth)
+        self.found.calls.append(call)
+        self.stack.append(call)
 
     def _copy(self, name: str, argument: Outline) -> None:
         """Counts what a call takes out of one argument."""

@@ -8,6 +8,7 @@ refused; and so is what claims more memory than there is in the file.
 from __future__ import annotations
 
 import io
+import math
 import re
 import warnings
 import zipfile
@@ -15,6 +16,7 @@ import zlib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import BinaryIO
 
 import torch
 
@@ -111,27 +113,31 @@ def read_torch(path: Path) -> object:
         CheckpointError: damaged, not torch's, or larger when read than a checkpoint can be.
         UnsafeFile: it would have to execute something to be read; lists what.
     """
-    content = path.read_bytes()
-    if content.startswith(ZIP_MAGIC):
-        archive = _look_into(path, content)
-        found = _survey(path, [io.BytesIO(archive.pickle)])
-        _check(path, found, archive.sizes, f"{archive.folder}/data/", len(content))
-    else:
-        start = io.BytesIO(content[:LARGEST_PICKLE_BYTES])
-        # The magic number, the version, the system, what the file holds; and its storages' keys.
-        found = _survey(path, [start] * 4)
-        _check(path, found, None, "", len(content))
-        _check(path, _survey(path, [start]), None, "", len(content))
+    with path.open("rb") as file:
+        start = io.BytesIO(file.read(LARGEST_PICKLE_BYTES))
+        size = file.seek(0, io.SEEK_END)
+        file.seek(0)
+        if start.getvalue().startswith(ZIP_MAGIC):
+            archive = _look_into(path, file, size)
+            found = _survey(path, [io.BytesIO(archive.pickle)])
+            _check(path, found, archive.sizes, f"{archive.folder}/data/", size)
+        else:
+            # Magic number, version, system, what the file holds; then the keys of its storages.
+            found = _survey(path, [start] * 4)
+            _check(path, found, None, "", size)
+            _check(path, _survey(path, [start]), None, "", size)
+        file.seek(0)
+        return _load(path, file, found)
+
+
+def _load(path: Path, file: BinaryIO, found: Survey) -> object:
+    """Reads a file that was looked through."""
     try:
         with warnings.catch_warnings():
             # About the format's age; the file is the user's, not ours to change.
             warnings.simplefilter("ignore")
-            with (
-                torch.serialization.safe_globals([(_Skipped, name) for name in _HARMLESS]),
-                # A place outside of a sparse tensor would be written to when it is made dense.
-                torch.sparse.check_sparse_tensor_invariants(),
-            ):
-                return torch.load(io.BytesIO(content), map_location="cpu", weights_only=True)
+            with torch.serialization.safe_globals([(_Skipped, name) for name in _HARMLESS]):
+                return torch.load(file, map_location="cpu", weights_only=True)
     except Exception as error:  # a damaged file makes torch raise errors of a dozen kinds
         reason = str(error).strip().splitlines()[0][:160] if str(error).strip() else ""
         if "Unsupported operand" in str(error):
@@ -159,17 +165,17 @@ def _damaged(path: Path, reason: str) -> CheckpointError:
 # Zip archives
 
 
-def _look_into(path: Path, content: bytes) -> _Archive:
-    """What a zip archive holds, by its central directory and torch's pickle.
+def _look_into(path: Path, file: BinaryIO, size: int) -> _Archive:
+    """What a zip archive of so many bytes holds, by its central directory and torch's pickle.
 
     Raises:
         CheckpointError: it is damaged, not torch's, or unpacks to more than it can hold.
         UnsafeFile: it is a program.
     """
     try:
-        with zipfile.ZipFile(io.BytesIO(content)) as archive:
+        with zipfile.ZipFile(file) as archive:
             entries = archive.infolist()
-            _check_entries(path, entries, len(content))
+            _check_entries(path, entries, size)
             folder = entries[0].filename.split("/", 1)[0] if entries else ""
             name = f"{folder}/data.pkl"
             names = [entry.filename for entry in entries]
@@ -226,7 +232,7 @@ def _too_much(path: Path, what: str) -> CheckpointError:
 def _survey(path: Path, files: Sequence[io.BytesIO]) -> Survey:
     """The pickles of a file one after the other; what is in the last, and what all import."""
     imports: list[str] = []
-    calls: list[str] = []
+    calls: list[Outline] = []
     found = Survey()
     for file in files:
         try:
@@ -257,11 +263,14 @@ def _check(
         raise _refuse(path, unsafe, found.root)
     if found.root is None:
         raise _damaged(path, "its pickle does not come to an end")
-    for name in found.calls:
+    for call in found.calls:
+        name = str(call.value)
         if name in _UNREADABLE:
             raise CheckpointError(f"{path} holds {_UNREADABLE[name]}.")
         if not _CALLED.fullmatch(name) and name not in _HARMLESS:
             raise _refuse(path, [name], found.root)
+        if name == "torch._utils._rebuild_sparse_tensor":
+            _check_sparse(path, call, size)
     claims: dict[str, int] = {}
     for storage in found.storages:
         key, claimed = _claim(path, storage)
@@ -279,6 +288,20 @@ def _check(
             f"its storages are said to have {sum(claims.values()):,} bytes together and the file "
             f"has {size:,}",
         )
+
+
+def _check_sparse(path: Path, call: Outline, size: int) -> None:
+    """Raises where a sparse tensor's places or values are more than a file of ``size`` bytes has.
+
+    torch goes through all of them when it reads the file.
+    """
+    for part in (inside for argument in call.items for inside in argument.items):
+        shape = part.items[2].items if part.kind == "call" and len(part.items) > 2 else []
+        sides = [side.value if isinstance(side.value, int) else 0 for side in shape]
+        if math.prod(sides[:8]) > size:
+            raise _too_much(
+                path, f"a sparse tensor is said to have {math.prod(sides[:8]):,} places or values"
+            )
 
 
 def _claim(path: Path, storage: Outline) -> tuple[str, int]:

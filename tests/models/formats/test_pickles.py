@@ -22,7 +22,7 @@ def test_what_a_pickle_imports_calls_and_holds() -> None:
         assert found.root is not None
         assert [key.value for key, _ in found.root.entries()] == ["epoch", "net", "seen", "when"]
         assert "collections.OrderedDict" in found.imports
-        assert "collections.OrderedDict" in found.calls
+        assert "collections.OrderedDict" in [call.value for call in found.calls]
         net = {key.value: value for key, value in found.root.entries()}["net"]
         assert [key.value for key, _ in net.entries()] == ["a"]
 
