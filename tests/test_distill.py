@@ -36,10 +36,10 @@ from compress.tradeoff import Choice, PrecisionTrial, RuntimeChoice, table_for, 
 from compress.tradeoff.precisions import FLOAT
 from compress.tradeoff.runs import load_runs
 from compress.train import train
+from compress.training.chance import Standing
 from compress.training.engine import Progress
 from compress.training.options import TrainingOptions
 from compress.training.quantization_aware import FineTuning
-from compress.training.teacher import Standing
 
 STRIPES = ("none", "upright", "lying")
 ROLES = ("teacher", "student")

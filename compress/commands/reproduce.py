@@ -93,7 +93,7 @@ def command(
 
     declared = load_experiment(experiment)
     overrides = read_overrides(options)
-    check_files(*overrides.teachers.values())
+    check_files(*(overrides.teachers or {}).values())
     request = Request(
         adapted=adapt(declared, overrides),
         out=out or default_folder(experiment),

@@ -99,8 +99,9 @@ def test_what_is_damaged_was_valid(name: str, stock: FileStock, tmp_path: Path) 
 
 def test_the_engines_description_is_one() -> None:
     from compress.engines.sidecar import EngineFile
+    from compress.schema import decode
 
-    described = EngineFile.from_dict(engines.VALID)
+    described = decode(EngineFile, engines.VALID, "it is no description of an engine")
     assert described.to_dict()["sha256"] == engines.VALID["sha256"]
 
 
