@@ -296,18 +296,17 @@ def _self_test(
     model: Path | None, options: dict[str, Any], as_json: bool, *, inconclusive_passes: bool
 ) -> None:
     """Prints what the latency rule can tell here; ends with its exit code."""
-    from tempfile import TemporaryDirectory
-
     from compress.gate.latency import LatencyRule
     from compress.gate.measuring import Settings
     from compress.gate.self_test import self_test
     from compress.gate.verdict import Outcome
     from compress.profiling import default_threads
+    from compress.scratch import scratch_folder
 
     rule = LatencyRule(parse_percent(options["max_slowdown"], "--max-slowdown"))
-    with TemporaryDirectory(prefix="compress-") as folder:
+    with scratch_folder("self-test") as folder:
         found = self_test(
-            model or _embedded(Path(folder)),
+            model or _embedded(folder),
             rule=rule,
             settings=Settings(
                 threads=options["threads"] or default_threads(),

@@ -89,7 +89,6 @@ def command(
     """
     import json
     from dataclasses import replace
-    from tempfile import TemporaryDirectory
 
     from compress.commands.profile_report import markdown_of, print_report
     from compress.errors import UsageError
@@ -97,6 +96,7 @@ def command(
     from compress.profiling import Settings, default_threads, picture, profile, profile_layers
     from compress.profiling.kernels import kernels_of
     from compress.profiling.runtimes import path_of
+    from compress.scratch import scratch_folder
 
     if as_json and as_markdown:
         raise UsageError("--json and --markdown both print on stdout; give one of them.")
@@ -121,9 +121,9 @@ def command(
         seed=seed,
         compare=asked is not None and len(runtimes) > 1,
     )
-    with TemporaryDirectory(prefix="compress-profile-") as folder:
+    with scratch_folder("profile") as folder:
         subjects = [
-            _subject(file, name, Path(folder), place, image, runtimes)
+            _subject(file, name, folder, place, image, runtimes)
             for place, (file, name) in enumerate(zip(files, _names(files), strict=True))
         ]
         report = profile(

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import shutil
-import tempfile
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 from functools import partial
@@ -45,6 +44,7 @@ from compress.profiling.machine import default_threads
 from compress.profiling.runtimes import RUNTIMES
 from compress.profiling.timing import time_model, time_models
 from compress.results import Artifact, Fidelity, Parity
+from compress.scratch import scratch_folder
 from compress.spec import AUTO, PRECISIONS, Normalization, Target
 from compress.tradeoff.precisions import FLOAT, PrecisionTrial, not_run, run_once, timed
 from compress.training.evaluation import file_predictor, predictor, spread
@@ -81,8 +81,8 @@ def convert(
     """
     if request.target != ONNX:
         import_package(package_named(request.target))
-    with tempfile.TemporaryDirectory(prefix="compress-export-") as folder:
-        return _Conversion(request, Path(folder), progress, log).run()
+    with scratch_folder("export") as folder:
+        return _Conversion(request, folder, progress, log).run()
 
 
 class _Conversion:

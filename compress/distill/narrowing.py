@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import tempfile
 from collections.abc import Callable, Sequence
 from functools import partial
 from pathlib import Path
@@ -31,6 +30,7 @@ from compress.gate.precision import PrecisionRule, more_images
 from compress.gate.verdict import Outcome
 from compress.profiling.runtimes import RUNTIMES
 from compress.results import Artifact, Fidelity
+from compress.scratch import scratch_folder
 from compress.spec import ModelSpec, Target
 from compress.training.engine import Listener, choose_device
 from compress.training.evaluation import spread
@@ -88,10 +88,10 @@ class Narrowing:
             PrecisionLost: what is to ship overflows.
         """
         request, target = self.request, self.target
-        with tempfile.TemporaryDirectory(prefix="compress-") as folder:
+        with scratch_folder("int8") as folder:
             for precision in precisions:
                 ships = precision == target.precision
-                path = request.out / STUDENT_ONNX if ships else Path(folder, "student.onnx")
+                path = request.out / STUDENT_ONNX if ships else folder / "student.onnx"
                 self.listener.message(f"Converting the student to {precision}.")
                 convert = partial(
                     narrowed_from_onnx,

@@ -14,7 +14,6 @@ as if they had been in the file; OpenVINO adds them in float; TensorRT takes no 
 from __future__ import annotations
 
 import copy
-import tempfile
 from collections.abc import Collection, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -51,6 +50,7 @@ from compress.export.parity import Array, check_batch, fixed_batch, predictor_of
 from compress.files import atomic_path
 from compress.onnx_file import image_input, without_weight_inputs
 from compress.results import Artifact, Fidelity
+from compress.scratch import scratch_folder
 
 # Method -> what ONNX Runtime's calibrator is told. Its own default of 128 bins gives the entropy
 # method one threshold to choose from, which is the largest value: min-max under another name.
@@ -305,11 +305,11 @@ def _calibrated(source: Path, calibration: Array, options: Quantization) -> Cali
     model = float_model(source, "int8")
     failure, advice = f"{source.name} cannot be quantised", advice_for(model)
     with (
-        tempfile.TemporaryDirectory(prefix="compress-int8-") as folder,
+        scratch_folder("int8") as folder,
         guarded(failure, TOOL, advice),
         quiet(),
     ):
-        prepared, augmented = Path(folder, "prepared.onnx"), Path(folder, "augmented.onnx")
+        prepared, augmented = folder / "prepared.onnx", folder / "augmented.onnx"
         onnx.save(in_opset(model, OPSET), prepared)
         # Folds batch normalisation behind a convolution, and infers shapes.
         quant_pre_process(prepared, prepared, skip_symbolic_shape=True)

@@ -9,7 +9,6 @@ than that, and the rule has to find it.
 from __future__ import annotations
 
 import math
-import tempfile
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -26,6 +25,7 @@ from compress.profiling.estimates import Array
 from compress.profiling.machine import fingerprint
 from compress.profiling.protocol import LOOKS
 from compress.results import SCHEMA_VERSION, Estimate
+from compress.scratch import scratch_folder
 from compress.units import format_duration, format_time
 
 CONFIDENCE = 0.95
@@ -192,7 +192,7 @@ def self_test(
         ModelFileError, UsageError: the model cannot be used.
         NothingMeasured: a measuring process died.
     """
-    with tempfile.TemporaryDirectory(prefix="compress-") as folder:
+    with scratch_folder("self-test") as folder:
         say(f"A/A: timing {model.name} beside itself, {LOOKS[-1]} rounds.")
         same = measure(
             Trial(model, model, settings=settings, rounds=LOOKS[-1], max_s=max_s, seed=seed)
@@ -206,7 +206,7 @@ def self_test(
         if detectable is not None:
             amount = MARGIN * detectable.slowdown
             say(f"Putting extra work of {percent(1 + amount)} into the model.")
-            path = Path(folder) / f"slower-{model.name}"
+            path = folder / f"slower-{model.name}"
             try:
                 slowed = slow_down(model, amount, path, settings=settings, say=say)
             except Inconclusive as error:

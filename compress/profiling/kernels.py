@@ -10,7 +10,6 @@ from __future__ import annotations
 
 import json
 import re
-import tempfile
 from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
@@ -22,6 +21,7 @@ from compress.profiling.onnxruntime_cpu import OnnxSession
 from compress.profiling.protocol import Input
 from compress.profiling.runtimes import Subject, make_input, runtime_named
 from compress.results import Kernel
+from compress.scratch import scratch_folder
 
 _PRECISIONS = {
     "float": "fp32",
@@ -123,8 +123,8 @@ def share(kernels: Iterable[Kernel], precision: str = "int8", *, of_macs: bool =
 
 def _by_onnxruntime(path: Path, threads: int, images: Input) -> list[_Run]:
     """From the profile of one call."""
-    with tempfile.TemporaryDirectory(prefix="compress-kernels-") as folder:
-        session = OnnxSession(path, threads=threads, profile=Path(folder, "profile"))
+    with scratch_folder("kernels") as folder:
+        session = OnnxSession(path, threads=threads, profile=folder / "profile")
         session.infer(images)
         events = json.loads(session.end_profiling().read_text(encoding="utf-8"))
         session.close()

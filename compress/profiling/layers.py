@@ -14,7 +14,6 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
-from tempfile import TemporaryDirectory
 from typing import Any, Protocol
 
 import numpy as np
@@ -27,6 +26,7 @@ from compress.profiling.protocol import Input, Session, Timing
 from compress.profiling.runtimes import Subject, make_input, path_of, runtime_named
 from compress.profiling.timing import is_clear
 from compress.results import Layer, Layers
+from compress.scratch import scratch_folder
 
 # Runtimes that tell what a layer takes.
 PROFILERS = ("onnxruntime", "openvino")
@@ -131,8 +131,8 @@ def profile_layers(
         batch = size if isinstance(size, int) else 1
     images = make_input(found, subject, batch=batch, shape=shape, seed=seed)
     operations = operations_of_onnx(path, shape=shape)
-    with TemporaryDirectory(prefix="compress-layers-") as folder:
-        profiler = _profiler(runtime, Path(folder))
+    with scratch_folder("layers") as folder:
+        profiler = _profiler(runtime, folder)
         progress(f"{subject.name}: what each layer takes ({runtime})")
         recorded = profiler.record(path, threads, images, CALLS)
         progress(f"{subject.name}: what profiling costs ({runtime})")

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import contextlib
 import itertools
-import tempfile
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
@@ -44,6 +43,7 @@ from compress.results import (
     RuntimeProfile,
     Throughput,
 )
+from compress.scratch import scratch_folder
 
 DEFAULT_BATCHES = (1, 8, 32)
 
@@ -127,8 +127,8 @@ def profile(
         _images(run, batch, settings)  # what does not fit is told before anything is measured
     runs, warnings = _able(runs, batches[0], settings, progress)
     costs = {role: _costs(subjects[role], _of(runs, role), settings) for role in subjects}
-    with tempfile.TemporaryDirectory(prefix="compress-") as folder:
-        measuring = _Measuring(runs, batches, settings, Path(folder), progress)
+    with scratch_folder("profile") as folder:
+        measuring = _Measuring(runs, batches, settings, folder, progress)
         fresh = measuring.fresh()
         before = _device_states(runs)
         timing = measuring.latency()

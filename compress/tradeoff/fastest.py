@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import tempfile
 from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -16,6 +15,7 @@ from compress.profiling.timing import fastest_of, time_runtimes
 from compress.results import Estimate
 from compress.schema import decode
 from compress.schema.rules import Key, Name
+from compress.scratch import scratch_folder
 from compress.spec import FASTEST, Budget, ModelSpec
 from compress.tradeoff.measure import untrained
 from compress.tradeoff.storage import read_table
@@ -118,8 +118,8 @@ def _time(
     sample: Sample | None,
 ) -> RuntimeChoice:
     spec = ModelSpec.parse(MODEL, num_classes=num_classes, input_shape=input_shape)
-    with tempfile.TemporaryDirectory(prefix="compress-") as folder:
-        path = Path(folder) / f"{MODEL}.onnx"
+    with scratch_folder("runtimes") as folder:
+        path = folder / f"{MODEL}.onnx"
         onnx_for_timing(untrained(spec), path, spec=spec)
         timing = time_runtimes(
             path,

@@ -5,10 +5,9 @@ from __future__ import annotations
 import hashlib
 import importlib.metadata
 import json
-import shutil
-import tempfile
 import weakref
 from collections.abc import Callable, Mapping
+from contextlib import ExitStack
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -28,6 +27,7 @@ from compress.profiling.timing import is_clear, time_model, time_models
 from compress.results import Estimate
 from compress.schema import decode_or_none
 from compress.schema.rules import Count, Number
+from compress.scratch import scratch_folder
 from compress.spec import PRECISIONS, Budget, ModelSpec
 from compress.tradeoff.candidates import candidate_name
 from compress.tradeoff.search import Limits, Measurement
@@ -147,9 +147,11 @@ class LocalMeasurer:
 
     def _export_teacher(self, spec: ModelSpec) -> Path:
         """The teacher's file, kept for as long as candidates are timed beside it."""
-        folder = tempfile.mkdtemp(prefix="compress-")
-        weakref.finalize(self, shutil.rmtree, folder, ignore_errors=True)
-        path = Path(folder) / f"{spec.name}.onnx"
+        # Its end is that of the measurer, which no block has.
+        held = ExitStack()
+        weakref.finalize(self, held.close)
+        folder = held.enter_context(scratch_folder("candidates"))
+        path = folder / f"{spec.name}.onnx"
         onnx_for_timing(untrained(spec), path, spec=spec)
         return path
 
@@ -185,8 +187,8 @@ def time_untrained(
         ExportError, ModelFileError, Inconclusive: it cannot be exported or timed.
     """
     _check_target(budget)
-    with tempfile.TemporaryDirectory(prefix="compress-") as folder:
-        path = Path(folder) / f"{spec.name}.onnx"
+    with scratch_folder("candidates") as folder:
+        path = folder / f"{spec.name}.onnx"
         onnx_for_timing(untrained(spec), path, spec=spec)
         precision = budget.target.precision
         if precision != "fp32":

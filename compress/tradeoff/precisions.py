@@ -7,7 +7,6 @@ accuracy: such a precision is in the table, and is not chosen.
 
 from __future__ import annotations
 
-import tempfile
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -23,6 +22,7 @@ from compress.profiling.timing import time_models
 from compress.results import Estimate
 from compress.schema import decode
 from compress.schema.rules import Key, known
+from compress.scratch import scratch_folder
 from compress.spec import AUTO, PRECISIONS, Budget, ModelSpec, Target
 
 # In the middle of the candidates by what it computes.
@@ -120,8 +120,8 @@ def refuse_unrunnable(spec: ModelSpec, budget: Budget) -> None:
     from compress.tradeoff.measure import untrained
 
     target = budget.target
-    with tempfile.TemporaryDirectory(prefix="compress-") as folder:
-        floats, path = Path(folder, "fp32.onnx"), Path(folder, f"{target.precision}.onnx")
+    with scratch_folder("precisions") as folder:
+        floats, path = folder / "fp32.onnx", folder / f"{target.precision}.onnx"
         onnx_for_timing(untrained(spec), floats, spec=spec)
         narrowed_for_timing(
             floats,
@@ -180,12 +180,12 @@ def _try(
     target = budget.target
     activations = RUNTIMES[target.runtime].activations
     spec = ModelSpec.parse(MODEL, num_classes=num_classes, input_shape=input_shape)
-    with tempfile.TemporaryDirectory(prefix="compress-") as folder:
-        paths = {"fp32": Path(folder, "fp32.onnx")}
+    with scratch_folder("precisions") as folder:
+        paths = {"fp32": folder / "fp32.onnx"}
         onnx_for_timing(untrained(spec), paths["fp32"], spec=spec)
         failed: dict[str, str] = {}
         for precision in PRECISIONS[1:]:
-            path = Path(folder, f"{precision}.onnx")
+            path = folder / f"{precision}.onnx"
             try:
                 narrowed_for_timing(
                     paths["fp32"], path, precision, shape=input_shape, activations=activations
