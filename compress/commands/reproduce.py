@@ -81,6 +81,7 @@ def command(
     import json
 
     from compress.commands.display import Display, say_loading
+    from compress.commands.inputs import check_files
 
     say_loading()
     from compress.launched import place
@@ -90,9 +91,10 @@ def command(
     from compress.reproduce.settings import adapt
     from compress.reproduce.table import TABLE_MD, results_json
 
-    declared = load_experiment(experiment)
+    overrides = read_overrides(options)
+    check_files(*overrides.teachers.values())
     request = Request(
-        adapted=adapt(declared, read_overrides(options)),
+        adapted=adapt(load_experiment(experiment), overrides),
         out=out or default_folder(experiment),
         data_dir=data_dir,
         device=device,
@@ -129,9 +131,7 @@ def read_overrides(options: dict[str, Any]) -> Overrides:
 
     Raises:
         UsageError: a seed is no number, or a task is given twice.
-        InputError: a teacher's file is not there, or cannot be opened.
     """
-    from compress.commands.inputs import check_files
     from compress.errors import UsageError
     from compress.reproduce.settings import Overrides
 
@@ -140,7 +140,6 @@ def read_overrides(options: dict[str, Any]) -> Overrides:
     except ValueError as error:
         raise UsageError(f"--seeds is '{options['seeds']}'; it takes numbers: 0,1,2.") from error
     teachers = {task: Path(file) for task, file in _pairs("teacher", options["teachers"]).items()}
-    check_files(*teachers.values())
     return Overrides(
         tasks=_split(options["tasks"]),
         methods=_split(options["methods"]),
