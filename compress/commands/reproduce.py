@@ -81,9 +81,9 @@ def command(
     import json
 
     from compress.commands.display import Display, say_loading
+    from compress.commands.inputs import check_files
 
     say_loading()
-    from compress.commands.inputs import check_files
     from compress.launched import place
     from compress.reproduce.experiment import load_experiment
     from compress.reproduce.plan import make_plan
@@ -91,11 +91,10 @@ def command(
     from compress.reproduce.settings import adapt
     from compress.reproduce.table import TABLE_MD, results_json
 
-    declared = load_experiment(experiment)
     overrides = read_overrides(options)
     check_files(*(overrides.teachers or {}).values())
     request = Request(
-        adapted=adapt(declared, overrides),
+        adapted=adapt(load_experiment(experiment), overrides),
         out=out or default_folder(experiment),
         data_dir=data_dir,
         device=device,

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import os
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -19,8 +20,9 @@ LARGEST_MEMORY_BYTES = 4 << 30
 # What compress.files.atomic_path calls what it has not finished.
 TEMPORARY = re.compile(r"\..+\.[a-z0-9_]{8}(\.[^.]+)?")
 LOCK = ".lock"
-# ONNX Runtime writes it, once for all its processes.
-OF_LIBRARIES = frozenset({".ses"})
+# The folder that all temporary files lie in stays, with the lock that guards it.
+SCRATCH = f"compress-{os.getuid()}"
+STAYS = frozenset({SCRATCH, f"{SCRATCH}/{LOCK}"})
 
 
 @dataclass(frozen=True)
@@ -168,7 +170,7 @@ def _of_what_happened(folders: Folders) -> list[str]:
 
 def _of_what_is_left(folders: Folders, before: frozenset[str]) -> list[str]:
     """What lies there that is no result."""
-    left = sorted(listing(folders.temporary) - OF_LIBRARIES)
+    left = sorted(listing(folders.temporary) - STAYS)
     faults = [f"left behind: TMPDIR/{name}" for name in left[:5]]
     for name in sorted(listing(folders.files) - before):
         path = folders.files / name
