@@ -197,8 +197,9 @@ def _baseline(stock: FileStock, folder: Path) -> None:
     made = command(stock, folder, words.split(), "model.onnx", "data.npz")
     target = folder / "baseline"
     target.mkdir()
-    for name in ("baseline.json", "baseline.onnx", "data.npz", "model.onnx"):
-        (made / name).rename(target / name)
+    for pattern in ("baseline*", "data.npz", "model.onnx"):
+        for path in made.glob(pattern):
+            path.rename(target / path.name)
 
 
 def _table(suffix: str) -> Callable[[FileStock, Path], None]:
