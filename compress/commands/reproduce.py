@@ -92,7 +92,7 @@ def command(
     from compress.reproduce.table import TABLE_MD, results_json
 
     overrides = read_overrides(options)
-    check_files(*overrides.teachers.values())
+    check_files(*(overrides.teachers or {}).values())
     request = Request(
         adapted=adapt(load_experiment(experiment), overrides),
         out=out or default_folder(experiment),
