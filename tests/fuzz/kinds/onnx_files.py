@@ -37,9 +37,8 @@ def words(bench: Bench, command: str = EVALUATE) -> list[str]:
     """The command's words, what it needs laid beside."""
     bench.copy("data.npz")
     if command == CHECK:
-        bench.stock.path("baseline")
-        bench.copy("baseline/baseline.json", "baseline.json")
-        bench.copy("baseline/baseline.onnx", "baseline.onnx")
+        for path in sorted(bench.stock.path("baseline").glob("baseline*")):
+            bench.copy(f"baseline/{path.name}", path.name)
     return command.split()
 
 
