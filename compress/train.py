@@ -12,6 +12,7 @@ from compress.data.dataset import Dataset, to_device
 from compress.files import sha256_of
 from compress.models.checkpoint import save_checkpoint
 from compress.models.registry import count_parameters
+from compress.profiling.machine import fingerprint
 from compress.recipes.supervised import Supervised
 from compress.spec import ModelSpec
 from compress.training.engine import Listener, Silent, choose_device, fit
@@ -72,10 +73,12 @@ def train(
         "threads": torch.get_num_threads(),
     }
     folder = RunFolder(out, config)
-    if folder.finished:
+    if folder.finished and folder.is_whole(MODEL):
         listener.message(f"{out} is finished already.")
         return folder.result(Trained)
     with folder.alone():
+        if folder.finished:
+            listener.message(folder.reopen([MODEL]))
         return _train(spec, data, folder, options, init, where, listener, team)
 
 
@@ -119,13 +122,16 @@ def _train(
     listener: Listener,
     team: Team,
 ) -> dict[str, Any]:
-    folder.begin(
+    told = folder.begin(
         {
+            "machine": fingerprint().to_dict(),
             "data_source": data.source,
             "normalization": data.normalization.to_dict(),
             "processes": team.size,
         }
     )
+    if told:
+        listener.message(told)
     data = to_device(data, where)
     network = first_network(spec, options.seed, init, data.class_names)
     listener.message(
@@ -162,5 +168,6 @@ def _train(
         classes=data.class_names,
         extra={"training": folder.config, "accuracy": result["accuracy"], "n": result["n"]},
     )
+    folder.keep(MODEL)
     folder.finish(result)
     return folder.result(Trained)

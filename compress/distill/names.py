@@ -1,6 +1,8 @@
 """The names of the files in a run folder, beside those of ``compress.training.runfolder``."""
 
 STUDENT, STUDENT_ONNX, TEACHER_ONNX = "student.safetensors", "student.onnx", "teacher.onnx"
+# What a finished run is for; it is whole when these are the files that it made.
+SHIPPED = (STUDENT, STUDENT_ONNX, TEACHER_ONNX)
 # Beside a student.onnx in fewer bits: what it was made of.
 FLOAT_ONNX = "student.fp32.onnx"
 # A fine-tuned one until it is known to be better, and the folder of its training.

@@ -184,7 +184,6 @@ class Narrowing:
             request.out / FINE_TUNING,
             {
                 "command": "fine-tune",
-                # Not of the ONNX file, which says the name of this folder.
                 "student": sha256_of(request.out / STUDENT),
                 "recipe": {"name": recipe.name, **recipe.to_dict()},
                 "training": options.to_dict(),

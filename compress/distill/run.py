@@ -18,6 +18,7 @@ from compress.distill.learning import TRAINING, fit_student
 from compress.distill.names import (
     CHOICE,
     FLOAT_ONNX,
+    SHIPPED,
     STUDENT,
     STUDENT_ONNX,
     TEACHER_ONNX,
@@ -104,7 +105,7 @@ class _Run:
     def run(self) -> dict[str, Any]:
         request, say = self.request, self.listener.message
         folder = RunFolder(request.out, self._config())
-        if folder.finished:
+        if folder.finished and all(map(folder.is_whole, SHIPPED)):
             say(f"{request.out} is finished already; this is what it found.")
             return judged(folder.result(Distilled), request.max_accuracy_drop)
         # A teacher that is refused leaves nothing behind, so the folder comes after it.
@@ -115,12 +116,16 @@ class _Run:
 
     def _run(self, folder: RunFolder, teacher: Teacher) -> dict[str, Any]:
         say = self.listener.message
+        if folder.finished:
+            say(folder.reopen(SHIPPED))
         self._choose_runtime(folder)
-        folder.begin(self._facts(teacher))
-        teacher_onnx = self._export_teacher(teacher)
+        if told := folder.begin(self._facts(teacher)):
+            say(told)
+        teacher_onnx = self._export_teacher(folder, teacher)
         student_spec = self._choose(teacher, teacher_onnx)
         student = self._train(folder, teacher, student_spec)
         parity = self._export_student(student, student_spec, teacher)
+        folder.keep(STUDENT, STUDENT_ONNX)
         sample = self._sample()
         on = "seeded noise" if sample is None else f"images of {sample.name}"
         say(f"Timing the file that ships and the teacher, in a fresh process, on {on}.")
@@ -216,16 +221,19 @@ class _Run:
         )
         return teacher
 
-    def _export_teacher(self, teacher: Teacher) -> Path:
+    def _export_teacher(self, folder: RunFolder, teacher: Teacher) -> Path:
         """The teacher in the student's runtime: the only fair denominator of a speed-up."""
         path = self.request.out / TEACHER_ONNX
-        if not path.exists():
+        if not folder.is_whole(TEACHER_ONNX):
+            if path.exists():
+                self.listener.message(f"{path} is not what this run made of its teacher.")
             self.listener.message(f"Exporting the teacher, {teacher.spec.name}, to {path}.")
             # The teacher's file is what the student is compared with, not what ships: a part of
             # the validation images is proof enough, and a large teacher is slow.
             sample = spread(self.request.data.validation.labels, TEACHER_PROOF_IMAGES)
             images = self.request.data.validation.images[sample]
             self._export(teacher.network, teacher.spec, teacher.normalization, images, path, {})
+            folder.keep(TEACHER_ONNX)
         return path
 
     def _export(
@@ -348,7 +356,6 @@ class _Run:
             extra={"run": self._config()},
         )
         source = {
-            "run": request.out.name,
             "checkpoint_sha256": sha256_of(path),
             "recipe": request.recipe.name,
             "teacher_sha256": sha256_of(self.teacher_path),

@@ -19,7 +19,15 @@ from pathlib import Path
 from typing import Any
 
 from compress.errors import InputError, RunFolderError, UsageError
-from compress.files import clear_up, read_json, read_text, try_lock, write_json, write_text
+from compress.files import (
+    clear_up,
+    read_json,
+    read_text,
+    sha256_of,
+    try_lock,
+    write_json,
+    write_text,
+)
 from compress.results import SCHEMA_VERSION
 from compress.schema import decode, parse_json
 from compress.schema.rules import Epochs
@@ -27,6 +35,12 @@ from compress.training.option_names import option_of, shown
 from compress.training.options import upgraded
 
 RUN, METRICS, RESULT = "run.json", "metrics.jsonl", "result.json"
+# Entries of run.json: hashes of the files that the run has made, and by what and where it went on.
+FILES, CONTINUED = "files", "continued"
+# What a file is called besides that lies in the place of one that the run made.
+REPLACED = ".replaced"
+# What the bits of a training depend on, of a machine.
+OF_BITS = ("cpu", "isa", "gpu")
 # What a run writes before its training has saved anything.
 BEFORE_TRAINING = (RUN, "choice.json", "tradeoff.csv", "teacher.onnx")
 RECORDED_PACKAGES = (
@@ -115,10 +129,17 @@ class RunFolder:
             clear_up(self.path)
             yield
 
-    def begin(self, facts: Mapping[str, Any]) -> None:
-        """Writes run.json, once: the configuration, and ``facts`` that explain the result."""
+    def begin(self, facts: Mapping[str, Any]) -> str:
+        """Writes run.json, once: the configuration, and ``facts`` that explain the result.
+
+        A run that goes on by other versions, or on another processor, may end with other bits than
+        one that does not. That is added to run.json, each time that it happens.
+
+        Returns:
+            what is to be told of that, a sentence; empty where all is as it was.
+        """
         if self.existed:
-            return
+            return self._go_on(facts)
         # What holds anything has to hold run.json; that one is replaced below.
         for name in self._outdated - {RUN}:
             (self.path / name).unlink(missing_ok=True)
@@ -133,6 +154,64 @@ class RunFolder:
             },
         )
         self.existed = True
+        return ""
+
+    def _go_on(self, facts: Mapping[str, Any]) -> str:
+        run = self.facts()
+        earlier = run.get(CONTINUED)
+        earlier = earlier if isinstance(earlier, list) else []
+        last = earlier[-1] if earlier and isinstance(earlier[-1], dict) else run
+        now = {"versions": installed_versions(), "machine": facts.get("machine")}
+        changed = list(_changes(last, now))
+        if not changed:
+            return ""
+        when = datetime.now(UTC).isoformat(timespec="seconds")
+        write_json(self.path / RUN, run | {CONTINUED: [*earlier, {"when": when, **now}]})
+        return (
+            f"{self.path} goes on with {'; '.join(changed)}, so its student may differ in the last "
+            f"bits from one of a run that was not interrupted. {RUN} has both."
+        )
+
+    def keep(self, *names: str) -> None:
+        """Notes in run.json the hashes of files that are whole now; needs ``begin``."""
+        run = self.facts()
+        known = run.get(FILES)
+        known = known if isinstance(known, dict) else {}
+        now = {name: sha256_of(self.path / name) for name in names}
+        write_json(self.path / RUN, run | {FILES: known | now})
+
+    def is_whole(self, name: str) -> bool:
+        """Whether a file is there and is the one that ``keep`` noted."""
+        known = self.facts().get(FILES)
+        path = self.path / name
+        return isinstance(known, dict) and path.is_file() and known.get(name) == sha256_of(path)
+
+    def reopen(self, names: Sequence[str]) -> str:
+        """Makes a finished run one that goes on, where files of it are not what they were.
+
+        A file that is another one is kept under another name. Needs ``alone``.
+
+        Args:
+            names: of files that ``keep`` has noted.
+
+        Returns:
+            what was found, a sentence; empty where all are whole, and then nothing is changed.
+        """
+        found = []
+        for name in (name for name in names if not self.is_whole(name)):
+            path = self.path / name
+            if path.is_file() and path.stat().st_size:
+                aside = path.with_name(f"{name}{REPLACED}")
+                path.replace(aside)
+                found.append(f"{name} is another file than the run made (it is {aside.name} now)")
+            else:
+                found.append(f"{name} is {'empty' if path.is_file() else 'not there'}")
+                path.unlink(missing_ok=True)
+        if not found:
+            return ""
+        # What it says of those files is not true any more.
+        (self.path / RESULT).unlink(missing_ok=True)
+        return f"{self.path} is finished, but {', '.join(found)}. It is made again."
 
     def note(self, name: str, value: Mapping[str, Any]) -> None:
         """Adds to run.json what was decided in the course of the run; needs ``begin``."""
@@ -222,6 +301,21 @@ def _differences(there: Any, asked: Any, name: str = "") -> Iterator[str]:
     elif there != asked:
         told = option_of(name)
         yield f"{told}: {shown(name, there)} there, {shown(name, asked)} asked for"
+
+
+def _changes(last: Mapping[str, Any], now: Mapping[str, Any]) -> Iterator[str]:
+    """What is another now of what the bits of a training depend on, a phrase each."""
+    for name, entries in (("versions", RECORDED_PACKAGES), ("machine", OF_BITS)):
+        there, here = last.get(name), now.get(name)
+        if not (isinstance(there, dict) and isinstance(here, dict)):
+            continue
+        for entry in entries:
+            if there.get(entry) != here.get(entry):
+                yield f"{entry} {_plain(here.get(entry))}, not {_plain(there.get(entry))}"
+
+
+def _plain(value: Any) -> str:
+    return " ".join(map(str, value)) if isinstance(value, list) else str(value)
 
 
 def installed_versions() -> dict[str, str]:

@@ -219,8 +219,14 @@ def _latency(stock: FileStock, folder: Path) -> None:
 
 def _run(stock: FileStock, folder: Path) -> None:
     """A run that is finished, with the teacher's outputs that it kept, and all that it was of."""
+    from compress.tradeoff.runs import OwnRun, load_runs, record_run
+
     made = command(stock, folder, RUN, "data.npz", "teacher.safetensors")
-    (folder / "case/cache/compress").rename(made / "cache")
+    cache = folder / "case/cache/compress"
+    if not load_runs(folder=cache):
+        # A student of one epoch may be no better than chance, and is not remembered then.
+        record_run(OwnRun("0" * 64, "wrn-10-1", "dist", 1, 40, 0.5, 8, 0), folder=cache)
+    cache.rename(made / "cache")
     made.rename(folder / "run")
 
 
