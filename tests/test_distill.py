@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import io
 import json
+import shutil
 from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
@@ -53,6 +54,7 @@ class Listener:
     def __init__(self, stop_after: int | None = None) -> None:
         self.messages: list[str] = []
         self.choices: list[Choice] = []
+        self.epochs = 0
         self.stop_after = stop_after
 
     def message(self, text: str) -> None:
@@ -65,6 +67,7 @@ class Listener:
         self.choices.append(choice)
 
     def epoch(self, metrics: Mapping[str, Any]) -> None:
+        self.epochs += 1
         if metrics["epoch"] == self.stop_after:
             raise KeyboardInterrupt
 
@@ -199,6 +202,31 @@ def test_result_json_has_what_it_promises(finished: dict[str, Any], folder: Path
     speedup = finished["speedup"]
     assert speedup["low"] <= speedup["value"] <= speedup["high"]
     assert (finished["recipe"], finished["epochs"], finished["seed"]) == ("kd", 3, 0)
+
+
+def test_a_finished_run_is_what_its_hashes_say(
+    finished: dict[str, Any], folder: Path, data: Dataset, teacher: Path, tmp_path: Path
+) -> None:
+    """What is damaged is made again, from what is whole: nothing is trained."""
+    out = tmp_path / "copied"
+    shutil.copytree(folder / "run", out)
+    original = (out / "student.onnx").read_bytes()
+    (out / "student.onnx").unlink()
+    (out / "teacher.onnx").write_bytes(original)  # a faster one, say
+    listener = Listener()
+    again = distill(request(data, teacher, out), listener)
+    said = " ".join(listener.messages)
+    assert "student.onnx is not there, teacher.onnx is another file than the run made" in said
+    assert listener.epochs == 0
+    # The file does not depend on the folder's name.
+    assert (out / "student.onnx").read_bytes() == original
+    assert (out / "teacher.onnx").read_bytes() == (folder / "run/teacher.onnx").read_bytes()
+    assert (out / "teacher.onnx.replaced").read_bytes() == original
+    assert again["student"]["sha256"] == finished["student"]["sha256"]
+    assert again["teacher"]["sha256"] == finished["teacher"]["sha256"]
+    once_more = Listener()
+    distill(request(data, teacher, out), once_more)
+    assert "is finished already" in once_more.messages[0]
 
 
 def test_a_student_in_8_bits_ships_with_what_that_costs(

@@ -100,9 +100,9 @@ class _Drop:
     lost: Count
     won: Count
     right: Count
-    allowed: float | None = None
-    outcome: Annotated[str, known("pass", "fail", "inconclusive", "not measured")] | None = None
-    reason: str | None = None
+    allowed: float | None
+    outcome: Annotated[str, known("pass", "fail", "inconclusive", "not measured")] | None
+    reason: str | None
 
 
 @dataclass(frozen=True)

@@ -421,7 +421,7 @@ def test_a_statement_decides_what_weights_do_not_show() -> None:
         ("resnet-20,shortcuts=pad", "Did you mean 'shortcut'"),
         ("resnet-20,pad", "states nothing"),
         ("resnet-20,shortcut=zero", "known for resnet: pad, pad-both, conv"),
-        ("resnet-20,stride_conv=3", "must be 1 or 2"),
+        ("resnet-20,stride_conv=3", "must be from 1 to 2"),
         ("resnet-20,stride_conv=two", "not a whole number"),
         ("resnet-20,conv_bias=maybe", "not yes or no"),
         ("resnet-20,shortcut=pad,shortcut=conv", "twice"),

@@ -45,6 +45,60 @@ def test_what_was_written_stays_when_a_run_goes_on(tmp_path: Path) -> None:
     assert json.loads((tmp_path / "run.json").read_text())["machine"] == "first"
 
 
+def test_a_run_that_goes_on_elsewhere_says_so_and_records_both(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    machine = {"cpu": "one", "isa": ["avx2"], "gpu": None, "cpus": 2}
+    monkeypatch.setattr(runfolder, "installed_versions", lambda: {"torch": "2.13.0"})
+    assert RunFolder(tmp_path, CONFIG).begin({"machine": machine}) == ""
+    assert RunFolder(tmp_path, CONFIG).begin({"machine": machine | {"cpus": 8}}) == ""
+    assert "continued" not in json.loads((tmp_path / "run.json").read_text())
+    monkeypatch.setattr(runfolder, "installed_versions", lambda: {"torch": "2.14.1"})
+    told = RunFolder(tmp_path, CONFIG).begin({"machine": machine | {"cpu": "other"}})
+    assert "goes on with torch 2.14.1, not 2.13.0; cpu other, not one" in told
+    assert "may differ in the last bits" in told
+    run = json.loads((tmp_path / "run.json").read_text())
+    assert (run["versions"], run["machine"]) == ({"torch": "2.13.0"}, machine)
+    assert [each["versions"] for each in run["continued"]] == [{"torch": "2.14.1"}]
+    # Told once: it is compared with what it went on with last.
+    assert RunFolder(tmp_path, CONFIG).begin({"machine": machine | {"cpu": "other"}}) == ""
+
+
+def test_a_file_is_whole_as_long_as_it_is_the_one_that_was_made(tmp_path: Path) -> None:
+    folder = RunFolder(tmp_path, CONFIG)
+    folder.begin({})
+    path = tmp_path / "student.onnx"
+    path.write_text("made")
+    assert not folder.is_whole("student.onnx")  # nobody has said so
+    folder.keep("student.onnx")
+    assert RunFolder(tmp_path, CONFIG).is_whole("student.onnx")
+    path.write_text("another")
+    assert not folder.is_whole("student.onnx")
+    path.unlink()
+    assert not folder.is_whole("student.onnx")
+
+
+def test_a_finished_run_whose_files_are_others_goes_on(tmp_path: Path) -> None:
+    folder = RunFolder(tmp_path, CONFIG)
+    folder.begin({})
+    names = ("gone", "emptied", "replaced", "whole")
+    for name in names:
+        (tmp_path / name).write_text(name)
+    folder.keep(*names)
+    folder.finish({})
+    assert folder.reopen(names) == ""
+    assert folder.finished
+    (tmp_path / "gone").unlink()
+    (tmp_path / "emptied").write_text("")
+    (tmp_path / "replaced").write_text("by somebody")
+    told = folder.reopen(names)
+    assert "gone is not there, emptied is empty, replaced is another file" in told
+    assert "it is replaced.replaced now" in told
+    assert not folder.finished
+    assert (tmp_path / "replaced.replaced").read_text() == "by somebody"
+    assert sorted(path.name for path in tmp_path.glob("[!.r]*")) == ["whole"]
+
+
 def test_nothing_is_written_before_the_run_begins(tmp_path: Path) -> None:
     RunFolder(tmp_path / "run", CONFIG)
     assert not (tmp_path / "run").exists()
@@ -202,7 +256,19 @@ DISTILLED: dict[str, Any] = {
     },
     "target": {"runtime": "onnxruntime", "device": "cpu", "precision": "int8", "threads": 1},
     "teacher": MODEL,
-    "student": MODEL | {"parity": PARITY},
+    "student": MODEL | {"parity": PARITY, "chance": {"standing": "better", "text": "better."}},
+    "accuracy_drop": {
+        "value": 0.01,
+        "low": -0.01,
+        "high": 0.03,
+        "n": 20,
+        "lost": 1,
+        "won": 0,
+        "right": 18,
+        "allowed": 0.005,
+        "outcome": "inconclusive",
+        "reason": "it is not decided",
+    },
     "precisions": {
         "int8": {
             "why": "it loses 0.1 points",
