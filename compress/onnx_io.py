@@ -22,7 +22,7 @@ FLOATS = ("float32", "float16", "float64", "bfloat16")
 LOGITS = ("logits", "probabilities")
 OPTION = "--output-name"
 # Channels of images, as the last dimension of an input says them.
-CHANNELS = (1, 3, 4)
+CHANNELS = (1, 3)
 
 
 @dataclass(frozen=True)
@@ -93,7 +93,9 @@ def image_form(value: Value, file: str) -> ImageInput:
     )
 
 
-def answers_of(outputs: Sequence[Value], file: str, wanted: str | None = None) -> tuple[Value, str]:
+def answers_of(
+    outputs: Sequence[Value], file: str, wanted: str | None = None, *, rows: int | None = None
+) -> tuple[Value, str]:
     """The output that holds one row of logits or probabilities an image, and a note.
 
     That is the one that is asked for; else the only one that can be; else, of several, the one
@@ -103,6 +105,7 @@ def answers_of(outputs: Sequence[Value], file: str, wanted: str | None = None) -
         outputs: of the file, with the sizes that it says or that a run has shown.
         file: its name, for messages.
         wanted: what the user calls it.
+        rows: how many images the sizes are of; None where they are what the file says.
 
     Returns:
         the output, and a sentence on what was left out; empty where there was nothing to choose.
@@ -115,12 +118,12 @@ def answers_of(outputs: Sequence[Value], file: str, wanted: str | None = None) -
         named = {output.name: output for output in outputs}
         if wanted not in named:
             raise UnknownName("output", wanted, named)
-        if reason := _no_answer(named[wanted]):
+        if reason := _no_answer(named[wanted], rows):
             raise ModelFileError(f"The output {named[wanted]} of {file} {reason}")
         return named[wanted], ""
-    fitting = [output for output in outputs if not _no_answer(output)]
+    fitting = [output for output in outputs if not _no_answer(output, rows)]
     if not fitting:
-        told = "; ".join(f"{output} {_no_answer(output)}" for output in outputs)
+        told = "; ".join(f"{output} {_no_answer(output, rows)}" for output in outputs)
         raise ModelFileError(
             f"{file} has no output with one row of logits or probabilities an image: {told}"
         )
@@ -158,7 +161,7 @@ def rows_of(answers: NDArray[Any], count: int, value: Value, file: str) -> NDArr
     return answers.reshape(count, -1)
 
 
-def _no_answer(output: Value) -> str:
+def _no_answer(output: Value, rows: int | None) -> str:
     """Why an output cannot be the answers, the end of a sentence; empty where it can be."""
     if output.dtype in ("sequence", "map"):
         return (
@@ -174,6 +177,11 @@ def _no_answer(output: Value) -> str:
         return ""
     if len(output.shape) < 2:
         return "has no row an image. Export it with the logits [n, classes] as an output."
+    if rows is not None and output.shape[0] != rows:
+        return (
+            f"has {output.shape[0]} rows for {rows} images. Export it with a row for each image, "
+            "nothing being taken over the batch."
+        )
     wide = [size for size in output.shape[1:] if size != 1]
     if len(wide) > 1:
         return "is a map and no row of logits. Export it with the logits [n, classes] as an output."

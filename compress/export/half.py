@@ -46,7 +46,13 @@ from compress.export.parity import (
     values_of,
 )
 from compress.files import atomic_path
-from compress.onnx_file import graphs_within, without_weight_inputs
+from compress.onnx_file import (
+    graphs_within,
+    outputs_of,
+    stated_output,
+    without_weight_inputs,
+)
+from compress.onnx_io import answers_of, rows_of
 from compress.results import Artifact, Fidelity
 
 
@@ -162,15 +168,15 @@ def _rounded_predictor(model: onnx.ModelProto, source: Path, target: Format) -> 
     Raises:
         ExportError: ONNX Runtime does not run it; also from the function that is returned.
     """
-    output = model.graph.output[0].name
+    answers, _ = answers_of(outputs_of(model), source.name, stated_output(model))
     failure = f"{source.name} cannot be compared with float32 in {target.name}"
     advice = advice_for(model)
     with guarded(failure, "ONNX Runtime", advice):
-        run = values_of(rounded(model, target), [output], threads=torch.get_num_threads())
+        run = values_of(rounded(model, target), [answers.name], threads=torch.get_num_threads())
 
     def predict(images: Array) -> Array:
         with guarded(failure, "ONNX Runtime", advice):
-            return run(images)[output]
+            return rows_of(run(images)[answers.name], len(images), answers, source.name)
 
     return in_batches_of(fixed_batch(model), predict)
 

@@ -58,11 +58,13 @@ class Inspection:
     Attributes:
         outputs: with the sizes that a run has shown, or those that the file says where it was not
             run because a dimension has no value.
+        rows: how many images it was run on; None where it was not run.
         repeatable: whether two runs on the same images gave the same.
         random: names of its operators that answer otherwise each time.
     """
 
     outputs: tuple[Value, ...]
+    rows: int | None
     repeatable: bool
     random: tuple[str, ...]
 
@@ -136,4 +138,4 @@ def _decoded(answer: dict[str, Any]) -> Inspection:
         return Value(name, dtype, None if shape is None else tuple(shape))
 
     outputs = tuple(output(**each) for each in answer["outputs"])
-    return Inspection(outputs, bool(answer["repeatable"]), tuple(answer["random"]))
+    return Inspection(outputs, answer["rows"], bool(answer["repeatable"]), tuple(answer["random"]))

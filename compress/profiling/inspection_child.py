@@ -39,18 +39,18 @@ def inspect(question: Question) -> Inspection:
     random = sorted(set(_kinds(model.graph)) & set(RANDOM))
     try:
         session = OnnxSession(path, threads=1)
-        first, second = _two_runs(session, question.shape)
+        rows, first, second = _two_runs(session, question.shape)
     except MemoryError as error:
         raise ModelFileError(
             f"{path.name} needs more memory to be loaded and run on two images than the "
             f"{question.limit_bytes:,} bytes that it is given."
         ) from error
     if first is None or second is None:
-        return Inspection(onnx_file.outputs_of(model), True, tuple(random))
+        return Inspection(onnx_file.outputs_of(model), None, True, tuple(random))
     outputs = [
         _shown(said, found) for said, found in zip(onnx_file.outputs_of(model), first, strict=True)
     ]
-    return Inspection(tuple(outputs), all(map(_same, first, second)), tuple(random))
+    return Inspection(tuple(outputs), rows, all(map(_same, first, second)), tuple(random))
 
 
 def limit_memory(limit_bytes: int) -> None:
@@ -66,14 +66,14 @@ def limit_memory(limit_bytes: int) -> None:
 
 def _two_runs(
     session: OnnxSession, shape: tuple[int, ...] | None
-) -> tuple[list[Any] | None, list[Any] | None]:
-    """All outputs of two runs; None where a dimension has no value."""
+) -> tuple[int, list[Any] | None, list[Any] | None]:
+    """On how many images, and all outputs of two runs; None where a dimension has no value."""
     spec = session.input
     sizes = [*spec.shape]
     for place, size in enumerate(sizes[1:], 1):
         if isinstance(size, str):
             if shape is None or len(shape) != len(sizes) - 1:
-                return None, None
+                return 0, None, None
             sizes[place] = shape[place - 1]
     batches = BATCHES if sizes and isinstance(sizes[0], str) else (sizes[0] if sizes else 1,)
     refused: CompressError | None = None
@@ -81,7 +81,7 @@ def _two_runs(
         asked = InputSpec(spec.name, (int(batch), *sizes[1:]) if sizes else (), spec.dtype)
         images = random_input(asked, "the file", seed=0)
         try:
-            return session.infer_all(images), session.infer_all(images)
+            return int(batch), session.infer_all(images), session.infer_all(images)
         except ModelFileError as error:
             refused = error
     raise refused or ModelFileError("The file takes no images.")

@@ -117,13 +117,13 @@ def file_predictor(
     """
     form = image_form(onnx_file.input_of(path), path.name)
     model = onnx_file.read_model(path)
-    outputs = onnx_file.outputs_of(model)
+    outputs, rows = onnx_file.outputs_of(model), None
     if not made_here:
         found = inspect_file(path, _in_order(form, shape))
         found.refuse_unrepeatable(path)
-        outputs = found.outputs
+        outputs, rows = found.outputs, found.rows
     wanted = output or onnx_file.stated_output(model)
-    answers, note = answers_of(outputs, path.name, wanted)
+    answers, note = answers_of(outputs, path.name, wanted, rows=rows)
     if form.channels_last or form.dtype != "float32":
         note = f"{path.name} takes {form}; images are given so. {note}".strip()
     subject = Subject(path.name, path=path, output=answers.name)

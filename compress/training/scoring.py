@@ -13,7 +13,7 @@ from torch import Tensor
 from compress.data.classes import class_mapping, class_note
 from compress.data.dataset import Dataset
 from compress.data.normalization import note_on_scale, unnormalized
-from compress.errors import DataError, ModelFileError
+from compress.errors import DataError, ModelFileError, UsageError
 from compress.export import read_artifact
 from compress.results import Artifact
 from compress.spec import Normalization, Target
@@ -144,6 +144,11 @@ def _prepare(
         )
     notes = (file.note,) if file.note else ()
     if file.form.takes_bytes:
+        if stated is not None:
+            raise UsageError(
+                f"{path.name} takes pixels from 0 to 255 and normalises them itself, so no "
+                "normalisation goes before it. Leave --normalize out."
+            )
         return name, unnormalized(data.input_shape[0]), notes
     normalization = stated or artifact.normalization
     if normalization is not None:
