@@ -193,7 +193,7 @@ def _content(path: Path) -> bytes:
             f"Cannot read the ONNX file {path}: {error.strerror or error}."
         ) from error
     if not content:
-        raise ModelFileError(f"{path} is empty, not an ONNX file. {MEND}")
+        raise ModelFileError(f"{path} is not an ONNX file: it is empty. {MEND}")
     if is_lfs_pointer(content):
         raise ModelFileError(lfs_pointer(str(path)))
     return content

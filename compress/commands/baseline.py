@@ -8,7 +8,12 @@ from typing import Any
 import click
 
 from compress.commands.inputs import input_file
-from compress.commands.options import data_options, output_option, parse_shape
+from compress.commands.options import (
+    data_options,
+    output_option,
+    parse_shape,
+    threads_option,
+)
 
 FILE = "compress-baseline.json"
 
@@ -31,11 +36,7 @@ def command() -> None:
     help="The baseline. The model is copied beside it; the copy's name has its hash in it.",
 )
 @click.option("--runtime", default="onnxruntime", show_default=True, help="What runs the models.")
-@click.option(
-    "--threads",
-    type=click.IntRange(min=1),
-    help="Of each session. [default: the cores that this process may use]",
-)
+@threads_option("Of each session. [default: the cores that this process may use]")
 @click.option(
     "--batch", type=click.IntRange(min=1), default=1, show_default=True, help="Images a call."
 )

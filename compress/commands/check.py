@@ -15,6 +15,7 @@ from compress.commands.options import (
     parse_percent,
     parse_shape,
     seed_option,
+    threads_option,
 )
 from compress.streams import write_commands
 
@@ -132,11 +133,7 @@ BYTES = {"b": 1.0, "kb": 1e3, "mb": 1e6, "gb": 1e9}
     is_flag=True,
     help="Find out what slowdown can be told on this machine, with MODEL or the embedded teacher.",
 )
-@click.option(
-    "--threads",
-    type=click.IntRange(min=1),
-    help="With --self-test, of each session. [default: the cores that this process may use]",
-)
+@threads_option("With --self-test, of each session. [default: the cores that this process may use]")
 def command(
     model: Path | None,
     inconclusive: str,

@@ -8,7 +8,13 @@ from typing import Any
 import click
 
 from compress.commands.inputs import input_file
-from compress.commands.options import data_options, load_data, output_option, seed_option
+from compress.commands.options import (
+    data_options,
+    load_data,
+    output_option,
+    seed_option,
+    threads_option,
+)
 
 
 @click.command("evaluate")
@@ -19,7 +25,7 @@ from compress.commands.options import data_options, load_data, output_option, se
     "--arch",
     help="What a checkpoint is, where its weights do not show it: resnet-20,shortcut=pad, say.",
 )
-@click.option("--threads", type=int, help="Of an ONNX file's session.")
+@threads_option("Of an ONNX file's session.")
 @output_option()
 @seed_option("Of the validation split.")
 @click.option("--device", default="auto", show_default=True, help="auto, cpu or cuda.")

@@ -14,6 +14,9 @@ if TYPE_CHECKING:
     from compress.data.dataset import Dataset
     from compress.training.options import TrainingOptions
 
+# More than any machine has; ONNX Runtime would start them all, and never come to an end.
+MAX_THREADS = 4096
+
 Decorator = Callable[[Callable[..., Any]], Callable[..., Any]]
 
 DATA_HELP = (
@@ -27,6 +30,11 @@ def seed_option(meaning: str | None = None) -> Decorator:
     return click.option(
         "--seed", type=click.IntRange(min=0), default=0, show_default=True, help=meaning
     )
+
+
+def threads_option(meaning: str) -> Decorator:
+    """``--threads`` of the sessions that a command opens, and what else is to be said of it."""
+    return click.option("--threads", type=click.IntRange(1, MAX_THREADS), help=meaning)
 
 
 def output_option() -> Decorator:

@@ -11,7 +11,12 @@ from typing import TYPE_CHECKING
 import click
 
 from compress.commands.inputs import input_file
-from compress.commands.options import DATA_HELP, parse_shape, seed_option
+from compress.commands.options import (
+    DATA_HELP,
+    parse_shape,
+    seed_option,
+    threads_option,
+)
 
 if TYPE_CHECKING:
     from compress.models.registry import Network
@@ -36,11 +41,7 @@ DEFAULT_RUNTIMES = ("onnxruntime", "torch")
     "all: those that are here for the model. Several are timed in the same rounds, and the fastest "
     "is named. [default: onnxruntime, and torch beside it for checkpoints]",
 )
-@click.option(
-    "--threads",
-    type=click.IntRange(min=1),
-    help="Of each session. [default: the cores that this process may use]",
-)
+@threads_option("Of each session. [default: the cores that this process may use]")
 @click.option(
     "--batch",
     "batches",

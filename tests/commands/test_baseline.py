@@ -113,7 +113,7 @@ def test_it_can_be_shown(capsys: Capture) -> None:
         (["--data", "data.npz", "--reason", "x", "--output", "models"], "is a directory"),
         (["--data", "data.npz", "--reason", "x", "--runtime", "fast"], "no runtime 'fast'"),
         (["--data", "data.npz", "--reason", "x", "--shape", "3,8,8"], "does not fit"),
-        (["--data", "data.npz", "--reason", "x", "--teacher", "absent.onnx"], "no such file"),
+        (["--data", "data.npz", "--reason", "x", "--teacher", "absent.onnx"], "There is no file"),
         (["--data", "data.npz", "--reason", "x", "--normalize", "nice"], "nice"),
     ],
 )

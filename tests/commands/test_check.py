@@ -219,7 +219,7 @@ def bad_candidates(folder: Path) -> dict[str, str]:
         file.truncate(100)
     (folder / "good.pt").write_bytes(b"PK\x03\x04")
     return {
-        "absent.onnx": "no such file",
+        "absent.onnx": "There is no file",
         "empty.onnx": "empty",
         "cut.onnx": "only a part of one",
         "text.onnx": "not an ONNX file",
@@ -292,7 +292,7 @@ def test_another_model_beside_the_baseline_is_refused(tmp_path: Path, capsys: Ca
         (["--junit", "same.onnx/x.xml"], "cannot be written to"),
         (["--markdown", "."], "is a directory"),
         (["--data", "nowhere.npz"], "There is no data file nowhere.npz"),
-        (["--checkpoint", "absent.pt"], "Cannot read absent.pt"),
+        (["--checkpoint", "absent.pt"], "There is no file absent.pt"),
     ],
 )
 def test_options_that_cannot_be_used_end_with_2(

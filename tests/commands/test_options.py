@@ -2,7 +2,7 @@ from __future__ import annotations
 
 import pytest
 
-from compress.cli import load_command
+from compress.cli import load_command, main
 from compress.commands.options import parse_shape, refuse_without_data
 from compress.errors import UsageError
 
@@ -41,3 +41,11 @@ def test_all_options_that_need_data_are_named() -> None:
     refuse_without_data(images=None, data_dir=None)
     with pytest.raises(UsageError, match="nothing that --images and --data-dir could mean"):
         refuse_without_data(images=0, data_dir="d", validation=None)
+
+
+@pytest.mark.parametrize("command", ["evaluate", "profile", "check"])
+def test_more_threads_than_any_machine_has_are_refused(
+    command: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main([command, __file__, "--threads", "1000000"]) == 2
+    assert "1000000 is not in the range 1<=x<=4096" in capsys.readouterr().err

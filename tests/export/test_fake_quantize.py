@@ -57,8 +57,9 @@ def test_it_computes_what_the_file_computes(
 
 
 def test_a_graph_that_no_network_here_has_is_refused(tmp_path: Path) -> None:
-    last = onnx.helper.make_node("Relu", ["wide"], ["logits"], "relu2")
-    nodes = [graphs.first(), graphs.relu(), graphs.wide()[0], last]
+    pool = onnx.helper.make_node("GlobalMaxPool", ["wide"], ["largest"], "pool")
+    last = onnx.helper.make_node("Flatten", ["largest"], ["logits"], "flatten")
+    nodes = [graphs.first(), graphs.relu(), graphs.wide()[0], pool, last]
     onnx.save(graphs.weights_among_inputs(graphs.model(nodes), before=True), tmp_path / "f.onnx")
     found = calibrate(tmp_path / "f.onnx", graphs.images(4), Quantization())
     with pytest.raises(ExportError, match=r"fine-tuned in int8: its file has no mean over a map"):

@@ -15,12 +15,15 @@ from compress.data.sources import idx
 from compress.data.sources.damage import foreign, lfs_pointer
 from compress.data.sources.raw import RawData
 from compress.data.sources.waiting import alone
-from compress.errors import UnknownName
+from compress.errors import DataError, UnknownName
 from compress.files import LFS_POINTER_BYTES, cache_folder, is_lfs_pointer, printable
+from compress.units import format_bytes
 
 TORCHVISION_NAMES = ("cifar10", "cifar100", "fashion-mnist")
 # The folder of each one's own files, as their makers give them out.
 CIFAR_FOLDERS = {"cifar10": "cifar-10-batches-py", "cifar100": "cifar-100-python"}
+# The largest of their files has 155 MB. torchvision reads each whole to compare its checksum.
+LARGEST_CIFAR_BYTES = 200_000_000
 
 
 def default_root() -> Path:
@@ -54,7 +57,7 @@ def _read_cifar(name: str, root: Path, download: bool) -> RawData:
     from torchvision import datasets
 
     kind = {"cifar10": datasets.CIFAR10, "cifar100": datasets.CIFAR100}[name]
-    _refuse_pointers(root / CIFAR_FOLDERS[name])
+    _refuse_others(root / CIFAR_FOLDERS[name])
 
     def read(train: bool) -> Any:
         return kind(root, train=train, download=download)
@@ -73,11 +76,17 @@ def _read_cifar(name: str, root: Path, download: bool) -> RawData:
     )
 
 
-def _refuse_pointers(folder: Path) -> None:
-    """Refuses a folder of files that Git LFS has not fetched."""
+def _refuse_others(folder: Path) -> None:
+    """Refuses a folder of files that Git LFS has not fetched, or that are far too large."""
     with foreign(lambda said: f"{printable(folder)} cannot be read: {said}."):
         for path in sorted(folder.iterdir()) if folder.is_dir() else ():
             if path.is_file():
+                if path.stat().st_size > LARGEST_CIFAR_BYTES:
+                    raise DataError(
+                        f"{printable(path)} has {format_bytes(path.stat().st_size)}, and the "
+                        f"largest file of CIFAR {format_bytes(155_000_000)}. Remove it, and fetch "
+                        "the data set again."
+                    )
                 with path.open("rb") as file:
                     if is_lfs_pointer(file.read(LFS_POINTER_BYTES)):
                         raise lfs_pointer(path)

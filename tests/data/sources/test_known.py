@@ -102,3 +102,10 @@ def test_downloads_go_to_the_users_cache(monkeypatch: pytest.MonkeyPatch) -> Non
     assert default_root() == Path.home() / ".cache/compress/datasets"
     monkeypatch.setenv("COMPRESS_CACHE", "/elsewhere")
     assert default_root() == Path("/elsewhere/datasets")
+
+
+def test_a_batch_that_is_far_too_large_is_not_read(small_cifar: Path) -> None:
+    with (small_cifar / "cifar-10-batches-py" / "data_batch_1").open("wb") as file:
+        file.truncate(1 << 40)  # a hole, which takes no room
+    with pytest.raises(DataError, match=r"data_batch_1 has 1100 GB.*Remove it"):
+        read_torchvision("cifar10", small_cifar, download=False)
