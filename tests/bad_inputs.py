@@ -52,7 +52,7 @@ GOOD = f"{TASK} --teacher {{f}}/teacher.safetensors"
 NO_STUDENT = GOOD.replace("--student wrn-10-1 ", "")
 
 BAD_INPUTS = (
-    BadInput("no such teacher", f"{TASK} --teacher {{f}}/none.pt", 2, "no such file"),
+    BadInput("no such teacher", f"{TASK} --teacher {{f}}/none.pt", 2, "there is no file"),
     BadInput("an empty teacher", f"{TASK} --teacher {{f}}/empty.pt", 2, "empty"),
     BadInput("a text file as the teacher", f"{TASK} --teacher {{f}}/text.pt", 2, "text"),
     BadInput("a folder as the teacher", f"{TASK} --teacher {{f}}", 2, "folder"),
@@ -116,7 +116,9 @@ BAD_INPUTS = (
     BadInput("an unknown runtime", "profile {f}/open.onnx --runtime onnx", 2, "'onnxruntime'"),
     BadInput("a student in torch", f"{NO_STUDENT} --budget-ms 2 --runtime torch", 2, "ONNX file"),
     BadInput("an unknown runtime to serve", f"{GOOD} --runtime fast", 2, "Did you mean 'fastest'"),
-    BadInput("exporting nothing", "export {f}/none.pt --output {f}/out.onnx", 2, "no such file"),
+    BadInput(
+        "exporting nothing", "export {f}/none.pt --output {f}/out.onnx", 2, "there is no file"
+    ),
     BadInput("training without an architecture", "train --arch vgg --out {f}/out", 2, "vgg"),
 )
 

@@ -418,7 +418,7 @@ def test_auto_ships_the_precision_that_was_chosen_and_measures_the_others(
             raise ExportError("It cannot be had.")
         return narrowed_from_onnx(source, path, precision, **more)
 
-    monkeypatch.setattr("compress.distill.narrowed_from_onnx", only_int8)
+    monkeypatch.setattr("compress.distill.narrowing.narrowed_from_onnx", only_int8)
     (out / "result.json").unlink()
     result = distill(asked, Listener())
     assert result["precisions"]["fp16"]["why"] == "It cannot be had."

@@ -169,7 +169,8 @@ def _loaded(path: Path, threads: int) -> tuple[int | None, Callable[[Array], Arr
     except _UNLOADABLE as error:
         raise ModelFileError(f"ONNX Runtime cannot load {path.name}: {error}") from error
     model = read_model(path)
-    form = image_form(described(image_input(model)), path.name)
+    entry = described(image_input(model))
+    form = image_form(entry, path.name)
     answers, _ = answers_of(outputs_of(model), path.name, stated_output(model))
 
     def predict(images: Array) -> Array:
@@ -177,8 +178,8 @@ def _loaded(path: Path, threads: int) -> tuple[int | None, Callable[[Array], Arr
             (found,) = session.run([answers.name], {form.name: form.of(images)})
         except _UNLOADABLE as error:
             raise ModelFileError(
-                f"{path.name} takes {form}; ONNX Runtime cannot run it on {_shape(images.shape)}: "
-                f"{error}"
+                f"{path.name} takes {_shape(entry.shape or ())} of {entry.dtype}; ONNX Runtime "
+                f"cannot run it on {_shape(images.shape)}: {error}"
             ) from error
         return rows_of(found, len(images), answers, path.name)
 

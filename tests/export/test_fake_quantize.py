@@ -57,10 +57,14 @@ def test_it_computes_what_the_file_computes(
 
 
 def test_a_graph_that_no_network_here_has_is_refused(tmp_path: Path) -> None:
-    pool = onnx.helper.make_node("GlobalMaxPool", ["wide"], ["largest"], "pool")
-    last = onnx.helper.make_node("Flatten", ["largest"], ["logits"], "flatten")
-    nodes = [graphs.first(), graphs.relu(), graphs.wide()[0], pool, last]
-    onnx.save(graphs.weights_among_inputs(graphs.model(nodes), before=True), tmp_path / "f.onnx")
+    # The last convolution is as large as the map, so a mean is not needed.
+    side = graphs.SHAPE[1]
+    kernel = np.ones((graphs.CLASSES, 48, side, side), np.float32)
+    last = onnx.helper.make_node("Conv", ["maps", "kernel"], ["logits"], "last")
+    nodes = [graphs.first(), graphs.relu(), *graphs.wide(), last]
+    more = [onnx.numpy_helper.from_array(kernel, "kernel")]
+    made = graphs.weights_among_inputs(graphs.model(nodes, more=more), before=True)
+    onnx.save(made, tmp_path / "f.onnx")
     found = calibrate(tmp_path / "f.onnx", graphs.images(4), Quantization())
     with pytest.raises(ExportError, match=r"fine-tuned in int8: its file has no mean over a map"):
         fake(found)

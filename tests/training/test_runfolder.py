@@ -87,7 +87,7 @@ def test_a_finished_run_whose_files_are_others_goes_on(tmp_path: Path) -> None:
     folder.keep(*names)
     folder.finish({})
     assert folder.reopen(names) == ""
-    assert folder.finished
+    assert (tmp_path / "result.json").exists()
     (tmp_path / "gone").unlink()
     (tmp_path / "emptied").write_text("")
     (tmp_path / "replaced").write_text("by somebody")
