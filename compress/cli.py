@@ -18,10 +18,10 @@ from typing import Any
 import click
 
 from compress import __version__
+from compress.environment import cache_folder
 from compress.errors import CompressError, EndedElsewhere, UnknownName, UsageError
-from compress.files import NO_ROOM, cache_folder
 from compress.signals import RecordedStops, Terminated
-from compress.streams import STDOUT, dependable_streams, discard
+from compress.streams import NO_ROOM, STDOUT, dependable_streams, discard
 
 # Subcommand -> its line in `compress --help`. Each is the object `command` of the module
 # compress.commands.NAME.

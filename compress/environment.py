@@ -1,4 +1,4 @@
-"""What this package sets in the environment before any library reads it. Standard library only.
+"""What the environment says, and what is set in it before any library reads it. Stdlib only.
 
 Importing ``compress`` calls ``keep_to_this_machine``. Child processes inherit what it sets.
 """
@@ -6,6 +6,7 @@ Importing ``compress`` calls ``keep_to_this_machine``. Child processes inherit w
 from __future__ import annotations
 
 import os
+from pathlib import Path
 
 SENDS_NOTHING = {
     # ONNX Runtime 1.31 looks up a host of its maker and queues a device id, the interpreter's path
@@ -27,3 +28,18 @@ def keep_to_this_machine() -> None:
     """Tells libraries to report nothing, unless the user's environment says otherwise."""
     for name, value in SENDS_NOTHING.items():
         os.environ.setdefault(name, value)
+
+
+def cache_folder() -> Path:
+    """Where all that is kept between runs lies; it may not exist yet.
+
+    That is measurements, outcomes of runs, what teachers said, engines, downloaded data sets and
+    decoded images.
+
+    $COMPRESS_CACHE, or $XDG_CACHE_HOME/compress, or ~/.cache/compress.
+    """
+    own = os.environ.get("COMPRESS_CACHE")
+    if own:
+        return Path(own)
+    base = os.environ.get("XDG_CACHE_HOME")
+    return (Path(base) if base else Path.home() / ".cache") / "compress"

@@ -5,7 +5,6 @@ Standard library only.
 
 from __future__ import annotations
 
-import errno
 import hashlib
 import importlib
 import json
@@ -22,6 +21,7 @@ from typing import IO, Any
 from compress.errors import CompressError, InputError, UsageError
 from compress.schema import parse_json, parse_toml
 from compress.schema.texts import MAX_BYTES
+from compress.streams import NO_ROOM
 from compress.units import format_bytes
 
 fcntl: Any
@@ -31,8 +31,6 @@ except ImportError:  # pragma: no cover - Windows
     fcntl = None
 
 LOCK = ".lock"
-# What writing ends with where a disk has no room left, or is read only.
-NO_ROOM = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EROFS)
 # What a Git LFS pointer begins with, by the versions of its specification.
 LFS_VERSIONS = (
     b"version https://git-lfs.github.com/spec/",
@@ -146,21 +144,6 @@ def _escaped(character: str) -> str:
     if unicodedata.category(character) in ("Cc", "Cs"):
         return character.encode("unicode_escape").decode()
     return character
-
-
-def cache_folder() -> Path:
-    """Where all that is kept between runs lies; it may not exist yet.
-
-    That is measurements, outcomes of runs, what teachers said, engines, downloaded data sets and
-    decoded images.
-
-    $COMPRESS_CACHE, or $XDG_CACHE_HOME/compress, or ~/.cache/compress.
-    """
-    own = os.environ.get("COMPRESS_CACHE")
-    if own:
-        return Path(own)
-    base = os.environ.get("XDG_CACHE_HOME")
-    return (Path(base) if base else Path.home() / ".cache") / "compress"
 
 
 def sync(file: IO[Any]) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import re
 import sys
@@ -11,6 +12,8 @@ from pathlib import Path
 from typing import Any, TextIO, cast
 
 STDIN, STDOUT, STDERR = 0, 1, 2
+# What writing ends with where a disk has no room left, or is read only.
+NO_ROOM = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EROFS)
 
 # GitHub's runner takes a line that begins with "::" for a command, and its older form "##[...]"
 # anywhere in a line. The escape is one of JSON too, so that JSON stays JSON.

@@ -27,7 +27,7 @@ def show(as_json: bool) -> None:
     """Print what is known of which runs, the newest last."""
     import json
 
-    from compress.files import cache_folder
+    from compress.environment import cache_folder
     from compress.tradeoff.runs import FILE, load_runs
 
     trainings = _trainings(load_runs())

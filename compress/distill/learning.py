@@ -6,7 +6,7 @@ from collections.abc import Sequence
 
 from compress.data.dataset import Dataset, to_device
 from compress.distill.request import Request
-from compress.files import cache_folder
+from compress.environment import cache_folder
 from compress.models.registry import Network, build
 from compress.spec import ModelSpec, Normalization
 from compress.training.engine import Listener, Silent, choose_device, fit

@@ -17,8 +17,9 @@ from typing import Any
 
 from compress.engines.package import Log, Package, import_package, logger
 from compress.engines.sidecar import SUFFIX, EngineFile, Gpu, read_sidecar, write_sidecar
+from compress.environment import cache_folder
 from compress.errors import ExportError, ModelFileError, UsageError
-from compress.files import atomic_path, cache_folder, sha256_of
+from compress.files import atomic_path, sha256_of
 from compress.spec import ModelSpec, Normalization
 
 MAX_ERRORS = 3

@@ -17,8 +17,9 @@ from typing import Any
 
 import torch
 
+from compress.environment import cache_folder
 from compress.errors import CompressError, InputError
-from compress.files import cache_folder, read_json, write_json
+from compress.files import read_json, write_json
 from compress.models.checkpoint import read_tensors
 from compress.models.registry import build
 from compress.profiling.machine import fingerprint

@@ -15,10 +15,11 @@ from typing import Any
 import torch
 from torch import nn
 
+from compress.environment import cache_folder
 from compress.errors import InputError, UnknownName, UsageError
 from compress.export.precision import narrowed_for_timing
 from compress.export.to_onnx import onnx_for_timing
-from compress.files import cache_folder, read_json, write_json
+from compress.files import read_json, write_json
 from compress.models.registry import Network, build
 from compress.profiling.machine import fingerprint
 from compress.profiling.runtimes import RUNTIMES

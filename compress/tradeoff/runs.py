@@ -15,8 +15,9 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Annotated
 
+from compress.environment import cache_folder
 from compress.errors import InputError, UsageError
-from compress.files import cache_folder, regular_file, write_text
+from compress.files import regular_file, write_text
 from compress.schema import decode_or_none, parse_json
 from compress.schema.rules import Check, Epochs, Number, Seed, Share, known
 from compress.spec import PRECISIONS, ModelSpec

@@ -8,8 +8,8 @@ from pathlib import Path
 
 import pytest
 
+from compress.environment import cache_folder
 from compress.errors import UsageError
-from compress.files import cache_folder
 from compress.spec import PRECISIONS
 from compress.tradeoff.predictor import Predictor
 from compress.tradeoff.runs import FILE, OwnRun, load_runs, record_run, remove_runs

@@ -32,8 +32,9 @@ from compress.data.sources.pixels import (
 from compress.data.sources.ranges import conversion, joined
 from compress.data.sources.raw import LARGEST_INPUT_PIXELS, SMALLEST_SIDE, nchw
 from compress.data.sources.waiting import alone
+from compress.environment import cache_folder
 from compress.errors import DataError, UsageError
-from compress.files import atomic_path, cache_folder, clear_up, printable
+from compress.files import atomic_path, clear_up, printable
 from compress.units import format_bytes, format_count
 
 CPU = torch.device("cpu")

@@ -15,8 +15,9 @@ from compress.data.sources import idx
 from compress.data.sources.damage import foreign, lfs_pointer
 from compress.data.sources.raw import RawData
 from compress.data.sources.waiting import alone
+from compress.environment import cache_folder
 from compress.errors import DataError, UnknownName
-from compress.files import LFS_POINTER_BYTES, cache_folder, is_lfs_pointer, printable
+from compress.files import LFS_POINTER_BYTES, is_lfs_pointer, printable
 from compress.units import format_bytes
 
 TORCHVISION_NAMES = ("cifar10", "cifar100", "fashion-mnist")
