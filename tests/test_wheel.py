@@ -220,7 +220,9 @@ def test_the_installed_command_answers(environment: Path, tmp_path: Path) -> Non
 
 
 def test_a_tiny_distillation_with_the_runtime_alone(environment: Path, tmp_path: Path) -> None:
-    options = ["--student", "wrn-10-1", "--epochs", "1", "--limit-train", "400", "--device", "cpu"]
+    # Enough for a student that is better than chance: one that is not ends with 1.
+    training = "--epochs 2 --limit-train 800 --batch-size 32 --lr 0.05 --schedule one-cycle"
+    options = f"--student wrn-10-1 --device cpu --dropout 0 {training}".split()
     done = run(environment / "compress", "distill", *options, "--out", "run", cwd=tmp_path)
     assert done.returncode == 0, done.stderr
     result = json.loads((tmp_path / "run" / "result.json").read_text())
