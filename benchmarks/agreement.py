@@ -51,7 +51,7 @@ import numpy as np
 import torch
 from torch.utils.benchmark import Timer
 
-from benchmarks.gate import append, read
+from benchmarks.trials import append, read
 from compress.export.artifact import read_artifact
 from compress.export.to_onnx import onnx_for_timing
 from compress.files import sha256_of, write_text

@@ -28,7 +28,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from benchmarks.gate import append, clopper_pearson, read
+from benchmarks.trials import append, clopper_pearson, read
 from compress.errors import NoStudentFits
 from compress.export.to_onnx import onnx_for_timing
 from compress.profiling.fresh import time_in_fresh_process

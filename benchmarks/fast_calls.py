@@ -17,7 +17,7 @@ from pathlib import Path
 
 import numpy as np
 
-from benchmarks.gate import BUSY
+from benchmarks.neighbour import BUSY
 from compress.gate.child import undisturbed
 from compress.gate.latency import LatencyRule
 from compress.gate.self_test import power_at

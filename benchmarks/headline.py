@@ -28,8 +28,8 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from benchmarks.agreement import heading, model_file
-from benchmarks.gate import append, read
 from benchmarks.precision import converted, images_of, interval
+from benchmarks.trials import append, read
 from compress.data.dataset import Dataset, load_dataset
 from compress.errors import ModelFileError
 from compress.export import read_artifact

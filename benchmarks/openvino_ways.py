@@ -33,7 +33,7 @@ import numpy as np
 import onnxruntime as ort
 
 from benchmarks.agreement import heading, model_file
-from benchmarks.gate import append, read
+from benchmarks.trials import append, read
 from compress.files import sha256_of, write_text
 from compress.profiling import openvino_cpu, protocol
 from compress.profiling.estimates import MINIMUM_ROUNDS, ratio_of_rounds

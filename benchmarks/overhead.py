@@ -25,7 +25,6 @@ from unittest.mock import patch
 import torch
 from torch import nn
 
-from benchmarks.gate import append, read
 from benchmarks.listening import Plain
 from benchmarks.step_parts import (
     BACKWARD,
@@ -46,6 +45,7 @@ from benchmarks.step_parts import (
     timed_engine,
 )
 from benchmarks.step_speed import settle_on_cpus
+from benchmarks.trials import append, read
 from compress.data.dataset import load_dataset, to_device
 from compress.data.sources import embedded_teacher_path
 from compress.profiling.machine import fingerprint

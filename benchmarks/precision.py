@@ -25,7 +25,7 @@ from typing import Any
 import numpy as np
 
 from benchmarks.agreement import heading, model_file
-from benchmarks.gate import append, read
+from benchmarks.trials import append, read
 from compress.data.dataset import Dataset, load_dataset
 from compress.data.normalization import normalize
 from compress.errors import ModelFileError, PrecisionLost

@@ -28,7 +28,6 @@ from typing import Any
 import numpy as np
 import torch
 
-from benchmarks.gate import append, read
 from benchmarks.listening import Plain
 from benchmarks.step_parts import (
     BACKWARD,
@@ -45,6 +44,7 @@ from benchmarks.step_parts import (
     timed_engine,
 )
 from benchmarks.step_speed import settle_on_cpus
+from benchmarks.trials import append, read
 from benchmarks.untaught import untaught
 from compress.data.dataset import load_dataset, to_device
 from compress.profiling.costs import costs_of_module

@@ -25,7 +25,7 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from benchmarks.gate import append, read
+from benchmarks.trials import append, read
 from compress.profiling.machine import fingerprint
 
 RUNS = "start_up.jsonl"

@@ -30,7 +30,6 @@ from typing import Any
 import numpy as np
 import torch
 
-from benchmarks.gate import append, read
 from benchmarks.listening import Plain
 from benchmarks.plain_loop import PlainLoop, wait
 from benchmarks.step_parts import (
@@ -41,6 +40,7 @@ from benchmarks.step_parts import (
     shares,
     timed_engine,
 )
+from benchmarks.trials import append, read
 from benchmarks.untaught import images_of_nothing, untaught
 from compress.models.registry import build
 from compress.profiling.costs import costs_of_module

@@ -70,7 +70,7 @@ def escaped(text: str) -> str:
 
     A terminal would obey the others: move its cursor, change its title, turn text round.
     """
-    # \\uXXXX is an escape of JSON too.
+    # \uXXXX is an escape of JSON too.
     return _CONTROL.sub(lambda found: f"\\u{ord(found[0]):04x}", text)
 
 

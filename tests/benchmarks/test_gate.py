@@ -13,16 +13,14 @@ import pytest
 from benchmarks import gate
 from benchmarks.gate import (
     Condition,
-    append,
     bootstrap_power,
     check_accuracy,
     check_fooled,
     check_latency,
-    clopper_pearson,
     drawn,
     markdown,
-    read,
 )
+from benchmarks.trials import append, clopper_pearson, read
 from compress.gate.accuracy import Paired
 from compress.gate.measuring import Judged, Trial
 from compress.gate.verdict import Outcome

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from benchmarks import precision
-from benchmarks.gate import read
+from benchmarks.trials import read
 from compress.profiling import profile_model
 from compress.spec import PRECISIONS
 from tests.profiling import tiny
