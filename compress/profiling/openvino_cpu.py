@@ -7,6 +7,7 @@ where both can run.
 
 from __future__ import annotations
 
+import functools
 import importlib
 import sys
 from dataclasses import dataclass
@@ -41,6 +42,18 @@ def import_openvino() -> ModuleType:
 
 
 ov = import_openvino()
+
+
+@functools.cache
+def _core() -> Any:
+    """The one ``Core`` of this process, which is never freed.
+
+    Where the processor has wide registers, the CPU plugin of a ``Core`` gives the thread a stack of
+    its own for signal handlers, and puts back the one that it found when it is freed. Of two that
+    overlap, the first may be freed first; the second then puts back memory that is gone, and the
+    next signal ends the process with a segmentation fault.
+    """
+    return ov.Core()
 
 
 def settings(threads: int) -> dict[str, Any]:
@@ -116,7 +129,7 @@ class OpenVinoSession:
         output: str | None = None,
     ) -> None:
         try:
-            core = ov.Core()
+            core = _core()
             model = core.read_model(path)
             one_input([each.any_name for each in model.inputs], path)
             if images is not None:

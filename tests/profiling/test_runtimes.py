@@ -261,6 +261,38 @@ def test_openvino_really_has_what_its_options_say(tmp_path: Path) -> None:
     assert compiled.get_property("ENABLE_CPU_PINNING") is False
 
 
+# Frees two sessions in the order in which they were made; then a signal comes.
+SIGNALLED = """
+import signal, sys
+from pathlib import Path
+import numpy as np
+from compress.profiling.runtimes import Subject, runtime_named
+subject = Subject("m", path=Path(sys.argv[1]))
+openvino = runtime_named("openvino")
+first, second = (openvino.load(subject, threads=1) for _ in range(2))
+for session in (first, second):
+    session.infer(np.zeros((1, 3, 8, 8), np.float32))
+del session
+first.close()
+del first
+second.close()
+del second
+signal.signal(signal.SIGTERM, lambda number, frame: print("handled"))
+signal.raise_signal(signal.SIGTERM)
+"""
+
+
+def test_a_signal_after_two_openvino_sessions_reaches_its_handler(tmp_path: Path) -> None:
+    done = subprocess.run(
+        [sys.executable, "-c", SIGNALLED, str(tiny.convolution(tmp_path / "m.onnx"))],
+        cwd=Path(runtimes.__file__).parents[2],
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert (done.returncode, done.stdout) == (0, "handled\n"), done.stderr
+
+
 # Prints what sends OpenVINO's telemetry and is there after importing it, and the files in a home.
 TELLTALE = """
 import sys
