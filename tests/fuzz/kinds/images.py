@@ -35,7 +35,7 @@ def image(form: str, mode: str = "RGB", *, size: int = SIZE, shade: int = 128) -
         made = made.convert(mode)
     try:
         made.save(content, name)
-    except OSError:
+    except (OSError, ValueError):
         content = io.BytesIO()
         Image.fromarray(pixels).save(content, name)
     return content.getvalue()
