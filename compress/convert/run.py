@@ -268,10 +268,11 @@ class _Conversion:
                     predict, tried, data.validation.images, data.validation.labels
                 )
                 self._note(f"{path.name} does not say its normalisation. {found}")
+            taken = stated or data.normalization
             if note := class_note(artifact.classes, request.data.class_names):
-                told = believed_accuracy(path.name, predict, data, stated, artifact.classes)
+                told = believed_accuracy(path.name, predict, data, taken, artifact.classes)
                 self._note(note, *told[1])
-        return path, stated, self._proof_on(data.validation, stated)
+        return path, stated, self._proof_on(data.validation, taken)
 
     def _with_output(self, path: Path) -> Path:
         """The file, saying which output its answers are where the user says it."""
@@ -437,7 +438,8 @@ class _Conversion:
         if len(train) == 0:
             raise DataError(f"{data.name} has no training images to calibrate on.")
         chosen = spread(train.labels, request.calibration_images)
-        images: Array = normalize(train.images[chosen], normalization or data.normalization).numpy()
+        taken = normalization or (request.data or data).normalization
+        images: Array = normalize(train.images[chosen], taken).numpy()
         self._note(
             f"Calibrated on {len(images):,} training images of {data.name}, by {request.method}."
         )

@@ -125,12 +125,15 @@ def probe(
 
 def probe_normalization(
     predict: Predict, tried: Sequence[Normalization], images: Images, labels: Tensor
-) -> tuple[Normalization, str]:
+) -> tuple[Normalization | None, str]:
     """The normalisation with which a model is right most often, and what was found, in a sentence.
+
+    None where the model is not surely better than chance with any: the luckiest guess is no
+    finding.
 
     Args:
         predict: normalised images -> logits, with weights that cannot be looked into.
-        tried: what to choose from; the first wins a draw.
+        tried: what to choose from; the first, the data's own, wins a draw.
         images: uint8 [n, c, h, w], n >= 1.
         labels: int64 [n].
     """
@@ -145,9 +148,8 @@ def probe_normalization(
     best = tests.best
     chance = tests.chance
     if chance.standing is not Standing.BETTER:
-        return tried[best], _none_found(
-            len(tried), chance, f"{describe(tried[best])} was taken for want of a better one."
-        )
+        own = f"The data's own was taken: {describe(tried[0])}."
+        return None, _none_found(len(tried), chance, own)
     others = ", ".join(name_of(tried[i]) or describe(tried[i]) for i in tests.alive if i != best)
     tied = f" Within noise of it: {others}." if others else ""
     return tried[best], (

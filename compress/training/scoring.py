@@ -157,4 +157,8 @@ def _prepare(
     best, found = probe_normalization(
         predict, tried, data.validation.images, data.validation.labels
     )
-    return name, best, (*notes, f"{path.name} does not say its normalisation. {found}")
+    return (
+        name,
+        best or data.normalization,
+        (*notes, f"{path.name} does not say its normalisation. {found}"),
+    )
