@@ -4,20 +4,8 @@ from __future__ import annotations
 
 import signal
 from collections.abc import Iterator
-from pathlib import Path
 
 import pytest
-
-FUZZ = Path(__file__).parent / "fuzz"
-
-
-def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """The fuzzer's tests come first: they fork.
-
-    A process that is forked after PyTorch has computed with several threads has none of them, and
-    waits for them without end at its first parallel loop.
-    """
-    items.sort(key=lambda item: FUZZ not in item.path.parents)
 
 
 @pytest.fixture(scope="session", autouse=True)
