@@ -11,7 +11,6 @@ from pathlib import Path
 
 PROC = Path("/proc")
 PR_SET_CHILD_SUBREAPER = 36
-OMP_PAUSE_HARD = 2
 
 
 def adopt_orphans(yes: bool) -> None:
@@ -100,14 +99,3 @@ def shared_memory_of(pids: Iterable[int]) -> Iterator[str]:
         for entry in Path("/dev/shm").iterdir():
             if names & set(entry.name.replace("-", "_").split("_")):
                 yield str(entry)
-
-
-def end_openmp_threads() -> None:
-    """Ends the threads that PyTorch computes with; it starts them again when it needs them.
-
-    A forked process has none of them, and would wait for them without end at its first parallel
-    loop. Tests that ran before in the same process have computed with them.
-    """
-    lines = Path("/proc/self/maps").read_text(errors="replace").splitlines()
-    for path in {line.split(maxsplit=5)[-1] for line in lines if "libgomp" in line}:
-        ctypes.CDLL(path).omp_pause_resource_all(OMP_PAUSE_HARD)

@@ -1,7 +1,7 @@
 """Runs cases, each in a process that is forked from this one, and watches what it does.
 
-This process has imported what commands need and runs none of them itself: a case costs a fork and
-not four seconds of imports.
+This process has imported what commands need, has started no threads of theirs, and runs none of
+them itself: a case costs a fork and not four seconds of imports.
 """
 
 from __future__ import annotations
@@ -132,7 +132,6 @@ def _fork(action: Callable[[], int]) -> int:
     """Forks; the child runs the action and ends with what it gives."""
     sys.stdout.flush()
     sys.stderr.flush()
-    processes.end_openmp_threads()
     import warnings
 
     with warnings.catch_warnings():

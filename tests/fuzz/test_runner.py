@@ -5,12 +5,11 @@ import sys
 from pathlib import Path
 
 import pytest
-import torch
 
 from tests.fuzz import processes
 from tests.fuzz.case import Bench, Kind, Plan, plan
 from tests.fuzz.judge import Outcome
-from tests.fuzz.runner import Fault, Settings, in_a_child, run
+from tests.fuzz.runner import Fault, Settings, run
 
 pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="it looks into /proc")
 
@@ -124,15 +123,3 @@ def test_all_hostile_files_come_before_any_comes_again() -> None:
     assert [(p.kind, p.name) for p in planned] == [
         (p.kind, p.name) for p in (plan(kinds, 5, index) for index in range(20))
     ]
-
-
-def test_a_child_computes_with_several_threads_after_its_parent_has() -> None:
-    images, convolution = torch.zeros(8, 64, 32, 32), torch.nn.Conv2d(64, 64, 3)
-    threads = torch.get_num_threads()
-    torch.set_num_threads(2)
-    try:
-        convolution(images)
-        in_a_child(lambda: convolution(images), limit_s=20)
-        convolution(images)
-    finally:
-        torch.set_num_threads(threads)
