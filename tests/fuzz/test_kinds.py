@@ -85,11 +85,12 @@ def test_a_bomb_is_what_it_says(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("which", ["not slow", pytest.param("slow", marks=pytest.mark.slow)])
-def test_files_of_every_kind_can_be_made_and_read(which: str) -> None:
-    tests = Path(__file__).with_name("fresh_process.py")
+def test_what_forks_in_an_interpreter_of_its_own(which: str) -> None:
+    here = Path(__file__).parent
+    tests = [str(here / name) for name in ("fresh_process.py", "fresh_runner.py")]
     done = subprocess.run(
-        [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", "-m", which, str(tests)],
-        cwd=tests.parents[2],
+        [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", "-m", which, *tests],
+        cwd=here.parents[1],
         capture_output=True,
         text=True,
         check=False,
