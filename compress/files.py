@@ -130,6 +130,14 @@ def is_lfs_pointer(head: bytes) -> bool:
     return head.startswith(LFS_VERSIONS)
 
 
+def lfs_advice(name: str) -> str:
+    """What to do about a file of which only Git LFS's pointer is there."""
+    return (
+        f"{name} is a Git LFS pointer, not the file itself. Run `git lfs pull` in its repository "
+        "and try again."
+    )
+
+
 def printable(name: str | Path) -> str:
     r"""A file's name as it can be printed, written as UTF-8 and put into JSON.
 

@@ -9,7 +9,7 @@ from pathlib import Path, PurePosixPath
 from typing import TYPE_CHECKING
 
 from compress.errors import ModelFileError
-from compress.files import LFS_POINTER_BYTES, is_lfs_pointer
+from compress.files import LFS_POINTER_BYTES, is_lfs_pointer, lfs_advice
 
 if TYPE_CHECKING:
     from onnx import (
@@ -182,7 +182,7 @@ def _check_external(tensor: TensorProto, needed: int, path: Path) -> None:
     end = numbers["offset"] + max(needed, numbers["length"])
     there = found is not None and stat.S_ISREG(found.st_mode)
     if there and _is_pointer(file):
-        raise ModelFileError(lfs_pointer(f"{file}, in which {path.name} keeps weights,"))
+        raise ModelFileError(lfs_advice(f"{file}, in which {path.name} keeps weights,"))
     if found is None or not there or found.st_size < end:
         raise ModelFileError(
             f"{path} keeps weights in {location}, which is not there or too short. Put the whole "
@@ -201,11 +201,3 @@ def _is_pointer(file: Path) -> bool:
             return is_lfs_pointer(opened.read(LFS_POINTER_BYTES))
     except OSError:
         return False
-
-
-def lfs_pointer(name: str) -> str:
-    """What to do about a file of which only Git LFS's note is there."""
-    return (
-        f"{name} is a Git LFS pointer, not the file itself. Run `git lfs pull` in its repository "
-        "and try again."
-    )

@@ -17,8 +17,8 @@ from google.protobuf.message import DecodeError  # type: ignore[import-untyped]
 from onnx import TensorProto
 
 from compress.errors import ModelFileError
-from compress.files import is_lfs_pointer, regular_file
-from compress.onnx_claims import check_model, graphs_of, lfs_pointer, tensors_of
+from compress.files import is_lfs_pointer, lfs_advice, regular_file
+from compress.onnx_claims import check_model, graphs_of, tensors_of
 from compress.units import format_bytes
 
 UNKNOWN = "unknown"
@@ -195,7 +195,7 @@ def _content(path: Path) -> bytes:
     if not content:
         raise ModelFileError(f"{path} is not an ONNX file: it is empty. {MEND}")
     if is_lfs_pointer(content):
-        raise ModelFileError(lfs_pointer(str(path)))
+        raise ModelFileError(lfs_advice(str(path)))
     return content
 
 

@@ -26,10 +26,11 @@ from compress.recipes.recipe import Recipe
 from compress.recipes.supervised import Supervised
 from compress.reproduce.experiment import Task, slug
 from compress.schema import decode
-from compress.schema.rules import Sha256, Share
+from compress.schema.rules import Sha256
 from compress.spec import ModelSpec, Normalization
 from compress.training.engine import Listener, fit
 from compress.training.evaluation import evaluate, predictor
+from compress.training.finished import Accuracies
 from compress.training.kept import outputs_of
 from compress.training.options import TrainingOptions, upgraded
 from compress.training.outputs import TeacherOutputs, Teaching
@@ -116,12 +117,6 @@ class TeacherFacts:
 
 
 @dataclass(frozen=True)
-class _Accuracy:
-    validation: Share
-    test: Share
-
-
-@dataclass(frozen=True)
 class _Stored:
     """What teacher.json has to have."""
 
@@ -129,7 +124,7 @@ class _Stored:
     sha256: Sha256
     spec: ModelSpec
     normalization: Normalization
-    accuracy: _Accuracy
+    accuracy: Accuracies
     origin: str
     notes: tuple[str, ...]
 

@@ -43,7 +43,9 @@ class _Latency:
 
 
 @dataclass(frozen=True)
-class _Accuracy:
+class Accuracies:
+    """The shares that are right of the validation and of the test images."""
+
     validation: Share
     test: Share
 
@@ -72,7 +74,7 @@ class _Model:
     params: Number
     macs: Number
     size_bytes: Number
-    accuracy: Annotated[_Accuracy, Open]
+    accuracy: Annotated[Accuracies, Open]
     latency_ms: Annotated[_Latency, Open]
     file: Name
 

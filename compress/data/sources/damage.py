@@ -10,7 +10,7 @@ import torch
 
 from compress.data.memory import free_bytes
 from compress.errors import CompressError, DataError, first_line
-from compress.files import printable
+from compress.files import lfs_advice, printable
 from compress.launched import place
 from compress.units import format_bytes
 
@@ -80,10 +80,7 @@ def check_claim(what: str, claimed_bytes: int, file_bytes: int) -> None:
 
 def lfs_pointer(path: Path) -> DataError:
     """The error over a file that Git LFS has not fetched the content of."""
-    return DataError(
-        f"{printable(path)} is a Git LFS pointer: the file's content has not been fetched. "
-        "Run `git lfs pull` in its repository."
-    )
+    return DataError(lfs_advice(printable(path)))
 
 
 def listed(faults: Sequence[str]) -> str:

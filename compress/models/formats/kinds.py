@@ -6,7 +6,7 @@ import os
 from pathlib import Path
 
 from compress.errors import CheckpointError, InputError
-from compress.files import is_lfs_pointer, regular_file
+from compress.files import is_lfs_pointer, lfs_advice, regular_file
 
 LEGACY_MAGIC = b"\x80\x02\x8a\x0al\xfc\x9cF\xf9 j\xa8P\x19."
 """The pickled number that every torch file before the zip format starts with."""
@@ -60,9 +60,7 @@ def foreign(path: Path, head: bytes) -> CheckpointError:
     text = head.lstrip().lower()
     wanted = "A checkpoint is a .pt, .pth, .th or .safetensors file."
     if is_lfs_pointer(head):
-        return CheckpointError(
-            f"{path} is a Git LFS pointer, not the file itself. Run 'git lfs pull' and try again."
-        )
+        return CheckpointError(lfs_advice(str(path)))
     if text.startswith((b"<!doctype", b"<html", b"<?xml", b"<head")):
         return CheckpointError(
             f"{path} is a web page, not a checkpoint: the download gave an error or a login page. "
