@@ -9,7 +9,7 @@ import pytest
 import torch
 
 from compress.cli import main
-from compress.data.dataset import Dataset, load_dataset
+from compress.data.dataset import Dataset, Split, load_dataset
 from compress.errors import DataError, ModelFileError, TeacherError, UsageError
 from compress.evaluate import evaluate
 from compress.export import onnx_from_torch
@@ -17,8 +17,9 @@ from compress.models.checkpoint import save_checkpoint
 from compress.models.registry import Network, build
 from compress.recipes.registry import make_recipe
 from compress.spec import ModelSpec, Normalization
+from compress.tasks.classification import Classification
 from compress.training.engine import fit
-from compress.training.evaluation import spread
+from compress.training.evaluation import stratified_sample
 from compress.training.options import TrainingOptions
 from tests.training.toy import Listener
 
@@ -139,5 +140,7 @@ def test_a_truncated_file_is_refused(network: Network, data: Dataset, tmp_path: 
 
 def test_a_sample_has_all_classes() -> None:
     labels = torch.arange(300) // 100
-    assert torch.bincount(labels[spread(labels, 30)]).tolist() == [10, 10, 10]
-    assert sorted(spread(labels, 999).tolist()) == list(range(300))
+    split, task = Split(torch.zeros(300, 1, 8, 8), labels), Classification.of_width(3)
+    some = stratified_sample(split, task, 30)
+    assert torch.bincount(labels[some]).tolist() == [10, 10, 10]
+    assert sorted(stratified_sample(split, task, 999).tolist()) == list(range(300))

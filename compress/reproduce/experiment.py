@@ -117,7 +117,7 @@ class Teacher:
 
 
 @dataclass(frozen=True)
-class Task:
+class ExperimentTask:
     """One data set with its teacher and students.
 
     Attributes:
@@ -188,7 +188,7 @@ class Experiment:
     seeds: tuple[int, ...]
     split_seed: int
     methods: tuple[Method, ...]
-    tasks: tuple[Task, ...]
+    tasks: tuple[ExperimentTask, ...]
     figures: tuple[str, ...]
     score_class: int
     curve_images: int
@@ -197,7 +197,7 @@ class Experiment:
     timing_batch: int
     notes: tuple[str, ...]
 
-    def task(self, name: str) -> Task:
+    def task(self, name: str) -> ExperimentTask:
         """The task of that name."""
         return next(task for task in self.tasks if task.name == name)
 
@@ -333,7 +333,7 @@ def _task(
     teachers: TrainingOptions,
     folder: Path | None,
     faults: list[str],
-) -> Task:
+) -> ExperimentTask:
     where, theirs, teacher = f"task {declared.name}", declared.teacher, None
     if theirs is not None:
         teacher = Teacher(
@@ -346,7 +346,7 @@ def _task(
     needy = [m.name or m.recipe for m in methods if m.make().teacher_outputs]
     if needy and teacher is None:
         faults.append(f"{where} has no teacher, and {', '.join(needy)} need one")
-    return Task(
+    return ExperimentTask(
         name=declared.name,
         data=declared.data,
         validation=declared.validation,

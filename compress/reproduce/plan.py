@@ -25,7 +25,7 @@ from compress.models.registry import build
 from compress.profiling.machine import fingerprint
 from compress.recipes.recipe import FEATURES, LOGITS
 from compress.reproduce import work
-from compress.reproduce.experiment import Images, Task, slug
+from compress.reproduce.experiment import ExperimentTask, Images, slug
 from compress.reproduce.runner import Request, Training, trainings
 from compress.reproduce.work import FACTS, TEACHERS, TRAINING, load_data
 from compress.schema import decode_or_none
@@ -153,7 +153,7 @@ class _Planner:
             return None
         return max(0, training.options.epochs - _lines(folder / METRICS))
 
-    def _task(self, task: Task, missing: list[tuple[Training, int]]) -> list[Part]:
+    def _task(self, task: ExperimentTask, missing: list[tuple[Training, int]]) -> list[Part]:
         images = self._images(task)
         train, validation = self._counts(task, images)
         judged = min(validation, self.experiment.validate_images or validation)
@@ -182,7 +182,13 @@ class _Planner:
         return parts
 
     def _teacher(
-        self, task: Task, spec: ModelSpec, speed: Speed, train: int, validation: int, test: int
+        self,
+        task: ExperimentTask,
+        spec: ModelSpec,
+        speed: Speed,
+        train: int,
+        validation: int,
+        test: int,
     ) -> Part | None:
         """Training the teacher where none is given, scoring it, and asking it of the images."""
         folder = self.request.out / TEACHERS / slug(task.name)
@@ -198,7 +204,7 @@ class _Planner:
         what = f"{task.name}, the teacher {spec.name}"
         return Part(what, 1 if epochs else 0, epochs, epochs * train, seconds)
 
-    def _images(self, task: Task) -> Images:
+    def _images(self, task: ExperimentTask) -> Images:
         """How many images of which shape: as declared, or from the data itself."""
         if task.images is not None:
             return task.images
@@ -210,9 +216,9 @@ class _Planner:
             say=self.progress,
         )
         train = len(data.train) + len(data.validation)
-        return Images(train, len(data.test), data.num_classes, data.input_shape)
+        return Images(train, len(data.test), data.task.width, data.input_shape)
 
-    def _counts(self, task: Task, images: Images) -> tuple[int, int]:
+    def _counts(self, task: ExperimentTask, images: Images) -> tuple[int, int]:
         """Training and validation images that are used."""
         validation = task.validation or min(images.train // 10, 5000)
         train = task.limit_train or images.train - validation
@@ -222,7 +228,7 @@ class _Planner:
         spec = ModelSpec.parse(name, num_classes=images.classes, input_shape=images.shape)
         return with_dropout(spec, options.dropout)
 
-    def _teacher_arch(self, task: Task) -> str:
+    def _teacher_arch(self, task: ExperimentTask) -> str:
         """The name of the teacher: its file's, where one is given.
 
         Raises:

@@ -30,7 +30,7 @@ from compress.models.checkpoint import save_checkpoint, weights_of
 from compress.models.registry import Network, count_parameters
 from compress.profiling.machine import fingerprint
 from compress.reproduce import figures
-from compress.reproduce.experiment import Experiment, Method, Task, slug
+from compress.reproduce.experiment import Experiment, ExperimentTask, Method, slug
 from compress.reproduce.scores import Histogram, histogram
 from compress.reproduce.settings import Adapted
 from compress.reproduce.table import Report, TaskReport, write_report
@@ -38,9 +38,11 @@ from compress.reproduce.timing import Times, time_networks
 from compress.reproduce.work import TaskWork, TeacherFacts, load_data
 from compress.schema import decode_or_none
 from compress.spec import Normalization
+from compress.tasks.classification import LOGITS
+from compress.tasks.task import Task
 from compress.training.checkpoints import Checkpoints
 from compress.training.engine import Listener, Progress, choose_device, fit
-from compress.training.evaluation import evaluate, logits_of, predictor, spread
+from compress.training.evaluation import answers_to, evaluate, predictor, stratified_sample
 from compress.training.finished import Reproduced
 from compress.training.options import TrainingOptions
 from compress.training.runfolder import RunFolder
@@ -82,7 +84,7 @@ class Request:
 class Training:
     """One training of a student."""
 
-    task: Task
+    task: ExperimentTask
     student: str
     method: Method
     seed: int
@@ -108,7 +110,7 @@ class TimeOver(Exception):
     """The time that was allowed is over; everything is saved."""
 
 
-def trainings(experiment: Experiment, task: Task) -> list[Training]:
+def trainings(experiment: Experiment, task: ExperimentTask) -> list[Training]:
     """All of a task; a seed of everything before the next seed."""
     return [
         Training(task, student, method, seed)
@@ -186,7 +188,7 @@ class _Reproduction:
         except TimeOver:
             return
 
-    def _work(self, task: Task) -> TaskWork:
+    def _work(self, task: ExperimentTask) -> TaskWork:
         request = self.request
         data = load_data(
             task,
@@ -282,7 +284,7 @@ class _Reproduction:
         validate = self.experiment.validate_images
         judged = data
         if validate is not None and validate < len(data.validation):
-            judged = replace(data, validation=_part(data.validation, validate))
+            judged = replace(data, validation=_part(data.validation, data.task, validate))
         curves = self.experiment.curve_images
         about = {
             "task": training.task.name,
@@ -306,7 +308,7 @@ class _Reproduction:
                 teacher=outputs,
                 folder=folder,
                 listener=self.timed,
-                watched={"train": _part(data.train, curves)} if curves else None,
+                watched={"train": _part(data.train, data.task, curves)} if curves else None,
             )
         except TrainingDiverged as error:
             # That is what this cell of the table is; the others do not wait for it.
@@ -329,7 +331,7 @@ class _Reproduction:
                     folder.path / file,
                     student,
                     normalization=data.normalization,
-                    classes=data.class_names,
+                    classes=data.task.classes,
                 )
         folder.finish({**about, **accuracies})
         # What resuming needs is as large as four students, and there is nothing left to resume.
@@ -337,10 +339,11 @@ class _Reproduction:
 
     def _score(self, work: TaskWork, student: Network) -> dict[str, float]:
         """The only look at the test images that a training gets."""
-        predict, data = predictor(student), work.data
+        data = work.data
+        predict = predictor(student, data.task)
         return {
-            "validation": evaluate(predict, data.validation, data.normalization),
-            "test": evaluate(predict, data.test, data.normalization),
+            "validation": evaluate(predict, data.task, data.validation, data.normalization),
+            "test": evaluate(predict, data.task, data.test, data.normalization),
         }
 
     # --- What is measured when all is trained ----------------------------------------------------
@@ -354,7 +357,7 @@ class _Reproduction:
         times = time_networks(
             self.experiment,
             work.task,
-            num_classes=work.data.num_classes,
+            num_classes=work.data.task.width,
             input_shape=work.data.input_shape,
             progress=self.listener.message,
             check=self.timed.check,
@@ -367,7 +370,7 @@ class _Reproduction:
 
     def _score_class(self, work: TaskWork) -> int:
         """The class that is shown; the last one where the data has fewer."""
-        return min(self.experiment.score_class, work.data.num_classes - 1)
+        return min(self.experiment.score_class, work.data.task.width - 1)
 
     def _histograms(self, work: TaskWork) -> tuple[Histogram, ...]:
         """Of a student trained on the labels, of the teacher, and of the last method's student.
@@ -398,8 +401,9 @@ class _Reproduction:
         test = work.data.test
 
         def of(name: str, network: Network, normalization: Normalization) -> Histogram:
-            logits = logits_of(predictor(network), test.images, normalization)
-            return histogram(name, logits, test.labels, label)
+            predict = predictor(network, work.data.task)
+            logits = answers_to(predict, test.images, normalization)[LOGITS]
+            return histogram(name, logits, test.targets, label)
 
         found = []
         for name, file in files.items():
@@ -440,7 +444,7 @@ class _Reproduction:
             results=tuple(self._results(work)),
             times=self.times.get(work.task.name),
             scores=self.scores.get(work.task.name, ()),
-            class_name=work.data.class_names[self._score_class(work)],
+            class_name=work.data.task.classes[self._score_class(work)],
         )
 
     def _results(self, work: TaskWork) -> Iterator[dict[str, Any]]:
@@ -506,6 +510,6 @@ class _TimedListener:
             raise TimeOver
 
 
-def _part(split: Split, count: int) -> Split:
+def _part(split: Split, task: Task, count: int) -> Split:
     """At most ``count`` images of all classes alike, always the same ones."""
-    return split.take(spread(split.labels, count))
+    return split.take(stratified_sample(split, task, count))

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from compress.profiling.machine import default_threads
-from compress.reproduce.experiment import Experiment, Task
+from compress.reproduce.experiment import Experiment, ExperimentTask
 from compress.results import Estimate
 from compress.spec import Budget, ModelSpec, Target
 from compress.tradeoff.costs import costs_of
@@ -97,7 +97,7 @@ class Times:
 
 def time_networks(
     experiment: Experiment,
-    task: Task,
+    task: ExperimentTask,
     *,
     num_classes: int,
     input_shape: tuple[int, int, int],
