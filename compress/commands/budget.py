@@ -70,7 +70,7 @@ def read_budget(options: dict[str, Any], tradeoff: Path | None = None) -> Budget
     """
     from compress.errors import UnknownName, UsageError
     from compress.profiling.machine import default_headroom, default_threads
-    from compress.profiling.runtimes import RUNTIMES
+    from compress.profiling.registry import RUNTIMES
     from compress.spec import AUTO, FASTEST, PRECISIONS, Budget, Target
     from compress.tradeoff.storage import read_table
 

@@ -21,7 +21,7 @@ from compress.commands.options import (
 if TYPE_CHECKING:
     from compress.models.registry import Network
     from compress.profiling import Subject
-    from compress.profiling.sample import Sample
+    from compress.profiling.inputs import Sample
     from compress.spec import ModelSpec
 
 DEFAULT_SIZE = (32, 32)
@@ -99,7 +99,7 @@ def command(
     from compress.files import check_writable
     from compress.profiling import Settings, default_threads, picture, profile, profile_layers
     from compress.profiling.kernels import kernels_of
-    from compress.profiling.runtimes import path_of
+    from compress.profiling.runtime import path_of
     from compress.scratch import scratch_folder
 
     if as_json and as_markdown:
@@ -196,7 +196,7 @@ def _runtimes(asked: str | None, files: list[Path]) -> tuple[str, ...]:
         UsageError: a name that there is none of, or a runtime that is not here.
     """
     from compress.onnx_file import is_onnx
-    from compress.profiling.runtimes import RUNTIMES, runtime_named, why_not
+    from compress.profiling.registry import RUNTIMES, runtime_named, why_not
 
     if asked is None:
         return DEFAULT_RUNTIMES
@@ -276,7 +276,7 @@ def _subject(
     from compress.onnx_file import is_onnx
     from compress.profiling import Subject
     from compress.profiling.inspection import inspect_file
-    from compress.profiling.runtimes import RUNTIMES
+    from compress.profiling.registry import RUNTIMES
 
     reads_onnx = any(RUNTIMES[name].takes == "onnx" for name in runtimes)
     if is_onnx(path):

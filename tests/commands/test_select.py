@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from compress.cli import main
-from compress.profiling.sample import Sample
+from compress.profiling.inputs import Sample
 from compress.profiling.timing import ModelTiming, time_model
 from compress.recipes.registry import DEFAULT_RECIPE
 from compress.spec import Budget, ModelSpec
