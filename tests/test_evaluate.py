@@ -14,7 +14,8 @@ from compress.errors import DataError, ModelFileError, TeacherError, UsageError
 from compress.evaluate import evaluate
 from compress.export import onnx_from_torch
 from compress.models.checkpoint import save_checkpoint
-from compress.models.registry import Network, build
+from compress.models.network import Network
+from compress.models.registry import build
 from compress.recipes.registry import make_recipe
 from compress.spec import ModelSpec, Normalization
 from compress.training.engine import fit

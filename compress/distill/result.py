@@ -15,7 +15,7 @@ from compress.distill.request import Request
 from compress.files import sha256_of
 from compress.gate.accuracy import AccuracyRule, Paired, compare_accuracy
 from compress.gate.verdict import Comparison
-from compress.models.registry import Network
+from compress.models.network import Network
 from compress.profiling.costs import costs_of_module
 from compress.profiling.fresh import FreshTiming
 from compress.profiling.machine import fingerprint

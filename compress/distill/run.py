@@ -31,7 +31,8 @@ from compress.errors import UsageError
 from compress.export import onnx_from_torch
 from compress.files import printable, sha256_of, write_json
 from compress.models.checkpoint import save_checkpoint
-from compress.models.registry import Network, count_parameters
+from compress.models.network import Network
+from compress.models.registry import count_parameters
 from compress.profiling.fresh import FreshTiming, time_in_fresh_process
 from compress.profiling.machine import fingerprint
 from compress.profiling.runtimes import runtime_named

@@ -21,9 +21,9 @@ from compress.environment import cache_folder
 from compress.errors import CompressError, InputError
 from compress.files import read_json, write_json
 from compress.models.checkpoint import read_tensors
+from compress.models.network import FEATURES, LOGITS
 from compress.models.registry import build
 from compress.profiling.machine import fingerprint
-from compress.recipes.recipe import FEATURES, LOGITS
 from compress.reproduce import work
 from compress.reproduce.experiment import Images, Task, slug
 from compress.reproduce.runner import Request, Training, trainings
