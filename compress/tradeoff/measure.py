@@ -17,8 +17,8 @@ from torch import nn
 
 from compress.environment import cache_folder
 from compress.errors import InputError, UnknownName, UsageError
-from compress.export.precision import narrowed_for_timing
-from compress.export.to_onnx import onnx_for_timing
+from compress.exporting.precision import narrowed_for_timing
+from compress.exporting.to_onnx import onnx_for_timing
 from compress.files import read_json, write_json
 from compress.models.registry import Network, build
 from compress.profiling.machine import fingerprint

@@ -1,8 +1,8 @@
 """Quantisation-aware distillation: a trained student learns to live with 8 bits.
 
 It goes on with the loss and the teacher that it was trained with, its numbers rounded as its int8
-file rounds them (``compress.export.fake_quantize``). As Wu et al. recommend ("Integer Quantization
-for Deep Learning Inference", arXiv 2004.09602, section 5 and appendix A) it does so for about a
+file rounds them (``compress.exporting.fake_quantize``). As Wu et al. recommend ("Integer
+Quantization for Deep Learning Inference", arXiv 2004.09602, section 5 and appendix A) it does so for about a
 tenth of the training's epochs, its rate falling along a cosine, with the ranges of activations as
 they were calibrated. Their first rate, a hundredth of the training's, is for networks whose batch
 normalisations are layers of their own. Here they are folded into the weights, and nothing evens out
@@ -19,8 +19,8 @@ from typing import Any, cast
 
 from compress.data.dataset import Dataset
 from compress.errors import UsageError
-from compress.export.fake_quantize import FakeQuantized
-from compress.export.quantize import Calibrated
+from compress.exporting.fake_quantize import FakeQuantized
+from compress.exporting.quantize import Calibrated
 from compress.recipes.recipe import Recipe
 from compress.spec import ModelSpec
 from compress.training.engine import Listener, fit
