@@ -1,4 +1,4 @@
-"""pipelines.reproduce.experiment: what is declared is read, and everything wrong is told at once."""
+"""reproduce.experiment: what is declared is read, and everything wrong is told at once."""
 
 from __future__ import annotations
 

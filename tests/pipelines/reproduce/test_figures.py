@@ -1,4 +1,4 @@
-"""pipelines.reproduce.figures: pictures of what was found, and none without matplotlib."""
+"""reproduce.figures: pictures of what was found, and none without matplotlib."""
 
 from __future__ import annotations
 

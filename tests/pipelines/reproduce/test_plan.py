@@ -1,4 +1,4 @@
-"""pipelines.reproduce.plan: what is missing is counted right, and networks are timed once."""
+"""reproduce.plan: what is missing is counted right, and networks are timed once."""
 
 from __future__ import annotations
 

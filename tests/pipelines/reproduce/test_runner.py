@@ -1,4 +1,4 @@
-"""pipelines.reproduce.runner: what is missing is trained, once, and the table says what there is."""
+"""reproduce.runner: what is missing is trained, once, and the table says what there is."""
 
 from __future__ import annotations
 

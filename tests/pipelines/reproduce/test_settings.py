@@ -1,4 +1,4 @@
-"""pipelines.reproduce.settings: what a user asks otherwise is done, and said."""
+"""reproduce.settings: what a user asks otherwise is done, and said."""
 
 from __future__ import annotations
 

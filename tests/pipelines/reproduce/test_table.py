@@ -1,4 +1,4 @@
-"""pipelines.reproduce.table: means, deviations, and what is beside them."""
+"""reproduce.table: means, deviations, and what is beside them."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""pipelines.reproduce.timing: the declared networks beside the paper's seconds."""
+"""reproduce.timing: the declared networks beside the paper's seconds."""
 
 from __future__ import annotations
 
