@@ -30,7 +30,7 @@ from compress.models.recognition.hypothesis import instantiate
 from compress.models.registry import build
 from compress.pipelines.distill import Request, distill
 from compress.pipelines.train import train
-from compress.profiling.runtimes import available
+from compress.profiling.registry import available
 from compress.recipes.registry import make_recipe
 from compress.results import Estimate, Fidelity
 from compress.spec import FASTEST, Budget, ModelSpec, Target

@@ -41,7 +41,7 @@ from compress.models.registry import Network
 from compress.onnx_file import is_onnx
 from compress.pipelines.convert.request import ONNX, Conversion, Request
 from compress.profiling.machine import default_threads
-from compress.profiling.runtimes import RUNTIMES
+from compress.profiling.registry import RUNTIMES
 from compress.profiling.timing import time_model, time_models
 from compress.results import Artifact, Fidelity, Parity
 from compress.scratch import scratch_folder

@@ -28,7 +28,7 @@ from compress.gate.verdict import Outcome
 from compress.pipelines.distill.learning import teacher_outputs
 from compress.pipelines.distill.names import FINE_TUNING, STUDENT, STUDENT_ONNX, TUNED_ONNX
 from compress.pipelines.distill.request import INT8, Request
-from compress.profiling.runtimes import RUNTIMES
+from compress.profiling.registry import RUNTIMES
 from compress.results import Artifact, Fidelity
 from compress.scratch import scratch_folder
 from compress.spec import ModelSpec, Target
