@@ -17,7 +17,7 @@ from torch import Tensor, nn
 
 from compress.data.normalization import Normalizer
 from compress.errors import UsageError
-from compress.export.fake_quantize import FakeQuantized
+from compress.exporting.fake_quantize import FakeQuantized
 from compress.models.network import FEATURES, LOGITS, Network
 from compress.spec import Normalization
 from compress.training.team import Team
