@@ -23,9 +23,9 @@ from compress.data.dataset import Split
 from compress.data.images import Images
 from compress.data.normalization import describe, known_for, name_of, normalize
 from compress.errors import DataError, UsageError
+from compress.models.network import Network
 from compress.models.recognition.hypothesis import Hypothesis, instantiate
 from compress.models.recognition.statement import structure
-from compress.models.registry import Network
 from compress.spec import Normalization
 from compress.tasks.deciding import REJECTING_DEVIATIONS
 from compress.tasks.task import Chance, Evidence, Outputs, Standing, Targets, Task, joined

@@ -12,7 +12,8 @@ from torch import Tensor, nn
 from compress.data.augment import Augmenter
 from compress.data.dataset import Split
 from compress.data.normalization import KNOWN, normalize
-from compress.models.registry import Network, build
+from compress.models.network import Network
+from compress.models.registry import build
 from compress.spec import ModelSpec, Normalization
 from compress.tasks.classification import Classification
 from compress.tasks.classification.chance import compare_with_chance
