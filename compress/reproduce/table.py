@@ -13,7 +13,7 @@ from typing import Any
 
 from compress.files import write_json, write_text
 from compress.profiling.machine import fingerprint
-from compress.reproduce.experiment import Experiment, Task
+from compress.reproduce.experiment import Experiment, ExperimentTask
 from compress.reproduce.scores import Histogram
 from compress.reproduce.timing import Times
 from compress.reproduce.work import TeacherFacts
@@ -57,7 +57,7 @@ class TaskReport:
         class_name: of that class.
     """
 
-    task: Task
+    task: ExperimentTask
     data: str
     n: dict[str, int]
     teacher: TeacherFacts | None

@@ -24,7 +24,7 @@ from compress.models.checkpoint import save_checkpoint, weights_of
 from compress.models.registry import Network, build, count_parameters
 from compress.recipes.recipe import Recipe
 from compress.recipes.supervised import Supervised
-from compress.reproduce.experiment import Task, slug
+from compress.reproduce.experiment import ExperimentTask, slug
 from compress.schema import decode
 from compress.schema.rules import Sha256
 from compress.spec import ModelSpec, Normalization
@@ -46,7 +46,7 @@ KEPT_BYTES = 5e9
 
 
 def load_data(
-    task: Task,
+    task: ExperimentTask,
     *,
     split_seed: int,
     fraction: float,
@@ -143,7 +143,7 @@ class TaskWork:
 
     def __init__(
         self,
-        task: Task,
+        task: ExperimentTask,
         data: Dataset,
         folder: Path,
         device: torch.device,
