@@ -45,7 +45,7 @@ from benchmarks.neighbour import neighbour
 from benchmarks.trials import append, read, share
 from compress.data.dataset import Dataset, Split, load_dataset
 from compress.errors import CompressError
-from compress.export import read_artifact
+from compress.exporting import read_artifact
 from compress.files import sha256_of
 from compress.gate.accuracy import AccuracyRule, Paired, compare_accuracy
 from compress.gate.consistency import compare_consistency
@@ -56,10 +56,11 @@ from compress.gate.measuring import Judged, Settings, Trial, judge
 from compress.gate.self_test import logs_of, power_at
 from compress.gate.verdict import Outcome
 from compress.profiling import estimates
+from compress.profiling.inputs import Sample, make_input
 from compress.profiling.machine import fingerprint
 from compress.profiling.protocol import LOOKS
-from compress.profiling.runtimes import Subject, make_input, runtime_named
-from compress.profiling.sample import Sample
+from compress.profiling.registry import runtime_named
+from compress.profiling.runtime import Subject
 from compress.training.evaluation import timing_sample
 
 LATENCY, FOOLED, ACCURACY = "latency.jsonl", "fooled.jsonl", "accuracy.jsonl"

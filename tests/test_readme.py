@@ -9,8 +9,8 @@ import click
 import pytest
 
 from compress.cli import COMMANDS, group, load_command, read_config
-from compress.distill import CHOICE, STUDENT, STUDENT_ONNX, TEACHER_ONNX, TRADEOFF
-from compress.profiling.runtimes import RUNTIMES
+from compress.pipelines.distill import CHOICE, STUDENT, STUDENT_ONNX, TEACHER_ONNX, TRADEOFF
+from compress.profiling.registry import RUNTIMES
 from compress.recipes.registry import DEFAULT_RECIPE, RECIPES
 from compress.training.options import AUTOCAST, COMPILE, FUSED, MEMORY_FORMATS
 

@@ -21,8 +21,8 @@ from compress.errors import (
     ParityError,
     UsageError,
 )
-from compress.export import read_artifact
-from compress.export.parity import verify
+from compress.exporting import read_artifact
+from compress.exporting.parity import verify
 from compress.files import sha256_of
 from compress.gate.accuracy import AccuracyRule
 from compress.gate.answers import Theirs, answers_of_baseline, judge_accuracy, own_answers
@@ -51,9 +51,9 @@ from compress.gate.slowdown import (
 from compress.gate.task import task_of
 from compress.gate.verdict import Comparison, Outcome, Verdict
 from compress.onnx_file import is_onnx
+from compress.profiling.inputs import Sample
 from compress.profiling.machine import fingerprint
-from compress.profiling.runtimes import input_of_onnx
-from compress.profiling.sample import Sample
+from compress.profiling.runtime import input_of_onnx
 from compress.results import SCHEMA_VERSION, Artifact, Machine
 from compress.spec import Normalization
 from compress.training.evaluation import stratified_sample, timing_sample

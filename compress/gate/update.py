@@ -8,7 +8,7 @@ from pathlib import Path
 
 from compress.data.dataset import Dataset, load_dataset
 from compress.errors import ModelFileError, UsageError
-from compress.export import read_artifact
+from compress.exporting import read_artifact
 from compress.files import sha256_of
 from compress.gate.baseline import (
     FILE,
@@ -29,7 +29,7 @@ from compress.gate.latency import STORED_RUNS
 from compress.gate.measuring import Settings, Trial, measure
 from compress.gate.task import leaves_open, task_of
 from compress.gate.verdict import Outcome
-from compress.profiling.sample import Sample
+from compress.profiling.inputs import Sample
 from compress.results import Estimate
 from compress.spec import Normalization
 from compress.training.evaluation import timing_sample

@@ -17,7 +17,7 @@ from torch import Tensor, nn
 
 from compress.data.normalization import Normalizer
 from compress.errors import UsageError
-from compress.export.fake_quantize import FakeQuantized
+from compress.exporting.fake_quantize import FakeQuantized
 from compress.models.registry import Network
 from compress.recipes.recipe import FEATURES, LOGITS
 from compress.spec import Normalization
