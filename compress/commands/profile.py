@@ -19,7 +19,7 @@ from compress.commands.options import (
 )
 
 if TYPE_CHECKING:
-    from compress.models.registry import Network
+    from compress.models.network import Network
     from compress.profiling import Subject
     from compress.profiling.inputs import Sample
     from compress.spec import ModelSpec

@@ -20,7 +20,8 @@ from compress.errors import InputError, UnknownName, UsageError
 from compress.exporting.precision import narrowed_for_timing
 from compress.exporting.to_onnx import onnx_for_timing
 from compress.files import read_json, write_json
-from compress.models.registry import Network, build
+from compress.models.network import Network
+from compress.models.registry import build
 from compress.profiling.inputs import Sample
 from compress.profiling.machine import fingerprint
 from compress.profiling.registry import RUNTIMES

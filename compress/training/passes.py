@@ -17,7 +17,7 @@ from torch import Tensor, nn
 from torch._functorch import config
 
 from compress.exporting.fake_quantize import FakeQuantized
-from compress.models.registry import Network
+from compress.models.network import Network
 
 # What a training can be of: a float network, or one whose numbers are rounded as an int8 file's.
 Learner = Network | FakeQuantized

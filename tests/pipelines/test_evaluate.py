@@ -13,7 +13,8 @@ from compress.data.dataset import Dataset, load_dataset
 from compress.errors import DataError, ModelFileError, TeacherError, UsageError
 from compress.exporting import onnx_from_torch
 from compress.models.checkpoint import save_checkpoint
-from compress.models.registry import Network, build
+from compress.models.network import Network
+from compress.models.registry import build
 from compress.pipelines.evaluate import evaluate
 from compress.recipes.registry import make_recipe
 from compress.spec import ModelSpec, Normalization

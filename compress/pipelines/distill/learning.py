@@ -6,7 +6,8 @@ from collections.abc import Sequence
 
 from compress.data.dataset import Dataset, to_device
 from compress.environment import cache_folder
-from compress.models.registry import Network, build
+from compress.models.network import Network
+from compress.models.registry import build
 from compress.pipelines.distill.request import Request
 from compress.spec import ModelSpec, Normalization
 from compress.training.engine import Listener, Silent, choose_device, fit

@@ -18,7 +18,8 @@ from compress.errors import UsageError
 from compress.exporting import onnx_from_torch
 from compress.files import printable, sha256_of, write_json
 from compress.models.checkpoint import save_checkpoint
-from compress.models.registry import Network, count_parameters
+from compress.models.network import Network
+from compress.models.registry import count_parameters
 from compress.pipelines.distill.learning import TRAINING, fit_student
 from compress.pipelines.distill.names import (
     CHOICE,

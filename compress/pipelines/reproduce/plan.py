@@ -21,13 +21,13 @@ from compress.environment import cache_folder
 from compress.errors import CompressError, InputError
 from compress.files import read_json, write_json
 from compress.models.checkpoint import read_tensors
+from compress.models.network import FEATURES, LOGITS
 from compress.models.registry import build
 from compress.pipelines.reproduce import work
 from compress.pipelines.reproduce.experiment import Images, Task, slug
 from compress.pipelines.reproduce.runner import Request, Training, trainings
 from compress.pipelines.reproduce.work import FACTS, TEACHERS, TRAINING, load_data
 from compress.profiling.machine import fingerprint
-from compress.recipes.recipe import FEATURES, LOGITS
 from compress.schema import decode_or_none
 from compress.spec import ModelSpec
 from compress.tradeoff.costs import costs_of

@@ -27,7 +27,8 @@ from compress.errors import Inconclusive, TrainingDiverged
 from compress.files import clear_up, read_json, sha256_of, try_lock, write_json
 from compress.launched import place
 from compress.models.checkpoint import save_checkpoint, weights_of
-from compress.models.registry import Network, count_parameters
+from compress.models.network import Network
+from compress.models.registry import count_parameters
 from compress.pipelines.reproduce import figures
 from compress.pipelines.reproduce.experiment import Experiment, Method, Task, slug
 from compress.pipelines.reproduce.scores import Histogram, histogram

@@ -21,7 +21,8 @@ from compress.data.normalization import resolve
 from compress.errors import InputError, RunFolderError, UsageError
 from compress.files import clear_up, read_json, sha256_of, try_lock, write_json
 from compress.models.checkpoint import save_checkpoint, weights_of
-from compress.models.registry import Network, build, count_parameters
+from compress.models.network import Network
+from compress.models.registry import build, count_parameters
 from compress.pipelines.reproduce.experiment import Task, slug
 from compress.recipes.recipe import Recipe
 from compress.recipes.supervised import Supervised
