@@ -19,7 +19,7 @@ from compress.commands.options import (
 )
 
 if TYPE_CHECKING:
-    from compress.models.registry import Network
+    from compress.models.network import Network
     from compress.profiling import Subject
     from compress.profiling.inputs import Sample
     from compress.spec import ModelSpec
@@ -31,40 +31,43 @@ DEFAULT_RUNTIMES = ("onnxruntime", "torch")
 
 @click.command("profile")
 @click.argument("model", **input_file())
-@click.option("--against", **input_file(), help="Another model, timed in the same rounds.")
+@click.option(
+    "--against", **input_file(), help="Another model to compare with, timed in the same rounds."
+)
 @click.option(
     "--runtime",
     "asked",
     metavar="NAME,NAME,...",
-    help="onnxruntime, openvino, onnxruntime-cuda, onnxruntime-tensorrt, tensorrt and tensorrt-rtx "
-    "take ONNX files; torch, torch-compile, torch-cuda and torch-compile-cuda take checkpoints; "
-    "all: those that are here for the model. Several are timed in the same rounds, and the fastest "
-    "is named. [default: onnxruntime, and torch beside it for checkpoints]",
+    help="Runtimes to time in the same rounds; the fastest is named. onnxruntime, openvino, "
+    "onnxruntime-cuda, onnxruntime-tensorrt, tensorrt and tensorrt-rtx run ONNX files; torch, "
+    "torch-compile, torch-cuda and torch-compile-cuda run checkpoints; all takes those that are "
+    "installed. [default: onnxruntime, and torch as well for checkpoints]",
 )
-@threads_option("Of each session. [default: the cores that this process may use]")
+@threads_option("Threads of each session. [default: the cores that this process may use]")
 @click.option(
     "--batch",
     "batches",
     metavar="N,N,...",
-    help="Images a call; latency is of the first, throughput of all. [default: 1,8,32]",
+    help="Images per call: latency is measured at the first size, throughput at all. "
+    "[default: 1,8,32]",
 )
-@click.option("--shape", metavar="C,H,W", help="Of an image, where the model leaves it open.")
+@click.option("--shape", metavar="C,H,W", help="Shape of an image, if the model does not fix it.")
 @click.option(
     "--data",
-    help=f"Time on test images of it: {DATA_HELP} [default: seeded noise]",
+    help=f"{DATA_HELP} Its test images are the inputs. [default: seeded noise]",
 )
-@click.option("--layers", "by_layer", is_flag=True, help="Also what each layer takes.")
+@click.option("--layers", "by_layer", is_flag=True, help="Also measure each layer.")
 @click.option(
     "--trace",
     type=click.Path(path_type=Path),
-    help="Write some calls' layers there, for chrome://tracing or Perfetto.",
+    help="Write the layers of some calls to this file, for chrome://tracing or Perfetto.",
 )
 @click.option(
     "--plot",
     type=click.Path(path_type=Path),
-    help="Draw latencies and what they buy there: .png or .svg.",
+    help="Draw latencies and accuracy to this .png or .svg file.",
 )
-@seed_option("Of inputs and orders.")
+@seed_option("Seed of the inputs and of the order of calls.")
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON object on stdout.")
 @click.option("--markdown", "as_markdown", is_flag=True, help="Print Markdown on stdout.")
 def command(
@@ -85,8 +88,8 @@ def command(
     """Measure what MODEL costs on this machine, with uncertainty.
 
     MODEL and the file to compare with are ONNX files or checkpoints; a checkpoint is exported
-    first, so that both run in the same runtime. speedup is time(against) / time(MODEL). A network
-    whose work depends on what it sees is timed on images of its data, --data, or not at all.
+    first, so that both run in the same runtime. speedup is time(against) / time(MODEL). Give
+    --data for a network whose work depends on its input: noise would time another amount of work.
     """
     import json
     from dataclasses import replace
@@ -173,7 +176,7 @@ def _sample(data: str, model: Path) -> Sample:
     """
     from compress.data.dataset import load_dataset
     from compress.errors import DataError
-    from compress.export import read_artifact
+    from compress.exporting import read_artifact
     from compress.onnx_file import is_onnx
     from compress.training.evaluation import timing_sample
 
@@ -308,7 +311,7 @@ def _subject(
     save_file({key: value.contiguous() for key, value in network.state_dict().items()}, weights)
     exported = folder / f"{place}.onnx"
     if reads_onnx:
-        from compress.export import onnx_from_torch
+        from compress.exporting import onnx_from_torch
 
         _say(f"{name}: exporting it to ONNX")
         onnx_from_torch(network, exported, spec=spec, normalization=None, classes=(), source={})
@@ -328,7 +331,7 @@ def _trained_parameters(path: Path) -> int | None:
     """Parameters of the network that an ONNX file of ours was made from."""
     import torch
 
-    from compress.export import read_artifact
+    from compress.exporting import read_artifact
     from compress.models.registry import build, count_parameters
 
     spec = read_artifact(path).spec
