@@ -21,7 +21,7 @@ from compress.profiling.registry import runtime_named
 from compress.profiling.runtime import Input, Session, Subject
 from compress.spec import Normalization, Target
 from compress.tasks.task import Outputs, Reading, Task, joined, named_outputs, rows_at, tensors_of
-from compress.training.team import ALONE, Team
+from compress.training.team import SINGLE_PROCESS, Team
 
 # Large enough to keep the cores busy, small enough for any memory.
 EVALUATION_BATCH = 250
@@ -86,10 +86,9 @@ class FilePredictor:
 
     def call(self, images: Input) -> Outputs:
         """Answers to images as the file takes them."""
-        found = self.session.infer(images)
+        self.session.infer(images)
         self.session.synchronize()
-        (name,) = self.reading.names
-        return tensors_of(self.reading({name: found}, len(images)))
+        return tensors_of(self.reading(self.session.outputs(), len(images)))
 
 
 @contextmanager
@@ -129,7 +128,7 @@ def file_predictor(
     note = reading.note
     if form.channels_last or form.dtype != "float32":
         note = f"{path.name} takes {form}; images are given so. {note}".strip()
-    subject = Subject(path.name, path=path, output=reading.names[0])
+    subject = Subject(path.name, path=path)
     session = runtime_named(target.runtime).load(subject, threads=target.threads)
     try:
         yield FilePredictor(session, form, reading, note, path.name)
@@ -185,13 +184,13 @@ def score_on_device(
     split: Split,
     normalization: Normalization,
     layout: torch.memory_format = torch.channels_last,
-    team: Team = ALONE,
+    team: Team = SINGLE_PROCESS,
 ) -> float:
     """The task's score of a network where its images are; nothing but it leaves the device.
 
     Each process of a team looks at its part of them.
     """
-    mine = split.part(team.part(len(split)))
+    mine = split.part(team.shard(len(split)))
     was_training = network.training
     network.eval()
     tally = task.tally(split.targets.device)
@@ -203,7 +202,7 @@ def score_on_device(
             inputs = normalized(images).contiguous(memory_format=layout)
             tally.add(named_outputs(network, inputs, task), targets)
     network.train(was_training)
-    return tally.value(team.total)
+    return tally.value(team.all_reduce_sum)
 
 
 def evaluate(predict: Predict, task: Task, split: Split, normalization: Normalization) -> float:

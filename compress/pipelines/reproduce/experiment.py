@@ -98,7 +98,7 @@ class Images:
 
 
 @dataclass(frozen=True)
-class Teacher:
+class ExperimentTeacher:
     """What a task's students learn from.
 
     Attributes:
@@ -139,7 +139,7 @@ class ExperimentTask:
     images: Images | None
     students: tuple[str, ...]
     schedule: TrainingOptions
-    teacher: Teacher | None
+    teacher: ExperimentTeacher | None
     paper: Mapping[tuple[str, str], float]
 
 
@@ -336,7 +336,7 @@ def _task(
 ) -> ExperimentTask:
     where, theirs, teacher = f"task {declared.name}", declared.teacher, None
     if theirs is not None:
-        teacher = Teacher(
+        teacher = ExperimentTeacher(
             arch=theirs.arch or "",
             file=None if theirs.file is None else (folder or Path()) / theirs.file,
             normalize=theirs.normalize,

@@ -63,7 +63,7 @@ class _Scores:
 
 
 @dataclass(frozen=True)
-class Request:
+class ReproduceRequest:
     """What is to be reproduced.
 
     Attributes:
@@ -121,7 +121,7 @@ def trainings(experiment: Experiment, task: ExperimentTask) -> list[Training]:
     ]
 
 
-def reproduce(request: Request, listener: Listener) -> Report:
+def reproduce(request: ReproduceRequest, listener: Listener) -> Report:
     """Trains what is missing and writes the table.
 
     Returns:
@@ -135,7 +135,7 @@ def reproduce(request: Request, listener: Listener) -> Report:
     return _Reproduction(request, listener).run()
 
 
-def assist(request: Request, listener: Listener) -> None:
+def assist(request: ReproduceRequest, listener: Listener) -> None:
     """Trains what is missing beside another process that calls ``reproduce``.
 
     Raises:
@@ -147,7 +147,7 @@ def assist(request: Request, listener: Listener) -> None:
 class _Reproduction:
     """An object because its stages share the request, the clock and what is found."""
 
-    def __init__(self, request: Request, listener: Listener) -> None:
+    def __init__(self, request: ReproduceRequest, listener: Listener) -> None:
         self.request = request
         self.experiment = request.adapted.experiment
         self.listener = listener
@@ -360,7 +360,7 @@ class _Reproduction:
             work.task,
             num_classes=work.data.task.width,
             input_shape=work.data.input_shape,
-            progress=self.listener.message,
+            say=self.listener.message,
             check=self.timed.check,
         )
         if times is not None:

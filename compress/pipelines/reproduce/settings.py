@@ -11,8 +11,8 @@ from compress.errors import UnknownName, UsageError
 from compress.pipelines.reproduce.experiment import (
     Experiment,
     ExperimentTask,
+    ExperimentTeacher,
     Method,
-    Teacher,
     check_network,
     check_seeds,
 )
@@ -224,7 +224,10 @@ def _schedule(options: TrainingOptions, asked: Overrides) -> TrainingOptions:
 
 
 def _schedule_differences(
-    task: ExperimentTask, schedule: TrainingOptions, before: Teacher | None, teacher: Teacher | None
+    task: ExperimentTask,
+    schedule: TrainingOptions,
+    before: ExperimentTeacher | None,
+    teacher: ExperimentTeacher | None,
 ) -> Iterator[str]:
     """What is trained otherwise than declared, of students and of a teacher that is trained."""
     yield from _changes("", task.schedule, schedule)
