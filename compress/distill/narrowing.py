@@ -14,7 +14,7 @@ from compress.data.dataset import Split, to_device
 from compress.data.normalization import Normalized, normalize
 from compress.distill.learning import teacher_outputs
 from compress.distill.names import FINE_TUNING, STUDENT, STUDENT_ONNX, TUNED_ONNX
-from compress.distill.request import INT8, Request
+from compress.distill.request import INT8, NOT_JUDGED, Request
 from compress.errors import CompressError, TrainingDiverged
 from compress.export.fidelity import Proof
 from compress.export.parity import Array
@@ -234,13 +234,13 @@ class Narrowing:
 def _of_precision(found: Fidelity | str, rule: PrecisionRule) -> dict[str, Any]:
     """What result.json says of a precision with fewer bits."""
     if isinstance(found, str):
-        return {"accuracy": None, "top1_agreement": None, "kept": False, "why": found}
+        return {"accuracy": None, "top1_agreement": None, "outcome": NOT_JUDGED, "why": found}
     loss = rule.of(found)
     return {
         "accuracy": found.accuracy,
         "top1_agreement": found.top1_agreement,
         "fidelity": found.to_dict(),
         "loss": loss.to_dict(),
-        "kept": loss.outcome is Outcome.PASS,
+        "outcome": loss.outcome.judgement,
         "why": loss.reason,
     }
