@@ -57,11 +57,12 @@ from compress.export.to_onnx import onnx_for_timing
 from compress.files import sha256_of, write_text
 from compress.profiling import protocol
 from compress.profiling.estimates import MINIMUM_ROUNDS, ratio_of_rounds
+from compress.profiling.inputs import make_input
 from compress.profiling.layers import read_onnxruntime_profile
 from compress.profiling.machine import fingerprint
 from compress.profiling.onnxruntime_cpu import OnnxSession
-from compress.profiling.protocol import Input, Session
-from compress.profiling.runtimes import Runtime, Subject, make_input, runtime_named, why_not
+from compress.profiling.registry import runtime_named, why_not
+from compress.profiling.runtime import Input, Runtime, Session, Subject
 from compress.results import Estimate
 from compress.spec import ModelSpec
 from compress.tradeoff.measure import untrained

@@ -22,8 +22,10 @@ from compress.gate.child import undisturbed
 from compress.gate.latency import LatencyRule
 from compress.gate.self_test import power_at
 from compress.profiling import protocol
+from compress.profiling.inputs import make_input
 from compress.profiling.protocol import LOOKS, Timing
-from compress.profiling.runtimes import Subject, make_input, runtime_named
+from compress.profiling.registry import runtime_named
+from compress.profiling.runtime import Subject
 
 FIGURES = {"median": 0.5, "lower quartile": 0.25, "lower decile": 0.1, "fastest": 0.0}
 CALLS = (25, 60)

@@ -56,10 +56,11 @@ from compress.gate.measuring import Judged, Settings, Trial, judge
 from compress.gate.self_test import logs_of, power_at
 from compress.gate.verdict import Outcome
 from compress.profiling import estimates
+from compress.profiling.inputs import Sample, make_input
 from compress.profiling.machine import fingerprint
 from compress.profiling.protocol import LOOKS
-from compress.profiling.runtimes import Subject, make_input, runtime_named
-from compress.profiling.sample import Sample
+from compress.profiling.registry import runtime_named
+from compress.profiling.runtime import Subject
 from compress.training.evaluation import timing_sample
 
 LATENCY, FOOLED, ACCURACY = "latency.jsonl", "fooled.jsonl", "accuracy.jsonl"

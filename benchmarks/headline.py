@@ -39,9 +39,11 @@ from compress.files import sha256_of, write_text
 from compress.gate.accuracy import AccuracyRule, Paired, compare_accuracy
 from compress.onnx_file import size_of
 from compress.profiling import protocol
+from compress.profiling.inputs import make_input
 from compress.profiling.machine import fingerprint
 from compress.profiling.protocol import Timing
-from compress.profiling.runtimes import RUNTIMES, Subject, make_input, runtime_named, why_not
+from compress.profiling.registry import RUNTIMES, runtime_named, why_not
+from compress.profiling.runtime import Session, Subject
 from compress.profiling.timing import is_clear
 from compress.results import Estimate
 from compress.spec import PRECISIONS
@@ -197,7 +199,7 @@ def able(
     return forms, refused
 
 
-def loaded(form: Form, path: Path, options: argparse.Namespace) -> protocol.Session:
+def loaded(form: Form, path: Path, options: argparse.Namespace) -> Session:
     """A session."""
     runtime, subject = runtime_named(form.runtime), subject_of(form, path)
     images = make_input(runtime, subject, batch=options.batch)

@@ -37,10 +37,11 @@ from benchmarks.trials import append, read
 from compress.files import sha256_of, write_text
 from compress.profiling import openvino_cpu, protocol
 from compress.profiling.estimates import MINIMUM_ROUNDS, ratio_of_rounds
+from compress.profiling.inputs import make_input
 from compress.profiling.machine import fingerprint
 from compress.profiling.onnxruntime_cpu import OnnxSession
-from compress.profiling.protocol import Input, Session
-from compress.profiling.runtimes import Subject, make_input, runtime_named
+from compress.profiling.registry import runtime_named
+from compress.profiling.runtime import Input, Session, Subject
 
 TRIALS = "openvino_ways.jsonl"
 CHOSEN = "directly, one shape"

@@ -20,7 +20,8 @@ import numpy as np
 from benchmarks.neighbour import BUSY
 from compress.export.artifact import read_artifact
 from compress.profiling import estimates, protocol
-from compress.profiling.runtimes import Subject, runtime_named
+from compress.profiling.registry import runtime_named
+from compress.profiling.runtime import Subject
 from compress.results import Estimate
 
 ROUNDS, REPEATS = 24, 3

@@ -33,17 +33,17 @@ from compress.streams import NO_ROOM, STDOUT, dependable_streams, discard
 # Subcommand -> its line in `compress --help`. Each is the object `command` of the module
 # compress.commands.NAME.
 COMMANDS = {
-    "distill": "Teacher and budget in, a student.onnx that keeps the budget out.",
+    "distill": "Turn a teacher and a budget into a student.onnx that keeps the budget.",
     "select": "Time candidates here and choose the best that keeps a budget.",
     "profile": "Measure what a model costs on this machine, with uncertainty.",
-    "check": "Judge a candidate beside a baseline, for continuous integration.",
-    "baseline": "Write or show the baseline that check compares with.",
+    "check": "Compare a model with a baseline, for continuous integration.",
+    "baseline": "Write or show the baseline of check.",
     "evaluate": "Score a checkpoint or an ONNX file on a data set.",
-    "export": "Turn a checkpoint into a verified ONNX file.",
+    "export": "Turn a checkpoint or an ONNX file into a verified ONNX file or engine.",
     "train": "Train a network from labels alone.",
-    "reproduce": "Make a table or figure of a paper again, beside its own figures.",
-    "recipes": "List the methods that distill has, their papers and options.",
-    "runs": "List and remove what own runs have shown, which choices rest on.",
+    "reproduce": "Reproduce a table of a paper beside its own figures.",
+    "recipes": "List the methods of distill with their papers and options.",
+    "runs": "List and remove the results of earlier runs, which choices use.",
     "help": "Print the help of a command.",
     "version": "Print the version.",
 }
@@ -100,9 +100,9 @@ class LazyGroup(click.Group):
 @click.option(
     "--config",
     type=click.Path(exists=True, dir_okay=False, path_type=Path),
-    help="TOML file of defaults: a table a subcommand, its options as keys.",
+    help="TOML file of defaults: one table per subcommand, with its options as keys.",
 )
-@click.option("--debug", is_flag=True, help="Show tracebacks of errors.")
+@click.option("--debug", is_flag=True, help="Show the traceback of an error.")
 @click.pass_context
 def group(ctx: click.Context, config: Path | None, debug: bool) -> None:  # noqa: ARG001
     """Make a trained image classifier small and fast enough, and prove that it is."""
@@ -251,7 +251,7 @@ def read_config(path: Path) -> dict[str, dict[str, Any]]:
     defaults: dict[str, dict[str, Any]] = {}
     for table, values in tables.items():
         if table not in COMMANDS:
-            faults.append(f"[{table}] is no subcommand{_nearest(table, COMMANDS)}")
+            faults.append(f"[{table}] is not a subcommand{_nearest(table, COMMANDS)}")
         elif not isinstance(values, dict):
             faults.append(f"{table} is not a table; write [{table}] and its options below")
         else:
@@ -275,7 +275,7 @@ def _checked_options(
             below = command.get_command(context, key)
             if below is None:
                 faults.append(
-                    f"[{table}.{key}] is no subcommand{_nearest(key, list(command.commands))}"
+                    f"[{table}.{key}] is not a subcommand{_nearest(key, list(command.commands))}"
                 )
             elif not isinstance(inner, dict):
                 faults.append(f"{table}.{key} is not a table; write [{table}.{key}]")

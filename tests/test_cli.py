@@ -231,9 +231,9 @@ def test_config_takes_underscores_too(
 @pytest.mark.parametrize(
     ("text", "words"),
     [
-        ("[distil]\n", "[distil] is no subcommand (did you mean distill?)"),
-        ("[xyz]\n", "[xyz] is no subcommand (there are distill, "),
-        ("epochs = 3\n", "[epochs] is no subcommand"),
+        ("[distil]\n", "[distil] is not a subcommand (did you mean distill?)"),
+        ("[xyz]\n", "[xyz] is not a subcommand (there are distill, "),
+        ("epochs = 3\n", "[epochs] is not a subcommand"),
         ("distill = 3\n", "write [distill]"),
         ("[distill]\nepoch = 3\n", "[distill] has no option epoch (did you mean epochs?)"),
         ("[distill]\nmodel = 'a'\n", "has no option model"),

@@ -29,7 +29,7 @@ from compress.gate.precision import PrecisionRule
 from compress.models.checkpoint import read_tensors, save_checkpoint
 from compress.models.recognition.hypothesis import instantiate
 from compress.models.registry import build
-from compress.profiling.runtimes import available
+from compress.profiling.registry import available
 from compress.recipes.registry import make_recipe
 from compress.results import Estimate, Fidelity
 from compress.spec import FASTEST, Budget, ModelSpec, Target

@@ -11,7 +11,7 @@ import pytest
 from compress.cli import COMMANDS, group, load_command, read_config
 from compress.distill import CHOICE, STUDENT, STUDENT_ONNX, TEACHER_ONNX, TRADEOFF
 from compress.errors import EXIT_CODES
-from compress.profiling.runtimes import RUNTIMES
+from compress.profiling.registry import RUNTIMES
 from compress.recipes.registry import DEFAULT_RECIPE, RECIPES
 from compress.training.options import AUTOCAST, COMPILE, FUSED, MEMORY_FORMATS
 

@@ -102,7 +102,7 @@ def test_a_signal_saves_and_the_same_command_goes_on(
         patch.setattr(Display, "progress", send)
         assert train(npz, tmp_path / "run", "--resume") == code
     said = capsys.readouterr().err.splitlines()
-    assert said[0].startswith("Nothing was saved in ")
+    assert said[0].startswith("Nothing is saved in ")
     assert said[-2:] == [
         "Stopped after step 2 of 4 of epoch 1 of 2; its state is saved.",
         f"{word}; run the same command again to go on",

@@ -26,34 +26,40 @@ def command() -> None:
 @command.command("update")
 @click.argument("model", **input_file())
 @data_options(default=None, validation=False, training=False)
-@click.option("--reason", required=True, help="Why; those who review the change read it.")
+@click.option(
+    "--reason", required=True, help="Why the baseline changes; reviewers read it in the diff."
+)
 @click.option(
     "--output",
     "-o",
     type=click.Path(path_type=Path, dir_okay=False),
     default=FILE,
     show_default=True,
-    help="The baseline. The model is copied beside it; the copy's name has its hash in it.",
+    help="The baseline file. A copy of the model, named by its hash, is put beside it.",
 )
-@click.option("--runtime", default="onnxruntime", show_default=True, help="What runs the models.")
-@threads_option("Of each session. [default: the cores that this process may use]")
 @click.option(
-    "--batch", type=click.IntRange(min=1), default=1, show_default=True, help="Images a call."
+    "--runtime", default="onnxruntime", show_default=True, help="Runtime that runs the models."
 )
-@click.option("--shape", metavar="C,H,W", help="Of an image, where the model leaves it open.")
+@threads_option("Threads of each session. [default: the cores that this process may use]")
+@click.option(
+    "--batch", type=click.IntRange(min=1), default=1, show_default=True, help="Images per call."
+)
+@click.option("--shape", metavar="C,H,W", help="Shape of an image, if the model does not fix it.")
 @click.option(
     "--percentile",
     type=click.FloatRange(50, 99.9),
     default=50.0,
     show_default=True,
-    help="Of the calls, that budgets are for.",
+    help="Percentile of the latency that budgets apply to.",
 )
 @click.option(
     "--teacher",
     **input_file(),
-    help="An ONNX file to be timed beside, for where the baseline's model is missing one day.",
+    help="An ONNX file to time MODEL against; `check` uses it if the baseline's model is missing.",
 )
-@click.option("--normalize", help="A known name, or MEAN,MEAN,MEAN/STD,STD,STD.")
+@click.option(
+    "--normalize", help="Normalisation of the input: a known name, or MEAN,MEAN,MEAN/STD,STD,STD."
+)
 @output_option()
 def update(
     model: Path,
@@ -69,11 +75,11 @@ def update(
     output_name: str | None,
     **options: Any,
 ) -> None:
-    """Make MODEL, an ONNX file, what candidates are compared with.
+    """Make MODEL, an ONNX file, the baseline for `compress check`.
 
-    It is scored and timed, and what was found goes into a file for git: review it as a diff, and
-    commit it with the model that lies beside it. Nothing else writes this file, and one that was
-    edited is refused.
+    The command scores and times MODEL and writes the results to a file for git: review it as a
+    diff, and commit it together with the copy of the model beside it. `compress check` refuses a
+    baseline that was edited by hand.
     """
     from compress.data.normalization import resolve
     from compress.errors import UsageError
@@ -83,7 +89,7 @@ def update(
 
     if options["data"] is None:
         raise UsageError(
-            "--data is missing: a baseline is scored on the images that candidates will be "
+            "--data is missing. Name the data set that the baseline and its candidates are "
             "scored on."
         )
     baseline = making.update(
@@ -116,7 +122,7 @@ def update(
 @click.argument("baseline", type=click.Path(path_type=Path), default=FILE)
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON object on stdout.")
 def show(baseline: Path, as_json: bool) -> None:
-    """Print what a baseline says, after making sure that nobody edited it."""
+    """Print a baseline, after checking that nobody edited it."""
     import json
 
     from compress.gate.baseline import read_baseline

@@ -17,42 +17,46 @@ if TYPE_CHECKING:
 def budget_options() -> Decorator:
     """What a student may cost and how that is measured; ``read_budget`` reads them."""
     return chain(
-        click.option("--budget-ms", type=float, help="Milliseconds that a call may take."),
+        click.option("--budget-ms", type=float, help="Latency budget: milliseconds per call."),
         click.option(
             "--headroom",
             metavar="PERCENT",
-            help="Of --budget-ms, left free when the student is chosen: the machine is not always "
-            "as fast as when it was timed. [default: 20% on a virtual machine, else 3%]",
+            help="Part of --budget-ms left free when the student is chosen, because a machine is "
+            "not always equally fast. [default: 20% on a virtual machine, else 3%]",
         ),
-        click.option("--budget-mb", type=float, help="Megabytes (10^6 bytes) of the file."),
-        click.option("--speedup", type=float, help="Times faster than the teacher, measured here."),
-        click.option("--batch", type=int, default=1, show_default=True, help="Images in a call."),
+        click.option(
+            "--budget-mb", type=float, help="Size budget: megabytes (10^6 bytes) of the file."
+        ),
+        click.option(
+            "--speedup", type=float, help="How many times faster than the teacher, measured here."
+        ),
+        click.option("--batch", type=int, default=1, show_default=True, help="Images per call."),
         click.option(
             "--percentile",
             type=float,
             default=50.0,
             show_default=True,
-            help="Of the calls' times, that the budget is for.",
+            help="Percentile of the latency that the budget applies to.",
         ),
         click.option(
             "--threads",
             type=int,
-            help="That serve the model. [default: the cores that this process may use]",
+            help="Threads that serve the model. [default: the cores that this process may use]",
         ),
         click.option(
             "--runtime",
             default="onnxruntime",
             show_default=True,
-            help="That serves it: onnxruntime, openvino, onnxruntime-cuda, onnxruntime-tensorrt, "
-            "tensorrt or tensorrt-rtx; or fastest: the one of those that are here that runs a "
-            "mid-sized candidate fastest.",
+            help="Runtime that serves the model: onnxruntime, openvino, onnxruntime-cuda, "
+            "onnxruntime-tensorrt, tensorrt or tensorrt-rtx; fastest takes the installed one that "
+            "runs a mid-sized candidate fastest.",
         ),
         click.option(
             "--precision",
             default="fp32",
             show_default=True,
-            help="Of the file: fp32, fp16, bf16 or int8; or auto: the one with the best expected "
-            "accuracy that fits. Fewer bits that are not faster here are not taken.",
+            help="Precision of the file: fp32, fp16, bf16 or int8; auto chooses it together with "
+            "the network. A reduced precision that is not faster here is not used.",
         ),
     )
 
@@ -66,7 +70,7 @@ def read_budget(options: dict[str, Any], tradeoff: Path | None = None) -> Budget
     """
     from compress.errors import UnknownName, UsageError
     from compress.profiling.machine import default_headroom, default_threads
-    from compress.profiling.runtimes import RUNTIMES
+    from compress.profiling.registry import RUNTIMES
     from compress.spec import AUTO, FASTEST, PRECISIONS, Budget, Target
     from compress.tradeoff.storage import read_table
 
@@ -78,14 +82,14 @@ def read_budget(options: dict[str, Any], tradeoff: Path | None = None) -> Budget
     if runtime != FASTEST and RUNTIMES[runtime].takes != "onnx":
         serve = [name for name, entry in RUNTIMES.items() if entry.takes == "onnx"]
         raise UsageError(
-            f"--runtime is {runtime}, which runs no ONNX file, and a student is one. It can be "
+            f"--runtime is {runtime}, which cannot run the student's ONNX file. Use one of "
             f"{', '.join(serve)} or {FASTEST}."
         )
     time_ms, size_mb, threads = (options[key] for key in ("budget_ms", "budget_mb", "threads"))
     headroom = 0.0
     if options["headroom"] is not None:
         if time_ms is None:
-            raise UsageError("--headroom is a share of --budget-ms, which is not given.")
+            raise UsageError("--headroom is a part of --budget-ms; give --budget-ms, too.")
         headroom = parse_percent(options["headroom"], "--headroom")
     elif time_ms is not None:
         # What is left free is what the machine needs that serves, which a table is of.

@@ -46,14 +46,14 @@ BYTES = {"b": 1.0, "kb": 1e3, "mb": 1e6, "gb": 1e9}
     type=click.Path(path_type=Path),
     default="compress-baseline.json",
     show_default=True,
-    help="What `compress baseline update` wrote.",
+    help="The file that `compress baseline update` wrote.",
 )
 @click.option(
     "--max-slowdown",
     default="3%",
     show_default=True,
     metavar="PERCENT",
-    help="How much slower than the baseline's model it may be.",
+    help="How much slower than the baseline's model MODEL may be.",
 )
 @click.option(
     "--max-accuracy-drop",
@@ -61,79 +61,87 @@ BYTES = {"b": 1.0, "kb": 1e3, "mb": 1e6, "gb": 1e9}
     default=0.5,
     show_default=True,
     metavar="POINTS",
-    help="How much less of the test images it may have right.",
+    help="Points of test accuracy that MODEL may lose.",
 )
 @click.option(
     "--max-size",
     default="1%",
     show_default=True,
     metavar="SIZE",
-    help="5MB, 800kB, or how much larger than the baseline's model it may be: 10%.",
+    help="Largest file: 5MB, 800kB, or 10% more than the baseline's model.",
 )
 @click.option(
     "--max-calibration-drop",
     type=float,
     metavar="POINTS",
-    help="How much larger its expected calibration error may be. [default: told, not judged]",
+    help="Points by which the expected calibration error may grow. [default: no limit]",
 )
-@click.option("--budget-ms", type=float, help="What a call may take.")
+@click.option("--budget-ms", type=float, help="Latency budget: milliseconds per call.")
 @click.option(
     "--percentile",
     type=click.FloatRange(50, 99.9),
-    help="Of the calls, that --budget-ms is for. [default: the baseline's]",
+    help="Percentile of the latency that --budget-ms applies to. [default: the baseline's]",
 )
 @click.option(
     "--shape",
     metavar="C,H,W",
-    help="Of an image, where MODEL leaves it open. [default: the baseline's]",
+    help="Shape of an image, if MODEL does not fix it. [default: the baseline's]",
 )
 @click.option(
     "--checkpoint",
     type=click.Path(path_type=Path),
-    help="What MODEL was exported from; parity is judged. [default: the one of its run folder]",
+    help="The checkpoint that MODEL must equal. [default: the one of its run folder, if any]",
 )
 @click.option(
     "--teacher",
     type=click.Path(path_type=Path),
-    help="Where the baseline's teacher is, for where the baseline's model is missing.",
+    help="The baseline's teacher, to compare with if the baseline's model is missing.",
 )
-@click.option("--data", help=f"Where the evaluation set is: {DATA_HELP} [default: where it was]")
+@click.option("--data", help=f"{DATA_HELP} [default: the baseline's]")
 @click.option(
     "--data-dir",
     type=click.Path(path_type=Path),
-    help="Where cifar10, cifar100 and fashion-mnist lie or are downloaded to.",
+    help="Folder of cifar10, cifar100 and fashion-mnist; they are downloaded to it.",
 )
 @click.option(
     "--image-size",
     type=click.IntRange(min=8),
-    help="Height and width that the images of a folder are brought to. [default: the baseline's]",
+    help="Resize the images of a folder to this height and width. [default: the baseline's]",
 )
-@click.option("--normalize", help="A known name, or MEAN,MEAN,MEAN/STD,STD,STD.")
+@click.option(
+    "--normalize", help="Normalisation of the input: a known name, or MEAN,MEAN,MEAN/STD,STD,STD."
+)
 @output_option()
 @click.option(
     "--inconclusive",
     type=click.Choice(["fail", "warn"]),
     default="fail",
     show_default=True,
-    help="What is not decided ends with 3, or with a warning and 0.",
+    help="Exit code of an undecided check: 3 (fail), or 0 with a warning (warn).",
 )
 @click.option(
     "--max-seconds",
     type=click.FloatRange(min=0, min_open=True),
     default=120.0,
     show_default=True,
-    help="No further round of timing begins after this.",
+    help="Start no further round of timing after this many seconds.",
 )
-@seed_option("Of inputs and orders.")
+@seed_option("Seed of the inputs and of the order of calls.")
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON object on stdout.")
-@click.option("--junit", type=click.Path(path_type=Path, dir_okay=False), help="JUnit XML file.")
-@click.option("--markdown", type=click.Path(path_type=Path, dir_okay=False), help="Markdown file.")
+@click.option(
+    "--junit", type=click.Path(path_type=Path, dir_okay=False), help="Write a JUnit XML report."
+)
+@click.option(
+    "--markdown", type=click.Path(path_type=Path, dir_okay=False), help="Write a Markdown report."
+)
 @click.option(
     "--self-test",
     is_flag=True,
-    help="Find out what slowdown can be told on this machine, with MODEL or the embedded teacher.",
+    help="Measure which slowdown can be detected here, with MODEL or the embedded teacher.",
 )
-@threads_option("With --self-test, of each session. [default: the cores that this process may use]")
+@threads_option(
+    "Threads of each session of --self-test. [default: the cores that this process may use]"
+)
 def command(
     model: Path | None,
     inconclusive: str,
@@ -143,11 +151,11 @@ def command(
     self_test: bool,
     **options: Any,
 ) -> None:
-    """Judge MODEL, an ONNX file, beside the baseline of its task.
+    """Compare MODEL, an ONNX file, with a baseline.
 
-    Latency, size and accuracy always, parity and budget where they are asked for: PASS, FAIL or
-    INCONCLUSIVE each. Both models are timed here, in turns. Exit codes: 0 all pass, 1 one fails,
-    3 one is inconclusive, 4 one could not be measured, 2 usage.
+    Latency, size, accuracy and consistency are judged always, parity, calibration and budget on
+    request. Each is PASS, FAIL or INCONCLUSIVE. Both models are timed here, in turns. Exit codes:
+    0 all pass, 1 one fails, 3 one is inconclusive, 4 one could not be measured, 2 usage.
     """
     from compress.errors import CompressError
     from compress.files import check_writable

@@ -37,13 +37,13 @@ RECIPE_OPTIONS = ("temperature", "lr_d")
     "teachers",
     **input_file(),
     multiple=True,
-    help="A trained checkpoint: .pt, .pth, .th or .safetensors. Can be repeated: the student "
-    "learns from all and is compared with the first. [default: the embedded one]",
+    help="A trained checkpoint: .pt, .pth, .th or .safetensors. Repeat it to learn from several; "
+    "the student is compared with the first. [default: the embedded one]",
 )
-@click.option("--teacher-arch", help="What the teacher is, where its weights do not show it.")
+@click.option("--teacher-arch", help="Architecture of the teacher, if its weights do not show it.")
 @click.option(
     "--normalize",
-    help="Of the teacher's input: a known name, or MEAN,MEAN,MEAN/STD,STD,STD. "
+    help="Normalisation of the teacher's input: a known name, or MEAN,MEAN,MEAN/STD,STD,STD. "
     "[default: the checkpoint's, or found on validation images]",
 )
 @data_options()
@@ -53,73 +53,79 @@ RECIPE_OPTIONS = ("temperature", "lr_d")
     type=float,
     default=0.5,
     show_default=True,
-    help="Points of accuracy on validation images that fewer bits may cost; it has to be known.",
+    help="Points of validation accuracy that a reduced precision may be shown to cost at most.",
 )
 @click.option(
     "--qat-epochs",
     type=int,
-    help="Of quantisation-aware distillation, for a student in int8 that may lose more; 0 for "
-    "none. [default: a tenth of --epochs]",
+    help="Epochs of quantisation-aware distillation, if int8 may cost more than that; 0 turns it "
+    "off. [default: a tenth of --epochs, at least 2]",
 )
 @click.option(
-    "--qat-lr", type=float, help="Its first learning rate. [default: a thousandth of --lr]"
+    "--qat-lr",
+    type=float,
+    help="Initial learning rate of quantisation-aware distillation. "
+    "[default: a thousandth of --lr]",
 )
 @click.option(
     "--max-accuracy-drop",
     type=float,
     metavar="POINTS",
-    help="Of accuracy on the test images that the student may lose against the teacher, judged as "
-    "`compress check` judges a candidate: exit code 1 where it loses more, 3 where that is not "
-    "decided. [default: shown, not judged]",
+    help="Points of test accuracy that the student may lose against the teacher, by the rule of "
+    "`compress check`: exit code 1 if it loses more, 3 if that is undecided. [default: no limit]",
 )
-@click.option("--student", help="Names the student (wrn-10-2) instead of choosing by a budget.")
+@click.option("--student", help="Train this student, such as wrn-10-2, instead of choosing one.")
 @click.option(
     "--tradeoff",
     **input_file(),
-    help="Choose from a table that `compress select --save` measured where the model will serve.",
+    help="Choose from a table that `compress select --save` measured on the serving machine.",
 )
-@click.option("--no-cache", is_flag=True, help="Time candidates again that were timed earlier.")
+@click.option(
+    "--no-cache", is_flag=True, help="Time candidates again even if their latency is cached."
+)
 @ignore_runs_option()
 @click.option(
     "--recipe",
     default=None,
-    help="supervised, kd, dkd, dist, logit-gan, fitnet, at, dln, ktan or ktan+kd; `compress "
-    "recipes` says what they are. [default: dist]",
+    help="Training method: supervised, kd, dkd, dist, logit-gan, fitnet, at, dln, ktan or ktan+kd; "
+    "`compress recipes` describes them. [default: dist]",
 )
-@click.option("--temperature", type=float, help="Short for --set temperature=.")
-@click.option("--lr-d", type=float, help="Short for --set lr_d=, of the methods with an adversary.")
+@click.option("--temperature", type=float, help="Same as --set temperature=VALUE.")
+@click.option(
+    "--lr-d", type=float, help="Same as --set lr_d=VALUE, the discriminator's learning rate."
+)
 @click.option(
     "--set",
     "settings",
     multiple=True,
     metavar="NAME=VALUE",
-    help="An option of the recipe; `compress recipes` lists them. Can be repeated.",
+    help="Set an option of the recipe; `compress recipes` lists them. Can be repeated.",
 )
 @click.option(
     "--student-init",
     **input_file(),
-    help="A checkpoint of the student, trained on the labels, to start from.",
+    help="Start from this checkpoint of the student instead of random weights.",
 )
 @click.option(
     "--views",
     type=int,
     default=1,
     show_default=True,
-    help="In how many views of an image the teacher is asked, once each. 1: as it is, while the "
-    "student sees new crops. N: in N crops, which the student sees in turn. 0: in the new crop of "
-    "every epoch.",
+    help="How many views of each image the teacher answers. 1: only the image itself, while the "
+    "student sees new crops. N: N crops, which the student sees in turn. 0: every new crop, in "
+    "every step.",
 )
 @click.option(
     "--teacher-dropout",
     type=float,
     default=0.0,
     show_default=True,
-    help="Of the teacher when it gives logits, drawn anew in every step; for --views 0.",
+    help="Dropout rate of the teacher while it gives logits; needs --views 0.",
 )
 @click.option(
     "--outputs-dir",
     type=click.Path(path_type=Path),
-    help="Where the teacher's outputs are kept, for other runs too. "
+    help="Folder that keeps the teacher's outputs for later runs. "
     "[default: ~/.cache/compress/outputs]",
 )
 @training_options()
@@ -148,13 +154,13 @@ def command(
 ) -> None:
     """Turn a trained network into a small one that keeps a budget, in a file that can ship.
 
-    Chooses a student by timing candidates on this machine, trains it with the teacher's help,
-    exports it to ONNX, proves that the file is the model, and times it beside the teacher.
-    Without --teacher and --data it runs on the embedded example. Run the same command again to go
-    on after an interruption.
+    The command chooses a student by timing candidates on this machine, trains it with the
+    teacher's help, exports it to ONNX, verifies the file and times it beside the teacher. Without
+    --teacher and --data it runs on the embedded example. Run the same command again to resume
+    after an interruption.
 
-    What it came to is kept for the next choice on the same data; `compress runs` lists and removes
-    such runs, and --ignore-runs chooses without them.
+    The result improves the next choice on the same data. `compress runs` lists and removes such
+    results, and --ignore-runs chooses without them.
     """
     import json
 

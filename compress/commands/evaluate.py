@@ -20,15 +20,23 @@ from compress.commands.options import (
 @click.command("evaluate")
 @click.argument("model", **input_file())
 @data_options(training=False)
-@click.option("--normalize", help="A known name, or MEAN,MEAN,MEAN/STD,STD,STD.")
+@click.option(
+    "--normalize", help="Normalisation of the input: a known name, or MEAN,MEAN,MEAN/STD,STD,STD."
+)
 @click.option(
     "--arch",
-    help="What a checkpoint is, where its weights do not show it: resnet-20,shortcut=pad, say.",
+    help="Architecture of a checkpoint, if its weights do not show it, such as "
+    "resnet-20,shortcut=pad.",
 )
-@threads_option("Of an ONNX file's session.")
+@threads_option("Threads that run an ONNX file.")
 @output_option()
-@seed_option("Of the validation split.")
-@click.option("--device", default="auto", show_default=True, help="auto, cpu or cuda.")
+@seed_option("Seed of the validation split.")
+@click.option(
+    "--device",
+    default="auto",
+    show_default=True,
+    help="Where to run a checkpoint: auto, cpu or cuda.",
+)
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON object on stdout.")
 def command(
     model: Path,
@@ -41,10 +49,10 @@ def command(
     as_json: bool,
     **options: Any,
 ) -> None:
-    """Score a checkpoint or an ONNX file on a data set's test images, however bad it is.
+    """Score a checkpoint or an ONNX file on the test images of a data set.
 
-    The normalisation is the file's own; where it has none and --normalize does not say it, the
-    known ones are tried on validation images.
+    A model that is no better than chance is scored, too. The normalisation is that of --normalize
+    or of the file. If neither gives one, the known ones are tried on validation images.
     """
     import json
 

@@ -27,63 +27,71 @@ if TYPE_CHECKING:
     "-o",
     type=click.Path(path_type=Path, dir_okay=False),
     required=True,
-    help="The file that is made.",
+    help="The file to write.",
 )
 @click.option(
     "--precision",
     default="fp32",
     show_default=True,
-    help="fp32, fp16, bf16 or int8; or auto: the fastest here that keeps --max-precision-loss.",
+    help="fp32, fp16, bf16 or int8; auto takes the fastest here that keeps --max-precision-loss.",
 )
-@click.option("--runtime", help="That auto is to be the fastest in. [default: onnxruntime]")
+@click.option(
+    "--runtime", help="Runtime in which --precision auto compares. [default: onnxruntime]"
+)
 @click.option(
     "--to",
     "target",
     default="onnx",
     show_default=True,
-    help="onnx, or an engine: tensorrt or tensorrt-rtx.",
+    help="Format of the file: onnx, or an engine: tensorrt or tensorrt-rtx.",
 )
 @click.option(
     "--batch",
-    help="Sizes that an engine will be called with: 1,8,100; or "
-    "the one that auto is timed with. [default: 1]",
+    help="Batch sizes of an engine, such as 1,8,100; or the one that --precision auto times. "
+    "[default: 1]",
 )
 @data_options(default=None, training=False)
-@click.option("--normalize", help="A known name, or MEAN,MEAN,MEAN/STD,STD,STD.")
+@click.option(
+    "--normalize", help="Normalisation of the input: a known name, or MEAN,MEAN,MEAN/STD,STD,STD."
+)
 @output_option()
 @click.option(
     "--teacher-arch",
     "--arch",
     "arch",
-    help="What the weights are, where they do not show it: resnet-20,shortcut=pad, say.",
+    help="Architecture, if the weights do not show it, such as resnet-20,shortcut=pad.",
 )
 @click.option(
     "--images",
     type=click.IntRange(min=1),
-    help="Compare on so many images of the data first; on all where they do not decide.",
+    help="Compare on this many validation images first, and on all if they do not decide.",
 )
 @click.option(
     "--calibrate",
-    help="int8: whose training images the ranges are measured on. [default: --data's]",
+    help="Data set whose training images calibrate int8. [default: --data]",
 )
 @click.option(
-    "--calibration-images", type=int, default=512, show_default=True, help="How many of them."
+    "--calibration-images",
+    type=int,
+    default=512,
+    show_default=True,
+    help="Number of images that calibrate int8.",
 )
 @click.option(
     "--calibration-method",
     default="minmax",
     show_default=True,
-    help="minmax, percentile or entropy.",
+    help="How int8 finds the ranges of activations: minmax, percentile or entropy.",
 )
-@click.option("--float-layers", help="int8: leave these in float: first, last or first,last.")
+@click.option("--float-layers", help="Layers that int8 leaves in float: first, last or first,last.")
 @click.option(
     "--max-precision-loss",
     type=float,
     default=0.5,
     show_default=True,
-    help="Points of accuracy on validation images that fewer bits may cost; it has to be known.",
+    help="Points of validation accuracy that a reduced precision may be shown to cost at most.",
 )
-@seed_option("Of the validation split.")
+@seed_option("Seed of the validation split.")
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON object on stdout.")
 def command(
     model: Path,
@@ -105,14 +113,14 @@ def command(
     as_json: bool,
     **options: Any,
 ) -> None:
-    """Turn MODEL into an ONNX file or an engine and prove that it is the same function.
+    """Turn MODEL into an ONNX file or an engine and verify that it is the same function.
 
-    MODEL is a checkpoint or a float32 ONNX file. With --data the proof is on its validation images.
-    Without, it is on seeded inputs, and the normalisation is written as unknown unless --normalize
-    or the file says it.
+    MODEL is a checkpoint or a float32 ONNX file. It is verified on the validation images of --data,
+    or on seeded inputs without --data. The file records the normalisation that --normalize, --data
+    or MODEL gives, otherwise none.
 
-    int8 needs --data or --calibrate. Fewer bits are compared with float32; without --data no
-    accuracy is.
+    int8 needs --data or --calibrate. A reduced precision is compared with float32; its accuracy is
+    compared only with --data.
     """
     import json
 

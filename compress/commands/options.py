@@ -20,8 +20,8 @@ MAX_THREADS = 4096
 Decorator = Callable[[Callable[..., Any]], Callable[..., Any]]
 
 DATA_HELP = (
-    "default (embedded), cifar10, cifar100, fashion-mnist, an .npz file with x_train, y_train, "
-    "x_test, y_test, or a folder of class folders."
+    "The data set: default (embedded), cifar10, cifar100, fashion-mnist, an .npz file with "
+    "x_train, y_train, x_test and y_test, or a folder of class folders."
 )
 
 
@@ -42,7 +42,7 @@ def output_option() -> Decorator:
     return click.option(
         "--output-name",
         metavar="NAME",
-        help="The output of an ONNX file that its answers are, where several could be.",
+        help="The output of the ONNX file that holds the logits, if it has several candidates.",
     )
 
 
@@ -51,8 +51,8 @@ def ignore_runs_option() -> Decorator:
     return click.option(
         "--ignore-runs",
         is_flag=True,
-        help="Choose without what your own runs on this data have shown; `compress runs list` "
-        "shows them.",
+        help="Ignore the results of your earlier runs on this data; `compress runs list` shows "
+        "them.",
     )
 
 
@@ -82,12 +82,12 @@ def data_options(
         click.option(
             "--data-dir",
             type=click.Path(path_type=Path),
-            help="Where cifar10, cifar100 and fashion-mnist lie or are downloaded to.",
+            help="Folder of cifar10, cifar100 and fashion-mnist; they are downloaded to it.",
         ),
         click.option(
             "--image-size",
             type=click.IntRange(min=8),
-            help="Height and width that the images of a folder are brought to.",
+            help="Resize the images of a folder to this height and width.",
         ),
     ]
     if validation:
@@ -95,17 +95,18 @@ def data_options(
             click.option(
                 "--validation",
                 type=int,
-                help="Images held out of the training data. [default: a tenth, at most 5000]",
+                help="Number of training images held out for validation. "
+                "[default: a tenth, at most 5000]",
             )
         )
     if training:
         options += [
-            click.option("--limit-train", type=int, help="Use only so many training images."),
+            click.option("--limit-train", type=int, help="Use only this many training images."),
             click.option(
                 "--flip/--no-flip",
                 default=None,
-                help="Whether images may be mirrored. [default: the named data sets and colour "
-                "images may, other grey ones not]",
+                help="Mirror training images at random, or never. [default: mirror the named data "
+                "sets and colour images, but not other grey images]",
             ),
         ]
     return chain(*options)
@@ -163,7 +164,8 @@ def refuse_without_data(**values: object) -> None:
 
     given = [f"--{name.replace('_', '-')}" for name, value in values.items() if value is not None]
     if given:
-        raise UsageError(f"Without --data there is nothing that {' and '.join(given)} could mean.")
+        verb = "needs" if len(given) == 1 else "need"
+        raise UsageError(f"{' and '.join(given)} {verb} --data, which is not given.")
 
 
 def parse_shape(text: str, option: str) -> tuple[int, int, int]:
@@ -202,89 +204,112 @@ def parse_percent(text: str, option: str) -> float:
 def training_options() -> Decorator:
     """Epochs, optimiser and seed; the paper's values are the defaults."""
     return chain(
-        click.option("--epochs", type=int, default=200, show_default=True),
-        click.option("--batch-size", type=int, default=128, show_default=True),
-        click.option("--lr", type=float, default=0.1, show_default=True, help="Of SGD."),
+        click.option(
+            "--epochs", type=int, default=200, show_default=True, help="Epochs of training."
+        ),
+        click.option(
+            "--batch-size", type=int, default=128, show_default=True, help="Images per step."
+        ),
+        click.option(
+            "--lr", type=float, default=0.1, show_default=True, help="Initial learning rate of SGD."
+        ),
         click.option(
             "--schedule",
             default="steps",
             show_default=True,
-            help="Of the learning rate: steps (the paper's), one-cycle (better in few epochs) or "
-            "cosine.",
+            help="Learning rate schedule: steps (the paper's), one-cycle (better for few epochs) "
+            "or cosine.",
         ),
-        click.option("--momentum", type=float, default=0.9, show_default=True),
-        click.option("--weight-decay", type=float, default=1e-4, show_default=True),
         click.option(
-            "--dropout", type=float, default=0.3, show_default=True, help="In WRN blocks."
+            "--momentum", type=float, default=0.9, show_default=True, help="Momentum of SGD."
+        ),
+        click.option(
+            "--weight-decay",
+            type=float,
+            default=1e-4,
+            show_default=True,
+            help="Weight decay (L2 penalty) of SGD.",
+        ),
+        click.option(
+            "--dropout",
+            type=float,
+            default=0.3,
+            show_default=True,
+            help="Dropout rate in the blocks of a WRN.",
         ),
         click.option(
             "--crop-padding",
             type=int,
             default=4,
             show_default=True,
-            help="Pixels by which training images are shifted at random.",
+            help="Shift training images at random by up to this many pixels.",
         ),
         click.option(
             "--autocast",
             default="auto",
             show_default=True,
-            help="bf16: the student's passes in bfloat16, up to twice as fast on processors and "
-            "GPUs that have it; off; or auto: on such GPUs.",
+            help="bf16 runs the student in bfloat16, up to twice as fast on processors and GPUs "
+            "that support it; off does not; auto does on such GPUs.",
         ),
         click.option(
             "--label-smoothing",
             type=float,
             default=0.0,
             show_default=True,
-            help="Share of each label that is spread over all classes.",
+            help="Spread this share of each label over all classes.",
         ),
         click.option(
             "--ema",
             type=float,
             default=0.0,
             show_default=True,
-            help="Keep an exponential moving average of the weights: 0.999, say. 0 keeps the last.",
+            help="Decay of an exponential moving average of the weights, such as 0.999; 0 is off.",
         ),
         click.option(
             "--memory-format",
             default="auto",
             show_default=True,
-            help="channels_last, contiguous, measured (the faster one, tried at the start), or "
-            "auto: measured on a GPU, else channels_last.",
+            help="Memory layout: channels_last, contiguous, measured (time both at the start and "
+            "take the faster), or auto (measured on a GPU, channels_last on a CPU).",
         ),
         click.option(
             "--compile",
             default="auto",
             show_default=True,
-            help="torch.compile: off, on, graphs (with CUDA graphs), measured (the fastest, tried "
-            "at the start), or auto: on or off as measured on a GPU, else off.",
+            help="Use of torch.compile: off, on, graphs (with CUDA graphs), measured (time all at "
+            "the start and take the fastest), or auto (time on and off on a GPU, off on a CPU).",
         ),
         click.option(
             "--fused",
             default="auto",
             show_default=True,
-            help="The optimiser in one kernel: off, on, or auto: on a GPU.",
+            help="Run the optimiser as one fused kernel: off, on, or auto (on a GPU).",
         ),
         click.option(
             "--tf32/--no-tf32",
             default=True,
             show_default=True,
-            help="Whether a GPU's products may take TF32.",
+            help="Allow TF32 in matrix products and convolutions on a GPU.",
         ),
         click.option(
             "--deterministic",
             is_flag=True,
-            help="The same bits every time on a GPU, too, where auto then measures nothing. On a "
-            "CPU they are the same in any case, unless something is measured.",
+            help="Give bit-identical results on a GPU; the auto options then measure nothing. A "
+            "CPU always does, unless an option is measured.",
         ),
         seed_option(),
-        click.option("--device", default="auto", show_default=True, help="auto, cpu or cuda."),
-        click.option("--out", type=click.Path(path_type=Path), help="The run folder."),
+        click.option(
+            "--device",
+            default="auto",
+            show_default=True,
+            help="Where to train: auto, cpu or cuda.",
+        ),
+        click.option("--out", type=click.Path(path_type=Path), help="Folder of the run."),
         click.option(
             "--resume",
             is_flag=True,
-            help="Go on with the run in the folder, and say so where nothing was saved yet. The "
-            "same command without it goes on, too.",
+            help="Resume the run in the folder, with a note if nothing is saved there yet. The "
+            "same command resumes without this option, too.",
         ),
     )
 
@@ -292,7 +317,7 @@ def training_options() -> Decorator:
 def check_resume(out: Path, say: Callable[[str], None]) -> None:
     """What --resume adds: says where there is nothing to go on with."""
     if not any((out / name).exists() for name in ("last.ckpt", "previous.ckpt", "result.json")):
-        say(f"Nothing was saved in {out} yet: this starts at the beginning.")
+        say(f"Nothing is saved in {out} yet, so training starts at the beginning.")
 
 
 def read_training(options: dict[str, Any]) -> TrainingOptions:

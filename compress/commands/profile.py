@@ -21,7 +21,7 @@ from compress.commands.options import (
 if TYPE_CHECKING:
     from compress.models.registry import Network
     from compress.profiling import Subject
-    from compress.profiling.sample import Sample
+    from compress.profiling.inputs import Sample
     from compress.spec import ModelSpec
 
 DEFAULT_SIZE = (32, 32)
@@ -31,40 +31,43 @@ DEFAULT_RUNTIMES = ("onnxruntime", "torch")
 
 @click.command("profile")
 @click.argument("model", **input_file())
-@click.option("--against", **input_file(), help="Another model, timed in the same rounds.")
+@click.option(
+    "--against", **input_file(), help="Another model to compare with, timed in the same rounds."
+)
 @click.option(
     "--runtime",
     "asked",
     metavar="NAME,NAME,...",
-    help="onnxruntime, openvino, onnxruntime-cuda, onnxruntime-tensorrt, tensorrt and tensorrt-rtx "
-    "take ONNX files; torch, torch-compile, torch-cuda and torch-compile-cuda take checkpoints; "
-    "all: those that are here for the model. Several are timed in the same rounds, and the fastest "
-    "is named. [default: onnxruntime, and torch beside it for checkpoints]",
+    help="Runtimes to time in the same rounds; the fastest is named. onnxruntime, openvino, "
+    "onnxruntime-cuda, onnxruntime-tensorrt, tensorrt and tensorrt-rtx run ONNX files; torch, "
+    "torch-compile, torch-cuda and torch-compile-cuda run checkpoints; all takes those that are "
+    "installed. [default: onnxruntime, and torch as well for checkpoints]",
 )
-@threads_option("Of each session. [default: the cores that this process may use]")
+@threads_option("Threads of each session. [default: the cores that this process may use]")
 @click.option(
     "--batch",
     "batches",
     metavar="N,N,...",
-    help="Images a call; latency is of the first, throughput of all. [default: 1,8,32]",
+    help="Images per call: latency is measured at the first size, throughput at all. "
+    "[default: 1,8,32]",
 )
-@click.option("--shape", metavar="C,H,W", help="Of an image, where the model leaves it open.")
+@click.option("--shape", metavar="C,H,W", help="Shape of an image, if the model does not fix it.")
 @click.option(
     "--data",
-    help=f"Time on test images of it: {DATA_HELP} [default: seeded noise]",
+    help=f"{DATA_HELP} Its test images are the inputs. [default: seeded noise]",
 )
-@click.option("--layers", "by_layer", is_flag=True, help="Also what each layer takes.")
+@click.option("--layers", "by_layer", is_flag=True, help="Also measure each layer.")
 @click.option(
     "--trace",
     type=click.Path(path_type=Path),
-    help="Write some calls' layers there, for chrome://tracing or Perfetto.",
+    help="Write the layers of some calls to this file, for chrome://tracing or Perfetto.",
 )
 @click.option(
     "--plot",
     type=click.Path(path_type=Path),
-    help="Draw latencies and what they buy there: .png or .svg.",
+    help="Draw latencies and accuracy to this .png or .svg file.",
 )
-@seed_option("Of inputs and orders.")
+@seed_option("Seed of the inputs and of the order of calls.")
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON object on stdout.")
 @click.option("--markdown", "as_markdown", is_flag=True, help="Print Markdown on stdout.")
 def command(
@@ -85,8 +88,8 @@ def command(
     """Measure what MODEL costs on this machine, with uncertainty.
 
     MODEL and the file to compare with are ONNX files or checkpoints; a checkpoint is exported
-    first, so that both run in the same runtime. speedup is time(against) / time(MODEL). A network
-    whose work depends on what it sees is timed on images of its data, --data, or not at all.
+    first, so that both run in the same runtime. speedup is time(against) / time(MODEL). Give
+    --data for a network whose work depends on its input: noise would time another amount of work.
     """
     import json
     from dataclasses import replace
@@ -96,7 +99,7 @@ def command(
     from compress.files import check_writable
     from compress.profiling import Settings, default_threads, picture, profile, profile_layers
     from compress.profiling.kernels import kernels_of
-    from compress.profiling.runtimes import path_of
+    from compress.profiling.runtime import path_of
     from compress.scratch import scratch_folder
 
     if as_json and as_markdown:
@@ -193,7 +196,7 @@ def _runtimes(asked: str | None, files: list[Path]) -> tuple[str, ...]:
         UsageError: a name that there is none of, or a runtime that is not here.
     """
     from compress.onnx_file import is_onnx
-    from compress.profiling.runtimes import RUNTIMES, runtime_named, why_not
+    from compress.profiling.registry import RUNTIMES, runtime_named, why_not
 
     if asked is None:
         return DEFAULT_RUNTIMES
@@ -273,7 +276,7 @@ def _subject(
     from compress.onnx_file import is_onnx
     from compress.profiling import Subject
     from compress.profiling.inspection import inspect_file
-    from compress.profiling.runtimes import RUNTIMES
+    from compress.profiling.registry import RUNTIMES
 
     reads_onnx = any(RUNTIMES[name].takes == "onnx" for name in runtimes)
     if is_onnx(path):

@@ -17,9 +17,9 @@ WIDE = 160
 @click.command("recipes")
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON object on stdout.")
 def command(as_json: bool) -> None:
-    """List the methods that distill has: paper, summary, what they reached, options.
+    """List the methods of distill with their papers, options and measured accuracy.
 
-    Piped, each method is one line.
+    Piped output has one line for each method.
     """
     import json
 
@@ -108,7 +108,7 @@ def _print_notes(listing: dict[str, Any], console: Console) -> None:
         f"* Test accuracy in % (mean ± standard deviation, seeds) of {listing['experiment']}. "
         "Other data, students and schedules may rank them otherwise."
     )
-    console.print("Give distill an option of a recipe with --set name=value.")
+    console.print("Set an option of a recipe with `compress distill --set name=value`.")
 
 
 def _found(accuracy: dict[str, Any] | None) -> str:

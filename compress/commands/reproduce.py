@@ -13,51 +13,57 @@ if TYPE_CHECKING:
 
 @click.command("reproduce")
 @click.argument("experiment", metavar="NAME_OR_FILE")
-@click.option("--plan", is_flag=True, help="Say what it will cost on this machine, and stop.")
+@click.option("--plan", is_flag=True, help="Print what it will cost on this machine, and stop.")
 @click.option(
     "--max-minutes",
     type=click.FloatRange(min=0, min_open=True),
-    help="Stop after the epoch in which this time is over; the same command goes on.",
+    help="Stop after the epoch in which this time runs out; the same command resumes.",
 )
 @click.option(
     "--scale",
     type=float,
     default=1.0,
     show_default=True,
-    help="So much of the epochs, of the training images and of the seeds, 0 to 1.",
+    help="Use this part (0 to 1) of the epochs, of the training images and of the seeds.",
 )
-@click.option("--tasks", metavar="NAME,...", help="Only these of the experiment's data sets.")
-@click.option("--methods", metavar="NAME,...", help="Only these rows of the table.")
-@click.option("--students", metavar="NAME,...", help="Other students: wrn-10-1,wrn-10-2, say.")
-@click.option("--seeds", metavar="N,...", help="A training of each cell for each of them.")
-@click.option("--epochs", type=int, help="Of students, and of a teacher that is trained.")
-@click.option("--limit-train", type=int, help="Use only so many training images.")
-@click.option("--validation", type=int, help="Images held out of the training data.")
-@click.option("--schedule", help="steps, one-cycle or cosine.")
-@click.option("--autocast", help="off, bf16 or auto.")
+@click.option("--tasks", metavar="NAME,...", help="Use only these data sets of the experiment.")
+@click.option("--methods", metavar="NAME,...", help="Make only these rows of the table.")
+@click.option(
+    "--students", metavar="NAME,...", help="Train other students, such as wrn-10-1,wrn-10-2."
+)
+@click.option("--seeds", metavar="N,...", help="Train each cell once with each of these seeds.")
+@click.option(
+    "--epochs", type=int, help="Epochs of the students, and of a teacher that is trained."
+)
+@click.option("--limit-train", type=int, help="Use only this many training images.")
+@click.option("--validation", type=int, help="Number of training images held out for validation.")
+@click.option("--schedule", help="Learning rate schedule: steps, one-cycle or cosine.")
+@click.option("--autocast", help="bfloat16 for the students: off, bf16 or auto.")
 @click.option(
     "--data",
     multiple=True,
     metavar="[TASK=]DATA",
-    help="What takes the place of a task's data, as distill takes it. Can be repeated.",
+    help="Use this data, as distill takes it, for a task. Can be repeated.",
 )
 @click.option(
     "--data-dir",
     type=click.Path(path_type=Path),
-    help="Where cifar10, cifar100 and fashion-mnist lie or are downloaded to.",
+    help="Folder of cifar10, cifar100 and fashion-mnist; they are downloaded to it.",
 )
 @click.option(
     "--teacher",
     "teachers",
     multiple=True,
     metavar="[TASK=]FILE",
-    help="A trained checkpoint instead of training the paper's teacher. Can be repeated.",
+    help="Use this checkpoint instead of training the paper's teacher. Can be repeated.",
 )
-@click.option("--device", default="auto", show_default=True, help="auto, cpu or cuda.")
+@click.option(
+    "--device", default="auto", show_default=True, help="Where to train: auto, cpu or cuda."
+)
 @click.option(
     "--out",
     type=click.Path(path_type=Path),
-    help="The experiment's folder. [default: runs/reproduce/NAME]",
+    help="Folder of the experiment. [default: runs/reproduce/NAME]",
 )
 @click.option("--json", "as_json", is_flag=True, help="Print results.json (or the plan) on stdout.")
 def command(
@@ -70,13 +76,13 @@ def command(
     as_json: bool,
     **options: Any,
 ) -> None:
-    """Make a table of a paper again, beside the paper's own figures.
+    """Reproduce a table of a paper beside the paper's own figures.
 
     NAME_OR_FILE is a known experiment (logit-gan/table2, table3, table4, table5; ktan/table1;
-    crd/wrn-40-2_wrn-16-2, crd/wrn-40-2_wrn-40-1) or a TOML file of your own. Every training is a
-    run folder that goes on where it was: run the same command again until the table is whole.
-    Several processes share the trainings: start them with torchrun --nproc-per-node N -m compress.
-    Everything that differs from the paper is said in the table.
+    crd/wrn-40-2_wrn-16-2, crd/wrn-40-2_wrn-40-1) or a TOML file of your own. Every training has
+    its run folder and resumes there: run the same command again until the table is complete.
+    Several processes share the trainings if torchrun --nproc-per-node N -m compress starts them.
+    The table lists everything that differs from the paper.
     """
     import json
 

@@ -12,19 +12,19 @@ if TYPE_CHECKING:
 
 @click.group("runs")
 def command() -> None:
-    """List and remove what your own runs have shown.
+    """List and remove the results of your earlier runs.
 
-    `compress distill` keeps what a student came to: on which data, for how many epochs, with what
-    accuracy. The next choice on the same data rests on such runs, where the coming training is
-    like them: half to twice as many epochs, the same schedule, as many images. `compress select`
-    and `compress distill` choose without them with --ignore-runs.
+    `compress distill` records the accuracy of each student with its data, epochs and schedule. The
+    next choice on the same data uses these results if the planned training is similar: half to
+    twice as many epochs, the same schedule, as many images. With --ignore-runs, `compress select`
+    and `compress distill` choose without them.
     """
 
 
 @command.command("list")
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON object on stdout.")
 def show(as_json: bool) -> None:
-    """Print what is known of which runs, the newest last."""
+    """Print the recorded runs, the newest last."""
     import json
 
     from compress.environment import cache_folder
@@ -37,26 +37,26 @@ def show(as_json: bool) -> None:
         click.echo(json.dumps({"file": str(path), "runs": listed}, indent=2))
         return
     if not trainings:
-        click.echo(f"No run is known ({path}).")
+        click.echo(f"No run is recorded in {path}.")
         return
     _print(trainings)
     click.echo(
-        f"{path}. A run counts for a choice on the same data with so many epochs, its schedule and "
-        "as many training images. `compress runs remove ID` forgets one."
+        f"The runs are in {path}. A run counts for choices on the same data with the epochs shown, "
+        "its schedule and as many training images. `compress runs remove ID` forgets one."
     )
 
 
 @command.command("remove")
 @click.argument("ids", nargs=-1, metavar="[ID]...")
-@click.option("--all", "everything", is_flag=True, help="Forget all.")
-@click.option("--data", help="Forget those on the data of this name, as `compress runs list` has.")
+@click.option("--all", "everything", is_flag=True, help="Forget all runs.")
+@click.option("--data", help="Forget the runs on this data set, named as in `compress runs list`.")
 def remove(ids: tuple[str, ...], everything: bool, data: str | None) -> None:
     """Forget runs, by the ID that `compress runs list` shows. Run folders stay as they are."""
     from compress.errors import UnknownName, UsageError
     from compress.tradeoff.runs import load_runs, remove_runs
 
     if bool(ids) + everything + (data is not None) != 1:
-        raise UsageError("Say what to forget: IDs, --data NAME or --all.")
+        raise UsageError("Give what to forget: IDs, --data NAME or --all, and only one of them.")
     known = load_runs()
     for each in ids:
         if each not in {run.key for run in known}:

@@ -27,35 +27,37 @@ MARKS = {"table": "", "between": "", "own": " o", "extrapolated": " *"}
 
 @click.command("select")
 @budget_options()
-@click.option("--teacher", **input_file(), help="A checkpoint, for --speedup.")
-@click.option("--teacher-arch", help="What the teacher is, where its weights do not show it.")
+@click.option("--teacher", **input_file(), help="The teacher's checkpoint, which --speedup needs.")
+@click.option("--teacher-arch", help="Architecture of the teacher, if its weights do not show it.")
 @data_options(default=None, validation=False, training=False)
-@click.option("--num-classes", type=int, help="Of the student, in place of --data.")
-@click.option("--input-shape", metavar="C,H,W", help="Of an image, in place of --data.")
-@click.option("--recipe", help="That the student will be trained with. [default: dist]")
+@click.option("--num-classes", type=int, help="Number of classes, instead of --data.")
+@click.option("--input-shape", metavar="C,H,W", help="Shape of an image, instead of --data.")
+@click.option("--recipe", help="Method that will train the student. [default: dist]")
 @click.option(
     "--epochs",
     type=click.IntRange(min=1),
     default=200,
     show_default=True,
-    help="That it will be trained for. Own runs of half to twice as many count.",
+    help="Epochs of that training. Your earlier runs of half to twice as many count.",
 )
 @click.option(
     "--schedule",
     default="steps",
     show_default=True,
-    help="Of the learning rate in that training: steps, one-cycle or cosine.",
+    help="Learning rate schedule of that training: steps, one-cycle or cosine.",
 )
 @click.option(
     "--tradeoff",
     **input_file(),
-    help="Choose from a table that --save wrote, and time nothing.",
+    help="Choose from a table that --save wrote instead of timing candidates.",
 )
 @click.option(
-    "--save", type=click.Path(path_type=Path), help="Write the table there, .csv or .json."
+    "--save", type=click.Path(path_type=Path), help="Write the table to this .csv or .json file."
 )
 @click.option("--all", "everything", is_flag=True, help="Time every candidate.")
-@click.option("--no-cache", is_flag=True, help="Time again what was timed earlier.")
+@click.option(
+    "--no-cache", is_flag=True, help="Time candidates again even if their latency is cached."
+)
 @ignore_runs_option()
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON object on stdout.")
 def command(
@@ -76,11 +78,11 @@ def command(
 ) -> None:
     """Choose the best student that keeps a budget, by timing candidates on this machine.
 
-    Candidates are WRNs of depth 10 to 40 and width 1 to 10, and CIFAR ResNets, in the --precision
-    that is asked for. Without --data and --teacher they are made for the embedded data set.
+    Candidates are WRNs of depth 10 to 40 and width 1 to 10, and CIFAR ResNets, in the given
+    --precision. Without --data and --teacher they have the shape of the embedded data set.
 
-    With --data, what your own runs on it have shown counts for the expected errors; `compress
-    runs` lists and removes such runs, and --ignore-runs chooses without them.
+    With --data, the results of your earlier runs on it improve the predicted errors. `compress
+    runs` lists and removes them, and --ignore-runs chooses without them.
     """
     import json
 

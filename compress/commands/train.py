@@ -19,12 +19,14 @@ from compress.commands.options import (
 
 @click.command("train")
 @click.option(
-    "--arch", required=True, help="wrn-10-2, resnet-20, resnet-20-b, preresnet-164 or inception."
+    "--arch",
+    required=True,
+    help="The network, such as wrn-10-2, resnet-20, resnet-20-b, preresnet-164 or inception.",
 )
 @click.option(
     "--init",
     **input_file(),
-    help="A checkpoint of the same architecture to start from instead of random weights.",
+    help="Start from this checkpoint of the same architecture instead of random weights.",
 )
 @data_options()
 @training_options()
@@ -38,10 +40,10 @@ def command(
     as_json: bool,
     **options: Any,
 ) -> None:
-    """Train a network from labels alone: a teacher to start from.
+    """Train a network from labels alone, for example a teacher.
 
-    Writes model.safetensors, metrics.jsonl and result.json into the run folder. Run the same
-    command again to go on after an interruption.
+    The command writes model.safetensors, metrics.jsonl and result.json into the run folder. Run
+    the same command again to resume after an interruption.
     """
     import json
 

@@ -16,7 +16,7 @@ from compress.errors import (
 from compress.export.quantize import CALIBRATION_IMAGES, Quantization
 from compress.gate.precision import MAX_LOSS, PrecisionRule
 from compress.onnx_file import is_onnx
-from compress.profiling.runtimes import RUNTIMES, runtime_named
+from compress.profiling.registry import RUNTIMES, runtime_named
 from compress.results import Artifact, Estimate, Fidelity, Parity
 from compress.spec import AUTO, PRECISIONS, Normalization
 from compress.tradeoff.precisions import PrecisionTrial

@@ -42,7 +42,7 @@ from compress.models.recognition.statement import statement_of, structure
 from compress.models.registry import Network
 from compress.onnx_file import is_onnx
 from compress.profiling.machine import default_threads
-from compress.profiling.runtimes import RUNTIMES
+from compress.profiling.registry import RUNTIMES
 from compress.profiling.timing import time_model, time_models
 from compress.results import Artifact, Fidelity, Parity
 from compress.scratch import scratch_folder

@@ -28,7 +28,7 @@ from compress.export.quantize import (
 from compress.files import sha256_of
 from compress.gate.precision import PrecisionRule, more_images
 from compress.gate.verdict import Outcome
-from compress.profiling.runtimes import RUNTIMES
+from compress.profiling.registry import RUNTIMES
 from compress.results import Artifact, Fidelity
 from compress.scratch import scratch_folder
 from compress.spec import ModelSpec, Target

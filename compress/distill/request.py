@@ -10,7 +10,7 @@ from compress.data.dataset import Dataset
 from compress.errors import DataError, UsageError
 from compress.gate.accuracy import AccuracyRule
 from compress.gate.precision import MAX_LOSS, PrecisionRule
-from compress.profiling.runtimes import runtime_named
+from compress.profiling.registry import runtime_named
 from compress.recipes.recipe import Recipe
 from compress.spec import AUTO, FASTEST, PRECISIONS, Budget, ModelSpec, Normalization
 from compress.tradeoff import Choice

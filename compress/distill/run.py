@@ -33,9 +33,9 @@ from compress.files import printable, sha256_of, write_json
 from compress.models.checkpoint import save_checkpoint
 from compress.models.registry import Network, count_parameters
 from compress.profiling.fresh import FreshTiming, time_in_fresh_process
+from compress.profiling.inputs import Sample
 from compress.profiling.machine import fingerprint
-from compress.profiling.runtimes import runtime_named
-from compress.profiling.sample import Sample
+from compress.profiling.registry import runtime_named
 from compress.results import Fidelity, Parity
 from compress.spec import AUTO, FASTEST, ModelSpec, Normalization
 from compress.tradeoff import (

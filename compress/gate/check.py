@@ -51,9 +51,9 @@ from compress.gate.slowdown import (
 from compress.gate.task import task_of
 from compress.gate.verdict import Comparison, Outcome, Verdict
 from compress.onnx_file import is_onnx
+from compress.profiling.inputs import Sample
 from compress.profiling.machine import fingerprint
-from compress.profiling.runtimes import input_of_onnx
-from compress.profiling.sample import Sample
+from compress.profiling.runtime import input_of_onnx
 from compress.results import SCHEMA_VERSION, Artifact, Machine
 from compress.spec import Normalization
 from compress.training.evaluation import spread, timing_sample

@@ -19,10 +19,11 @@ from compress.gate.verdict import Outcome
 from compress.profiling import protocol
 from compress.profiling.child import serve
 from compress.profiling.estimates import CLEAN_CALLS, Array, calls_needed
+from compress.profiling.inputs import inputs_of
 from compress.profiling.machine import allowed_cpus
-from compress.profiling.protocol import Calls, Input, Session, Timing, batches_of
-from compress.profiling.runtimes import Subject, runtime_named
-from compress.profiling.sample import inputs_of
+from compress.profiling.protocol import Calls, Timing, batches_of
+from compress.profiling.registry import runtime_named
+from compress.profiling.runtime import Input, Session, Subject
 from compress.profiling.timing import is_clear
 
 CANDIDATE, AGAINST = "the candidate", "the other model"

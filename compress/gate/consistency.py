@@ -23,7 +23,7 @@ from compress.data.normalization import normalize
 from compress.export import read_artifact
 from compress.gate.measuring import Settings
 from compress.gate.verdict import Comparison, Figures, Outcome
-from compress.profiling.runtimes import input_of_onnx
+from compress.profiling.runtime import input_of_onnx
 from compress.spec import Target
 from compress.training.evaluation import EVALUATION_BATCH, spread
 from compress.training.scoring import Scored, answering

@@ -20,7 +20,7 @@ from compress.gate.verdict import Comparison, Outcome
 from compress.limits import Judgement
 from compress.profiling.estimates import calls_needed
 from compress.profiling.fresh import ask
-from compress.profiling.sample import Sample
+from compress.profiling.inputs import Sample
 from compress.results import Estimate
 from compress.schema.rules import Batch, Name, Percentile, Shape, Threads
 

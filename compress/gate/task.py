@@ -9,7 +9,9 @@ import torch
 
 from compress.errors import ModelFileError
 from compress.gate.measuring import Settings
-from compress.profiling.runtimes import Subject, make_input, runtime_named
+from compress.profiling.inputs import make_input
+from compress.profiling.registry import runtime_named
+from compress.profiling.runtime import Subject
 from compress.schema.rules import Classes, Shape
 from compress.spec import Target
 from compress.training.evaluation import file_predictor

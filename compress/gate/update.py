@@ -29,7 +29,7 @@ from compress.gate.latency import STORED_RUNS
 from compress.gate.measuring import Settings, Trial, measure
 from compress.gate.task import leaves_open, task_of
 from compress.gate.verdict import Outcome
-from compress.profiling.sample import Sample
+from compress.profiling.inputs import Sample
 from compress.results import Estimate
 from compress.spec import Normalization
 from compress.training.evaluation import timing_sample

@@ -10,7 +10,7 @@ from compress.profiling.layers import profile_layers
 from compress.profiling.machine import default_threads, fingerprint
 from compress.profiling.profile_model import Settings, profile
 from compress.profiling.protocol import Timing, measure
-from compress.profiling.runtimes import Subject
+from compress.profiling.runtime import Subject
 from compress.profiling.timing import ModelTiming, time_against_budget, time_model, time_models
 
 __all__ = [

@@ -25,9 +25,9 @@ from compress.errors import CompressError, UnknownName
 from compress.profiling import protocol
 from compress.profiling.estimates import calls_needed
 from compress.profiling.fresh import FreshTiming, Request, encode
+from compress.profiling.inputs import inputs_of
 from compress.profiling.protocol import Draw, Timing, batches_of
-from compress.profiling.runtimes import runtime_named
-from compress.profiling.sample import inputs_of
+from compress.profiling.registry import runtime_named
 from compress.profiling.timing import is_clear, is_decided, summarise
 
 CALLS = 5
@@ -66,10 +66,9 @@ def _end_with_parent() -> None:
     """Has Linux kill this process when the one that asked is killed, which cannot end it then."""
     if sys.platform != "linux":
         return
-    parent = os.getppid()
     with contextlib.suppress(OSError, AttributeError):
         ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, signal.SIGKILL, 0, 0, 0)
-    if os.getppid() != parent:  # it was killed before this took effect
+    if os.getppid() != int(sys.argv[1]):  # it was killed before this took effect
         os.kill(os.getpid(), signal.SIGKILL)
 
 

@@ -23,7 +23,8 @@ from onnx import TensorProto, shape_inference
 
 from compress.errors import ModelFileError, UsageError, first_line
 from compress.onnx_file import described, image_input, read_model, weights_of
-from compress.profiling.runtimes import InputSpec, resolve_shape
+from compress.profiling.inputs import resolve_shape
+from compress.profiling.runtime import InputSpec
 from compress.results import Costs
 
 if TYPE_CHECKING:

@@ -13,7 +13,7 @@ import torch
 
 from compress.errors import ModelFileError, first_line
 from compress.profiling.machine import nvidia_smi
-from compress.profiling.protocol import DeviceTimes, Input, Output
+from compress.profiling.runtime import DeviceTimes, Input, Output
 
 # Images on the device and the stream to work on -> what starts the model on them, and where its
 # answer will lie. Both buffers are the same at every call, as a CUDA graph needs them.

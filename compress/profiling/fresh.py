@@ -21,8 +21,8 @@ from typing import Any
 import compress
 from compress import errors, schema
 from compress.errors import CompressError, InputError, NothingMeasured
-from compress.profiling.runtimes import Subject
-from compress.profiling.sample import Sample
+from compress.profiling.inputs import Sample
+from compress.profiling.runtime import Subject
 from compress.profiling.timing import ModelTiming
 from compress.results import Estimate
 from compress.scratch import scratch_folder
@@ -160,7 +160,7 @@ def ask(module: str, request: object, name: str, *, limit_s: float | None = None
     with scratch_folder("measuring") as folder:
         process = subprocess.Popen(
             # -P: whatever lies in the current folder is not imported in a package's place.
-            [sys.executable, "-P", "-m", module],
+            [sys.executable, "-P", "-m", module, str(os.getpid())],
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             stderr=subprocess.PIPE,

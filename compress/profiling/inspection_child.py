@@ -12,9 +12,10 @@ from compress import onnx_file
 from compress.errors import CompressError, ModelFileError
 from compress.onnx_file import Value, graphs_within
 from compress.profiling.child import serve
+from compress.profiling.inputs import random_input
 from compress.profiling.inspection import RANDOM, Inspection, Question
 from compress.profiling.onnxruntime_cpu import OnnxSession
-from compress.profiling.runtimes import InputSpec, random_input
+from compress.profiling.runtime import InputSpec
 
 # A file that takes one image alone, whatever it says, is run on one.
 BATCHES = (2, 1)

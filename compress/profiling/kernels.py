@@ -16,10 +16,11 @@ from pathlib import Path
 
 from compress.errors import UsageError
 from compress.profiling.costs import operations_of_onnx
+from compress.profiling.inputs import make_input
 from compress.profiling.layers import PROFILERS, Event, match
 from compress.profiling.onnxruntime_cpu import OnnxSession
-from compress.profiling.protocol import Input
-from compress.profiling.runtimes import Subject, make_input, runtime_named
+from compress.profiling.registry import runtime_named
+from compress.profiling.runtime import Input, Subject
 from compress.results import Kernel
 from compress.scratch import scratch_folder
 

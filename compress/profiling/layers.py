@@ -21,9 +21,11 @@ import numpy as np
 from compress.errors import NothingMeasured, UsageError
 from compress.profiling import protocol
 from compress.profiling.costs import Operation, operations_of_onnx
+from compress.profiling.inputs import make_input
 from compress.profiling.profile_model import MAX_S
-from compress.profiling.protocol import Input, Session, Timing
-from compress.profiling.runtimes import Subject, make_input, path_of, runtime_named
+from compress.profiling.protocol import Timing
+from compress.profiling.registry import runtime_named
+from compress.profiling.runtime import Input, Session, Subject, path_of
 from compress.profiling.timing import is_clear
 from compress.results import Layer, Layers
 from compress.scratch import scratch_folder

@@ -13,8 +13,15 @@ from onnxruntime.capi import onnxruntime_pybind11_state as ort_errors
 from compress.errors import ModelFileError, UsageError, first_line
 from compress.onnx_file import fault_of, precision_of_file
 from compress.profiling.machine import shares_cores
-from compress.profiling.protocol import Input, Output
-from compress.profiling.runtimes import InputSpec, Subject, input_of_onnx, one_input, path_of
+from compress.profiling.runtime import (
+    Input,
+    InputSpec,
+    Output,
+    Subject,
+    input_of_onnx,
+    one_input,
+    path_of,
+)
 
 # Everything that loading or calling may raise; they share no base but Exception.
 ORT_ERRORS: tuple[type[Exception], ...] = (

@@ -13,16 +13,9 @@ import torch
 from compress.errors import ModelFileError, UsageError, first_line
 from compress.onnx_file import fault_of, precision_of_file
 from compress.profiling.cuda import CudaSession, no_gpu
+from compress.profiling.inputs import resolve_shape
 from compress.profiling.onnxruntime_cpu import DTYPES, ORT_ERRORS
-from compress.profiling.protocol import Input
-from compress.profiling.runtimes import (
-    InputSpec,
-    Subject,
-    input_of_onnx,
-    one_input,
-    path_of,
-    resolve_shape,
-)
+from compress.profiling.runtime import Input, InputSpec, Subject, input_of_onnx, one_input, path_of
 
 INSTALL = (
     "python -m pip uninstall --yes onnxruntime && python -m pip install onnxruntime-gpu "

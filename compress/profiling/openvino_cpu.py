@@ -19,8 +19,15 @@ import numpy as np
 
 from compress.errors import ModelFileError, UsageError
 from compress.onnx_file import fault_of, precision_of_file
-from compress.profiling.protocol import Input, Output
-from compress.profiling.runtimes import InputSpec, Subject, input_of_onnx, one_input, path_of
+from compress.profiling.runtime import (
+    Input,
+    InputSpec,
+    Output,
+    Subject,
+    input_of_onnx,
+    one_input,
+    path_of,
+)
 
 TELEMETRY = "openvino_telemetry"
 

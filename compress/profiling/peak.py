@@ -16,7 +16,8 @@ import numpy as np
 import onnx
 from onnx import TensorProto, helper, numpy_helper
 
-from compress.profiling.runtimes import RUNTIMES, Subject
+from compress.profiling.registry import RUNTIMES
+from compress.profiling.runtime import Subject
 
 if TYPE_CHECKING:
     from torch import nn

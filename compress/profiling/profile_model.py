@@ -19,18 +19,12 @@ from compress.profiling import protocol
 from compress.profiling.costs import costs_of_module, costs_of_onnx
 from compress.profiling.estimates import MINIMUM_CALLS, calls_needed
 from compress.profiling.fresh import FreshTiming, Request, in_fresh_process
+from compress.profiling.inputs import Sample, inputs_of, make_input
 from compress.profiling.machine import fingerprint, gpu_state, shares_cores
 from compress.profiling.peak import product_for, side_of
-from compress.profiling.protocol import Session, SystemClock, Timing
-from compress.profiling.runtimes import (
-    RUNTIMES,
-    Runtime,
-    Subject,
-    can_run,
-    make_input,
-    runtime_named,
-)
-from compress.profiling.sample import Sample, inputs_of
+from compress.profiling.protocol import SystemClock, Timing
+from compress.profiling.registry import RUNTIMES, can_run, runtime_named
+from compress.profiling.runtime import Input, Runtime, Session, Subject
 from compress.profiling.timing import SPINNING_S, fastest_of, is_clear, is_known
 from compress.results import (
     Costs,
@@ -205,7 +199,7 @@ class _Measuring:
             found[run.key] = made[name, precision]
         return found
 
-    def _factor(self, product: _Run) -> protocol.Input:
+    def _factor(self, product: _Run) -> Input:
         """The left matrix of a product."""
         side = side_of(product.runtime.name, self.settings.threads)
         return make_input(product.runtime, product.subject, batch=side)
@@ -273,7 +267,7 @@ class _Measuring:
         max_s: float = MAX_S,
     ) -> Timing:
         settings = self.settings
-        inputs: dict[str, protocol.Input | protocol.Draw] = {
+        inputs: dict[str, Input | protocol.Draw] = {
             run.key: _inputs(run, batch, settings) for run in self.runs
         }
         subjects = {run.key: run for run in self.runs}
@@ -378,7 +372,7 @@ def _able(
     return able, faults
 
 
-def _try(run: _Run, images: protocol.Input, settings: Settings) -> None:
+def _try(run: _Run, images: Input, settings: Settings) -> None:
     """One call.
 
     Raises:
@@ -389,7 +383,7 @@ def _try(run: _Run, images: protocol.Input, settings: Settings) -> None:
         protocol.first_call(run.subject.name, session, images, SystemClock())
 
 
-def _load(run: _Run, *, threads: int, images: protocol.Input) -> Session:
+def _load(run: _Run, *, threads: int, images: Input) -> Session:
     return run.runtime.load(run.subject, threads=threads, images=images)
 
 
@@ -404,7 +398,7 @@ def _inputs(run: _Run, batch: int, settings: Settings) -> protocol.Draw:
     )
 
 
-def _images(run: _Run, batch: int, settings: Settings) -> protocol.Input:
+def _images(run: _Run, batch: int, settings: Settings) -> Input:
     """The first batch that a model is called with."""
     return protocol.batches_of(_inputs(run, batch, settings))[0]
 

@@ -16,7 +16,7 @@ import random
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, Protocol, runtime_checkable
+from typing import Protocol
 
 import numpy as np
 from numpy.typing import NDArray
@@ -24,6 +24,7 @@ from numpy.typing import NDArray
 from compress.errors import Inconclusive, ModelFileError
 from compress.profiling import estimates
 from compress.profiling.estimates import Array
+from compress.profiling.runtime import DeviceSession, Input, Session
 from compress.results import Estimate
 
 try:
@@ -36,48 +37,8 @@ LOOKS = (6, 12, 24, 48)
 # What one model's bursts may take in a round, in seconds, where its calls allow it.
 ROUND_S = 0.1
 
-Input = NDArray[Any]
-Output = NDArray[Any]
 # Round -> the batches that a model is called with in it, one after the other and from the start.
 Draw = Callable[[int], Sequence[Input]]
-
-
-class Session(Protocol):
-    """A loaded model, ready to be called."""
-
-    def infer(self, images: Input) -> Output:
-        """Outputs of a batch; may return before the device has finished."""
-        ...
-
-    def synchronize(self) -> None:
-        """Waits until everything that was asked for is done."""
-        ...
-
-    def close(self) -> None:
-        """Gives back what the session holds."""
-        ...
-
-
-@dataclass(frozen=True)
-class DeviceTimes:
-    """One call as a device's own events tell it, in seconds.
-
-    Attributes:
-        total_s: from before the images are copied to it until its answer is copied back.
-        copies_s: of that, the copies.
-    """
-
-    total_s: float
-    copies_s: float
-
-
-@runtime_checkable
-class DeviceSession(Protocol):
-    """A session whose device has a clock of its own, which tells its work from what starts it."""
-
-    def device_times(self) -> DeviceTimes:
-        """Of the last call, once ``synchronize`` has returned."""
-        ...
 
 
 class Clock(Protocol):

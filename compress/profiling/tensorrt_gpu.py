@@ -14,8 +14,7 @@ from compress.engines.sidecar import is_engine, read_sidecar
 from compress.errors import UsageError
 from compress.onnx_file import precision_of_file
 from compress.profiling.cuda import CudaSession, no_gpu
-from compress.profiling.protocol import Input
-from compress.profiling.runtimes import InputSpec, Subject, input_of_onnx, path_of
+from compress.profiling.runtime import Input, InputSpec, Subject, input_of_onnx, path_of
 
 
 @dataclass(frozen=True)

@@ -14,10 +14,11 @@ from compress.errors import Inconclusive
 from compress.limits import Judgement, judge
 from compress.profiling import protocol
 from compress.profiling.estimates import calls_needed, why_unknown
+from compress.profiling.inputs import Sample, inputs_of
 from compress.profiling.machine import shares_cores
-from compress.profiling.protocol import Clock, Draw, Input, Session, Timing, batches_of
-from compress.profiling.runtimes import Subject, runtime_named
-from compress.profiling.sample import Sample, inputs_of
+from compress.profiling.protocol import Clock, Draw, Timing, batches_of
+from compress.profiling.registry import runtime_named
+from compress.profiling.runtime import Input, Session, Subject
 from compress.results import Estimate, Fastest
 
 # For so long at most workers go on spinning after a call; torch's were seen to do so for 3 to 7 ms.
@@ -72,7 +73,7 @@ def time_model(
         batch: images a call, for a dynamic first dimension.
         threads: of the session.
         percentile: 50 times the median.
-        runtime: one of ``runtimes.RUNTIMES`` that reads ONNX files.
+        runtime: one of ``registry.RUNTIMES`` that reads ONNX files.
         budget_s: without one, looking ends when the interval is within 2%.
         shape: channels, height and width, where the file leaves them open.
         sample: images that it is called with; None: seeded noise.
@@ -157,7 +158,7 @@ def time_models(
         ratio: that the ratios are to be judged against.
         batch: images a call, for a dynamic first dimension.
         threads: of each session.
-        runtime: one of ``runtimes.RUNTIMES`` that reads ONNX files.
+        runtime: one of ``registry.RUNTIMES`` that reads ONNX files.
         shape: channels, height and width, where the files leave them open.
         sample: images that they are called with; None: seeded noise.
         max_s: no further round begins after so many seconds.
@@ -204,7 +205,7 @@ def time_runtimes(
 
     Args:
         path: an ONNX file.
-        runtimes: two or more of ``runtimes.RUNTIMES`` that read ONNX files.
+        runtimes: two or more of ``registry.RUNTIMES`` that read ONNX files.
         batch: images a call, for a dynamic first dimension.
         threads: of each session.
         shape: channels, height and width, where the file leaves them open.

@@ -11,8 +11,7 @@ from typing import Any
 import numpy as np
 import torch
 
-from compress.profiling.protocol import Input, Output
-from compress.profiling.runtimes import InputSpec, Subject
+from compress.profiling.runtime import Input, InputSpec, Output, Subject
 from compress.profiling.torch_eager import input_of_network, logits_of, network_of
 
 # Code is made for one shape and one network at a time, and torch counts them all as one function;

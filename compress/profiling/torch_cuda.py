@@ -8,8 +8,7 @@ from dataclasses import dataclass
 import torch
 
 from compress.profiling.cuda import CudaSession, captured, no_gpu
-from compress.profiling.protocol import Input
-from compress.profiling.runtimes import InputSpec, Subject
+from compress.profiling.runtime import Input, InputSpec, Subject
 from compress.profiling.torch_compiled import compile_settings
 from compress.profiling.torch_eager import input_of_network, network_of
 
@@ -20,11 +19,15 @@ class TorchCuda:
 
     Args:
         name: what ``--runtime`` calls it.
-        compiled: whether torch.compile makes the kernels.
+            With "torch-compile-cuda" torch.compile makes the kernels.
     """
 
     name: str = "torch-cuda"
-    compiled: bool = False
+
+    @property
+    def compiled(self) -> bool:
+        """Whether torch.compile makes the kernels."""
+        return self.name == "torch-compile-cuda"
 
     def missing(self) -> str:
         """A GPU, where there is none."""

@@ -10,8 +10,7 @@ import numpy as np
 import torch
 
 from compress.errors import ModelFileError, UsageError
-from compress.profiling.protocol import Input, Output
-from compress.profiling.runtimes import InputSpec, Subject
+from compress.profiling.runtime import Input, InputSpec, Output, Subject
 
 
 @dataclass(frozen=True)

@@ -9,8 +9,8 @@ from typing import Annotated, Any
 
 from compress.errors import InputError
 from compress.export.to_onnx import onnx_for_timing
-from compress.profiling.runtimes import RUNTIMES, available
-from compress.profiling.sample import Sample
+from compress.profiling.inputs import Sample
+from compress.profiling.registry import RUNTIMES, available
 from compress.profiling.timing import fastest_of, time_runtimes
 from compress.results import Estimate
 from compress.schema import decode

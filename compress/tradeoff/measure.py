@@ -22,9 +22,9 @@ from compress.export.to_onnx import onnx_for_timing
 from compress.files import read_json, write_json
 from compress.limits import Judgement, judge
 from compress.models.registry import Network, build
+from compress.profiling.inputs import Sample
 from compress.profiling.machine import fingerprint
-from compress.profiling.runtimes import RUNTIMES
-from compress.profiling.sample import Sample
+from compress.profiling.registry import RUNTIMES
 from compress.profiling.timing import is_clear, time_model, time_models
 from compress.results import Estimate
 from compress.schema import decode_or_none

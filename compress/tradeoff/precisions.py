@@ -17,8 +17,9 @@ from compress.export.conversion import guarded
 from compress.export.precision import narrowed_for_timing
 from compress.export.to_onnx import onnx_for_timing
 from compress.limits import Judgement, judge
-from compress.profiling.runtimes import RUNTIMES, Subject, make_input, runtime_named
-from compress.profiling.sample import Sample
+from compress.profiling.inputs import Sample, make_input
+from compress.profiling.registry import RUNTIMES, runtime_named
+from compress.profiling.runtime import Subject
 from compress.profiling.timing import time_models
 from compress.results import Estimate
 from compress.schema import decode

@@ -21,7 +21,7 @@ from compress.tradeoff.storage import StoredTable, read_table
 from compress.units import format_bytes, format_percent, format_time
 
 if TYPE_CHECKING:
-    from compress.profiling.sample import Sample
+    from compress.profiling.inputs import Sample
 
 WARNINGS_SHOWN = 3
 ANY_PLAN = Plan()

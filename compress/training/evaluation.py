@@ -17,10 +17,10 @@ from compress.data.normalization import Normalizer, normalize
 from compress.errors import DataError
 from compress.onnx_file import Value
 from compress.onnx_io import ImageInput, answers_of, image_form, rows_of
+from compress.profiling.inputs import Sample, images_kept
 from compress.profiling.inspection import inspect_file
-from compress.profiling.protocol import Input, Session
-from compress.profiling.runtimes import Subject, runtime_named
-from compress.profiling.sample import Sample, images_kept
+from compress.profiling.registry import runtime_named
+from compress.profiling.runtime import Input, Session, Subject
 from compress.spec import Normalization, Target
 from compress.training.team import ALONE, Team
 

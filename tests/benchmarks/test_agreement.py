@@ -35,7 +35,7 @@ from benchmarks.agreement import (
     perf_test,
     steps,
 )
-from compress.profiling.runtimes import runtime_named
+from compress.profiling.registry import runtime_named
 from compress.spec import ModelSpec
 from compress.tradeoff.measure import untrained
 

@@ -39,7 +39,7 @@ def test_what_is_no_shape(text: str) -> None:
 
 def test_all_options_that_need_data_are_named() -> None:
     refuse_without_data(images=None, data_dir=None)
-    with pytest.raises(UsageError, match="nothing that --images and --data-dir could mean"):
+    with pytest.raises(UsageError, match="--images and --data-dir need --data"):
         refuse_without_data(images=0, data_dir="d", validation=None)
 
 

@@ -15,8 +15,8 @@ from compress.cli import main
 from compress.commands.profile import _runtimes, command
 from compress.models.checkpoint import save_checkpoint
 from compress.models.registry import build
-from compress.profiling import runtimes
-from compress.profiling.runtimes import RUNTIMES
+from compress.profiling import registry
+from compress.profiling.registry import RUNTIMES
 from compress.spec import ModelSpec
 from tests.gate.small import classifier, images
 from tests.profiling import tiny
@@ -237,7 +237,7 @@ def test_all_is_what_is_here_for_the_model(
     absent = replace(RUNTIMES["openvino"], module="no_such_module")
     kept = ("onnxruntime", "torch")
     monkeypatch.setattr(
-        runtimes, "RUNTIMES", {"openvino": absent, **{name: RUNTIMES[name] for name in kept}}
+        registry, "RUNTIMES", {"openvino": absent, **{name: RUNTIMES[name] for name in kept}}
     )
     assert _runtimes("all", [checkpoint]) == kept
     assert "openvino is not installed. Install it: python -m pip install openvino" in (

@@ -77,7 +77,7 @@ def test_runs_are_forgotten(capsys: Capture) -> None:
     assert main(["runs", "remove", "--data", "other"]) == 0
     assert load_runs() == ()
     assert main(["runs", "list"]) == 0
-    assert "No run is known" in capsys.readouterr().out
+    assert "No run is recorded" in capsys.readouterr().out
     assert main(["runs", "remove", "--data", "other"]) == 2
 
 

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from compress.cli import main
-from compress.profiling.sample import Sample
+from compress.profiling.inputs import Sample
 from compress.profiling.timing import ModelTiming, time_model
 from compress.recipes.registry import DEFAULT_RECIPE
 from compress.spec import Budget, ModelSpec
@@ -119,7 +119,7 @@ def test_an_impossible_budget_ends_with_1_and_the_nearest(
         (["--budget-ms", "2", "--threads", "0"], "--threads is 0"),
         (["--budget-ms", "2", "--headroom", "100%"], "--headroom is 100%, it must be"),
         (["--budget-ms", "2", "--headroom", "much"], "--headroom is 'much'; it takes percents"),
-        (["--budget-mb", "2", "--headroom", "5%"], "--headroom is a share of --budget-ms"),
+        (["--budget-mb", "2", "--headroom", "5%"], "--headroom is a part of --budget-ms"),
         (["--budget-ms", "2", "--input-shape", "3,32"], "takes channels, height and width"),
         (["--budget-ms", "2", "--input-shape", "3,4,4"], "images must be 8x8 or larger"),
         (["--budget-ms", "2", "--num-classes", "1", "--input-shape", "3,8,8"], "num_classes is 1"),
@@ -132,7 +132,7 @@ def test_an_impossible_budget_ends_with_1_and_the_nearest(
         (["--budget-ms", "2", "--epochs", "0"], "--epochs"),
         (
             ["--budget-ms", "2", "--data-dir", "d"],
-            "nothing that --data-dir could mean",
+            "--data-dir needs --data",
         ),
         (["--budget-ms", "2", "--limit-train", "500"], "--limit-train"),
     ],

@@ -31,7 +31,8 @@ from compress.export.half import bf16_from_onnx, fp16_from_onnx
 from compress.export.quantize import Quantization, int8_from_onnx
 from compress.export.to_tensorrt import engine_from_onnx
 from compress.files import sha256_of
-from compress.profiling.runtimes import Subject, make_input
+from compress.profiling.inputs import make_input
+from compress.profiling.runtime import Subject
 from compress.profiling.tensorrt_gpu import TensorRt
 from compress.profiling.timing import time_model
 from tests.export import networks

@@ -24,8 +24,9 @@ from compress.gate.measuring import (
     measure,
 )
 from compress.gate.verdict import Outcome
-from compress.profiling.runtimes import Subject, make_input, runtime_named
-from compress.profiling.sample import Sample
+from compress.profiling.inputs import Sample, make_input
+from compress.profiling.registry import runtime_named
+from compress.profiling.runtime import Subject
 from compress.results import Estimate
 from compress.spec import Normalization
 from tests.gate.small import classifier, rounds
@@ -54,7 +55,8 @@ import os, sys
 from pathlib import Path
 import numpy as np
 from compress.gate.child import _threads, bound
-from compress.profiling.runtimes import Subject, runtime_named
+from compress.profiling.registry import runtime_named
+from compress.profiling.runtime import Subject
 
 cpus = sorted(os.sched_getaffinity(0))
 subject = Subject("model", path=Path(sys.argv[1]))

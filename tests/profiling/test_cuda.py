@@ -15,8 +15,9 @@ from torch import nn
 from compress.engines.package import Package
 from compress.errors import UsageError
 from compress.profiling import Settings, Subject, machine, profile
-from compress.profiling.protocol import DeviceSession
-from compress.profiling.runtimes import RUNTIMES, make_input, runtime_named, why_not
+from compress.profiling.inputs import make_input
+from compress.profiling.registry import RUNTIMES, runtime_named, why_not
+from compress.profiling.runtime import DeviceSession
 from tests.profiling import tiny
 
 ON_A_GPU = [name for name, entry in RUNTIMES.items() if entry.device == "cuda"]

@@ -18,7 +18,7 @@ from compress.profiling.fresh import (
     in_fresh_process,
     time_in_fresh_process,
 )
-from compress.profiling.runtimes import Subject
+from compress.profiling.runtime import Subject
 from compress.profiling.timing import ModelTiming
 from compress.results import Estimate
 from tests.profiling import tiny

@@ -16,7 +16,7 @@ from compress.errors import ModelFileError
 from compress.profiling import inspection as module
 from compress.profiling.inspection import inspect_file
 from compress.profiling.profile_model import Settings, profile
-from compress.profiling.runtimes import Subject
+from compress.profiling.runtime import Subject
 from tests import foreign
 from tests.profiling import tiny
 

@@ -16,7 +16,7 @@ from compress.profiling.layers import (
     profile_layers,
     read_onnxruntime_profile,
 )
-from compress.profiling.runtimes import Subject
+from compress.profiling.runtime import Subject
 from compress.spec import ModelSpec
 from compress.tradeoff.measure import untrained
 from tests.profiling import tiny

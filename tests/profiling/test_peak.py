@@ -7,8 +7,9 @@ import onnx
 import pytest
 
 from compress.profiling.costs import costs_of_onnx
+from compress.profiling.inputs import make_input
 from compress.profiling.peak import product_for, side_of
-from compress.profiling.runtimes import make_input, runtime_named
+from compress.profiling.registry import runtime_named
 
 
 @pytest.mark.parametrize("threads", [1, 2, 3, 16, 64])

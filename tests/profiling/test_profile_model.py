@@ -19,10 +19,9 @@ from compress.profiling import (
     peak,
     profile,
     profile_model,
-    runtimes,
+    registry,
 )
-from compress.profiling.protocol import Input, Session
-from compress.profiling.runtimes import InputSpec
+from compress.profiling.runtime import Input, InputSpec, Session
 from compress.results import Estimate, RuntimeProfile
 from tests.profiling import tiny
 
@@ -142,9 +141,9 @@ class Refusing:
 def test_a_runtime_that_fails_is_left_out_of_a_comparison_and_told(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    entry = runtimes.Entry("onnxruntime", "", Refusing)
-    for module in (runtimes, profile_model, peak):
-        monkeypatch.setattr(module, "RUNTIMES", {**runtimes.RUNTIMES, "refusing": entry})
+    entry = registry.Entry(f"{__name__}:Refusing")
+    for module in (registry, profile_model, peak):
+        monkeypatch.setattr(module, "RUNTIMES", {**registry.RUNTIMES, "refusing": entry})
     model = Subject("m.onnx", path=tiny.products(tmp_path / "m.onnx", layers=1))
     both = Settings(runtimes=("refusing", "onnxruntime"), batches=(1,), compare=True)
     report = profile(model, settings=both)

@@ -12,14 +12,8 @@ import pytest
 
 from compress.errors import Inconclusive, ModelFileError
 from compress.profiling import protocol
-from compress.profiling.protocol import (
-    FIRST_WARM_UP,
-    NEXT_WARM_UP,
-    Burst,
-    DeviceTimes,
-    Timing,
-    plan_bursts,
-)
+from compress.profiling.protocol import FIRST_WARM_UP, NEXT_WARM_UP, Burst, Timing, plan_bursts
+from compress.profiling.runtime import DeviceTimes, Input, Output
 from tests.profiling.tiny import ScriptedClock, ScriptedSession
 
 IMAGES = np.zeros((1, 2), dtype=np.float32)
@@ -131,7 +125,7 @@ class Recording(ScriptedSession):
 
     seen: list[float]
 
-    def infer(self, images: protocol.Input) -> protocol.Output:
+    def infer(self, images: Input) -> Output:
         self.seen.append(float(images[0, 0]))
         return super().infer(images)
 
@@ -146,7 +140,7 @@ def test_models_see_the_same_images_and_others_in_the_next_round() -> None:
         seen[name].append(found.seen)
         return found
 
-    def draw(round_: int) -> list[protocol.Input]:
+    def draw(round_: int) -> list[Input]:
         return [IMAGES + 10 * round_ + place for place in range(3)]
 
     protocol.measure(

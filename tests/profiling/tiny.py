@@ -9,7 +9,7 @@ import numpy as np
 import onnx
 from onnx import TensorProto, helper, numpy_helper
 
-from compress.profiling.protocol import Input, Output
+from compress.profiling.runtime import Input, Output
 
 SEED = 7
 

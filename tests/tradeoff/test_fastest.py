@@ -7,8 +7,8 @@ import pytest
 
 from compress.errors import InputError, UnknownName, UsageError
 from compress.files import write_json
-from compress.profiling import runtimes
-from compress.profiling.runtimes import RUNTIMES
+from compress.profiling import registry
+from compress.profiling.registry import RUNTIMES
 from compress.results import Estimate
 from compress.spec import FASTEST, Budget, ModelSpec, Target
 from compress.tradeoff import RuntimeChoice, choose_runtime, fastest, with_runtime
@@ -25,7 +25,7 @@ def only(monkeypatch: pytest.MonkeyPatch, *names: str) -> None:
         name: entry if name in names else replace(entry, module="no_such_module")
         for name, entry in RUNTIMES.items()
     }
-    for module in (runtimes, fastest):
+    for module in (registry, fastest):
         monkeypatch.setattr(module, "RUNTIMES", entries)
 
 

@@ -10,7 +10,7 @@ import pytest
 import torch
 
 from compress.errors import UnknownName, UsageError
-from compress.profiling.sample import Sample
+from compress.profiling.inputs import Sample
 from compress.results import Estimate
 from compress.spec import Budget, ModelSpec, Normalization, Target
 from compress.tradeoff.measure import LocalMeasurer, _recall, time_untrained, untrained

@@ -11,15 +11,19 @@ from __future__ import annotations
 import hashlib
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 import numpy as np
 from numpy.typing import NDArray
 
-from compress.errors import UsageError
-from compress.profiling.protocol import Draw, Input
-from compress.profiling.runtimes import Runtime, Subject, make_input, resolve_shape
+from compress.errors import ModelFileError, UsageError
+from compress.profiling.protocol import Draw
+from compress.profiling.runtime import Input, InputSpec, Runtime, Subject
 from compress.spec import Normalization
+from compress.units import format_bytes
+
+# A batch of images that takes more is none that is served.
+MAX_INPUT_BYTES = 2_000_000_000
 
 # Different batches a round. The warm-up compares the medians of ten calls, and bursts keep five.
 BATCHES = 10
@@ -127,3 +131,92 @@ def _by(sizes: Sequence[int]) -> str:
 def images_kept(shape: Sequence[int], most: int, most_bytes: int) -> int:
     """How many images of a shape [c, h, w] a sample has: so many, or as many bytes."""
     return max(1, min(most, most_bytes // max(1, math.prod(shape))))
+
+
+def make_input(
+    runtime: Runtime,
+    subject: Subject,
+    *,
+    batch: int,
+    shape: tuple[int, ...] | None = None,
+    seed: int = 0,
+) -> Input:
+    """Seeded images for a model: standard normal, or all byte values for an integer input.
+
+    Args:
+        runtime: says what the model wants.
+        subject: the model.
+        batch: images a call, where the model leaves the first dimension open.
+        shape: what the other dimensions are, where the model leaves them open.
+        seed: of the values.
+
+    Raises:
+        UsageError: an open dimension has no value, or a fixed one has another than asked for.
+        ModelFileError: the input is of a type that images do not have.
+    """
+    spec = runtime.input_of(subject)
+    sizes = resolve_shape(spec, subject.name, batch=batch, shape=shape)
+    return random_input(replace(spec, shape=sizes), subject.name, seed=seed)
+
+
+def random_input(spec: InputSpec, name: str, *, seed: int) -> Input:
+    """The same for an input all of whose sizes are known.
+
+    Raises:
+        UsageError: the images would take more than ``MAX_INPUT_BYTES``.
+        ModelFileError: the input is of a type that images do not have.
+    """
+    sizes = [size for size in spec.shape if isinstance(size, int)]
+    if 4 * math.prod(sizes) > MAX_INPUT_BYTES:
+        raise UsageError(
+            f"{name} takes '{spec.name}' of {'x'.join(map(str, sizes))}; that is "
+            f"{format_bytes(4 * math.prod(sizes))} a call, and {format_bytes(MAX_INPUT_BYTES)} is "
+            "the most that is tried. Give a smaller --batch or --shape where the file leaves it "
+            "open."
+        )
+    generator = np.random.default_rng(seed)
+    if spec.dtype in ("float32", "float16", "float64"):
+        return generator.standard_normal(sizes, dtype=np.float32).astype(spec.dtype)
+    if spec.dtype in ("uint8", "int8"):
+        bounds = np.iinfo(spec.dtype)
+        return generator.integers(bounds.min, bounds.max, sizes, spec.dtype, endpoint=True)
+    raise ModelFileError(
+        f"{name} takes '{spec.name}' as {spec.dtype}; images are float32, float16, "
+        "float64, uint8 or int8. This is no image model."
+    )
+
+
+def resolve_shape(
+    spec: InputSpec, name: str, *, batch: int, shape: tuple[int, ...] | None
+) -> tuple[int, ...]:
+    """The sizes to call a model with: batch first, then ``shape`` where that is given.
+
+    Raises:
+        UsageError: an open dimension has no value, or a fixed one has another than asked for.
+    """
+    given: list[int | None] = [batch, *(shape or [None] * (len(spec.shape) - 1))]
+    shown = "x".join(str(size) for size in spec.shape)
+    if len(given) != len(spec.shape):
+        raise UsageError(
+            f"{name} takes '{spec.name}' of {len(spec.shape)} dimensions ({shown}); --shape gives "
+            f"{len(given) - 1} beside the batch, it must give {len(spec.shape) - 1}."
+        )
+    sizes: list[int] = []
+    for place, (wanted, size) in enumerate(zip(given, spec.shape, strict=True)):
+        option = f"--batch {batch}" if place == 0 else f"--shape {','.join(map(str, shape or ()))}"
+        if isinstance(size, str):
+            if wanted is None:
+                raise UsageError(
+                    f"The input '{spec.name}' of {name} is {shown}: its dimension "
+                    f"'{size}' is open and has no value. Give it with --shape "
+                    f"{','.join(['C', 'H', 'W'][: len(spec.shape) - 1])}."
+                )
+            sizes.append(wanted)
+        elif wanted not in (None, size):
+            raise UsageError(
+                f"The input '{spec.name}' of {name} is fixed at {shown}; {option} does not fit "
+                f"its dimension {place}, which is {size}."
+            )
+        else:
+            sizes.append(size)
+    return tuple(sizes)

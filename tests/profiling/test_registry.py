@@ -18,12 +18,18 @@ from compress.errors import ModelFileError, UnknownName, UsageError
 from compress.export.fidelity import Proof
 from compress.export.half import bf16_from_onnx, fp16_from_onnx
 from compress.export.quantize import int8_from_onnx
-from compress.profiling import machine, runtimes
+from compress.profiling import machine, registry
+from compress.profiling.inputs import make_input, resolve_shape
 from compress.profiling.kernels import kernels_of
-from compress.profiling.onnxruntime_cpu import spins
-from compress.profiling.protocol import Session
-from compress.profiling.runtimes import InputSpec, Subject, make_input, resolve_shape, runtime_named
-from compress.profiling.torch_eager import TorchSession
+from compress.profiling.onnxruntime_cpu import OnnxRuntimeCpu, spins
+from compress.profiling.onnxruntime_cuda import OnnxRuntimeCuda
+from compress.profiling.openvino_cpu import OpenVino
+from compress.profiling.registry import runtime_named
+from compress.profiling.runtime import InputSpec, Runtime, Session, Subject
+from compress.profiling.tensorrt_gpu import TensorRt
+from compress.profiling.torch_compiled import TorchCompile
+from compress.profiling.torch_cuda import TorchCuda
+from compress.profiling.torch_eager import TorchEager, TorchSession
 from tests.profiling import tiny
 
 FILE_RUNTIMES = ("onnxruntime", "openvino")
@@ -219,21 +225,39 @@ def test_a_runtime_needs_the_model_in_its_form() -> None:
         runtime_named("torch").input_of(Subject("m"))
 
 
+def test_every_entry_names_a_class_that_can_be_made() -> None:
+    for name, entry in registry.RUNTIMES.items():
+        if registry.available(name):
+            assert entry.make().name == name
+    made = {entry.made_by.rpartition(":")[2] for entry in registry.RUNTIMES.values()}
+    # mypy compares the classes with the protocol; the registry names them by their texts.
+    kinds: list[type[Runtime]] = [
+        OnnxRuntimeCpu,
+        OnnxRuntimeCuda,
+        OpenVino,
+        TensorRt,
+        TorchEager,
+        TorchCompile,
+        TorchCuda,
+    ]
+    assert made == {kind.__name__ for kind in kinds}
+
+
 def test_unknown_and_absent_runtimes(monkeypatch: pytest.MonkeyPatch) -> None:
     with pytest.raises(UnknownName, match="Did you mean 'onnxruntime'"):
         runtime_named("onnx-runtime")
-    torch_eager = runtimes.RUNTIMES["torch"]
+    torch_eager = registry.RUNTIMES["torch"]
     absent = replace(torch_eager, module="no_such", install="python -m pip install no-such")
-    monkeypatch.setattr(runtimes, "RUNTIMES", {"fast": absent, "torch": torch_eager})
+    monkeypatch.setattr(registry, "RUNTIMES", {"fast": absent, "torch": torch_eager})
     with pytest.raises(UsageError, match=r"not installed.*python -m pip install no-such"):
         runtime_named("fast")
-    assert not runtimes.available("fast")
-    assert runtimes.available("torch")
+    assert not registry.available("fast")
+    assert registry.available("torch")
 
 
 def test_torch_compile_asks_for_a_compiler(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("PATH", "")
-    assert "C++ compiler" in runtimes.why_not("torch-compile")
+    assert "C++ compiler" in registry.why_not("torch-compile")
 
 
 def test_spinning_is_off_where_cores_are_shared() -> None:
@@ -266,7 +290,8 @@ SIGNALLED = """
 import signal, sys
 from pathlib import Path
 import numpy as np
-from compress.profiling.runtimes import Subject, runtime_named
+from compress.profiling.registry import runtime_named
+from compress.profiling.runtime import Subject
 subject = Subject("m", path=Path(sys.argv[1]))
 openvino = runtime_named("openvino")
 first, second = (openvino.load(subject, threads=1) for _ in range(2))
@@ -285,7 +310,7 @@ signal.raise_signal(signal.SIGTERM)
 def test_a_signal_after_two_openvino_sessions_reaches_its_handler(tmp_path: Path) -> None:
     done = subprocess.run(
         [sys.executable, "-c", SIGNALLED, str(tiny.convolution(tmp_path / "m.onnx"))],
-        cwd=Path(runtimes.__file__).parents[2],
+        cwd=Path(registry.__file__).parents[2],
         capture_output=True,
         text=True,
         check=False,
@@ -304,7 +329,7 @@ print(sending, type(ov.tools.ovc.telemetry).__module__, [p.name for p in Path.ho
 
 
 def test_importing_openvino_tells_nobody(tmp_path: Path) -> None:
-    root = Path(runtimes.__file__).parents[2]
+    root = Path(registry.__file__).parents[2]
     environment = {
         name: value
         for name, value in os.environ.items()

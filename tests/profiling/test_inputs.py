@@ -7,8 +7,8 @@ import numpy as np
 import pytest
 
 from compress.errors import UsageError
-from compress.profiling.runtimes import InputSpec, Runtime, Subject, make_input
-from compress.profiling.sample import ROUND_BYTES, Sample, images_kept, inputs_of
+from compress.profiling.inputs import ROUND_BYTES, Sample, images_kept, inputs_of, make_input
+from compress.profiling.runtime import InputSpec, Runtime, Subject
 from compress.spec import Normalization
 
 PIXELS = np.random.default_rng(0).integers(0, 256, (40, 3, 4, 5), dtype=np.uint8)
