@@ -159,9 +159,9 @@ def test_every_cell_is_read_or_told(column: str, cell: str, tmp_path: Path) -> N
 @pytest.mark.parametrize(
     ("content", "words"),
     [
-        (as_csv(DOCUMENT).replace("macs,", "", 1), "cells, there are 12 columns"),
-        (as_csv(DOCUMENT).rsplit(",", 3)[0], "has 11 cells, there are 13 columns"),
-        (as_csv(DOCUMENT).replace("fits", "fits,more"), "has 14 cells, there are 13 columns"),
+        (as_csv(DOCUMENT).replace("macs,", "", 1), "cells, there are 13 columns"),
+        (as_csv(DOCUMENT).rsplit(",", 3)[0], "has 12 cells, there are 14 columns"),
+        (as_csv(DOCUMENT).replace("fits", "fits,more"), "has 15 cells, there are 14 columns"),
         (as_csv(DOCUMENT).replace("fits", "x" * 140_000), "larger than field limit"),
         (as_csv(DOCUMENT).replace("fits", "\0"), "NUL"),
         (as_csv(DOCUMENT).replace("macs", "params", 1), "'params' is there twice"),
