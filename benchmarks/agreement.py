@@ -52,8 +52,8 @@ import torch
 from torch.utils.benchmark import Timer
 
 from benchmarks.trials import append, read
-from compress.export.artifact import read_artifact
-from compress.export.to_onnx import onnx_for_timing
+from compress.exporting.artifact import read_artifact
+from compress.exporting.to_onnx import onnx_for_timing
 from compress.files import sha256_of, write_text
 from compress.profiling import protocol
 from compress.profiling.estimates import MINIMUM_ROUNDS, ratio_of_rounds

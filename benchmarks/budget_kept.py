@@ -30,7 +30,7 @@ from typing import Any
 
 from benchmarks.trials import append, clopper_pearson, read
 from compress.errors import NoStudentFits
-from compress.export.to_onnx import onnx_for_timing
+from compress.exporting.to_onnx import onnx_for_timing
 from compress.profiling.fresh import time_in_fresh_process
 from compress.profiling.machine import default_headroom, fingerprint
 from compress.results import Estimate

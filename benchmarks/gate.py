@@ -45,7 +45,7 @@ from benchmarks.neighbour import neighbour
 from benchmarks.trials import append, read, share
 from compress.data.dataset import Dataset, Split, load_dataset
 from compress.errors import CompressError
-from compress.export import read_artifact
+from compress.exporting import read_artifact
 from compress.files import sha256_of
 from compress.gate.accuracy import AccuracyRule, Paired, compare_accuracy
 from compress.gate.consistency import compare_consistency

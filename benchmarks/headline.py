@@ -32,9 +32,9 @@ from benchmarks.precision import converted, images_of, interval
 from benchmarks.trials import append, read
 from compress.data.dataset import Dataset, load_dataset
 from compress.errors import ModelFileError
-from compress.export import read_artifact
-from compress.export.fidelity import logits_of
-from compress.export.half import predictor_of_any
+from compress.exporting import read_artifact
+from compress.exporting.fidelity import logits_of
+from compress.exporting.half import predictor_of_any
 from compress.files import sha256_of, write_text
 from compress.gate.accuracy import AccuracyRule, Paired, compare_accuracy
 from compress.onnx_file import size_of

@@ -20,7 +20,7 @@ import tempfile
 import time
 from pathlib import Path
 
-from compress.export.to_onnx import onnx_for_timing
+from compress.exporting.to_onnx import onnx_for_timing
 from compress.profiling.machine import fingerprint
 from compress.profiling.timing import time_model, time_models
 from compress.results import Estimate

@@ -29,12 +29,12 @@ from benchmarks.trials import append, read
 from compress.data.dataset import Dataset, load_dataset
 from compress.data.normalization import normalize
 from compress.errors import ModelFileError, PrecisionLost
-from compress.export import read_artifact
-from compress.export.fidelity import Proof, compare, logits_of
-from compress.export.half import predictor_of_any
-from compress.export.parity import Array
-from compress.export.precision import narrowed_for_timing, narrowed_from_onnx
-from compress.export.quantize import CALIBRATION_IMAGES, Quantization
+from compress.exporting import read_artifact
+from compress.exporting.fidelity import Proof, compare, logits_of
+from compress.exporting.half import predictor_of_any
+from compress.exporting.parity import Array
+from compress.exporting.precision import narrowed_for_timing, narrowed_from_onnx
+from compress.exporting.quantize import CALIBRATION_IMAGES, Quantization
 from compress.files import sha256_of, write_text
 from compress.gate.accuracy import Paired
 from compress.gate.precision import PrecisionRule

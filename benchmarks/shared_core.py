@@ -18,7 +18,7 @@ from pathlib import Path
 import numpy as np
 
 from benchmarks.neighbour import BUSY
-from compress.export.artifact import read_artifact
+from compress.exporting.artifact import read_artifact
 from compress.profiling import estimates, protocol
 from compress.profiling.registry import runtime_named
 from compress.profiling.runtime import Subject

@@ -34,7 +34,7 @@ SHORT = {
     "import compress": ["-c", "import compress"],
     "compress --help": ["-m", "compress", "--help"],
     "compress distill --help": ["-m", "compress", "distill", "--help"],
-    "import compress.distill": ["-c", "import compress.distill"],
+    "import compress.pipelines.distill": ["-c", "import compress.pipelines.distill"],
 }
 # Of the Makefile.
 DEMO = (

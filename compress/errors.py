@@ -48,11 +48,11 @@ class ExitCode(IntEnum):
 # The same for all commands: the help and the README print this table. 130, 141 and 143 are what a
 # shell reports for SIGINT, SIGPIPE and SIGTERM; 70 is EX_SOFTWARE of sysexits.h.
 EXIT_CODES = {
-    ExitCode.DONE: "done, and every requirement is met",
-    ExitCode.FAILS: "a requirement is not met: no network fits, the budget is missed, the file is "
-    "not equal to the model, the student is no better than chance or loses more than is allowed",
+    ExitCode.DONE: "done, and everything that was required holds",
+    ExitCode.FAILS: "a requirement does not hold: no network fits, the budget is missed, the file "
+    "is not equal to the model, the student is no better than chance or loses more than is allowed",
     ExitCode.USAGE: "wrong usage, or a file that cannot be used",
-    ExitCode.UNDECIDED: "measured, but not decided: a limit lies within an interval",
+    ExitCode.UNDECIDED: "measured, but undecided: a limit lies within an interval",
     ExitCode.NOT_MEASURED: "nothing could be measured",
     ExitCode.BUG: "a bug; `--debug` shows the traceback",
     ExitCode.INTERRUPTED: "stopped by SIGINT",

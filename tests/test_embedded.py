@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from compress.data.dataset import load_dataset
 from compress.data.sources import embedded_teacher_path
-from compress.evaluate import evaluate
+from compress.pipelines.evaluate import evaluate
 
 
 def test_the_embedded_teacher_is_as_good_as_its_page_says() -> None:

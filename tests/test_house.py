@@ -11,9 +11,9 @@ ROOT = Path(compress.__file__).parent
 MOST_LINES, MOST_LINES_OF_A_CLASS = 600, 300
 LONG_FILES = {"training/engine.py"}
 LONG_CLASSES = {
-    "convert/run.py: _Conversion",
-    "distill/run.py: _Run",
-    "reproduce/runner.py: _Reproduction",
+    "pipelines/convert/run.py: _Conversion",
+    "pipelines/distill/run.py: _Run",
+    "pipelines/reproduce/runner.py: _Reproduction",
     "training/engine.py: _Loop",
 }
 

@@ -10,7 +10,7 @@ import pytest
 from onnx import TensorProto, helper, numpy_helper
 
 from compress.errors import ModelFileError
-from compress.export import read_artifact
+from compress.exporting import read_artifact
 from compress.onnx_file import external_files, input_of, is_onnx, precision_of_file, read_model
 from tests.profiling import tiny
 

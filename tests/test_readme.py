@@ -9,18 +9,16 @@ import click
 import pytest
 
 from compress.cli import COMMANDS, group, load_command, read_config
-from compress.distill import CHOICE, STUDENT, STUDENT_ONNX, TEACHER_ONNX, TRADEOFF
 from compress.errors import EXIT_CODES
+from compress.pipelines.distill import CHOICE, STUDENT, STUDENT_ONNX, TEACHER_ONNX, TRADEOFF
 from compress.profiling.registry import RUNTIMES
 from compress.recipes.registry import DEFAULT_RECIPE, RECIPES
 from compress.training.options import AUTOCAST, COMPILE, FUSED, MEMORY_FORMATS
 
 ROOT = Path(__file__).resolve().parents[1]
 README = (ROOT / "README.md").read_text(encoding="utf-8")
-PAGES = ("README.md", "CONTRIBUTING.md", "CHANGELOG.md", "docs/checking.md")
-
-
 DOCS = tuple(sorted(ROOT.glob("docs/*.md")))
+PAGES = ("README.md", "CONTRIBUTING.md", "CHANGELOG.md", *(f"docs/{page.name}" for page in DOCS))
 
 
 def blocks(language: str, text: str = README) -> list[str]:

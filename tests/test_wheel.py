@@ -92,7 +92,7 @@ def test_the_wheel_holds_the_package_and_nothing_else(wheel: Path) -> None:
     assert {f"compress/data/embedded/{name}" for name in embedded} <= names
     assert "compress/py.typed" in names
     assert any(name.startswith("compress/tradeoff/") and name.endswith(".csv") for name in names)
-    assert "compress/reproduce/experiments/logit-gan/table2.toml" in names
+    assert "compress/pipelines/reproduce/experiments/logit-gan/table2.toml" in names
 
 
 def test_the_wheel_is_small(wheel: Path) -> None:

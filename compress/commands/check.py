@@ -334,7 +334,7 @@ def _self_test(
 def _embedded(folder: Path) -> Path:
     """The embedded teacher as an ONNX file."""
     from compress.data.sources import embedded_teacher_path
-    from compress.export import onnx_from_torch
+    from compress.exporting import onnx_from_torch
     from compress.models.checkpoint import read_tensors
     from compress.models.recognition.hypothesis import instantiate
 

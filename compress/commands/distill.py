@@ -22,7 +22,7 @@ from compress.commands.options import (
 if TYPE_CHECKING:
     from rich.console import Console
 
-# ``compress.distill.FLOAT_ONNX``, which would import torch.
+# ``compress.pipelines.distill.FLOAT_ONNX``, which would import torch.
 FLOAT_FILE = "student.fp32.onnx"
 # ``compress.training.teacher.Standing.NO_BETTER`` and ``UNDECIDED``, likewise.
 NO_BETTER, UNDECIDED = "no better", "undecided"
@@ -168,8 +168,8 @@ def command(
 
     say_loading()
     from compress.data.normalization import resolve
-    from compress.distill import Request, assist, check_words, distill
     from compress.errors import UsageError
+    from compress.pipelines.distill import Request, assist, check_words, distill
     from compress.recipes.registry import DEFAULT_RECIPE, make_recipe, read_options
     from compress.training.engine import choose_device
     from compress.training.quantization_aware import FineTuning

@@ -57,7 +57,7 @@ def command(
     import json
 
     from compress.data.normalization import describe, resolve
-    from compress.evaluate import evaluate
+    from compress.pipelines.evaluate import evaluate
     from compress.training.engine import choose_device
     from compress.units import format_percent
 

@@ -17,7 +17,7 @@ from compress.commands.options import (
 )
 
 if TYPE_CHECKING:
-    from compress.convert import Conversion
+    from compress.pipelines.convert import Conversion
 
 
 @click.command("export")
@@ -124,10 +124,17 @@ def command(
     """
     import json
 
-    from compress.convert import DEFAULT_RUNTIME, DEFAULT_SIZE, ONNX, TARGETS, Request, convert
     from compress.data.normalization import resolve
     from compress.errors import UnknownName, UsageError
     from compress.files import check_writable
+    from compress.pipelines.convert import (
+        DEFAULT_RUNTIME,
+        DEFAULT_SIZE,
+        ONNX,
+        TARGETS,
+        Request,
+        convert,
+    )
     from compress.spec import AUTO, PRECISIONS
 
     if precision not in (*PRECISIONS, AUTO):

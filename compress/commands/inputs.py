@@ -63,7 +63,7 @@ def check_models(*paths: Path | None) -> None:
     Raises:
         ModelFileError, CheckpointError: one is not, is damaged or would have to execute something.
     """
-    from compress.export.artifact import read_artifact
+    from compress.exporting.artifact import read_artifact
     from compress.models.checkpoint import read_tensors
     from compress.onnx_file import is_onnx
 

@@ -19,7 +19,7 @@ from compress.commands.options import (
 )
 
 if TYPE_CHECKING:
-    from compress.models.registry import Network
+    from compress.models.network import Network
     from compress.profiling import Subject
     from compress.profiling.inputs import Sample
     from compress.spec import ModelSpec
@@ -175,7 +175,7 @@ def _sample(data: str, model: Path) -> Sample:
     """
     from compress.data.dataset import load_dataset
     from compress.errors import DataError
-    from compress.export import read_artifact
+    from compress.exporting import read_artifact
     from compress.onnx_file import is_onnx
     from compress.training.evaluation import timing_sample
 
@@ -310,7 +310,7 @@ def _subject(
     save_file({key: value.contiguous() for key, value in network.state_dict().items()}, weights)
     exported = folder / f"{place}.onnx"
     if reads_onnx:
-        from compress.export import onnx_from_torch
+        from compress.exporting import onnx_from_torch
 
         _say(f"{name}: exporting it to ONNX")
         onnx_from_torch(network, exported, spec=spec, normalization=None, classes=(), source={})
@@ -330,7 +330,7 @@ def _trained_parameters(path: Path) -> int | None:
     """Parameters of the network that an ONNX file of ours was made from."""
     import torch
 
-    from compress.export import read_artifact
+    from compress.exporting import read_artifact
     from compress.models.registry import build, count_parameters
 
     spec = read_artifact(path).spec

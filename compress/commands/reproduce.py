@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 if TYPE_CHECKING:
-    from compress.reproduce.settings import Overrides
+    from compress.pipelines.reproduce.settings import Overrides
 
 
 @click.command("reproduce")
@@ -91,11 +91,11 @@ def command(
 
     say_loading()
     from compress.launched import place
-    from compress.reproduce.experiment import load_experiment
-    from compress.reproduce.plan import make_plan
-    from compress.reproduce.runner import Request, assist, reproduce
-    from compress.reproduce.settings import adapt
-    from compress.reproduce.table import TABLE_MD, results_json
+    from compress.pipelines.reproduce.experiment import load_experiment
+    from compress.pipelines.reproduce.plan import make_plan
+    from compress.pipelines.reproduce.runner import Request, assist, reproduce
+    from compress.pipelines.reproduce.settings import adapt
+    from compress.pipelines.reproduce.table import TABLE_MD, results_json
 
     overrides = read_overrides(options)
     check_files(*(overrides.teachers or {}).values())
@@ -139,7 +139,7 @@ def read_overrides(options: dict[str, Any]) -> Overrides:
         UsageError: a seed is no number, or a task is given twice.
     """
     from compress.errors import UsageError
-    from compress.reproduce.settings import Overrides
+    from compress.pipelines.reproduce.settings import Overrides
 
     try:
         seeds = tuple(int(text) for text in _split(options["seeds"]))

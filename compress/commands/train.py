@@ -50,8 +50,8 @@ def command(
     from compress.commands.display import Display, say_loading
 
     say_loading()
+    from compress.pipelines.train import MODEL, assist, train
     from compress.spec import ModelSpec
-    from compress.train import MODEL, assist, train
     from compress.training.engine import choose_device
     from compress.training.team import joined
     from compress.units import format_percent

@@ -1,4 +1,4 @@
 """TensorRT engines: building, describing, checking and running them.
 
-Below ``compress.export``, which proves them, and ``compress.profiling``, which times them.
+Below ``compress.exporting``, which proves them, and ``compress.profiling``, which times them.
 """

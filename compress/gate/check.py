@@ -21,8 +21,8 @@ from compress.errors import (
     ParityError,
     UsageError,
 )
-from compress.export import read_artifact
-from compress.export.parity import verify
+from compress.exporting import read_artifact
+from compress.exporting.parity import verify
 from compress.files import sha256_of
 from compress.gate.accuracy import AccuracyRule
 from compress.gate.answers import Theirs, answers_of_baseline, judge_accuracy, own_answers

@@ -20,7 +20,7 @@ from torch import Tensor
 
 from compress.data.dataset import Dataset
 from compress.data.normalization import normalize
-from compress.export import read_artifact
+from compress.exporting import read_artifact
 from compress.gate.measuring import Settings
 from compress.gate.verdict import Comparison, Figures, Outcome
 from compress.profiling.runtime import input_of_onnx

@@ -8,7 +8,7 @@ from pathlib import Path
 
 from compress.data.dataset import Dataset, load_dataset
 from compress.errors import ModelFileError, UsageError
-from compress.export import read_artifact
+from compress.exporting import read_artifact
 from compress.files import sha256_of
 from compress.gate.baseline import (
     FILE,

@@ -75,10 +75,9 @@ from torch.nn import functional
 from torch.optim import Optimizer
 
 from compress.errors import UsageError
+from compress.models.network import FEATURES, LOGITS
 from compress.recipes import kd
 from compress.recipes.recipe import (
-    FEATURES,
-    LOGITS,
     Batch,
     Method,
     Phase,

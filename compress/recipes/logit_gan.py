@@ -99,7 +99,8 @@ from torch.nn import functional
 from torch.optim import Optimizer
 
 from compress.errors import UsageError
-from compress.recipes.recipe import LOGITS, Batch, Method, Phase, Setting, over_teachers
+from compress.models.network import LOGITS
+from compress.recipes.recipe import Batch, Method, Phase, Setting, over_teachers
 from compress.recipes.supervised import L_S
 
 REAL, FAKE = 0, 1

@@ -19,8 +19,6 @@ from compress.errors import UsageError
 
 OptimizerFactory = Callable[[nn.Module], Optimizer]
 
-# What a recipe may want of a teacher.
-LOGITS, FEATURES = "logits", "features"
 NOTHING: frozenset[str] = frozenset()
 
 Found = TypeVar("Found")

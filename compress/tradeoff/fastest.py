@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Annotated, Any
 
 from compress.errors import InputError
-from compress.export.to_onnx import onnx_for_timing
+from compress.exporting.to_onnx import onnx_for_timing
 from compress.profiling.inputs import Sample
 from compress.profiling.registry import RUNTIMES, available
 from compress.profiling.timing import fastest_of, time_runtimes

@@ -17,11 +17,12 @@ from torch import nn
 
 from compress.environment import cache_folder
 from compress.errors import InputError, UnknownName, UsageError
-from compress.export.precision import narrowed_for_timing
-from compress.export.to_onnx import onnx_for_timing
+from compress.exporting.precision import narrowed_for_timing
+from compress.exporting.to_onnx import onnx_for_timing
 from compress.files import read_json, write_json
 from compress.limits import Judgement, judge
-from compress.models.registry import Network, build
+from compress.models.network import Network
+from compress.models.registry import build
 from compress.profiling.inputs import Sample
 from compress.profiling.machine import fingerprint
 from compress.profiling.registry import RUNTIMES

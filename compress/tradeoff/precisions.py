@@ -13,9 +13,9 @@ from pathlib import Path
 from typing import Annotated, Any
 
 from compress.errors import CompressError, ModelFileError, UsageError
-from compress.export.conversion import guarded
-from compress.export.precision import narrowed_for_timing
-from compress.export.to_onnx import onnx_for_timing
+from compress.exporting.conversion import guarded
+from compress.exporting.precision import narrowed_for_timing
+from compress.exporting.to_onnx import onnx_for_timing
 from compress.limits import Judgement, judge
 from compress.profiling.inputs import Sample, make_input
 from compress.profiling.registry import RUNTIMES, runtime_named

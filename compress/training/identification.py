@@ -14,9 +14,9 @@ from compress.data.images import Images
 from compress.data.normalization import describe, note_on_scale
 from compress.errors import CheckpointError, TeacherError
 from compress.models.checkpoint import read_tensors
+from compress.models.network import Network
 from compress.models.recognition.hypothesis import in_order, instantiate
 from compress.models.recognition.statement import statement_of, structure
-from compress.models.registry import Network
 from compress.spec import ModelSpec, Normalization
 from compress.training.chance import Standing, compare_with_chance
 from compress.training.evaluation import logits_of, predictor, spread

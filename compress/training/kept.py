@@ -34,7 +34,7 @@ from compress.data.dataset import Dataset
 from compress.data.memory import fits
 from compress.errors import InputError, TeacherError, UsageError
 from compress.files import clear_up, read_json, sha256_of, try_lock, write_json
-from compress.recipes.recipe import LOGITS
+from compress.models.network import LOGITS
 from compress.schema import decode
 from compress.schema.rules import Sha256
 from compress.training.evaluation import EVALUATION_BATCH

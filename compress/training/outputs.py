@@ -17,9 +17,8 @@ from torch import Tensor, nn
 
 from compress.data.normalization import Normalizer
 from compress.errors import UsageError
-from compress.export.fake_quantize import FakeQuantized
-from compress.models.registry import Network
-from compress.recipes.recipe import FEATURES, LOGITS
+from compress.exporting.fake_quantize import FakeQuantized
+from compress.models.network import FEATURES, LOGITS, Network
 from compress.spec import Normalization
 from compress.training.team import Team
 

@@ -16,8 +16,8 @@ import torch
 from torch import Tensor, nn
 from torch._functorch import config
 
-from compress.export.fake_quantize import FakeQuantized
-from compress.models.registry import Network
+from compress.exporting.fake_quantize import FakeQuantized
+from compress.models.network import Network
 
 # What a training can be of: a float network, or one whose numbers are rounded as an int8 file's.
 Learner = Network | FakeQuantized

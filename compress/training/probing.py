@@ -22,9 +22,9 @@ from compress.data.augment import Augmenter
 from compress.data.images import Images
 from compress.data.normalization import describe, known_for, name_of, normalize
 from compress.errors import DataError, UsageError
+from compress.models.network import Network
 from compress.models.recognition.hypothesis import Hypothesis, instantiate
 from compress.models.recognition.statement import structure
-from compress.models.registry import Network
 from compress.spec import Normalization
 from compress.training.chance import (
     EPSILON,

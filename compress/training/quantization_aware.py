@@ -1,14 +1,15 @@
 """Quantisation-aware distillation: a trained student learns to live with 8 bits.
 
 It goes on with the loss and the teacher that it was trained with, its numbers rounded as its int8
-file rounds them (``compress.export.fake_quantize``). As Wu et al. recommend ("Integer Quantization
-for Deep Learning Inference", arXiv 2004.09602, section 5 and appendix A) it does so for about a
-tenth of the training's epochs, its rate falling along a cosine, with the ranges of activations as
-they were calibrated. Their first rate, a hundredth of the training's, is for networks whose batch
-normalisations are layers of their own. Here they are folded into the weights, and nothing evens out
-a step that is too large: a WRN-10-1 that had 66.6% right before had 13.8% after two epochs from a
-hundredth, and 66.8%, 66.7% and 66.3% from 3, 1 and 0.1 thousandths (CIFAR-10, recipe dist, 10,000
-training and 5,000 validation images, one seed). So it is a thousandth.
+file rounds them (``compress.exporting.fake_quantize``). As Wu et al. recommend ("Integer
+Quantization for Deep Learning Inference", arXiv 2004.09602, section 5 and appendix A) it does so
+for about a tenth of the training's epochs, its rate falling along a cosine, with the ranges of
+activations as they were calibrated. Their first rate, a hundredth of the training's, is for
+networks whose batch normalisations are layers of their own. Here they are folded into the weights,
+and nothing evens out a step that is too large: a WRN-10-1 that had 66.6% right before had 13.8%
+after two epochs from a hundredth, and 66.8%, 66.7% and 66.3% from 3, 1 and 0.1 thousandths
+(CIFAR-10, recipe dist, 10,000 training and 5,000 validation images, one seed). So it is a
+thousandth.
 """
 
 from __future__ import annotations
@@ -19,8 +20,8 @@ from typing import Any, cast
 
 from compress.data.dataset import Dataset
 from compress.errors import UsageError
-from compress.export.fake_quantize import FakeQuantized
-from compress.export.quantize import Calibrated
+from compress.exporting.fake_quantize import FakeQuantized
+from compress.exporting.quantize import Calibrated
 from compress.recipes.recipe import Recipe
 from compress.spec import ModelSpec
 from compress.training.engine import Listener, fit

@@ -14,7 +14,7 @@ from compress.data.classes import class_mapping, class_note
 from compress.data.dataset import Dataset
 from compress.data.normalization import note_on_scale, unnormalized
 from compress.errors import DataError, ModelFileError, UsageError
-from compress.export import read_artifact
+from compress.exporting import read_artifact
 from compress.results import Artifact
 from compress.spec import Normalization, Target
 from compress.training.evaluation import FilePredictor, Predict, file_predictor, logits_of

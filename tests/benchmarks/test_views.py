@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from benchmarks.views import found_in, losses, markdown, verdict
-from compress.reproduce.experiment import load_experiment
+from compress.pipelines.reproduce.experiment import load_experiment
 
 
 def results(**validation: list[float]) -> dict[str, Any]:

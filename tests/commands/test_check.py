@@ -15,7 +15,7 @@ from compress.cli import main
 from compress.commands.check import command, parse_size
 from compress.commands.options import parse_percent
 from compress.errors import UsageError
-from compress.export import onnx_from_torch
+from compress.exporting import onnx_from_torch
 from compress.files import sha256_of
 from compress.gate import check as checking
 from compress.gate.baseline import read_baseline

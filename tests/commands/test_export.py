@@ -14,12 +14,12 @@ from compress.cli import main
 from compress.errors import (
     ExportError,
 )
-from compress.export import predictor_of, read_artifact
+from compress.exporting import predictor_of, read_artifact
 from compress.models.checkpoint import read_tensors, save_checkpoint
 from compress.models.recognition.hypothesis import in_order, instantiate
 from compress.models.registry import build
 from compress.spec import ModelSpec, Normalization
-from tests.export import graphs
+from tests.exporting import graphs
 
 SPEC = ModelSpec.parse("wrn-10-1", num_classes=3, input_shape=(3, 32, 32))
 
@@ -277,7 +277,7 @@ def test_an_engine_that_cannot_be_built_leaves_the_last_one_whole(
     def refused(*_: object, **__: object) -> None:
         raise ExportError("It takes no such file.")
 
-    monkeypatch.setattr("compress.export.to_tensorrt.build_engine", refused)
+    monkeypatch.setattr("compress.exporting.to_tensorrt.build_engine", refused)
     assert main([*arguments, "tensorrt-rtx", "--precision", "bf16"]) == 1
     assert {path.name: path.read_bytes() for path in tmp_path.iterdir()} == before
 

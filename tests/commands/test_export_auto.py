@@ -19,10 +19,10 @@ from compress.errors import (
     PrecisionLost,
     UsageError,
 )
-from compress.export import read_artifact
+from compress.exporting import read_artifact
 from compress.results import Estimate
 from tests.commands.test_export import on_data
-from tests.export import graphs
+from tests.exporting import graphs
 
 
 def timed_as(monkeypatch: pytest.MonkeyPatch, **ratios: Estimate) -> None:
@@ -38,7 +38,7 @@ def timed_as(monkeypatch: pytest.MonkeyPatch, **ratios: Estimate) -> None:
         assert all(read_artifact(path).precision == name for name, path in paths.items())
         return Found()
 
-    monkeypatch.setattr("compress.convert.run.time_models", time)
+    monkeypatch.setattr("compress.pipelines.convert.run.time_models", time)
 
 
 def auto(bright: Path, output: Path, *more: str) -> list[str]:
@@ -85,7 +85,7 @@ def test_auto_leaves_out_what_cannot_be_converted(
     def refuse(*_: object, **__: object) -> None:
         raise error("It cannot be had.")
 
-    monkeypatch.setattr("compress.convert.run.narrowed_from_onnx", refuse)
+    monkeypatch.setattr("compress.pipelines.convert.run.narrowed_from_onnx", refuse)
     output = tmp_path / "f.onnx"
     assert main(auto(bright, output, "--normalize", "half-gray", "--json")) == 0
     result = json.loads(capsys.readouterr().out)
@@ -143,7 +143,7 @@ def test_auto_compares_with_what_would_ship_in_fp32(
         seen.extend(entry.name for entry in onnx.load(paths["fp32"]).graph.input)
         return Found()
 
-    monkeypatch.setattr("compress.convert.run.time_models", time)
+    monkeypatch.setattr("compress.pipelines.convert.run.time_models", time)
     given, output = tmp_path / "given.onnx", tmp_path / "f.onnx"
     onnx.save(graphs.weights_first((1, 16, 16), 2), given)
     arguments = ["export", str(given), "-o", str(output), "--precision", "auto", *on_data(bright)]

@@ -10,7 +10,7 @@ import pytest
 from compress.cli import main
 from compress.commands.inputs import check_data, check_files, check_models
 from compress.errors import DataError, InputError, ModelFileError
-from compress.export.to_onnx import onnx_for_timing
+from compress.exporting.to_onnx import onnx_for_timing
 from compress.models.checkpoint import save_checkpoint
 from compress.models.registry import build
 from compress.spec import ModelSpec

@@ -10,8 +10,8 @@ import pytest
 from compress.cli import main
 from compress.commands.reproduce import command, default_folder, read_overrides
 from compress.errors import UsageError
-from compress.reproduce.experiment import known_experiments
-from tests.reproduce.tiny import make_data, make_experiment
+from compress.pipelines.reproduce.experiment import known_experiments
+from tests.pipelines.reproduce.tiny import make_data, make_experiment
 
 
 @pytest.fixture

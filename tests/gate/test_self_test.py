@@ -9,7 +9,7 @@ import pytest
 from compress.cli import main
 from compress.commands.check import _embedded
 from compress.errors import Inconclusive
-from compress.export import read_artifact
+from compress.exporting import read_artifact
 from compress.gate import self_test as testing
 from compress.gate.extra_work import Slowed
 from compress.gate.latency import LatencyRule

@@ -11,8 +11,8 @@ from torch import nn
 from torch.nn import functional
 
 from compress.errors import UsageError
-from compress.export import read_artifact
-from compress.export.to_onnx import onnx_for_timing
+from compress.exporting import read_artifact
+from compress.exporting.to_onnx import onnx_for_timing
 from compress.models.registry import build
 from compress.onnx_file import fault_of, precision_of_file, size_of
 from compress.profiling.costs import costs_of_module, costs_of_onnx

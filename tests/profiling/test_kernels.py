@@ -6,8 +6,8 @@ import numpy as np
 import pytest
 
 from compress.errors import ModelFileError, UsageError
-from compress.export.fidelity import Proof
-from compress.export.quantize import int8_from_onnx
+from compress.exporting.fidelity import Proof
+from compress.exporting.quantize import int8_from_onnx
 from compress.profiling.costs import costs_of_onnx
 from compress.profiling.kernels import kernels_of, share
 from compress.profiling.layers import PROFILERS

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from compress.errors import NothingMeasured, UsageError
-from compress.export.to_onnx import onnx_for_timing
+from compress.exporting.to_onnx import onnx_for_timing
 from compress.profiling.costs import Operation, costs_of_onnx, operations_of_onnx
 from compress.profiling.layers import (
     Event,

@@ -15,9 +15,9 @@ from onnx import helper
 from torch import nn
 
 from compress.errors import ModelFileError, UnknownName, UsageError
-from compress.export.fidelity import Proof
-from compress.export.half import bf16_from_onnx, fp16_from_onnx
-from compress.export.quantize import int8_from_onnx
+from compress.exporting.fidelity import Proof
+from compress.exporting.half import bf16_from_onnx, fp16_from_onnx
+from compress.exporting.quantize import int8_from_onnx
 from compress.profiling import machine, registry
 from compress.profiling.inputs import make_input, resolve_shape
 from compress.profiling.kernels import kernels_of

@@ -11,7 +11,8 @@ import torch
 from torch import Tensor, nn
 
 from compress.errors import UsageError
-from compress.models.registry import Network, build
+from compress.models.network import Network
+from compress.models.registry import build
 from compress.recipes import logit_gan
 from compress.recipes.logit_gan import LogitGan
 from compress.recipes.recipe import Batch, Setting

@@ -5,7 +5,7 @@ from typing import Any
 
 import pytest
 
-from compress.export.to_onnx import onnx_for_timing
+from compress.exporting.to_onnx import onnx_for_timing
 from compress.models.registry import build, count_parameters
 from compress.profiling.costs import costs_of_module
 from compress.spec import ModelSpec

@@ -17,8 +17,8 @@ from compress.data.augment import Augmenter
 from compress.data.dataset import Dataset, Split
 from compress.data.images import StreamedImages
 from compress.errors import CheckpointError, RunFolderError, TrainingDiverged, UsageError
-from compress.models.registry import Network, build
-from compress.recipes.recipe import FEATURES
+from compress.models.network import FEATURES, Network
+from compress.models.registry import build
 from compress.recipes.registry import RECIPES, make_recipe
 from compress.training import engine
 from compress.training.engine import choose_device, explained, fit

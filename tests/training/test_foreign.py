@@ -11,10 +11,10 @@ import torch
 from compress.cli import main
 from compress.data.dataset import Dataset, load_dataset
 from compress.errors import ModelFileError, UnknownName, UsageError
-from compress.export.artifact import write_output_name
-from compress.export.fidelity import Proof
-from compress.export.half import fp16_from_onnx
-from compress.export.parity import predictor_of
+from compress.exporting.artifact import write_output_name
+from compress.exporting.fidelity import Proof
+from compress.exporting.half import fp16_from_onnx
+from compress.exporting.parity import predictor_of
 from compress.gate.measuring import Settings
 from compress.gate.task import task_of
 from compress.spec import Normalization, Target

@@ -11,7 +11,7 @@ from torch import Tensor, nn
 
 from compress.data.normalization import KNOWN, normalize
 from compress.errors import CheckpointError, TeacherError
-from compress.export import onnx_from_torch
+from compress.exporting import onnx_from_torch
 from compress.models.checkpoint import save_checkpoint
 from compress.models.registry import build
 from compress.spec import Normalization, Target

@@ -1,4 +1,4 @@
-"""What it does to a student that ships is in tests/test_distill.py."""
+"""What it does to a student that ships is in tests/pipelines/test_distill.py."""
 
 from __future__ import annotations
 
@@ -13,8 +13,8 @@ from onnx import numpy_helper
 
 from compress.data.normalization import normalize
 from compress.errors import UsageError
-from compress.export.quantize import Calibrated, Quantization, calibrate
-from compress.export.to_onnx import onnx_for_timing
+from compress.exporting.quantize import Calibrated, Quantization, calibrate
+from compress.exporting.to_onnx import onnx_for_timing
 from compress.models.registry import build
 from compress.recipes.registry import RECIPES, make_recipe
 from compress.training.kept import outputs_of

@@ -15,7 +15,7 @@ import numpy as np
 import pytest
 
 from compress.files import read_json
-from tests.reproduce.tiny import make_data, make_experiment
+from tests.pipelines.reproduce.tiny import make_data, make_experiment
 
 TRAIN = ["train", "--arch", "wrn-10-0.5", "--batch-size", "15", "--device", "cpu"]
 START_S = 100.0

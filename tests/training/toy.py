@@ -11,7 +11,8 @@ import torch
 from torch import Tensor
 
 from compress.data.dataset import Dataset, Split
-from compress.models.registry import Network, build
+from compress.models.network import Network
+from compress.models.registry import build
 from compress.recipes.registry import make_recipe
 from compress.spec import ModelSpec, Normalization
 from compress.training.engine import Fitted, Progress, fit

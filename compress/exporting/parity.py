@@ -1,0 +1,319 @@
+"""The proof that an exported file is the same function as the model it was made from."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Sequence
+from pathlib import Path
+
+import numpy as np
+import onnx
+import onnxruntime
+import torch
+from numpy.typing import NDArray
+from onnxruntime.capi import onnxruntime_pybind11_state as runtime_errors
+from torch import Tensor, nn
+
+from compress.errors import ModelFileError, ParityError, first_line
+from compress.exporting.conversion import normalised
+from compress.exporting.graphs import fixed_reshapes, listed
+from compress.onnx_file import described, image_input, outputs_of, read_model, stated_output
+from compress.onnx_io import answers_of, image_form, rows_of
+from compress.results import Parity
+from compress.spec import Normalization
+
+Array = NDArray[np.float32]
+
+# Largest difference of a logit, absolute up to logits of 100 and relative beyond: float32 itself
+# has steps of 8e-6 at 100.
+TOLERANCE = 1e-4
+RELATIVE_TOLERANCE = 1e-6
+
+# The dynamic batch is proved by calling with several; the rest goes in the last of these.
+BATCHES = (1, 3, 64)
+SEEDED_IMAGES = 132
+
+_UNLOADABLE = (
+    runtime_errors.Fail,
+    runtime_errors.InvalidArgument,
+    runtime_errors.InvalidGraph,
+    runtime_errors.InvalidProtobuf,
+    runtime_errors.NotImplemented,
+    runtime_errors.NoSuchFile,
+    runtime_errors.RuntimeException,
+)
+
+
+def verify(model: nn.Module, path: Path, images: Tensor, *, batch: int | None = None) -> Parity:
+    """Compares the logits of ``model`` and of the file, at several batch sizes.
+
+    Args:
+        model: in evaluation mode, on the CPU.
+        path: the ONNX file.
+        images: float32 [n, c, h, w], as the model takes them.
+        batch: how many images the file takes, where it is not to take any number of them.
+
+    Returns:
+        the agreement; ``top1_agreement`` is 1, a tie within the tolerance counted as the same.
+
+    Raises:
+        ParityError: a class or a logit differs; says of which image, and where it begins.
+    """
+    # As it is: a file that takes only so many images at once is to be found out.
+    _, predict = _loaded(path, torch.get_num_threads())
+    largest, scale, start = 0.0, 0.0, 0
+    while start < len(images):
+        part = images[start : start + (batch or _batch_at(start))]
+        with torch.inference_mode():
+            expected: Array = model(part).numpy()
+        # A batch that is fixed is filled up with images that are not looked at.
+        missing = 0 if batch is None else batch - len(part)
+        filled = torch.cat([part, part[:1].expand(missing, *part.shape[1:])])
+        found = predict(filled.numpy())[: len(part)]
+        if found.shape != expected.shape:
+            raise ParityError(
+                f"The exported file gives {list(found.shape)} for {len(part)} images, the model "
+                f"{list(expected.shape)}."
+            )
+        if not np.isfinite(expected).all():
+            image = start + int(np.argmin(np.isfinite(expected).all(axis=1)))
+            raise ParityError(
+                f"The model's logits for image {image} are not finite, so nothing can be "
+                "compared. Its weights are damaged, or its training diverged."
+            )
+        scale = max(scale, float(np.abs(expected).max()))
+        tolerance = max(TOLERANCE, RELATIVE_TOLERANCE * scale)
+        difference = np.abs(found - expected).max(axis=1)
+        # Not (a <= b), so that a logit that is not a number counts as different.
+        wrong = ~(difference <= tolerance) | _other_class(expected, found, tolerance)
+        if wrong.any():
+            place = int(np.argmax(wrong))
+            raise ParityError(
+                _where_they_part(expected[place], found[place], start + place, tolerance)
+                + ("" if batch else _first_difference(model, path, part[place : place + 1]))
+            )
+        largest = max(largest, float(difference.max()))
+        start += len(part)
+    return Parity(images=len(images), top1_agreement=1.0, max_abs_diff=largest)
+
+
+def seeded_images(shape: tuple[int, int, int], normalization: Normalization | None) -> Tensor:
+    """Images to compare on where there are no others [132, c, h, w], always the same.
+
+    Uniform pixels, normalised where the normalisation is known; standard normal otherwise.
+    """
+    generator = torch.Generator().manual_seed(0)
+    size = (SEEDED_IMAGES, *shape)
+    if normalization is None:
+        return torch.randn(size, generator=generator)
+    mean, std = (torch.tensor(v).view(1, -1, 1, 1) for v in (normalization.mean, normalization.std))
+    return (torch.rand(size, generator=generator) - mean) / std
+
+
+def predictor_of(path: Path, *, threads: int = 1) -> Callable[[Array], Array]:
+    """Loads an ONNX file into ONNX Runtime on the CPU: images [b, c, h, w] -> logits.
+
+    A file of a fixed batch is called in its batches.
+
+    Raises:
+        ModelFileError: the file cannot be loaded, or, from the function that is returned, it
+            does not take the images.
+    """
+    return in_batches_of(*_loaded(path, threads))
+
+
+def values_of(
+    model: onnx.ModelProto, names: Sequence[str], *, threads: int = 0
+) -> Callable[[Array], dict[str, Array]]:
+    """Runs a graph as it is written, nothing fused: images [b, c, h, w] -> values by name.
+
+    Args:
+        model: the graph.
+        names: of the values that are wanted, in the middle of the graph, too.
+        threads: 0 are as many as there are cores.
+
+    Raises:
+        one of ONNX Runtime's errors: it cannot run the graph.
+    """
+    changed = onnx.ModelProto()
+    changed.CopyFrom(model)
+    outputs = {output.name for output in changed.graph.output}
+    changed.graph.output.extend(
+        onnx.ValueInfoProto(name=name) for name in names if name not in outputs
+    )
+    session = _session(changed.SerializeToString(), threads=threads, optimise=False)
+    entry = session.get_inputs()[0].name
+
+    def run(images: Array) -> dict[str, Array]:
+        return dict(zip(names, session.run(list(names), {entry: images}), strict=True))
+
+    return run
+
+
+def _session(
+    source: str | bytes, *, threads: int, optimise: bool = True
+) -> onnxruntime.InferenceSession:
+    """On the CPU; 0 threads are as many as there are cores."""
+    options = onnxruntime.SessionOptions()
+    options.intra_op_num_threads = threads
+    options.log_severity_level = 3
+    if not optimise:
+        options.graph_optimization_level = onnxruntime.GraphOptimizationLevel.ORT_DISABLE_ALL
+    return onnxruntime.InferenceSession(source, options, providers=["CPUExecutionProvider"])
+
+
+def _loaded(path: Path, threads: int) -> tuple[int | None, Callable[[Array], Array]]:
+    """How many images a file takes at once, None for any number, and images -> logits."""
+    try:
+        session = _session(str(path), threads=threads)
+    except _UNLOADABLE as error:
+        raise ModelFileError(f"ONNX Runtime cannot load {path.name}: {error}") from error
+    model = read_model(path)
+    entry = described(image_input(model))
+    form = image_form(entry, path.name)
+    answers, _ = answers_of(outputs_of(model), path.name, stated_output(model))
+
+    def predict(images: Array) -> Array:
+        try:
+            (found,) = session.run([answers.name], {form.name: form.of(images)})
+        except _UNLOADABLE as error:
+            raise ModelFileError(
+                f"{path.name} takes {_shape(entry.shape or ())} of {entry.dtype}; ONNX Runtime "
+                f"cannot run it on {_shape(images.shape)}: {error}"
+            ) from error
+        return rows_of(found, len(images), answers, path.name)
+
+    return form.batch, predict
+
+
+def fixed_batch(model: onnx.ModelProto) -> int | None:
+    """How many images a file takes at once, where it does not take any number of them."""
+    sizes = image_input(model).type.tensor_type.shape.dim
+    return (sizes[0].dim_value or None) if sizes else None
+
+
+def check_batch(path: Path, predict: Callable[[Array], Array], image: Array) -> None:
+    """Runs one image and two, where a file says that it takes any number of them.
+
+    Args:
+        path: the file.
+        predict: images [b, c, h, w] -> logits, as the file gives them.
+        image: [1, c, h, w].
+
+    Raises:
+        ModelFileError: it does not take the image, or takes one alone; names the node.
+    """
+    if fixed_batch(read_model(path)) is not None:
+        return
+    predict(image)
+    reason = ""
+    try:
+        found = np.asarray(predict(np.repeat(image, 2, axis=0)))
+        rows = len(found) if found.ndim else 1
+    except ModelFileError as error:
+        rows, reason = 0, str(error)
+    if rows == 2:
+        return
+    node = re.search(r"running (\w+) node\. Name:'([^']*)'", reason)
+    where = f"of two it gives {rows}"
+    if reason:
+        where = f"on two its node {node[1]} '{node[2]}' fails" if node else first_line(reason)
+    fixed = fixed_reshapes(normalised(path))
+    if fixed:
+        where += f". It has {listed(fixed)} to a fixed number of rows"
+    raise ModelFileError(
+        f"{path.name} says that it takes any number of images, and takes one alone: {where}. "
+        "Export it again with a batch that is free (a Reshape to -1 rows, not to 1), or with a "
+        "batch of 1 in the shape of its input."
+    )
+
+
+def in_batches_of(size: int | None, predict: Callable[[Array], Array]) -> Callable[[Array], Array]:
+    """Calls what takes ``size`` images alone with any number; None where it takes any itself.
+
+    The last batch is filled up with images again, whose answers are dropped.
+    """
+    if size is None:
+        return predict
+    whole = size
+
+    def all_of(images: Array) -> Array:
+        parts = []
+        for start in range(0, len(images), whole):
+            part = images[start : start + whole]
+            parts.append(predict(np.resize(part, (whole, *part.shape[1:])))[: len(part)])
+        return np.concatenate(parts)
+
+    return all_of
+
+
+def _shape(sizes: Sequence[object]) -> str:
+    return "[" + ", ".join(map(str, sizes)) + "]"
+
+
+def _batch_at(start: int) -> int:
+    """1 image, then 3, then 64 at a time."""
+    for index, size in enumerate(BATCHES):
+        if start <= sum(BATCHES[:index]):
+            return size
+    return BATCHES[-1]
+
+
+def _other_class(expected: Array, found: Array, tolerance: float) -> NDArray[np.bool_]:
+    """Where the best classes differ by more than a tie [b]."""
+    rows = np.arange(len(expected))
+    best, other = expected.argmax(axis=1), found.argmax(axis=1)
+    tie = expected[rows, best] - expected[rows, other] <= tolerance
+    differs: NDArray[np.bool_] = (best != other) & ~tie
+    return differs
+
+
+def _where_they_part(expected: Array, found: Array, image: int, tolerance: float) -> str:
+    best, other = int(expected.argmax()), int(found.argmax())
+    worst = int(np.argmax(np.abs(found - expected)))
+    return (
+        f"The exported file is not the model. They part at image {image}: the model says class "
+        f"{best} (logit {expected[best]:.6g}), the file class {other} (logit {found[other]:.6g}); "
+        f"the largest difference is in logit {worst}, {expected[worst]:.6g} and "
+        f"{found[worst]:.6g}, the tolerance is {tolerance:.1e}."
+    )
+
+
+def _first_difference(model: nn.Module, path: Path, image: Tensor) -> str:
+    """The first layer with weights whose output the model does not have anywhere; may be ''.
+
+    Layers keep the names of their weights in the file. The exporter may have merged a layer with
+    the one behind it, so an output of the file counts as right when any of the model's modules
+    gives it.
+    """
+    outputs: list[Tensor] = []
+
+    def keep(_module: nn.Module, _arguments: object, output: object) -> None:
+        if isinstance(output, Tensor):
+            outputs.append(output)
+
+    hooks = [module.register_forward_hook(keep) for module in model.modules()]
+    try:
+        with torch.inference_mode():
+            model(image)
+    finally:
+        for hook in hooks:
+            hook.remove()
+    graph = onnx.load(path)
+    weights = {tensor.name for tensor in graph.graph.initializer}
+    layers = {
+        node.output[0]: next(name for name in node.input if name in weights)
+        for node in graph.graph.node
+        if weights.intersection(node.input) and node.op_type in ("Conv", "Gemm", "MatMul")
+    }
+    try:
+        values = values_of(graph, list(layers))(image.numpy())
+    except _UNLOADABLE:
+        return ""
+    for name, value in values.items():
+        same = [output.numpy() for output in outputs if tuple(output.shape) == value.shape]
+        scale = max(1.0, float(np.abs(value).max()))
+        if not any(np.abs(value - output).max() <= TOLERANCE * scale for output in same):
+            layer = layers[name].rpartition(".")[0] or layers[name]
+            return f" The first layer that differs is '{layer}'."
+    return ""
