@@ -40,7 +40,7 @@ def build_engine(
     """Builds an engine and writes it, and beside it what is known of it.
 
     Args:
-        source: an ONNX file with one input, float32 [n, c, h, w], and one output.
+        source: an ONNX file with one input, float32 [n, c, h, w].
         path: the engine.
         package: that builds it.
         batches: sizes that it will be called with.
@@ -75,11 +75,8 @@ def build_engine(
             f"{package.name} does not take {source.name}: "
             f"{'; '.join(reasons[:MAX_ERRORS]) or 'it says no more'}."
         )
-    if network.num_inputs != 1 or network.num_outputs != 1:
-        raise ExportError(
-            f"{source.name} has {network.num_inputs} inputs and {network.num_outputs} outputs; an "
-            "image model has one of each."
-        )
+    if network.num_inputs != 1:
+        raise ExportError(f"{source.name} has {network.num_inputs} inputs; an image model has one.")
     entry = network.get_input(0)
     fixed, *image = (int(size) for size in entry.shape)
     if min(image) < 1:
@@ -123,7 +120,9 @@ def build_engine(
         batches=sizes,
         input_name=str(entry.name),
         input_shape=tuple(image),
-        output_name=str(network.get_output(0).name),
+        output_names=tuple(
+            str(network.get_output(place).name) for place in range(network.num_outputs)
+        ),
         source={"onnx": source.name, "onnx_sha256": sha256_of(source)},
         spec=spec,
         normalization=normalization,

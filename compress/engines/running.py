@@ -62,8 +62,8 @@ class Engine:
 
     def prepare(
         self, images: torch.Tensor, stream: torch.cuda.Stream
-    ) -> tuple[Callable[[], object], torch.Tensor]:
-        """What starts the engine on a buffer that stays where it is, and where its answer will be.
+    ) -> tuple[Callable[[], object], dict[str, torch.Tensor]]:
+        """What starts the engine on a buffer that stays where it is, and where its outputs will be.
 
         It is a CUDA graph where the engine can be captured into one.
 
@@ -95,10 +95,12 @@ class Engine:
         )
         stream.synchronize()
         context.set_input_shape(described.input_name, tuple(images.shape))
-        shape = tuple(context.get_tensor_shape(described.output_name))
-        answer = torch.empty(shape, dtype=torch.float32, device=images.device)
         context.set_tensor_address(described.input_name, images.data_ptr())
-        context.set_tensor_address(described.output_name, answer.data_ptr())
+        answer = {}
+        for name in described.output_names:
+            shape = tuple(context.get_tensor_shape(name))
+            answer[name] = torch.empty(shape, dtype=torch.float32, device=images.device)
+            context.set_tensor_address(name, answer[name].data_ptr())
 
         def start() -> None:
             if not context.execute_async_v3(stream.cuda_stream):
@@ -110,8 +112,8 @@ class Engine:
         stream.synchronize()
         return _captured(start, stream), answer
 
-    def logits(self, images: torch.Tensor) -> torch.Tensor:
-        """Logits float32 [n, classes] of float32 images [n, c, h, w], both on the CPU.
+    def run(self, images: torch.Tensor) -> dict[str, torch.Tensor]:
+        """Outputs float32 [n, ...] by name of float32 images [n, c, h, w], all on the CPU.
 
         They are run in batches of the largest size that it was built for, the last one filled up.
         """
@@ -119,13 +121,14 @@ class Engine:
         size = max(self.described.batches)
         buffer = torch.zeros((size, *images.shape[1:]), device="cuda")
         start, answer = self.prepare(buffer, stream)
-        parts = []
+        parts: dict[str, list[torch.Tensor]] = {name: [] for name in answer}
         for part in images.split(size):
             with torch.cuda.stream(stream):
                 buffer[: len(part)].copy_(part)
                 start()
-                parts.append(answer[: len(part)].cpu())
-        return torch.cat(parts)
+                for name, there in answer.items():
+                    parts[name].append(there[: len(part)].cpu())
+        return {name: torch.cat(each) for name, each in parts.items()}
 
     def close(self) -> None:
         """Frees it."""

@@ -17,6 +17,8 @@ from compress.exporting.artifact import read_artifact
 from compress.exporting.conversion import guarded
 from compress.exporting.fidelity import Proof, compare, logits_of
 from compress.exporting.half import predictor_of_any
+from compress.onnx_file import outputs_of, read_model, stated_output
+from compress.onnx_io import answers_of, rows_of
 from compress.results import Artifact, Fidelity
 
 # How far an engine's logits may be from those of its ONNX file, by their root mean square and the
@@ -102,8 +104,11 @@ def _proved(source: Path, engine: Path, described: EngineFile, proof: Proof, log
     from compress.engines.running import Engine
 
     loaded = Engine(engine, log)
-    found = loaded.logits(torch.from_numpy(proof.images[:])).numpy()
+    outputs = loaded.run(torch.from_numpy(proof.images[:]))
     loaded.close()
+    model = read_model(source)
+    answers, _ = answers_of(outputs_of(model), source.name, stated_output(model))
+    found = rows_of(outputs[answers.name].numpy(), len(proof.images), answers, source.name)
     expected = logits_of(predictor_of_any(source), proof.images)
     fidelity = compare(expected, found, proof)
     most = TOLERANCES.get(described.precision, TOLERANCES["int8"])

@@ -86,8 +86,9 @@ class FilePredictor:
 
     def call(self, images: Input) -> Tensor:
         """Logits of images as the file takes them."""
-        found = self.session.infer(images)
+        self.session.infer(images)
         self.session.synchronize()
+        found = self.session.outputs()[self.output.name]
         rows = rows_of(found, len(images), self.output, self.file)
         return torch.tensor(rows).float()  # a copy: the next call may use the same memory
 
@@ -126,7 +127,7 @@ def file_predictor(
     answers, note = answers_of(outputs, path.name, wanted, rows=rows)
     if form.channels_last or form.dtype != "float32":
         note = f"{path.name} takes {form}; images are given so. {note}".strip()
-    subject = Subject(path.name, path=path, output=answers.name)
+    subject = Subject(path.name, path=path)
     session = runtime_named(target.runtime).load(subject, threads=target.threads)
     try:
         yield FilePredictor(session, form, answers, note, path.name)
