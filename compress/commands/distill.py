@@ -202,7 +202,7 @@ def command(
             check_resume(out, display.message)
         display.message(f"Reading the images of --data {options['data']}.")
         request = Request(
-            data=team.after_first(
+            data=team.rank_zero_first(
                 "data",
                 lambda: load_data(
                     options,

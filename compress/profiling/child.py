@@ -1,4 +1,4 @@
-"""The fresh process of ``compress.profiling.fresh``: a pickled Request in, JSON out.
+"""The fresh process of ``compress.profiling.fresh``: a pickled FreshRequest in, JSON out.
 
 The request comes from the parent alone, through a pipe, as in ``multiprocessing``; no file is
 unpickled here.
@@ -24,7 +24,7 @@ from typing import Any
 from compress.errors import CompressError, UnknownName
 from compress.profiling import protocol
 from compress.profiling.estimates import calls_needed
-from compress.profiling.fresh import FreshTiming, Request, encode
+from compress.profiling.fresh import FreshRequest, FreshTiming, encode
 from compress.profiling.inputs import inputs_of
 from compress.profiling.protocol import Draw, Timing, batches_of
 from compress.profiling.registry import runtime_named
@@ -72,7 +72,7 @@ def _end_with_parent() -> None:
         os.kill(os.getpid(), signal.SIGKILL)
 
 
-def measure(request: Request) -> FreshTiming:
+def measure(request: FreshRequest) -> FreshTiming:
     """What was asked for.
 
     Raises:
@@ -109,7 +109,7 @@ def measure(request: Request) -> FreshTiming:
     return _timed(request, draw, found) if request.timed else found
 
 
-def _timed(request: Request, draw: Draw, found: FreshTiming) -> FreshTiming:
+def _timed(request: FreshRequest, draw: Draw, found: FreshTiming) -> FreshTiming:
     runtime = runtime_named(request.runtime)
     subjects = {"model": request.subject}
     inputs = {"model": draw}

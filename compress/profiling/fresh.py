@@ -2,7 +2,7 @@
 
 A process that has trained or exported before has its memory, its threads and its caches in a
 state that a server's has not. The work is done by ``compress.profiling.child``, which gets a
-``Request`` on its standard input and answers with JSON on its standard output.
+``FreshRequest`` on its standard input and answers with JSON on its standard output.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ from compress.scratch import scratch_folder
 
 
 @dataclass(frozen=True)
-class Request:
+class FreshRequest:
     """What a fresh process is to measure.
 
     Attributes:
@@ -114,7 +114,7 @@ def time_in_fresh_process(
         NothingMeasured: the process died.
     """
     return in_fresh_process(
-        Request(
+        FreshRequest(
             subject=Subject(path.name, path=path.absolute()),
             against=None if against is None else Subject(against.name, path=against.absolute()),
             runtime=runtime,
@@ -131,7 +131,7 @@ def time_in_fresh_process(
     )
 
 
-def in_fresh_process(request: Request) -> FreshTiming:
+def in_fresh_process(request: FreshRequest) -> FreshTiming:
     """Runs one request.
 
     Raises:

@@ -57,7 +57,7 @@ class LocalMeasurer:
 
     Args:
         cache: whether to use and to keep what is remembered.
-        progress: is told what is being timed.
+        say: is told what is being timed.
         folder: of the cache; None for the usual one.
         files: networks of which there is an ONNX file already.
         teacher: what a budget in ``speedup`` is relative to.
@@ -70,7 +70,7 @@ class LocalMeasurer:
         self,
         *,
         cache: bool = True,
-        progress: Callable[[str], None] | None = None,
+        say: Callable[[str], None] = lambda _: None,
         folder: Path | None = None,
         files: Mapping[ModelSpec, Path] | None = None,
         teacher: ModelSpec | None = None,
@@ -80,7 +80,7 @@ class LocalMeasurer:
         self._cache = cache
         self._files = dict(files or {})
         self._folder = (folder or cache_folder()) / "latency"
-        self._progress = progress
+        self._say = say
         self._timed: dict[str, Measurement] = {}
         self._teacher = teacher
         self._reference: Reference | None = None
@@ -122,10 +122,9 @@ class LocalMeasurer:
             and (found.straddles or Limits(limit_s).judge(found) is not Judgement.UNDECIDED)
         ):
             return found
-        if self._progress is not None:
-            role = "the teacher, " if self._is_teacher(spec, budget) else ""
-            name = candidate_name(spec, budget.target.precision)
-            self._progress(f"Timing {role}{name}{' once more' if again else ''}.")
+        role = "the teacher, " if self._is_teacher(spec, budget) else ""
+        name = candidate_name(spec, budget.target.precision)
+        self._say(f"Timing {role}{name}{' once more' if again else ''}.")
         found = self._time(spec, budget, limit_s)
         if again and known is not None:
             found = min(found, known, key=lambda one: one.latency.value)
