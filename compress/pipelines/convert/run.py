@@ -18,6 +18,7 @@ from compress.engines.package import import_package, package_named
 from compress.errors import (
     CompressError,
     DataError,
+    Inconclusive,
     ModelFileError,
     PrecisionLost,
     UsageError,
@@ -78,6 +79,7 @@ def convert(
         ExportError: a tool cannot do it.
         ParityError: a file is not the same function.
         PrecisionLost: fewer bits cost too much.
+        Inconclusive: whether they do is not decided by the images that there are.
     """
     if request.target != ONNX:
         import_package(package_named(request.target))
@@ -102,7 +104,8 @@ class _Conversion:
         self.trials: tuple[PrecisionTrial, ...] = ()
         # All images, where the proof is on a part of them.
         self.whole_proof: Proof | None = None
-        self.undecided = False
+        # Why it is not decided what fewer bits cost; "" where it is.
+        self.undecided = ""
 
     def run(self) -> Conversion:
         request = self.request
@@ -380,11 +383,14 @@ class _Conversion:
     def _judge(self, ours: Sequence[bool], theirs: Sequence[bool]) -> str:
         rule, data = PrecisionRule(self.request.max_loss), self.request.data
         found = rule.compare(Paired.of(ours, theirs))
-        self.undecided = found.outcome is Outcome.INCONCLUSIVE
+        more = ""
+        if data is not None:
+            more = more_images(found, data.name, len(data.validation), len(data.train))
+        self.undecided = ""
+        if found.outcome is Outcome.INCONCLUSIVE:
+            self.undecided = f"{found.reason} (--max-precision-loss).{more}"
         reason = rule.judge(ours, theirs)
-        if not reason or data is None:
-            return reason
-        return reason + more_images(found, data.name, len(data.validation), len(data.train))
+        return reason and reason + more
 
     def _proof_without_data(
         self, shape: tuple[int, int, int], normalization: Normalization | None
@@ -416,17 +422,25 @@ class _Conversion:
             options=options,
         )
         self.say(f"Converting to {precision}.")
-        self.undecided = False
+        self.undecided = ""
         try:
-            found = convert(proof=proof)
-        except PrecisionLost:
-            if not self.undecided or self.whole_proof is None:
-                raise
-            self._note(
-                f"{len(proof.images):,} images do not decide what {precision} loses; going on to "
-                f"all {len(self.whole_proof.images):,}."
-            )
-            found = convert(proof=self.whole_proof)
+            try:
+                found = convert(proof=proof)
+            except PrecisionLost:
+                if not self.undecided or self.whole_proof is None:
+                    raise
+                self._note(
+                    f"{len(proof.images):,} images do not decide what {precision} loses; going on "
+                    f"to all {len(self.whole_proof.images):,}."
+                )
+                found = convert(proof=self.whole_proof)
+        except PrecisionLost as error:
+            if self.undecided:
+                raise Inconclusive(
+                    f"Whether {request.model.name} loses too much in {precision} is not decided: "
+                    f"{self.undecided}"
+                ) from error
+            raise
         left = found[0].conversion.get("in_float")
         if left:
             self._note(f"Not in {precision}, because the quantiser does not reach it: {left}.")

@@ -27,7 +27,7 @@ from compress.gate.precision import PrecisionRule, more_images
 from compress.gate.verdict import Outcome
 from compress.pipelines.distill.learning import teacher_outputs
 from compress.pipelines.distill.names import FINE_TUNING, STUDENT, STUDENT_ONNX, TUNED_ONNX
-from compress.pipelines.distill.request import INT8, Request
+from compress.pipelines.distill.request import INT8, NOT_JUDGED, Request
 from compress.profiling.registry import RUNTIMES
 from compress.results import Artifact, Fidelity
 from compress.scratch import scratch_folder
@@ -235,13 +235,13 @@ class Narrowing:
 def _of_precision(found: Fidelity | str, rule: PrecisionRule) -> dict[str, Any]:
     """What result.json says of a precision with fewer bits."""
     if isinstance(found, str):
-        return {"accuracy": None, "top1_agreement": None, "kept": False, "why": found}
+        return {"accuracy": None, "top1_agreement": None, "outcome": NOT_JUDGED, "why": found}
     loss = rule.of(found)
     return {
         "accuracy": found.accuracy,
         "top1_agreement": found.top1_agreement,
         "fidelity": found.to_dict(),
         "loss": loss.to_dict(),
-        "kept": loss.outcome is Outcome.PASS,
+        "outcome": loss.outcome.judgement,
         "why": loss.reason,
     }

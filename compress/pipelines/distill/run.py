@@ -80,7 +80,7 @@ def distill(
     Of several processes the first calls this, the others ``assist``.
 
     Returns:
-        what result.json says; "budget.kept" is None where no budget was given.
+        what result.json says; "budget.outcome" is "kept", "missed", "undecided" or "not judged".
 
     Raises:
         NoStudentFits: no candidate keeps the budget.
