@@ -243,10 +243,11 @@ def _lines(found: Conversion) -> list[str]:
             f"The same class as float32 on {format_percent(one.top1_agreement)} of {one.images:,} "
             f"{found.on}"
         )
-        if one.accuracy is not None and one.float_accuracy is not None:
+        if one.score is not None and one.float_score is not None and one.pair is not None:
             text += (
-                f", which it has right to {format_percent(one.accuracy)} and float32 to "
-                f"{format_percent(one.float_accuracy)} ({one.lost} lost, {one.won} won)"
+                f", which it has right to {format_percent(one.score)} and float32 to "
+                f"{format_percent(one.float_score)} ({one.pair['lost']:g} lost, "
+                f"{one.pair['won']:g} won)"
             )
         lines.append(f"{text}.")
     lines += [f"In {trial.precision}: {trial.why}." for trial in found.trials[1:]]

@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 import shutil
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
 
-import numpy as np
 import torch
 
 from compress.data.classes import class_note, renumbered
@@ -46,8 +45,8 @@ from compress.profiling.timing import time_model, time_models
 from compress.results import Artifact, Fidelity, Parity
 from compress.scratch import scratch_folder
 from compress.spec import AUTO, PRECISIONS, Normalization, Target
-from compress.tasks.classification import Paired
 from compress.tasks.registry import unstated
+from compress.tasks.task import Pair, arrays_of
 from compress.tradeoff.precisions import FLOAT, PrecisionTrial, not_run, run_once, timed
 from compress.training.evaluation import file_predictor, predictor, stratified_sample
 from compress.training.identification import identify
@@ -214,10 +213,14 @@ class _Conversion:
                     timed(precision, timing.ratio(precision, "fp32"), "it"),
                     found[precision],
                 )
-                right = f"{format_percent(of.accuracy or 0.0)} right on {of.images:,} images"
-                floats_right = format_percent(of.float_accuracy or 0.0)
+                metric = proof.task.metric
+                score, float_score = (
+                    metric.text(each or 0.0) for each in (of.score, of.float_score)
+                )
                 trials[precision] = replace(
-                    trial, why=f"{trial.why}; {right}, against {floats_right} in fp32"
+                    trial,
+                    why=f"{trial.why}; {metric.name} {score} on {of.images:,} images, against "
+                    f"{float_score} in fp32",
                 )
             faster = {
                 trial.precision: trial.ratio.value
@@ -263,7 +266,7 @@ class _Conversion:
                 ) from error
             check_batch(
                 path,
-                lambda x: predict(torch.from_numpy(x))[task.output].numpy(),
+                lambda x: arrays_of(predict(torch.from_numpy(x))),
                 first.numpy(),
             )
             check_width(path, answers, data)
@@ -330,6 +333,7 @@ class _Conversion:
                 "checkpoint": request.model.name,
                 "checkpoint_sha256": sha256_of(request.model),
             },
+            task=proof.task,
         )
         return path, normalization, proof
 
@@ -370,26 +374,26 @@ class _Conversion:
             self.say(note)
 
     def _proof_on(self, split: Split, normalization: Normalization) -> Proof:
-        """The first images of a split, with their labels and the rule."""
+        """The first images of a split, with their targets and the rule."""
         images = Normalized(split.images, normalization)
-        labels = split.targets.numpy().astype(np.int64)
-        whole = Proof(images, labels, self._judge)
+        task = unstated() if self.request.data is None else self.request.data.task
+        whole = Proof(images, split.targets, self._judge, task)
         count = self.request.images
         if count is None or count >= len(split):
             return whole
         self.whole_proof = whole
-        return Proof(images[:count], labels[:count], self._judge)
+        return replace(whole, images=images[:count], targets=split.targets[:count])
 
-    def _judge(self, ours: Sequence[bool], theirs: Sequence[bool]) -> str:
+    def _judge(self, pair: Pair) -> str:
         rule, data = PrecisionRule(self.request.max_loss), self.request.data
-        found = rule.compare(Paired.of(ours, theirs))
+        found = rule.compare(pair)
         more = ""
         if data is not None:
             more = more_images(found, data.name, len(data.validation), len(data.train))
         self.undecided = ""
         if found.outcome is Outcome.INCONCLUSIVE:
             self.undecided = f"{found.reason} (--max-precision-loss).{more}"
-        reason = rule.judge(ours, theirs)
+        reason = rule.judge(pair)
         return reason and reason + more
 
     def _proof_without_data(

@@ -7,7 +7,6 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 from torch import Tensor
 
 from compress.data.dataset import Split, to_device
@@ -166,7 +165,7 @@ class Narrowing:
 
     def _proof(self, split: Split) -> Proof:
         images = Normalized(split.images, self.request.data.normalization)
-        return Proof(images, split.targets.numpy().astype(np.int64))
+        return Proof(images, split.targets, task=self.request.data.task)
 
     def _fine_tune(
         self, floats: Path, spec: ModelSpec, teaching: Sequence[Teaching], before: Fidelity
@@ -238,7 +237,7 @@ def _of_precision(found: Fidelity | str, rule: PrecisionRule) -> dict[str, Any]:
         return {"accuracy": None, "top1_agreement": None, "outcome": NOT_JUDGED, "why": found}
     loss = rule.of(found)
     return {
-        "accuracy": found.accuracy,
+        "accuracy": found.score,
         "top1_agreement": found.top1_agreement,
         "fidelity": found.to_dict(),
         "loss": loss.to_dict(),

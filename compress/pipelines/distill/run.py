@@ -258,6 +258,7 @@ class _Run:
             classes=data.task.classes,
             images=normalize(images, normalization),
             source={"data": data.name, "data_sha256": data.sha256, **source},
+            task=data.task,
         )
         return parity
 
@@ -413,9 +414,9 @@ class _Run:
         errors = {"fp32": 1 - student["accuracy"]["validation"]}
         fidelities = self.narrowing.fidelities if self.narrowing else {}
         for precision, found in fidelities.items():
-            if isinstance(found, Fidelity) and found.accuracy is not None:
-                errors[precision] = 1 - found.accuracy
-                errors["fp32"] = 1 - (found.float_accuracy or 0.0)
+            if isinstance(found, Fidelity) and found.score is not None:
+                errors[precision] = 1 - found.score
+                errors["fp32"] = 1 - (found.float_score or 0.0)
         run = OwnRun(
             dataset_sha256=request.data.sha256,
             name=student["name"],
