@@ -55,7 +55,7 @@ class ModelSpec:
             an Inception: the layers with weights that an image goes through one after the other.
         width: the multiplier m on every number of filters (of residual networks: 16, 32, 64); may
             be fractional.
-        num_classes: outputs.
+        num_classes: how many numbers it answers an image with; classes, of a classifier.
         input_shape: channels, height, width of an image.
         shortcut: one of SHORTCUTS[arch]; empty means the first.
         stem_channels: filters of the first convolution; 0 means 16 (WRN), 16m (ResNets) or 96m
@@ -73,7 +73,7 @@ class ModelSpec:
     arch: str
     depth: Annotated[int, Between(1, 10_000)]
     width: Annotated[float, Between(0, 1024)] = 1.0
-    num_classes: Annotated[int, Between(2, 1_000_000)] = 10
+    num_classes: Annotated[int, Between(1, 1_000_000)] = 10
     input_shape: ImageShape = (3, 32, 32)
     shortcut: str = ""
     stem_channels: Annotated[int, Between(0, 100_000)] = 0

@@ -65,7 +65,7 @@ def named_outputs(network: nn.Module, images: Tensor, task: Task) -> Outputs:
 
 def tensors_of(arrays: Arrays) -> dict[str, Tensor]:
     """A file's answers as float32 tensors of their own: its next call may use the same memory."""
-    return {name: torch.tensor(array).float() for name, array in arrays.items()}
+    return {name: torch.from_numpy(np.array(array, np.float32)) for name, array in arrays.items()}
 
 
 def arrays_of(outputs: Outputs) -> dict[str, NDArray[Any]]:
