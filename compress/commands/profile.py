@@ -135,7 +135,7 @@ def command(
             subjects[0],
             against=subjects[1] if against is not None else None,
             settings=settings,
-            progress=_say,
+            say=_say,
         )
         if by_layer:
             layers = profile_layers(
@@ -146,7 +146,7 @@ def command(
                 shape=image,
                 trace=trace,
                 seed=seed,
-                progress=_say,
+                say=_say,
             )
             kernels = kernels_of(
                 path_of(subjects[0], layers.runtime),
