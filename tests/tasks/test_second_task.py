@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -20,7 +21,7 @@ from compress.gate import update as making
 from compress.gate.accuracy import AccuracyRule
 from compress.gate.baseline import read_baseline
 from compress.gate.check import CheckRequest, check
-from compress.gate.measuring import Judged, outcomes
+from compress.gate.measuring import Judged, Trial, outcomes
 from compress.gate.precision import PrecisionRule
 from compress.gate.update import UpdateRequest, update
 from compress.gate.verdict import Outcome
@@ -41,7 +42,7 @@ OPTIONS = TrainingOptions(epochs=6, batch_size=32, lr=0.05, crop_padding=0)
 
 
 @pytest.fixture(scope="module")
-def house() -> pytest.MonkeyPatch:
+def house() -> Iterator[pytest.MonkeyPatch]:
     """What a new task adds: a source of data, and its line in the registry."""
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(dataset, "read_source", read_grey())
@@ -103,7 +104,7 @@ def test_it_is_learnt_and_scored_by_its_own_measure(
     reached = [line["validation_negative_error"] for line in fitted.history]
     assert reached[-1] > 2 * reached[0]
     assert fitted.best is not None
-    assert fitted.best.score == max(reached)
+    assert fitted.best.accuracy == max(reached)
 
 
 def test_the_exported_file_is_proved_and_scored(
@@ -119,7 +120,8 @@ def test_the_exported_file_is_proved_and_scored(
     class Lying(nn.Module):
         def forward(self, x: torch.Tensor) -> torch.Tensor:
             # What an exporter traces is not what is run.
-            return trained[0](x) + (0 if torch.compiler.is_compiling() else 1)
+            found: torch.Tensor = trained[0](x)
+            return found + (0 if torch.compiler.is_compiling() else 1)
 
     with pytest.raises(ParityError, match=r"part at image 0: the model says .*, the file "):
         exported(Lying(), data, tmp_path / "lying.onnx")
@@ -145,7 +147,7 @@ def test_a_candidate_is_judged_against_a_baseline(
 ) -> None:
     house.setattr(making, "measure", lambda trial: rounds(other=trial.against is not None))
 
-    def judged(trial: checking.Trial, say: object) -> Judged:
+    def judged(trial: Trial, say: object) -> Judged:
         found = rounds(other=trial.against is not None)
         return Judged(*outcomes(trial, found), found, None)
 
