@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -11,7 +10,7 @@ import torch
 from compress.data.dataset import Dataset, to_device
 from compress.files import sha256_of
 from compress.models.checkpoint import save_checkpoint
-from compress.models.registry import count_parameters
+from compress.models.registry import changed, count_parameters, with_dropout
 from compress.profiling.machine import fingerprint
 from compress.recipes.supervised import Supervised
 from compress.spec import ModelSpec
@@ -20,7 +19,7 @@ from compress.training.evaluation import evaluate, predictor
 from compress.training.finished import Trained
 from compress.training.options import TrainingOptions
 from compress.training.runfolder import RunFolder
-from compress.training.student import first_network, with_dropout
+from compress.training.student import first_network
 from compress.training.team import ALONE, Team
 
 MODEL = "model.safetensors"
@@ -108,7 +107,7 @@ def assist(
 
 
 def _for_data(spec: ModelSpec, data: Dataset, options: TrainingOptions) -> ModelSpec:
-    spec = spec.with_(num_classes=data.num_classes, input_shape=data.input_shape)
+    spec = changed(spec, num_classes=data.num_classes, input_shape=data.input_shape)
     return with_dropout(spec, options.dropout)
 
 
@@ -153,7 +152,7 @@ def _train(
     )
     predict = predictor(network)
     test = evaluate(predict, data.test, data.normalization)
-    spec = replace(spec, dropout=0.0)
+    spec = with_dropout(spec, 0.0)
     result = {
         "model": {"name": spec.name, "params": count_parameters(network), "file": MODEL},
         "accuracy": {"validation": fitted.history[-1]["validation_accuracy"], "test": test},

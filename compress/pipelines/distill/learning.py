@@ -7,9 +7,9 @@ from collections.abc import Sequence
 from compress.data.dataset import Dataset, to_device
 from compress.environment import cache_folder
 from compress.models.network import Network
-from compress.models.registry import build
+from compress.models.registry import build, read_spec
 from compress.pipelines.distill.request import Request
-from compress.spec import ModelSpec, Normalization
+from compress.spec import Normalization
 from compress.training.engine import Listener, Silent, choose_device, fit
 from compress.training.kept import outputs_of
 from compress.training.options import TrainingOptions
@@ -37,10 +37,10 @@ def assist(request: Request, team: Team) -> None:
     told = team.told(TRAINING)
     teachers = []
     for each in told["teachers"]:
-        network = build(ModelSpec.from_dict(each["spec"])).to(device).eval().requires_grad_(False)
+        network = build(read_spec(each["spec"])).to(device).eval().requires_grad_(False)
         mean, std = (tuple(each["normalization"][name]) for name in ("mean", "std"))
         teachers.append(Teaching(network, Normalization(mean, std)))
-    spec = ModelSpec.from_dict(told["student"])
+    spec = read_spec(told["student"])
     student = first_network(spec, request.options.seed)
     fit_student(request, student, to_device(request.data, device), teachers, None, Silent(), team)
 

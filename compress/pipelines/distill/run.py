@@ -19,7 +19,7 @@ from compress.exporting import onnx_from_torch
 from compress.files import printable, sha256_of, write_json
 from compress.models.checkpoint import save_checkpoint
 from compress.models.network import Network
-from compress.models.registry import count_parameters
+from compress.models.registry import count_parameters, spec_of, with_dropout
 from compress.pipelines.distill.learning import TRAINING, fit_student
 from compress.pipelines.distill.names import (
     CHOICE,
@@ -59,7 +59,7 @@ from compress.training.evaluation import logits_of, predictor, spread, timing_sa
 from compress.training.finished import Distilled
 from compress.training.outputs import Teaching
 from compress.training.runfolder import RunFolder
-from compress.training.student import first_network, with_dropout
+from compress.training.student import first_network
 from compress.training.teacher import Teacher, load_teacher
 from compress.training.team import ALONE, Team
 from compress.units import format_percent
@@ -250,7 +250,7 @@ class _Run:
         _, parity = onnx_from_torch(
             network,
             path,
-            spec=replace(spec, dropout=0.0),
+            spec=with_dropout(spec, 0.0),
             normalization=normalization,
             classes=data.class_names,
             images=normalize(images, normalization),
@@ -263,7 +263,7 @@ class _Run:
         request, data = self.request, self.request.data
         dropout = request.options.dropout
         if request.student is not None:
-            spec = ModelSpec.parse(
+            spec = spec_of(
                 request.student, num_classes=data.num_classes, input_shape=data.input_shape
             )
             if self.budget.target.precision != "fp32":
