@@ -10,12 +10,12 @@ import numpy as np
 
 from compress import onnx_file
 from compress.errors import CompressError, ModelFileError
-from compress.onnx_file import Value, graphs_within
+from compress.onnx_file import Value, nodes_of
 from compress.profiling.child import serve
 from compress.profiling.inputs import random_input
 from compress.profiling.inspection import RANDOM, Inspection, Question
 from compress.profiling.onnxruntime_cpu import OnnxSession
-from compress.profiling.runtime import InputSpec
+from compress.profiling.runtime import Input, InputSpec
 
 # A file that takes one image alone, whatever it says, is run on one.
 BATCHES = (2, 1)
@@ -37,9 +37,9 @@ def inspect(question: Question) -> Inspection:
     limit_memory(question.limit_bytes)
     path = question.path
     model = onnx_file.read_model(path)
-    random = sorted(set(_kinds(model.graph)) & set(RANDOM))
+    random = sorted({node.op_type for node in nodes_of(model.graph)} & set(RANDOM))
     try:
-        session = OnnxSession(path, threads=1)
+        session = OnnxSession(path, threads=1, tensors_only=False)
         rows, first, second = _two_runs(session, question.shape)
     except MemoryError as error:
         raise ModelFileError(
@@ -82,20 +82,15 @@ def _two_runs(
         asked = InputSpec(spec.name, (int(batch), *sizes[1:]) if sizes else (), spec.dtype)
         images = random_input(asked, "the file", seed=0)
         try:
-            return int(batch), session.infer_all(images), session.infer_all(images)
+            return int(batch), _run(session, images), _run(session, images)
         except ModelFileError as error:
             refused = error
     raise refused or ModelFileError("The file takes no images.")
 
 
-def _kinds(graph: Any) -> list[str]:
-    """The operators of a graph and of those within it."""
-    found = []
-    for node in graph.node:
-        found.append(node.op_type)
-        for inner in graphs_within(node):
-            found += _kinds(inner)
-    return found
+def _run(session: OnnxSession, images: Input) -> list[Any]:
+    session.infer(images)
+    return list(session.outputs().values())
 
 
 def _shown(said: Value, found: Any) -> Value:

@@ -36,7 +36,7 @@ def described(engine: Path) -> EngineFile:
         batches=(1, 8),
         input_name="images",
         input_shape=(3, 8, 8),
-        output_name="logits",
+        output_names=("logits",),
         source={"onnx_sha256": "0"},
         spec=spec_of("wrn-10-1", num_classes=2, input_shape=(3, 8, 8)),
         normalization=Normalization((0.5,), (0.25,)),
