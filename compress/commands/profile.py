@@ -135,7 +135,7 @@ def command(
             subjects[0],
             against=subjects[1] if against is not None else None,
             settings=settings,
-            progress=_say,
+            say=_say,
         )
         if by_layer:
             layers = profile_layers(
@@ -146,7 +146,7 @@ def command(
                 shape=image,
                 trace=trace,
                 seed=seed,
-                progress=_say,
+                say=_say,
             )
             kernels = kernels_of(
                 path_of(subjects[0], layers.runtime),
@@ -184,7 +184,7 @@ def _sample(data: str, model: Path) -> Sample:
     stated = None
     if is_onnx(model):
         stated = read_artifact(model).normalization
-    sample = timing_sample(found.test, stated or found.normalization, found.name)
+    sample = timing_sample(found, found.test, stated or found.normalization)
     if sample is None:
         raise DataError(f"{found.name} has no test images to time {model} on.")
     return sample

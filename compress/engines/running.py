@@ -10,7 +10,7 @@ from typing import Any
 import torch
 
 from compress.engines.building import gpu_here, system_here
-from compress.engines.package import Log, import_package, logger, package_named
+from compress.engines.package import Say, import_package, logger, package_named
 from compress.engines.sidecar import EngineFile, read_sidecar, refuse_elsewhere
 from compress.errors import ModelFileError, UsageError
 
@@ -22,14 +22,14 @@ class Engine:
 
     Args:
         path: the engine, with its description beside it.
-        log: is told what the package warns of.
+        say: is told what the package warns of.
 
     Raises:
         UsageError: there is no GPU, or the package is not installed.
         ModelFileError: it is no engine, or was built by or for something else than what is here.
     """
 
-    def __init__(self, path: Path, log: Log = lambda _: None) -> None:
+    def __init__(self, path: Path, say: Say = lambda _: None) -> None:
         self.described: EngineFile = read_sidecar(path)
         package = package_named(self.described.package)
         trt = import_package(package)
@@ -51,7 +51,7 @@ class Engine:
 
         def both(line: str) -> None:
             told.append(line)
-            log(line)
+            say(line)
 
         self._path = path
         self._logger = logger(trt, both)

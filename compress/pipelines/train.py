@@ -21,7 +21,7 @@ from compress.training.finished import Trained
 from compress.training.options import TrainingOptions
 from compress.training.runfolder import RunFolder
 from compress.training.student import first_network, with_dropout
-from compress.training.team import ALONE, Team
+from compress.training.team import SINGLE_PROCESS, Team
 
 MODEL = "model.safetensors"
 # What the first of several processes tells the others before they train.
@@ -37,7 +37,7 @@ def train(
     init: Path | None = None,
     device: str = "auto",
     listener: Listener,
-    team: Team = ALONE,
+    team: Team = SINGLE_PROCESS,
 ) -> dict[str, Any]:
     """Trains a network on a data set's labels and writes model.safetensors and result.json.
 
@@ -92,7 +92,7 @@ def assist(
         ProcessLost: another process is gone.
     """
     where = choose_device(device)
-    team.told(TRAINING)
+    team.wait_for(TRAINING)
     network = first_network(_for_data(spec, data, options), options.seed)
     data = to_device(data, where)
     fit(
@@ -108,7 +108,7 @@ def assist(
 
 
 def _for_data(spec: ModelSpec, data: Dataset, options: TrainingOptions) -> ModelSpec:
-    spec = spec.with_(num_classes=data.num_classes, input_shape=data.input_shape)
+    spec = spec.with_(num_classes=data.task.width, input_shape=data.input_shape)
     return with_dropout(spec, options.dropout)
 
 
@@ -133,14 +133,14 @@ def _train(
     if told:
         listener.message(told)
     data = to_device(data, where)
-    network = first_network(spec, options.seed, init, data.class_names)
+    network = first_network(spec, options.seed, init, data.task.classes)
     listener.message(
         f"Training {spec.name} ({count_parameters(network):,} parameters) on "
         f"{len(data.train):,} images of {data.name} for {options.epochs} epochs on {where.type}."
     )
     if team.several:
         listener.message(f"{team.size} processes share every batch.")
-        team.tell(TRAINING, True)
+        team.publish(TRAINING, True)
     fitted = fit(
         Supervised(),
         network,
@@ -151,8 +151,8 @@ def _train(
         listener=listener,
         team=team,
     )
-    predict = predictor(network)
-    test = evaluate(predict, data.test, data.normalization)
+    predict = predictor(network, data.task)
+    test = evaluate(predict, data.task, data.test, data.normalization)
     spec = replace(spec, dropout=0.0)
     result = {
         "model": {"name": spec.name, "params": count_parameters(network), "file": MODEL},
@@ -165,7 +165,7 @@ def _train(
         folder.path / MODEL,
         network.to("cpu"),
         normalization=data.normalization,
-        classes=data.class_names,
+        classes=data.task.classes,
         extra={"training": folder.config, "accuracy": result["accuracy"], "n": result["n"]},
     )
     folder.keep(MODEL)

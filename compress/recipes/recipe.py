@@ -11,7 +11,6 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Protocol, TypeVar
 
-import torch
 from torch import Tensor, nn
 from torch.optim import Optimizer
 
@@ -79,8 +78,8 @@ class Phase:
         name: of it; ``Method.step`` is told it.
         epochs: passes over the training images; the schedule starts anew with each phase.
         lr: initial learning rate by optimiser; those not named have the options'.
-        teaches: whether the student learns; epochs in which it does not are not the student's.
-        asks_teacher: whether its batches have the teacher's outputs, which cost a pass each.
+        trains_student: whether the student learns; other epochs do not count as the student's.
+        uses_teacher: whether its batches have the teacher's outputs, which cost a pass each.
         maps_through: a module that nothing trains in this phase or later, and through which alone
             the teacher's feature maps are looked at: its batches have what it makes of them.
     """
@@ -88,8 +87,8 @@ class Phase:
     name: str
     epochs: int
     lr: Mapping[str, float] = field(default_factory=dict)
-    teaches: bool = True
-    asks_teacher: bool = True
+    trains_student: bool = True
+    uses_teacher: bool = True
     maps_through: nn.Module | None = None
 
 
@@ -202,12 +201,6 @@ class OneLoss:
     def advice(self, means: Mapping[str, float]) -> str | None:
         """See ``Method.advice``; one loss that falls has nothing to be warned of."""
         return None
-
-
-def smooth(labels: Tensor, num_classes: int, share: float) -> Tensor:
-    """Labels [n] as probabilities [n, C], a share of each spread evenly over all classes."""
-    even = torch.full((len(labels), num_classes), share / num_classes, device=labels.device)
-    return even.scatter_(1, labels[:, None], 1 - share + share / num_classes)
 
 
 def over_teachers(batch: Batch, term: Callable[[Tensor], Tensor]) -> Tensor:

@@ -2,12 +2,13 @@ from __future__ import annotations
 
 from dataclasses import replace
 
-from compress.gate.accuracy import AccuracyRule, Paired, compare_accuracy
+from compress.gate.accuracy import AccuracyRule, compare_accuracy
 from compress.gate.limits import SizeRule, compare_budget, compare_size
 from compress.gate.report import document_of, identity
 from compress.gate.verdict import Comparison, Outcome, Verdict
 from compress.report import markdown, terminal
 from compress.results import Estimate
+from compress.tasks.classification import Paired
 from tests.gate.test_reports import ABOUT, KNOWN, VERDICT
 from tests.report.rendered import assert_rendered
 

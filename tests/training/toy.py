@@ -15,12 +15,13 @@ from compress.models.network import Network
 from compress.models.registry import build
 from compress.recipes.registry import make_recipe
 from compress.spec import ModelSpec, Normalization
+from compress.tasks.classification import Classification
 from compress.training.engine import Fitted, Progress, fit
 from compress.training.kept import outputs_of
 from compress.training.options import TrainingOptions
 from compress.training.outputs import Teaching
 from compress.training.runfolder import RunFolder
-from compress.training.team import ALONE, Team
+from compress.training.team import SINGLE_PROCESS, Team
 
 SPEC = ModelSpec("wrn", 10, 0.5, num_classes=3, input_shape=(1, 8, 8), dropout=0.3)
 GRAY = Normalization((0.5,), (0.25,))
@@ -63,8 +64,8 @@ def stripes() -> Dataset:
         return Split(images, labels)
 
     train, validation, test = split(97), split(30), split(30)
-    names = ("a", "b", "c")
-    return Dataset("toy", train, validation, test, 3, names, GRAY, False, "0" * 64, "made here")
+    task = Classification(("a", "b", "c"))
+    return Dataset("toy", train, validation, test, task, GRAY, False, "0" * 64, "made here")
 
 
 def train(
@@ -76,7 +77,7 @@ def train(
     on_step: Callable[[int], None] | None = None,
     on_build: Callable[[Network], None] | None = None,
     spec: ModelSpec = SPEC,
-    team: Team = ALONE,
+    team: Team = SINGLE_PROCESS,
     settings: Mapping[str, Any] | None = None,
     **more: Any,
 ) -> tuple[dict[str, Tensor], Fitted]:

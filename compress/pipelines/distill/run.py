@@ -39,6 +39,7 @@ from compress.profiling.machine import fingerprint
 from compress.profiling.registry import runtime_named
 from compress.results import Fidelity, Parity
 from compress.spec import AUTO, FASTEST, ModelSpec, Normalization
+from compress.tasks.task import Standing
 from compress.tradeoff import (
     OwnRun,
     Plan,
@@ -53,15 +54,14 @@ from compress.tradeoff import (
     write_csv,
 )
 from compress.tradeoff.storage import StoredChoice, read_choice
-from compress.training.chance import Standing, compare_with_chance
 from compress.training.engine import choose_device
-from compress.training.evaluation import logits_of, predictor, spread, timing_sample
+from compress.training.evaluation import answers_to, predictor, stratified_sample, timing_sample
 from compress.training.finished import Distilled
 from compress.training.outputs import Teaching
 from compress.training.runfolder import RunFolder
 from compress.training.student import first_network, with_dropout
 from compress.training.teacher import Teacher, load_teacher
-from compress.training.team import ALONE, Team
+from compress.training.team import SINGLE_PROCESS, Team
 from compress.units import format_percent
 
 TEACHER_PROOF_IMAGES = 500
@@ -69,7 +69,9 @@ TEACHER_PROOF_IMAGES = 500
 MEDIAN_S, PERCENTILE_S = 30.0, 120.0
 
 
-def distill(request: Request, listener: DistillListener, team: Team = ALONE) -> dict[str, Any]:
+def distill(
+    request: Request, listener: DistillListener, team: Team = SINGLE_PROCESS
+) -> dict[str, Any]:
     """Teacher and budget in, student.onnx and result.json out.
 
     A run that was stopped goes on where it was; one that is finished is only reported. The
@@ -78,7 +80,7 @@ def distill(request: Request, listener: DistillListener, team: Team = ALONE) -> 
     Of several processes the first calls this, the others ``assist``.
 
     Returns:
-        what result.json says; "budget.kept" is None where no budget was given.
+        what result.json says; "budget.outcome" is "kept", "missed", "undecided" or "not judged".
 
     Raises:
         NoStudentFits: no candidate keeps the budget.
@@ -192,11 +194,11 @@ class _Run:
         else:
             self.runtime = choose_runtime(
                 request.budget,
-                num_classes=data.num_classes,
+                num_classes=data.task.width,
                 input_shape=data.input_shape,
                 tradeoff=request.tradeoff,
                 sample=self._sample(),
-                progress=self.listener.message,
+                say=self.listener.message,
             )
         if self.runtime is not None:
             runtime_named(self.runtime.runtime)
@@ -231,8 +233,9 @@ class _Run:
             self.listener.message(f"Exporting the teacher, {teacher.spec.name}, to {path}.")
             # The teacher's file is what the student is compared with, not what ships: a part of
             # the validation images is proof enough, and a large teacher is slow.
-            sample = spread(self.request.data.validation.labels, TEACHER_PROOF_IMAGES)
-            images = self.request.data.validation.images[sample]
+            data = self.request.data
+            sample = stratified_sample(data.validation, data.task, TEACHER_PROOF_IMAGES)
+            images = data.validation.images[sample]
             self._export(teacher.network, teacher.spec, teacher.normalization, images, path, {})
             folder.keep(TEACHER_ONNX)
         return path
@@ -252,7 +255,7 @@ class _Run:
             path,
             spec=replace(spec, dropout=0.0),
             normalization=normalization,
-            classes=data.class_names,
+            classes=data.task.classes,
             images=normalize(images, normalization),
             source={"data": data.name, "data_sha256": data.sha256, **source},
         )
@@ -264,7 +267,7 @@ class _Run:
         dropout = request.options.dropout
         if request.student is not None:
             spec = ModelSpec.parse(
-                request.student, num_classes=data.num_classes, input_shape=data.input_shape
+                request.student, num_classes=data.task.width, input_shape=data.input_shape
             )
             if self.budget.target.precision != "fp32":
                 refuse_unrunnable(spec, self.budget)
@@ -274,7 +277,7 @@ class _Run:
             self.budget = self.budget.in_precision(stored.precision)
             return with_dropout(stored.spec, dropout)
         known: dict[str, Any] = {
-            "num_classes": data.num_classes,
+            "num_classes": data.task.width,
             "input_shape": data.input_shape,
             "dataset_name": data.name,
             "dataset_sha256": data.sha256,
@@ -288,11 +291,11 @@ class _Run:
             "teacher": teacher.spec,
             "precisions": try_precisions(
                 self.budget,
-                num_classes=data.num_classes,
+                num_classes=data.task.width,
                 input_shape=data.input_shape,
                 tradeoff=request.tradeoff,
                 sample=self._sample(),
-                progress=self.listener.message,
+                say=self.listener.message,
             ),
         }
         if request.tradeoff is not None:
@@ -303,7 +306,7 @@ class _Run:
                 teacher_onnx=teacher_onnx,
                 sample=self._sample(),
                 cache=request.use_cache,
-                progress=self.listener.message,
+                say=self.listener.message,
             )
         choice = table.select(self.budget)
         write_csv(request.out / TRADEOFF, choice)
@@ -315,7 +318,7 @@ class _Run:
     def _train(self, folder: RunFolder, teacher: Teacher, spec: ModelSpec) -> Network:
         request = self.request
         data = to_device(request.data, self.device)
-        student = first_network(spec, request.options.seed, request.student_init, data.class_names)
+        student = first_network(spec, request.options.seed, request.student_init, data.task.classes)
         self.listener.message(
             f"Training {spec.name} ({count_parameters(student):,} parameters) with "
             f"{request.recipe.name} for {request.options.epochs} epochs on {len(data.train):,} "
@@ -328,7 +331,7 @@ class _Run:
                 {"spec": each.network.spec.to_dict(), "normalization": each.normalization.to_dict()}
                 for each in teaching
             ]
-            self.team.tell(TRAINING, {"student": spec.to_dict(), "teachers": about})
+            self.team.publish(TRAINING, {"student": spec.to_dict(), "teachers": about})
         fit_student(request, student, data, teaching, folder, self.listener, self.team)
         student = student.to("cpu")
         self._compare_with_chance(student)
@@ -337,8 +340,9 @@ class _Run:
     def _compare_with_chance(self, student: Network) -> None:
         """Says at once where the training came to nothing; what ships is judged in the end."""
         data = self.request.data
-        logits = logits_of(predictor(student), data.validation.images, data.normalization)
-        chance = compare_with_chance(logits, data.validation.labels)
+        predict = predictor(student, data.task)
+        outputs = answers_to(predict, data.validation.images, data.normalization)
+        chance = data.task.chance(outputs, data.validation.targets)
         if chance.standing is not Standing.BETTER:
             self.listener.message(f"Warning: on the validation images the student is {chance.text}")
 
@@ -353,7 +357,7 @@ class _Run:
             path,
             student,
             normalization=data.normalization,
-            classes=data.class_names,
+            classes=data.task.classes,
             extra={"run": self._config()},
         )
         source = {
@@ -364,7 +368,7 @@ class _Run:
         shipped = self.budget.target.precision
         path = request.out / (STUDENT_ONNX if shipped == "fp32" else FLOAT_ONNX)
         self.listener.message(f"Exporting the student to {path}.")
-        images = first_images(data.validation).images[:]
+        images = first_images(data.validation, data.task).images[:]
         parity = self._export(student, spec, data.normalization, images, path, source)
         if request.budget.target.precision != "fp32":
             self.narrowing = Narrowing(request, self.budget.target, self.listener)
@@ -383,7 +387,7 @@ class _Run:
     def _sample(self) -> Sample | None:
         """Images that networks are timed on; the test images are looked at once, at the end."""
         data = self.request.data
-        return timing_sample(data.validation, data.normalization, data.name)
+        return timing_sample(data, data.validation, data.normalization)
 
     def _time(self, teacher_onnx: Path) -> FreshTiming:
         budget = self.budget
