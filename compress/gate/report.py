@@ -7,6 +7,7 @@ from pathlib import Path
 
 from compress.errors import CompressError
 from compress.gate.verdict import Comparison, Outcome, Verdict
+from compress.report import values
 from compress.report.document import (
     Column,
     Document,
@@ -20,7 +21,6 @@ from compress.report.document import (
     Tone,
 )
 from compress.report.values import plain
-from compress.report.values import threads as counted
 
 TITLE = "compress check"
 # Of its heading in Markdown: it is a part of somebody's page.
@@ -90,7 +90,7 @@ def identity(verdict: Verdict) -> dict[str, str]:
             f", {machine['gpu']}" if machine.get("gpu") else ""
         )
         found["timed with"] = (
-            f"{' '.join(filter(None, (runtime, version)))}, {counted(threads)}, "
+            f"{' '.join(filter(None, (runtime, version)))}, {values.threads(threads)}, "
             f"batch {settings['batch']}"
         )
     if "inputs" in verdict.about:
