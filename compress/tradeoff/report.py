@@ -14,6 +14,7 @@ from compress.report.document import (
     Key,
     Kind,
     Marked,
+    Part,
     Picture,
     Point,
     Rule,
@@ -73,8 +74,8 @@ def document_of(choice: Choice) -> Document:
     )
     texts = (Text(text) for text in _texts(choice, [row for row, _ in timed]) if text)
     warnings = (Text(text, "warning") for text in choice.warnings)
-    parts = (Table(COLUMNS, tuple(rows)), *texts, *warnings, picture_of(choice))
-    return Document(parts, keys=(key,))
+    parts: list[Part] = [Table(COLUMNS, tuple(rows)), *texts, *warnings, picture_of(choice)]
+    return Document(tuple(parts), keys=(key,))
 
 
 def _row(row: TradeoffRow, found: Measurement) -> tuple[Cell, ...]:

@@ -160,7 +160,8 @@ def curves(
     if not runs:
         return None
     names = curved(experiment.methods, runs)
-    errors, losses = [], []
+    errors: list[Series] = []
+    losses: list[Series] = []
     for hue, name in enumerate(names):
         for style, (key, what) in enumerate((("validation", "validation"), ("train", "training"))):
             errors += _curve(runs[name], f"{key}_accuracy", f"{name}, {what}", hue, style, 100)
