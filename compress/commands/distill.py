@@ -247,11 +247,12 @@ def judge(result: dict[str, Any], out: Path) -> None:
     Raises:
         StudentRefused: it is no better than chance, or too far behind the teacher.
         BudgetMissed: it does not keep the budget.
-        PrecisionLost: it may lose too much in fewer bits.
-        Inconclusive: whether it is too far behind the teacher is not decided.
+        PrecisionLost: it loses too much in fewer bits.
+        Inconclusive: one of these is not decided, and none of them fails.
     """
     from compress.errors import BudgetMissed, Inconclusive, PrecisionLost, StudentRefused
     from compress.gate.verdict import Outcome
+    from compress.limits import Judgement
 
     file, drop = out / result["student"]["file"], result["accuracy_drop"]
     chance = result["student"]["chance"]
@@ -265,17 +266,28 @@ def judge(result: dict[str, Any], out: Path) -> None:
             f"{file} loses more than --max-accuracy-drop allows: {drop['reason']}. Train it for "
             "longer, ask for a larger student, or allow more."
         )
-    if result["budget"]["kept"] is False:
+    budget = result["budget"]["outcome"]
+    if budget == Judgement.MISSED:
         raise BudgetMissed(
-            f"{file} does not keep the budget "
-            "(the interval's unfavourable end counts). Ask for a smaller student or allow more."
+            f"{file} does not keep the budget. Ask for a smaller student or allow more."
         )
     precision = result["target"]["precision"]
-    if precision != "fp32" and not result["precisions"][precision]["kept"]:
+    narrowed = result["precisions"][precision]["outcome"] if precision != "fp32" else None
+    if narrowed == Judgement.MISSED:
         raise PrecisionLost(
-            f"{file} may lose more in {precision} than is "
-            "allowed. Take more validation images where that is not decided, another precision, "
-            "or allow more with --max-precision-loss."
+            f"{file} loses more in {precision} than is allowed. Take another precision, or allow "
+            "more with --max-precision-loss."
+        )
+    if budget == Judgement.UNDECIDED:
+        raise Inconclusive(
+            f"Whether {file} keeps the budget is not decided. Time it again on a quiet machine "
+            "(`compress profile`), ask for a smaller student or allow more."
+        )
+    if narrowed == Judgement.UNDECIDED:
+        raise Inconclusive(
+            f"Whether {file} loses more in {precision} than is allowed is not decided. Take more "
+            "validation images (--validation), another precision, or allow more with "
+            "--max-precision-loss."
         )
     if drop["outcome"] == Outcome.INCONCLUSIVE.value:
         raise Inconclusive(
@@ -373,8 +385,8 @@ def print_result(result: dict[str, Any], out: Path, console: Console | None = No
     ]
     if drop["outcome"] is not None:
         lines.append(f"Against the teacher: {drop['reason']}: {drop['outcome'].upper()}.")
-    if budget["kept"] is not None:
-        lines.append(f"Budget: {_budget_text(budget)}: {'kept' if budget['kept'] else 'MISSED'}.")
+    if any(budget[limit] is not None for limit in ("latency_ms", "size_mb", "speedup")):
+        lines.append(f"Budget: {_budget_text(budget)}: {budget['outcome']}.")
     for line in lines:
         console.print(line, markup=False, soft_wrap=not console.is_terminal)
     console.print()

@@ -28,7 +28,7 @@ from compress.profiling.fresh import FreshRequest, FreshTiming, encode
 from compress.profiling.inputs import inputs_of
 from compress.profiling.protocol import Draw, Timing, batches_of
 from compress.profiling.registry import runtime_named
-from compress.profiling.timing import is_clear, summarise
+from compress.profiling.timing import is_clear, is_decided, summarise
 
 CALLS = 5
 # Of prctl(2).
@@ -125,8 +125,7 @@ def _timed(request: FreshRequest, draw: Draw, found: FreshTiming) -> FreshTiming
         )
 
     def decided(timing: Timing) -> bool:
-        latency = timing.latency("model", request.percentile)
-        if latency is None or not is_clear(latency, request.budget_s):
+        if not is_decided(timing, "model", request.percentile, request.budget_s):
             return False
         if request.against is None:
             return True
@@ -146,13 +145,7 @@ def _timed(request: FreshRequest, draw: Draw, found: FreshTiming) -> FreshTiming
         threads=request.threads,
         seed=request.seed,
     )
-    latency = timing.latency("model", request.percentile)
-    straddles = (
-        request.budget_s is not None
-        and latency is not None
-        and not is_clear(latency, request.budget_s)
-    )
-    model = summarise(timing, "model", request.percentile, straddles=straddles)
+    model = summarise(timing, "model", request.percentile)
     if request.against is None:
         return FreshTiming(found.load_s, found.first_s, found.memory_bytes, model)
     return FreshTiming(
@@ -161,7 +154,7 @@ def _timed(request: FreshRequest, draw: Draw, found: FreshTiming) -> FreshTiming
         found.memory_bytes,
         model,
         # The other model is there for the ratio of medians; it may be too slow for a percentile.
-        summarise(timing, "against", 50.0, straddles=False),
+        summarise(timing, "against", 50.0),
         timing.ratio("against", "model"),
     )
 

@@ -83,6 +83,7 @@ from compress.recipes.recipe import (
     Method,
     Phase,
     Setting,
+    Shape,
     check_options,
     over_teachers,
 )
@@ -130,7 +131,7 @@ def L_D_both(D_R: Tensor, D_s: Tensor) -> Tensor:
 class Discriminator(nn.Module):
     """A map of shape (c, h, w) -> the logit that it is R's."""
 
-    def __init__(self, shape: tuple[int, int, int], channels: int) -> None:
+    def __init__(self, shape: Shape, channels: int) -> None:
         super().__init__()
         c, h, w = shape
         self.conv = nn.Conv2d(c, channels, 3, padding=1)

@@ -11,7 +11,6 @@ from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Protocol
 
-import torch
 from torch import Tensor, nn
 from torch.optim import Optimizer
 
@@ -168,31 +167,32 @@ class Method(Protocol):
 
 
 class Recipe(Protocol):
-    """A method and its options, before it meets a student.
-
-    Attributes:
-        name: what it is asked for by.
-        summary: one line.
-        paper: its source.
-        teacher_outputs: names of the outputs that are wanted of a teacher; none for a recipe
-            without a teacher.
-        tasks: names of the tasks that its equations are for; None for every task.
-    """
+    """A method and its options, before it meets a student."""
 
     @property
-    def name(self) -> str: ...
+    def name(self) -> str:
+        """What it is asked for by."""
+        ...
 
     @property
-    def summary(self) -> str: ...
+    def summary(self) -> str:
+        """One line."""
+        ...
 
     @property
-    def paper(self) -> str: ...
+    def paper(self) -> str:
+        """Its source."""
+        ...
 
     @property
-    def teacher_outputs(self) -> frozenset[str]: ...
+    def teacher_outputs(self) -> frozenset[str]:
+        """Names of the outputs that it wants of a teacher; none for a recipe without one."""
+        ...
 
     @property
-    def tasks(self) -> frozenset[str] | None: ...
+    def tasks(self) -> frozenset[str] | None:
+        """Names of the tasks that its equations are for; None for every task."""
+        ...
 
     def start(self, setting: Setting) -> Method:
         """Makes the modules and optimisers that the method trains."""
@@ -241,12 +241,6 @@ class OneLoss:
     def advice(self, means: Mapping[str, float]) -> str | None:
         """See ``Method.advice``; one loss that falls has nothing to be warned of."""
         return None
-
-
-def smooth(labels: Tensor, num_classes: int, share: float) -> Tensor:
-    """Labels [n] as probabilities [n, C], a share of each spread evenly over all classes."""
-    even = torch.full((len(labels), num_classes), share / num_classes, device=labels.device)
-    return even.scatter_(1, labels[:, None], 1 - share + share / num_classes)
 
 
 def over_teachers(batch: Batch, term: Callable[[Tensor], Tensor]) -> Tensor:

@@ -33,9 +33,10 @@ from compress.errors import (
     first_line,
 )
 from compress.launched import place as launched_place
-from compress.recipes.recipe import Batch, Method, Phase, Recipe, Setting, smooth
+from compress.recipes.recipe import Batch, Method, Phase, Recipe, Setting
+from compress.recipes.registry import check_task
 from compress.training.checkpoints import Checkpoints
-from compress.training.evaluation import accuracy_on_device
+from compress.training.evaluation import score_on_device
 from compress.training.options import TrainingOptions
 from compress.training.outputs import TeacherOutputs, shapes_of
 from compress.training.passes import Average, Learner, Passes, arithmetic
@@ -195,6 +196,7 @@ def fit(
         UsageError: a checkpoint cannot be written, or the options are not for several processes.
         ProcessLost: another process of the team is gone.
     """
+    check_task(recipe, data.task.name)
     device = data.train.images.device
     if len(data.train) < 2:
         raise UsageError(
@@ -241,9 +243,10 @@ def fit(
             trained = BatchParallel(trained, team, batch)
         setting = Setting(
             student=trained,
-            num_classes=data.num_classes,
+            num_classes=data.task.width,
             input_shape=data.input_shape,
             optimizer=optimizer,
+            loss=lambda answers, targets: data.task.loss({data.task.output: answers}, targets),
             epochs=options.epochs,
             student_shapes=shapes_of(student, student.taps),
             teacher_shapes={} if teacher is None else teacher.shapes,
@@ -562,8 +565,9 @@ class _Loop:
         }
 
     def _score(self, split: Split) -> float:
-        return accuracy_on_device(
-            self.judged, split, self.data.normalization, self.layout, self.team
+        data = self.data
+        return score_on_device(
+            self.judged, data.task, split, data.normalization, self.layout, self.team
         )
 
     def _set_rates(self, phase: Phase, epochs_done: float) -> None:
@@ -578,12 +582,11 @@ class _Loop:
         asked = self.teacher if place.phase.uses_teacher else None
         with interruptible(self._interrupt):
             outputs = () if asked is None else asked(index, place.view, pixels)
-        labels = self.data.train.labels[index.to(pixels.device, non_blocking=True)]
-        smoothing = self.options.label_smoothing
+        labels = self.data.train.targets[index.to(pixels.device, non_blocking=True)]
         return Batch(
             images=images.contiguous(memory_format=self.layout),
             labels=labels,
-            targets=smooth(labels, self.data.num_classes, smoothing) if smoothing else labels,
+            targets=self.data.task.targets(labels, self.options.label_smoothing),
             teachers=outputs,
         )
 

@@ -34,6 +34,7 @@ from compress.data.dataset import Dataset
 from compress.data.memory import fits
 from compress.errors import InputError, TeacherError, UsageError
 from compress.files import clear_up, read_json, sha256_of, try_lock, write_json
+from compress.recipes.recipe import Shape
 from compress.schema import decode
 from compress.schema.rules import Sha256
 from compress.training.evaluation import EVALUATION_BATCH
@@ -124,7 +125,7 @@ class KeptOutputs:
         self._in_memory = self._on_disk = False
         self._identities = source.identities()
         self._kept: dict[int, dict[Key, Values]] = {}
-        self.shapes = source.shapes
+        self.shapes: Mapping[str, Shape] = source.shapes
 
     def __call__(self, index: Tensor, view: int, pixels: Tensor) -> Outputs:
         """See ``TeacherOutputs``."""
@@ -230,9 +231,7 @@ class KeptOutputs:
         count = len(self._crops)
         sample = torch.linspace(0, count - 1, min(CHECKED_IMAGES, count)).long()
         now = flat(self._source(sample, view, self._crops(sample, view)))
-        bad = [
-            key for key in there if not _is_good(folders[key], count, sample, now[key].cpu())
-        ]
+        bad = [key for key in there if not _is_good(folders[key], count, sample, now[key].cpu())]
         for key in bad:
             self._say(
                 f"{folders[key] / VALUES} is damaged or not what the teacher says; it is made "
@@ -264,7 +263,7 @@ class KeptOutputs:
         """The same with these types, from where a process before this one was; the digests.
 
         Raises:
-            _TooLarge: some values are too large for their type, which is another now; nothing is kept.
+            _TooLarge: values are too large for their type, which is another now; nothing is kept.
         """
         count = len(self._crops)
         with ExitStack() as stack:
@@ -296,9 +295,7 @@ class KeptOutputs:
         for found in self._parts(view):
             for key, values in found.items():
                 fits_half = not _overflows(values, np.float16)
-                parts.setdefault(key, []).append(
-                    values.astype(np.float16) if fits_half else values
-                )
+                parts.setdefault(key, []).append(values.astype(np.float16) if fits_half else values)
         return {
             key: torch.from_numpy(np.concatenate(each)).to(self._device)
             for key, each in parts.items()
@@ -331,9 +328,10 @@ class KeptOutputs:
             for key, values in found.items():
                 bad = ~np.isfinite(values).reshape(len(values), -1).all(axis=1)
                 if bad.any():
+                    image = int(part[bad.argmax()])
                     raise TeacherError(
-                        f"The teacher's {key[1]} of training image {int(part[bad.argmax()])} are not "
-                        "finite numbers. Its weights overflow there; take another teacher."
+                        f"The teacher's {key[1]} for training image {image} are not finite "
+                        "numbers. Its weights overflow there; take another teacher."
                     )
             yield found
 
@@ -421,7 +419,7 @@ class PlainAnswers:
     def __init__(self, answers: TeacherOutputs, maps: TeacherOutputs | None) -> None:
         self._answers = answers
         self._maps = maps
-        self.shapes = {**answers.shapes, **(maps.shapes if maps else {})}
+        self.shapes: Mapping[str, Shape] = {**answers.shapes, **(maps.shapes if maps else {})}
 
     def __call__(self, index: Tensor, view: int, pixels: Tensor) -> Outputs:
         """See ``TeacherOutputs``."""
@@ -470,7 +468,7 @@ def _is_good(folder: Path, count: int, sample: Tensor, now: Tensor) -> bool:
         values = np.load(folder / VALUES, mmap_mode="r")
     except (InputError, ValueError, OSError):
         return False
-    if values.shape != (count, *now.shape[1:]) or values.dtype.key != "f":
+    if values.shape != (count, *now.shape[1:]) or values.dtype.kind != "f":
         return False
     then = torch.from_numpy(values[sample.numpy()].astype(np.float32))
     return float((then - now).abs().max()) <= CHECK_TOLERANCE * float(now.std()) + EPSILON

@@ -23,7 +23,6 @@ from compress.recipes.recipe import Shape
 from compress.spec import Normalization
 from compress.training.team import Team
 
-
 # The outputs of each teacher for a batch, by name, float32 [n, ...].
 Outputs = tuple[dict[str, Tensor], ...]
 # The number of a teacher, from 0, and the name of an output.
@@ -100,7 +99,7 @@ class ComputedOutputs:
             shapes_of(teacher.network, self._wanted(number))
             for number, teacher in enumerate(teachers)
         ]
-        self.shapes = self._shapes[0]
+        self.shapes: Mapping[str, Shape] = self._shapes[0]
 
     def _wanted(self, number: int) -> frozenset[str]:
         """What is asked of one teacher."""
@@ -154,7 +153,7 @@ class ShardedOutputs:
     def __init__(self, source: ComputedOutputs, team: Team) -> None:
         self._source = source
         self._team = team
-        self.shapes = source.shapes
+        self.shapes: Mapping[str, Shape] = source.shapes
 
     def __call__(self, index: Tensor, view: int, pixels: Tensor) -> Outputs:
         """See ``TeacherOutputs``."""

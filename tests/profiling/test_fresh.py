@@ -31,7 +31,7 @@ def test_two_files_are_timed_in_a_fresh_process(tmp_path: Path) -> None:
     assert found.load_s > 0
     assert found.first_s > 0
     assert found.model is not None
-    assert not found.model.straddles
+    assert found.model.all_calls_s is not None
     assert found.model.latency.high < 10.0
     assert found.against is not None
     assert found.speedup is not None
@@ -74,7 +74,7 @@ def test_a_process_that_dies_is_told() -> None:
 
 def test_an_answer_survives_its_journey() -> None:
     timing = ModelTiming(
-        Estimate(1.0, 0.5, 2.0), Estimate(0.9, 0.8, 1.1), 6, 150, True, ("a warning",)
+        Estimate(1.0, 0.5, 2.0), Estimate(0.9, 0.8, 1.1), 1.2, 6, 150, ("a warning",)
     )
     whole = FreshTiming(0.1, 0.2, 3, timing, timing, Estimate(2.0, 1.0, 3.0))
     assert decode(encode(whole)) == whole

@@ -7,30 +7,31 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-from torch import Tensor
-
 from compress.data.dataset import Dataset
 from compress.files import sha256_of
-from compress.gate.accuracy import AccuracyRule, Paired, compare_accuracy
+from compress.gate.accuracy import AccuracyRule, compare_accuracy
 from compress.gate.verdict import Comparison
+from compress.limits import Judgement, judge, worst
 from compress.models.network import Network
 from compress.pipelines.distill.names import STUDENT_ONNX, TEACHER_ONNX
-from compress.pipelines.distill.request import Request
+from compress.pipelines.distill.request import NOT_JUDGED, Request
 from compress.profiling.costs import costs_of_module
 from compress.profiling.fresh import FreshTiming
 from compress.profiling.machine import fingerprint
 from compress.profiling.timing import ModelTiming
 from compress.results import Parity
-from compress.spec import Budget, ModelSpec, Normalization, Target
+from compress.spec import Budget, ModelSpec, Target
+from compress.tasks.classification import Paired
+from compress.tasks.task import Pair, Standing
 from compress.tradeoff import RuntimeChoice
-from compress.training.chance import Standing, compare_with_chance
-from compress.training.evaluation import accuracy, file_predictor, logits_of
+from compress.training.evaluation import answers_to, evaluate, file_predictor
 from compress.training.teacher import Teacher
+from compress.units import format_time
 
 
 @dataclass(frozen=True)
 class Scores:
-    """What the student's and the teacher's files have right.
+    """How the student's and the teacher's files score.
 
     Attributes:
         student: accuracy by split, as a fraction of 1.
@@ -41,7 +42,7 @@ class Scores:
 
     student: dict[str, float]
     teacher: dict[str, float]
-    pair: Paired
+    pair: Pair
     chance: dict[str, str]
 
 
@@ -49,38 +50,28 @@ def score(
     student: Path, teacher: Teacher, teacher_onnx: Path, data: Dataset, target: Target
 ) -> Scores:
     """Scores both files as the target runs them."""
-
-    def logits(images: Any, normalization: Normalization) -> Tensor:
-        return logits_of(predict, images, normalization)
-
-    test = data.test
-    with file_predictor(student, target, made_here=True) as predict:
-        on_validation = logits(data.validation.images, data.normalization)
-        ours = logits(test.images, data.normalization)
-    with file_predictor(teacher_onnx, target, made_here=True) as predict:
-        theirs = logits(test.images, teacher.normalization)
-    chance = compare_with_chance(ours, test.labels)
+    task, test = data.task, data.test
+    with file_predictor(student, target, task, made_here=True) as predict:
+        validation = evaluate(predict, task, data.validation, data.normalization)
+        outputs = answers_to(predict, test.images, data.normalization)
+    with file_predictor(teacher_onnx, target, task, made_here=True) as predict:
+        theirs = task.evidence(
+            answers_to(predict, test.images, teacher.normalization), test.targets
+        )
+    ours, chance = task.evidence(outputs, test.targets), task.chance(outputs, test.targets)
     return Scores(
-        student={
-            "validation": accuracy(on_validation, data.validation.labels),
-            "test": accuracy(ours, test.labels),
-        },
-        teacher={"validation": teacher.accuracy, "test": accuracy(theirs, test.labels)},
-        pair=Paired.of(_right(ours, test.labels), _right(theirs, test.labels)),
+        student={"validation": validation, "test": ours.value},
+        teacher={"validation": teacher.accuracy, "test": theirs.value},
+        pair=ours.against(theirs),
         chance={"standing": chance.standing.value, "text": chance.text},
     )
 
 
-def _right(logits: Tensor, labels: Tensor) -> list[bool]:
-    right: list[bool] = (logits.argmax(dim=1).cpu() == labels.cpu()).tolist()
-    return right
-
-
-def drop_of(pair: Paired) -> dict[str, Any]:
+def drop_of(pair: Pair) -> dict[str, Any]:
     """How much accuracy the student loses against the teacher, fractions of 1, 95% interval."""
     return {
         **pair.interval().to_dict(),
-        **asdict(pair),
+        **pair.to_dict(),
         "allowed": None,
         "outcome": None,
         "reason": None,
@@ -149,7 +140,7 @@ def make_result(
     data = request.data
     student_onnx = request.out / STUDENT_ONNX
     size_bytes = student_onnx.stat().st_size
-    kept = _kept(budget, size_bytes, None if elsewhere else timing)
+    outcome = _outcome(budget, size_bytes, None if elsewhere else timing)
     warnings = _warnings(budget, timing)
     if elsewhere:
         warnings.insert(
@@ -158,7 +149,7 @@ def make_result(
             "tell whether it keeps a time there: run `compress profile student.onnx` there.",
         )
     lost = precisions.get(budget.target.precision)
-    if lost is not None and not lost["kept"]:
+    if lost is not None and lost["outcome"] != Judgement.KEPT:
         warnings.append(
             f"The student may lose more in {budget.target.precision} than is allowed: "
             f"{lost['why']} (--max-precision-loss)." + more_images
@@ -174,7 +165,7 @@ def make_result(
             "percentile": budget.percentile,
             "headroom": budget.headroom,
             "measured_ms": _estimate(timing.model, 1e3),
-            "kept": kept,
+            "outcome": outcome,
         },
         "target": asdict(budget.target),
         "runtime_choice": None if runtime is None else runtime.to_dict(),
@@ -229,33 +220,45 @@ def make_result(
     }
 
 
-def _kept(budget: Budget, size_bytes: int, timing: FreshTiming | None) -> bool | None:
-    """Whether the file keeps every limit, judged by the unfavourable end of each interval.
+def _outcome(budget: Budget, size_bytes: int, timing: FreshTiming | None) -> str:
+    """What became of the budget: that of the worst of its limits.
 
-    None: there is no limit, or none that is missed and one that could not be judged.
+    Args:
+        budget: what was asked for.
+        size_bytes: of the student's file.
+        timing: of both files; None where this machine does not decide.
     """
-    held: list[bool | None] = []
-    model = timing.model if timing else None
-    ratio = timing.speedup if timing else None
+    judged = []
     if budget.latency_s is not None:
-        held.append(None if model is None else model.latency.high <= budget.latency_s)
+        model = timing.model if timing else None
+        judged.append(model.judge(budget.latency_s) if model else None)
     if budget.speedup is not None:
-        held.append(None if ratio is None else ratio.low >= budget.speedup)
+        ratio = timing.speedup if timing else None
+        judged.append(judge(ratio, budget.speedup, at_least=True) if ratio else None)
     if budget.size_bytes is not None:
-        held.append(size_bytes <= budget.size_bytes)
-    if False in held:
-        return False
-    return None if None in held or not held else True
+        kept = size_bytes <= budget.size_bytes
+        judged.append(Judgement.KEPT if kept else Judgement.MISSED)
+    found = worst(each for each in judged if each is not None)
+    return NOT_JUDGED if found is Judgement.KEPT and (None in judged or not judged) else found.value
 
 
 def _warnings(budget: Budget, timing: FreshTiming) -> list[str]:
     """What is to be known about the last timing, a sentence each."""
     warnings = []
-    if timing.model is not None and timing.model.straddles:
-        warnings.append("The budget lies inside the interval of the latency, timed for long.")
-    ratio = timing.speedup
-    if ratio is not None and budget.speedup is not None and ratio.low < budget.speedup < ratio.high:
-        warnings.append("The speed-up asked for lies inside the interval, timed for long.")
+    model, ratio = timing.model, timing.speedup
+    limit_s, least = budget.latency_s, budget.speedup
+    if model and limit_s is not None and model.judge(limit_s) is Judgement.UNDECIDED:
+        low, high = (format_time(end) for end in (model.latency.low, model.latency.high))
+        why = f"its interval, {low} to {high}, holds {format_time(limit_s)}"
+        if model.latency.high <= limit_s:
+            median = format_time(model.all_calls_s or 0)
+            why = f"with the calls that others disturbed its median is {median}"
+        warnings.append(f"Whether the student keeps the time is not decided: {why}.")
+    if ratio and least is not None and judge(ratio, least, at_least=True) is Judgement.UNDECIDED:
+        warnings.append(
+            f"Whether the student is {least:g} times faster is not decided: the interval is "
+            f"{ratio.low:.2f} to {ratio.high:.2f}."
+        )
     for role, each in (("student", timing.model), ("teacher", timing.against)):
         said = () if each is None else each.warnings
         warnings += [f"Timing the {role}: {text}" for text in said]
