@@ -199,9 +199,9 @@ def make_result(
         "accuracy_drop": drop_of(scores.pair),
         "precisions": precisions,
         "speedup": timing.speedup.to_dict() if timing.speedup else None,
-        "load_ms": timing.load_s * 1e3,
-        "first_ms": timing.first_s * 1e3,
-        "memory_bytes": timing.memory_bytes,
+        "load_ms": timing.loading.load_s * 1e3,
+        "first_ms": timing.loading.first_s * 1e3,
+        "memory_bytes": timing.loading.memory_bytes,
         "recipe": request.recipe.name,
         "recipe_options": request.recipe.to_dict(),
         "epochs": request.options.epochs,
@@ -247,7 +247,7 @@ def _warnings(budget: Budget, timing: FreshTiming) -> list[str]:
     warnings = []
     model, ratio = timing.model, timing.speedup
     limit_s, least = budget.latency_s, budget.speedup
-    if model and limit_s is not None and model.judge(limit_s) is Judgement.UNDECIDED:
+    if limit_s is not None and model.judge(limit_s) is Judgement.UNDECIDED:
         low, high = (format_time(end) for end in (model.latency.low, model.latency.high))
         why = f"its interval, {low} to {high}, holds {format_time(limit_s)}"
         if model.latency.high <= limit_s:
