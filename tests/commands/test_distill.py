@@ -7,11 +7,11 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from compress.training.chance import Standing
 from rich.console import Console
 
 from compress.commands import distill as command
 from compress.errors import BudgetMissed, CompressError, Inconclusive, PrecisionLost, StudentRefused
+from compress.tasks.task import Standing
 
 
 def result(
