@@ -31,6 +31,7 @@ from compress.models.network import Network
 from compress.models.registry import count_parameters
 from compress.pipelines.reproduce import figures
 from compress.pipelines.reproduce.experiment import Experiment, ExperimentTask, Method, slug
+from compress.pipelines.reproduce.finished import FinishedTraining
 from compress.pipelines.reproduce.scores import Histogram, histogram
 from compress.pipelines.reproduce.settings import Adapted
 from compress.pipelines.reproduce.table import Report, TaskReport, write_report
@@ -44,7 +45,6 @@ from compress.tasks.task import Task
 from compress.training.checkpoints import Checkpoints
 from compress.training.engine import Listener, Progress, choose_device, fit
 from compress.training.evaluation import answers_to, evaluate, predictor, stratified_sample
-from compress.training.finished import Reproduced
 from compress.training.options import TrainingOptions
 from compress.training.runfolder import RunFolder
 from compress.training.student import first_network
@@ -455,8 +455,9 @@ class _Reproduction:
                 folder = self._folder(work, training, facts)
                 if folder.finished:
                     # The method may have had another name with the same place when it was trained.
+                    folder.result(FinishedTraining, beside=("*",))  # or it tells what is damaged
                     yield {
-                        **folder.result(Reproduced),
+                        **folder.result(dict[str, Any]),
                         "method": training.method.name,
                         "place": training.place.as_posix(),
                     }
