@@ -16,7 +16,7 @@ from compress.pipelines.distill import DistillResult
 from compress.pipelines.distill.result import BudgetResult
 from compress.pipelines.reproduce.finished import FinishedTraining
 from compress.pipelines.train import TrainResult
-from compress.profiling.fresh import FreshTiming
+from compress.profiling.fresh import FreshTiming, Loading
 from compress.profiling.timing import ModelTiming
 from compress.results import Estimate
 from compress.spec import Budget
@@ -113,6 +113,6 @@ def test_the_worst_limit_is_the_outcome_of_a_budget(
 ) -> None:
     latency = Estimate(1e-3, 0.9e-3, 1.1e-3)
     model = ModelTiming(latency, latency, 1.2e-3, 6, 90, ())
-    timing = FreshTiming(0.1, 0.2, 3, model, model, Estimate(2.0, 1.9, 2.1))
+    timing = FreshTiming(Loading(0.1, 0.2, 3), model, model, Estimate(2.0, 1.9, 2.1))
     found = BudgetResult.of(Budget(**limits), 100, timing, elsewhere=elsewhere)
     assert found.outcome == outcome

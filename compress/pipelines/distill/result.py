@@ -112,7 +112,7 @@ class BudgetResult:
             batch=budget.batch,
             percentile=budget.percentile,
             headroom=budget.headroom,
-            measured_ms=None if model is None else Interval.of(model.latency, 1e3),
+            measured_ms=Interval.of(model.latency, 1e3),
             outcome=_outcome(budget, size_bytes, None if elsewhere else timing),
         )
 
@@ -380,7 +380,7 @@ def warnings_of(budget: Budget, timing: FreshTiming) -> list[str]:
     warnings = []
     model, ratio = timing.model, timing.speedup
     limit_s, least = budget.latency_s, budget.speedup
-    if model and limit_s is not None and model.judge(limit_s) is Judgement.UNDECIDED:
+    if limit_s is not None and model.judge(limit_s) is Judgement.UNDECIDED:
         low, high = (format_time(end) for end in (model.latency.low, model.latency.high))
         why = f"its interval, {low} to {high}, holds {format_time(limit_s)}"
         if model.latency.high <= limit_s:

@@ -220,7 +220,7 @@ def _result(
     }
     teacher_onnx, student_onnx = (request.out / name for name in (TEACHER_ONNX, STUDENT_ONNX))
     size_bytes = student_onnx.stat().st_size
-    if timing.model is None or timing.against is None or timing.speedup is None:
+    if timing.against is None or timing.speedup is None:
         raise TypeError("Both files are timed.")  # pragma: no cover
     return DistillResult(
         budget=BudgetResult.of(
@@ -257,9 +257,9 @@ def _result(
         accuracy_drop=AccuracyDrop.of(scores.pair, request.max_accuracy_drop),
         precisions=dict(precisions),
         speedup=Interval.of(timing.speedup),
-        load_ms=timing.load_s * 1e3,
-        first_ms=timing.first_s * 1e3,
-        memory_bytes=timing.memory_bytes,
+        load_ms=timing.loading.load_s * 1e3,
+        first_ms=timing.loading.first_s * 1e3,
+        memory_bytes=timing.loading.memory_bytes,
         recipe=request.recipe.name,
         recipe_options=request.recipe.to_dict(),
         epochs=request.options.epochs,

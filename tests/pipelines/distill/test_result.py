@@ -16,7 +16,7 @@ def test_the_loss_stands_there_with_its_interval_whether_it_is_judged_or_not() -
     drop = AccuracyDrop.of(pair(30, 10), None)
     assert drop.value == pytest.approx(0.02)
     assert drop.low < 0.02 < drop.high
-    assert drop.outcome is drop.reason is drop.allowed is None
+    assert (drop.outcome, drop.reason, drop.allowed) == (None, None, None)
 
 
 @pytest.mark.parametrize(
