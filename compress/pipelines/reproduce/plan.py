@@ -22,19 +22,19 @@ from compress.errors import CompressError, InputError
 from compress.files import read_json, write_json
 from compress.models.checkpoint import read_tensors
 from compress.models.network import FEATURES, LOGITS
-from compress.models.registry import build
+from compress.models.registry import build, map_shape, spec_of, with_dropout
 from compress.pipelines.reproduce import work
 from compress.pipelines.reproduce.experiment import ExperimentTask, Images, slug
 from compress.pipelines.reproduce.runner import ReproduceRequest, Training, trainings
 from compress.pipelines.reproduce.work import FACTS, TEACHERS, TRAINING, load_data
 from compress.profiling.machine import fingerprint
+from compress.report.document import Column, Document, Kind, Table, Text
 from compress.schema import decode_or_none
 from compress.spec import ModelSpec
 from compress.tradeoff.costs import costs_of
 from compress.training.engine import choose_device
 from compress.training.options import TrainingOptions
 from compress.training.runfolder import METRICS, RESULT, read_metrics
-from compress.training.student import with_dropout
 from compress.training.trial import Speed, time_steps, trial_batch
 from compress.training.tuning import takes_bf16
 from compress.units import format_count, format_duration
@@ -73,30 +73,6 @@ class Plan:
         """Of everything, one after the other."""
         return sum(part.seconds for part in self.parts)
 
-    @property
-    def text(self) -> str:
-        """For people, a line a part."""
-        if not self.parts:
-            return f"All of the {self.planned} trainings are finished."
-        lines = [
-            f"{part.what}: {part.trainings} training{'s' * (part.trainings > 1)}, "
-            f"{part.epochs:,} epochs, "
-            f"{format_count(part.images)} images, about {format_duration(part.seconds)}"
-            for part in self.parts
-        ]
-        epochs, images = (
-            sum(getattr(p, name) for p in self.parts) for name in ("epochs", "images")
-        )
-        return "\n".join(
-            [
-                *lines,
-                f"Together {sum(part.trainings for part in self.parts)} trainings, {epochs:,} "
-                f"epochs, {format_count(images)} images, about "
-                f"{format_duration(self.seconds)} on this machine ({self.device}), from a trial "
-                f"of some steps. {self.finished} of {self.planned} students are finished.",
-            ]
-        )
-
     def to_dict(self) -> dict[str, Any]:
         """Plain values for JSON."""
         return {
@@ -106,6 +82,35 @@ class Plan:
             "planned": self.planned,
             "device": self.device,
         }
+
+
+def document_of(plan: Plan) -> Document:
+    """What is missing of an experiment, and what it takes here."""
+    if not plan.parts:
+        return Document((Text(f"All of the {plan.planned} trainings are finished."),))
+    headers = ("trainings", "epochs", "images", "time, about")
+    rows = [
+        (
+            part.what,
+            f"{part.trainings:,}",
+            f"{part.epochs:,}",
+            format_count(part.images),
+            format_duration(part.seconds),
+        )
+        for part in plan.parts
+    ]
+    total = ("trainings", "epochs", "images")
+    trainings, epochs, images = (sum(getattr(part, name) for part in plan.parts) for name in total)
+    whole = format_duration(plan.seconds)
+    rows.append(("together", f"{trainings:,}", f"{epochs:,}", format_count(images), whole))
+    columns = (Column("", Kind.NAME), *(Column(header, Kind.NUMBER) for header in headers))
+    return Document(
+        (
+            Table(columns, tuple(rows)),
+            Text(f"Estimated from a trial of some steps on this machine ({plan.device})."),
+            Text(f"{plan.finished} of {plan.planned} students are finished."),
+        )
+    )
 
 
 def make_plan(request: ReproduceRequest, say: Callable[[str], None]) -> Plan:
@@ -225,7 +230,7 @@ class _Planner:
         return max(images.classes, round(self.request.adapted.fraction * train)), validation
 
     def _spec(self, name: str, images: Images, options: TrainingOptions) -> ModelSpec:
-        spec = ModelSpec.parse(name, num_classes=images.classes, input_shape=images.shape)
+        spec = spec_of(name, num_classes=images.classes, input_shape=images.shape)
         return with_dropout(spec, options.dropout)
 
     def _teacher_arch(self, task: ExperimentTask) -> str:
@@ -265,8 +270,7 @@ def _teacher_passes(
     """Epochs in which the teacher looks at the crops; once for all methods where that is kept."""
     if teacher is None:
         return 0
-    first, second = teacher.input_shape[1] // 4, teacher.input_shape[2] // 4
-    maps = (teacher.stage_channels[-1], first, second)
+    maps = map_shape(teacher)
     anew, kept = 0, dict[tuple[int, frozenset[str]], int]()
     for training, epochs in these:
         options, wanted = training.options, training.method.make().teacher_outputs
