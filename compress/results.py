@@ -23,6 +23,10 @@ class Estimate:
     low: float
     high: float
 
+    def scaled(self, scale: float) -> Estimate:
+        """The same in another unit: 1e3 for milliseconds."""
+        return Estimate(self.value * scale, self.low * scale, self.high * scale)
+
     def to_dict(self, scale: float = 1.0, name: str = "value") -> dict[str, float]:
         """{name: ..., "low": ..., "high": ...}, each times ``scale`` (1e3 for milliseconds)."""
         return {name: self.value * scale, "low": self.low * scale, "high": self.high * scale}
@@ -71,9 +75,17 @@ class Parity:
         max_abs_diff: largest difference of any logit.
     """
 
-    images: int
-    top1_agreement: float
-    max_abs_diff: float
+    images: Count
+    top1_agreement: Share
+    max_abs_diff: NotNegative
+
+
+@dataclass(frozen=True)
+class Accuracies:
+    """The shares that are right of the validation and of the test images."""
+
+    validation: Share
+    test: Share
 
 
 @dataclass(frozen=True)
