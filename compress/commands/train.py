@@ -81,10 +81,10 @@ def command(
             team=team,
         )
     if as_json:
-        click.echo(json.dumps(result, indent=2))
+        click.echo(json.dumps(result.to_dict(), indent=2))
         return
-    test, n = result["accuracy"]["test"], result["n"]["test"]
+    test, n = result.accuracy.test, result.n.test
     click.echo(
-        f"{result['model']['name']}: {format_percent(test)} on {n:,} test images, "
-        f"last of {result['epochs']} epochs, seed {result['seed']}. {out / MODEL}"
+        f"{result.model.name}: {format_percent(test)} on {n:,} test images, "
+        f"last of {result.epochs} epochs, seed {result.seed}. {out / MODEL}"
     )

@@ -26,12 +26,12 @@ from compress.models.registry import build, count_parameters
 from compress.pipelines.reproduce.experiment import ExperimentTask, slug
 from compress.recipes.recipe import Recipe
 from compress.recipes.supervised import Supervised
+from compress.results import Accuracies
 from compress.schema import decode
 from compress.schema.rules import Sha256
 from compress.spec import ModelSpec, Normalization
 from compress.training.engine import Listener, fit
 from compress.training.evaluation import evaluate, predictor
-from compress.training.finished import Accuracies
 from compress.training.kept import outputs_of
 from compress.training.options import TrainingOptions, upgraded
 from compress.training.outputs import TeacherOutputs, Teaching
