@@ -10,8 +10,9 @@ import pytest
 from compress.engines.sidecar import EngineFile, Gpu, read_sidecar, sidecar_path, write_sidecar
 from compress.errors import ModelFileError
 from compress.files import sha256_of
+from compress.models.registry import spec_of
 from compress.results import Fidelity
-from compress.spec import ModelSpec, Normalization
+from compress.spec import Normalization
 from tests.schema.broken import answers, broken_json
 
 
@@ -37,7 +38,7 @@ def described(engine: Path) -> EngineFile:
         input_shape=(3, 8, 8),
         output_names=("logits",),
         source={"onnx_sha256": "0"},
-        spec=ModelSpec("wrn", 10, num_classes=2, input_shape=(3, 8, 8)),
+        spec=spec_of("wrn-10-1", num_classes=2, input_shape=(3, 8, 8)),
         normalization=Normalization((0.5,), (0.25,)),
         classes=("cat", "dog"),
         fidelity=Fidelity(100, 0.98, 0.5, 0.01),

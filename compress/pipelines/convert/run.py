@@ -35,9 +35,9 @@ from compress.files import atomic_path, sha256_of
 from compress.gate.precision import PrecisionRule, more_images
 from compress.gate.verdict import Outcome
 from compress.models.checkpoint import read_tensors
+from compress.models.hypothesis import instantiate
 from compress.models.network import Network
-from compress.models.recognition.hypothesis import instantiate
-from compress.models.recognition.statement import statement_of, structure
+from compress.models.statement import statement_of, structure
 from compress.onnx_file import is_onnx
 from compress.pipelines.convert.request import ONNX, Conversion, Request
 from compress.profiling.machine import default_threads
