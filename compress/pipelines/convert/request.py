@@ -19,7 +19,7 @@ from compress.onnx_file import is_onnx
 from compress.profiling.registry import RUNTIMES, runtime_named
 from compress.results import Artifact, Estimate, Fidelity, Parity
 from compress.spec import AUTO, PRECISIONS, Normalization
-from compress.tradeoff.precisions import PrecisionTrial
+from compress.tradeoff.trials import PrecisionTrial
 
 ONNX = "onnx"
 TARGETS = (ONNX, *PACKAGES)
