@@ -50,13 +50,13 @@ def command(
     from compress.commands.display import Display, say_loading
 
     say_loading()
+    from compress.models.registry import spec_of
     from compress.pipelines.train import MODEL, assist, train
-    from compress.spec import ModelSpec
     from compress.training.engine import choose_device
     from compress.training.team import joined
     from compress.units import format_percent
 
-    spec = ModelSpec.parse(arch)
+    spec = spec_of(arch)
     training = read_training(options)
     choose_device(device)
     with Display() as display, joined(device) as team:

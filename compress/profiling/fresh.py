@@ -195,7 +195,7 @@ def ask(module: str, request: object, name: str, *, limit_s: float | None = None
         raise NothingMeasured(
             f"The process that was to measure {name} ended with code "
             f"{process.returncode} and no answer{': ' + tail[0] if tail else ''}. "
-            "It may have been killed for want of memory."
+            "It may have been killed because memory ran out."
         ) from None
     if "error" in answer:
         kind = getattr(errors, answer["error"], CompressError)

@@ -19,9 +19,9 @@ from compress.exporting.parity import check_batch, seeded_images
 from compress.exporting.to_onnx import onnx_from_torch
 from compress.files import sha256_of
 from compress.models.checkpoint import read_tensors
+from compress.models.hypothesis import instantiate
 from compress.models.network import Network
-from compress.models.recognition.hypothesis import instantiate
-from compress.models.recognition.statement import statement_of, structure
+from compress.models.statement import statement_of, structure
 from compress.pipelines.convert.request import ConvertRequest
 from compress.pipelines.narrowing import ProofImages
 from compress.profiling.machine import default_threads

@@ -30,7 +30,8 @@ from compress.profiling.timing import time_model
 from compress.results import Artifact, Estimate, Fidelity
 from compress.scratch import scratch_folder
 from compress.spec import AUTO, Normalization, Target
-from compress.tradeoff.precisions import PrecisionTrial, try_files
+from compress.tradeoff.precisions import try_files
+from compress.tradeoff.trials import PrecisionTrial
 from compress.units import format_percent
 
 # No further round of the timing of an engine begins after so long.

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +14,7 @@ from compress.exporting import onnx_from_torch
 from compress.files import sha256_of
 from compress.models.checkpoint import save_checkpoint
 from compress.models.network import Network
+from compress.models.registry import with_dropout
 from compress.pipelines.distill.choosing import ChosenStudent
 from compress.pipelines.distill.context import DistillContext
 from compress.pipelines.distill.names import FLOAT_ONNX, STUDENT, STUDENT_ONNX, TEACHER_ONNX
@@ -173,7 +174,7 @@ def _export(
     _, parity = onnx_from_torch(
         network,
         path,
-        spec=replace(spec, dropout=0.0),
+        spec=with_dropout(spec, 0.0),
         normalization=normalization,
         classes=data.task.classes,
         images=normalize(images, normalization),
