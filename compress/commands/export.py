@@ -129,7 +129,7 @@ def command(
         DEFAULT_SIZE,
         ONNX,
         TARGETS,
-        Request,
+        ConvertRequest,
         convert,
     )
     from compress.pipelines.convert.report import document_of
@@ -159,7 +159,7 @@ def command(
         check_data(calibrate)
         data = load_data(options, seed=seed, models=[model])
     other = calibrate not in (None, options["data"])
-    request = Request(
+    request = ConvertRequest(
         model=model,
         output=output,
         data=data,
