@@ -41,6 +41,7 @@ from benchmarks.step_parts import (
     TimedOutputs,
     TimedRecipe,
     shares,
+    time_outputs,
     time_passes,
     timed_engine,
 )
@@ -163,6 +164,7 @@ def train(asked: argparse.Namespace, device: torch.device) -> dict[str, Any]:
             arch=None,
             device=device,
         )
+    time_outputs(teacher.network, clock, TEACHER_PASSES)
     recipe = TimedRecipe(make_recipe(asked.recipe), clock)
     spec = spec_of(asked.student, num_classes=data.task.width, input_shape=data.input_shape)
     student = first_network(with_dropout(spec, 0.0), 0)

@@ -40,6 +40,7 @@ from benchmarks.step_parts import (
     Clock,
     TimedOutputs,
     TimedRecipe,
+    time_outputs,
     time_passes,
     timed_engine,
 )
@@ -208,7 +209,7 @@ def train(point: Point, device: torch.device, path: Path, scratch: Path) -> dict
     )
     teacher = untaught(teacher_spec, device)
     student = first_network(student_spec, 0)
-    time_passes(teacher, clock, TEACHER_PASSES)
+    time_outputs(teacher, clock, TEACHER_PASSES)
     time_passes(student, clock, VALIDATION)
     began_s = time.perf_counter()
     clock.take()

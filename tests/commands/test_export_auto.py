@@ -38,7 +38,7 @@ def timed_as(monkeypatch: pytest.MonkeyPatch, **ratios: Estimate) -> None:
         assert all(read_artifact(path).precision == name for name, path in paths.items())
         return Found()
 
-    monkeypatch.setattr("compress.pipelines.convert.run.time_models", time)
+    monkeypatch.setattr("compress.tradeoff.precisions.time_models", time)
 
 
 def auto(bright: Path, output: Path, *more: str) -> list[str]:
@@ -65,7 +65,7 @@ def test_auto_takes_the_fastest_that_loses_little(
     assert found["int8"]["why"].startswith(
         "it takes 0.50 times as long as in fp32 here (0.48 to 0.53); "
     )
-    assert "right on 500 images, against " in found["int8"]["why"]
+    assert "on 500 images, against " in found["int8"]["why"]
     assert found["fp16"]["why"].startswith("not shown to be faster: it takes 1.01 times")
     assert found["bf16"]["runs"] is False
     assert found["bf16"]["why"].startswith("onnxruntime does not run it: ")
@@ -143,7 +143,7 @@ def test_auto_compares_with_what_would_ship_in_fp32(
         seen.extend(entry.name for entry in onnx.load(paths["fp32"]).graph.input)
         return Found()
 
-    monkeypatch.setattr("compress.pipelines.convert.run.time_models", time)
+    monkeypatch.setattr("compress.tradeoff.precisions.time_models", time)
     given, output = tmp_path / "given.onnx", tmp_path / "f.onnx"
     onnx.save(graphs.weights_first((1, 16, 16), 2), given)
     arguments = ["export", str(given), "-o", str(output), "--precision", "auto", *on_data(bright)]
