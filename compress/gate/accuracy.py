@@ -24,12 +24,13 @@ import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+from compress import defaults
 from compress.errors import UsageError
 from compress.gate.verdict import Comparison, Figures, Outcome
 from compress.results import Estimate
 from compress.units import format_percent
 
-MAX_DROP = 0.005
+MAX_DROP = defaults.MAX_ACCURACY_DROP / 100
 
 # Of the normal distribution, for two-sided 95%.
 DEVIATIONS = 1.959964

@@ -27,7 +27,7 @@ from typing import Annotated, Any
 
 import numpy as np
 
-from compress import __version__
+from compress import defaults
 from compress.errors import InputError, ModelFileError, UsageError
 from compress.files import (
     atomic_path,
@@ -59,8 +59,9 @@ from compress.schema.rules import (
 from compress.schema.words import shown
 from compress.spec import Normalization
 from compress.units import format_bytes, format_percent, format_time
+from compress.version import __version__
 
-FILE = Path("compress-baseline.json")
+FILE = Path(defaults.BASELINE)
 LINE = 76
 SIGNIFICANT = 6
 VERSIONS = ("numpy", "onnx")

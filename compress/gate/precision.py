@@ -5,13 +5,14 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+from compress import defaults
 from compress.errors import UsageError
 from compress.gate.accuracy import AccuracyRule, Paired, compare_accuracy, rounded
 from compress.gate.verdict import Comparison, Outcome
 from compress.results import Fidelity
 
 # Points of accuracy, as a fraction of 1.
-MAX_LOSS = 0.005
+MAX_LOSS = defaults.MAX_PRECISION_LOSS / 100
 
 
 def more_images(found: Comparison, name: str, validation: int, training: int) -> str:
