@@ -7,7 +7,8 @@ import torch
 from compress.data.dataset import Dataset, Split
 from compress.data.normalization import KNOWN
 from compress.data.seeds import generator
-from compress.models.registry import Network, build
+from compress.models.network import Network
+from compress.models.registry import build
 from compress.spec import ModelSpec
 
 CLASSES = 10

@@ -16,10 +16,8 @@ from compress.training.options import AUTOCAST, COMPILE, FUSED, MEMORY_FORMATS
 
 ROOT = Path(__file__).resolve().parents[1]
 README = (ROOT / "README.md").read_text(encoding="utf-8")
-PAGES = ("README.md", "CONTRIBUTING.md", "CHANGELOG.md", "docs/checking.md")
-
-
 DOCS = tuple(sorted(ROOT.glob("docs/*.md")))
+PAGES = ("README.md", "CONTRIBUTING.md", "CHANGELOG.md", *(f"docs/{page.name}" for page in DOCS))
 
 
 def blocks(language: str, text: str = README) -> list[str]:

@@ -185,7 +185,7 @@ def distill(
             tell_whether_saved(folder, told.message)
         told.message(f"Reading the images of --data {data}.")
         request = Request(
-            data=team.after_first(
+            data=team.rank_zero_first(
                 "data",
                 lambda: read_data(
                     data,

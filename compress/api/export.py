@@ -150,7 +150,7 @@ def export(
         image_size=image_size or DEFAULT_SIZE,
         output_name=output_name,
     )
-    return convert(request, progress=say, log=say)
+    return convert(request, say=say)
 
 
 def _refuse_for_int8(**values: object) -> None:

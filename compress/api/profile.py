@@ -19,7 +19,7 @@ from compress.api.inputs import (
 from compress.api.numbers import check_numbers
 
 if TYPE_CHECKING:
-    from compress.models.registry import Network
+    from compress.models.network import Network
     from compress.profiling import Subject
     from compress.profiling.inputs import Sample
     from compress.results import ProfileReport
@@ -109,7 +109,7 @@ def profile(
             subjects[0],
             against=subjects[1] if against is not None else None,
             settings=settings,
-            progress=say,
+            say=say,
         )
         if layers or trace is not None:
             found = profile_layers(
@@ -120,7 +120,7 @@ def profile(
                 shape=shape,
                 trace=traced,
                 seed=seed,
-                progress=say,
+                say=say,
             )
             kernels = kernels_of(
                 onnx_path_of(subjects[0], found.runtime),

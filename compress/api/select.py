@@ -154,7 +154,7 @@ def select(
             else f"Networks are timed on images of {sample.name}."
         )
     networks: dict[str, Any] = {"num_classes": classes, "input_shape": shape}
-    timed: dict[str, Any] = networks | {"tradeoff": table_file, "sample": sample, "progress": say}
+    timed: dict[str, Any] = networks | {"tradeoff": table_file, "sample": sample, "say": say}
     fastest = choose_runtime(budget, **timed)
     if fastest is not None:
         budget = with_runtime(budget, fastest.runtime)
@@ -174,7 +174,7 @@ def select(
     if table_file is not None:
         table = load_table(table_file, **known)
     else:
-        table = table_for(**known, sample=sample, cache=not no_cache, progress=say)
+        table = table_for(**known, sample=sample, cache=not no_cache, say=say)
     choice = table.measure_all(budget) if measure_all else table.select(budget)
     if saved is not None:
         write_csv(saved, choice)

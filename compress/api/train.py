@@ -90,7 +90,7 @@ def train(
     choose_device(device)
     told = listener or Sentences(say)
     with joined(device) as team:
-        images = team.after_first(
+        images = team.rank_zero_first(
             "data",
             lambda: read_data(
                 data,

@@ -69,23 +69,23 @@ def command(plot: Path | None, as_json: bool, as_markdown: bool, **options: Any)
     """
     import json
 
-    from compress.commands.profile_report import markdown_of, print_report
     from compress.errors import UsageError
     from compress.files import check_writable
-    from compress.profiling import picture
+    from compress.profiling.report import document_of, picture_of
+    from compress.report import drawing, markdown, terminal
 
     if as_json and as_markdown:
         raise UsageError("--json and --markdown both print on stdout; give one of them.")
     if plot is not None:
-        picture.check(plot)
+        drawing.check(plot)
         check_writable(plot)
     report = profile(**options, say=tell)
     if plot is not None:
-        picture.draw(report, plot)
+        drawing.draw(picture_of(report), plot)
         tell(f"Wrote {plot}.")
     if as_json:
         click.echo(json.dumps(report.to_dict(), indent=2, allow_nan=False))
     elif as_markdown:
-        click.echo(markdown_of(report))
+        click.echo(markdown.render(document_of(report)), nl=False)
     else:
-        print_report(report)
+        terminal.show(document_of(report))

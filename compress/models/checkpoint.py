@@ -39,11 +39,11 @@ from compress.models.metadata import (
     stated_classes,
     stated_normalization,
 )
+from compress.models.network import Network
 from compress.models.plain_weights import check_claims, plain_weights
 from compress.models.recognition.hypothesis import Hypothesis
 from compress.models.recognition.recognise import recognise
 from compress.models.recognition.statement import Statement
-from compress.models.registry import Network
 from compress.spec import ModelSpec, Normalization
 
 

@@ -35,6 +35,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from compress.models.initialise import initialise
+from compress.models.network import FIRST_STAGES, Network
 from compress.spec import ModelSpec
 
 
@@ -93,8 +94,10 @@ class Downsampling(nn.Module):
         return torch.cat([self.spatial(x), pooled], dim=1)
 
 
-class Inception(nn.Module):
+class Inception(Network):
     """Small Inception for images of any size from 8x8, 1 or more channels, any classes."""
+
+    inner_taps = FIRST_STAGES
 
     def __init__(self, spec: ModelSpec) -> None:
         super().__init__()
@@ -121,17 +124,3 @@ class Inception(nn.Module):
         """The last convolutional feature map, [b, 336m, h / 4, w / 4], after BN and ReLU."""
         features: Tensor = self.stages(functional.relu(self.bn(self.conv(x))))
         return features
-
-    def classify(self, features: Tensor) -> Tensor:
-        """Logits [b, classes] of a feature map [b, 336m, h, w]."""
-        logits: Tensor = self.linear(features.mean(dim=(2, 3)))
-        return logits
-
-    @property
-    def classifier(self) -> nn.Module:
-        """What ``classify`` has parameters in; all others are those of ``features``."""
-        return self.linear
-
-    def forward(self, x: Tensor) -> Tensor:
-        """Logits [b, classes] of images [b, c, h, w]."""
-        return self.classify(self.features(x))

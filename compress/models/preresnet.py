@@ -25,6 +25,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from compress.models.initialise import initialise
+from compress.models.network import FIRST_STAGES, Network
 from compress.models.stages import residual_stages
 from compress.spec import ModelSpec
 
@@ -66,8 +67,10 @@ class BottleneckBlock(nn.Module):
         return residual + bypass
 
 
-class PreResNet(nn.Module):
+class PreResNet(Network):
     """Pre-activation ResNet-d for images of any size, 1 or more channels, any number of classes."""
+
+    inner_taps = FIRST_STAGES
 
     def __init__(self, spec: ModelSpec) -> None:
         super().__init__()
@@ -83,17 +86,3 @@ class PreResNet(nn.Module):
     def features(self, x: Tensor) -> Tensor:
         """The last convolutional feature map, [b, 256m, h / 4, w / 4], after BN and ReLU."""
         return functional.relu(self.bn(self.stages(self.conv(x))))
-
-    def classify(self, features: Tensor) -> Tensor:
-        """Logits [b, classes] of a feature map [b, 256m, h, w]."""
-        logits: Tensor = self.linear(features.mean(dim=(2, 3)))
-        return logits
-
-    @property
-    def classifier(self) -> nn.Module:
-        """What ``classify`` has parameters in; all others are those of ``features``."""
-        return self.linear
-
-    def forward(self, x: Tensor) -> Tensor:
-        """Logits [b, classes] of images [b, c, h, w]."""
-        return self.classify(self.features(x))

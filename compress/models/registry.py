@@ -7,12 +7,11 @@ from collections.abc import Callable
 from torch import nn
 
 from compress.models.inception import Inception
+from compress.models.network import Network
 from compress.models.preresnet import PreResNet
 from compress.models.resnet import ResNet
 from compress.models.wrn import WideResNet
 from compress.spec import ModelSpec
-
-Network = WideResNet | ResNet | PreResNet | Inception
 
 BUILDERS: dict[str, Callable[[ModelSpec], Network]] = {
     "wrn": WideResNet,

@@ -18,6 +18,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from compress.models.initialise import initialise
+from compress.models.network import FIRST_STAGES, Network
 from compress.models.stages import residual_stages
 from compress.spec import ModelSpec
 
@@ -67,8 +68,10 @@ class BasicBlock(nn.Module):
         return functional.relu(residual + self.shortcut(x))
 
 
-class ResNet(nn.Module):
+class ResNet(Network):
     """ResNet-d for images of any size, 1 or more channels, any number of classes."""
+
+    inner_taps = FIRST_STAGES
 
     def __init__(self, spec: ModelSpec) -> None:
         super().__init__()
@@ -93,12 +96,3 @@ class ResNet(nn.Module):
             pooled = features.mean(dim=(2, 3))
         logits: Tensor = self.linear(pooled)
         return logits
-
-    @property
-    def classifier(self) -> nn.Module:
-        """What ``classify`` has parameters in; all others are those of ``features``."""
-        return self.linear
-
-    def forward(self, x: Tensor) -> Tensor:
-        """Logits [b, classes] of images [b, c, h, w]."""
-        return self.classify(self.features(x))

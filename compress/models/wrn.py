@@ -15,6 +15,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from compress.models.initialise import initialise
+from compress.models.network import FIRST_STAGES, Network
 from compress.models.stages import residual_stages
 from compress.spec import ModelSpec
 
@@ -53,8 +54,10 @@ class PreactivationBlock(nn.Module):
         return residual + bypass
 
 
-class WideResNet(nn.Module):
+class WideResNet(Network):
     """WRN-d-m for images of any size, 1 or more channels, any number of classes."""
+
+    inner_taps = FIRST_STAGES
 
     def __init__(self, spec: ModelSpec) -> None:
         super().__init__()
@@ -70,17 +73,3 @@ class WideResNet(nn.Module):
     def features(self, x: Tensor) -> Tensor:
         """The last convolutional feature map, [b, 64m, h / 4, w / 4], after BN and ReLU."""
         return functional.relu(self.bn(self.stages(self.conv(x))))
-
-    def classify(self, features: Tensor) -> Tensor:
-        """Logits [b, classes] of a feature map [b, 64m, h, w]."""
-        logits: Tensor = self.linear(features.mean(dim=(2, 3)))
-        return logits
-
-    @property
-    def classifier(self) -> nn.Module:
-        """What ``classify`` has parameters in; all others are those of ``features``."""
-        return self.linear
-
-    def forward(self, x: Tensor) -> Tensor:
-        """Logits [b, classes] of images [b, c, h, w]."""
-        return self.classify(self.features(x))

@@ -1,4 +1,4 @@
-"""The fresh process of ``compress.profiling.fresh``: a pickled Request in, JSON out.
+"""The fresh process of ``compress.profiling.fresh``: a pickled FreshRequest in, JSON out.
 
 The request comes from the parent alone, through a pipe, as in ``multiprocessing``; no file is
 unpickled here.
@@ -24,7 +24,7 @@ from typing import Any
 from compress.errors import CompressError, UnknownName
 from compress.profiling import protocol
 from compress.profiling.estimates import calls_needed
-from compress.profiling.fresh import FreshTiming, Request, encode
+from compress.profiling.fresh import FreshRequest, FreshTiming, encode
 from compress.profiling.inputs import inputs_of
 from compress.profiling.protocol import Draw, Timing, batches_of
 from compress.profiling.registry import runtime_named
@@ -72,7 +72,7 @@ def _end_with_parent() -> None:
         os.kill(os.getpid(), signal.SIGKILL)
 
 
-def measure(request: Request) -> FreshTiming:
+def measure(request: FreshRequest) -> FreshTiming:
     """What was asked for.
 
     Raises:
@@ -96,7 +96,7 @@ def measure(request: Request) -> FreshTiming:
     session = runtime.load(subject, threads=request.threads, images=images)
     load_s = time.perf_counter() - start
     start = time.perf_counter()
-    output = session.infer(images)
+    session.infer(images)
     session.synchronize()
     first_s = time.perf_counter() - start
     for _ in range(CALLS - 1):
@@ -104,13 +104,12 @@ def measure(request: Request) -> FreshTiming:
     session.synchronize()
     after = _high_water()
     memory = None if before is None or after is None else max(0, after - before)
-    del output
     session.close()
     found = FreshTiming(load_s, first_s, memory)
     return _timed(request, draw, found) if request.timed else found
 
 
-def _timed(request: Request, draw: Draw, found: FreshTiming) -> FreshTiming:
+def _timed(request: FreshRequest, draw: Draw, found: FreshTiming) -> FreshTiming:
     runtime = runtime_named(request.runtime)
     subjects = {"model": request.subject}
     inputs = {"model": draw}

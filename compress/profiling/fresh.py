@@ -2,7 +2,7 @@
 
 A process that has trained or exported before has its memory, its threads and its caches in a
 state that a server's has not. The work is done by ``compress.profiling.child``, which gets a
-``Request`` on its standard input and answers with JSON on its standard output.
+``FreshRequest`` on its standard input and answers with JSON on its standard output.
 """
 
 from __future__ import annotations
@@ -18,7 +18,6 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import compress
 from compress import errors, schema
 from compress.errors import CompressError, InputError, NothingMeasured
 from compress.profiling.inputs import Sample
@@ -29,7 +28,7 @@ from compress.scratch import scratch_folder
 
 
 @dataclass(frozen=True)
-class Request:
+class FreshRequest:
     """What a fresh process is to measure.
 
     Attributes:
@@ -115,7 +114,7 @@ def time_in_fresh_process(
         NothingMeasured: the process died.
     """
     return in_fresh_process(
-        Request(
+        FreshRequest(
             subject=Subject(path.name, path=path.absolute()),
             against=None if against is None else Subject(against.name, path=against.absolute()),
             runtime=runtime,
@@ -132,7 +131,7 @@ def time_in_fresh_process(
     )
 
 
-def in_fresh_process(request: Request) -> FreshTiming:
+def in_fresh_process(request: FreshRequest) -> FreshTiming:
     """Runs one request.
 
     Raises:
@@ -241,7 +240,7 @@ def decode(answer: dict[str, Any]) -> FreshTiming:
 
 def _environment() -> dict[str, str]:
     """This environment, with the package that runs here importable there too."""
-    root = str(Path(compress.__file__).resolve().parents[1])
+    root = str(Path(errors.__file__).resolve().parents[1])
     # What is installed is found anyway, and site-packages must not come before the standard
     # library, as everything in PYTHONPATH does.
     if root in (*site.getsitepackages(), site.getusersitepackages()):

@@ -31,9 +31,9 @@ from typing import Any
 from torch import Tensor
 from torch.nn import functional
 
+from compress.models.network import FEATURES
 from compress.recipes.fitnet import reduction_faults, same_size
 from compress.recipes.recipe import (
-    FEATURES,
     Batch,
     Method,
     OneLoss,

@@ -26,8 +26,8 @@ from typing import Any
 from torch import Tensor
 from torch.nn import functional
 
+from compress.models.network import LOGITS
 from compress.recipes.recipe import (
-    LOGITS,
     Batch,
     Method,
     OneLoss,

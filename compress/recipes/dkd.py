@@ -33,8 +33,8 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
+from compress.models.network import LOGITS
 from compress.recipes.recipe import (
-    LOGITS,
     Batch,
     Method,
     OneLoss,

@@ -30,8 +30,8 @@ from typing import Any
 from torch import Tensor, nn
 from torch.nn import functional
 
+from compress.models.network import FEATURES
 from compress.recipes.recipe import (
-    FEATURES,
     Batch,
     Method,
     OneLoss,

@@ -24,8 +24,8 @@ from torch import Tensor
 from torch.nn import functional
 
 from compress.errors import UsageError
+from compress.models.network import LOGITS
 from compress.recipes.recipe import (
-    LOGITS,
     Batch,
     Method,
     OneLoss,

@@ -20,7 +20,8 @@ from compress.errors import InputError, UnknownName, UsageError
 from compress.exporting.precision import narrowed_for_timing
 from compress.exporting.to_onnx import onnx_for_timing
 from compress.files import read_json, write_json
-from compress.models.registry import Network, build
+from compress.models.network import Network
+from compress.models.registry import build
 from compress.profiling.inputs import Sample
 from compress.profiling.machine import fingerprint
 from compress.profiling.registry import RUNTIMES
@@ -55,7 +56,7 @@ class LocalMeasurer:
 
     Args:
         cache: whether to use and to keep what is remembered.
-        progress: is told what is being timed.
+        say: is told what is being timed.
         folder: of the cache; None for the usual one.
         files: networks of which there is an ONNX file already.
         teacher: what a budget in ``speedup`` is relative to.
@@ -68,7 +69,7 @@ class LocalMeasurer:
         self,
         *,
         cache: bool = True,
-        progress: Callable[[str], None] | None = None,
+        say: Callable[[str], None] = lambda _: None,
         folder: Path | None = None,
         files: Mapping[ModelSpec, Path] | None = None,
         teacher: ModelSpec | None = None,
@@ -78,7 +79,7 @@ class LocalMeasurer:
         self._cache = cache
         self._files = dict(files or {})
         self._folder = (folder or cache_folder()) / "latency"
-        self._progress = progress
+        self._say = say
         self._timed: dict[str, Measurement] = {}
         self._teacher = teacher
         self._reference: Reference | None = None
@@ -120,10 +121,9 @@ class LocalMeasurer:
             and (found.straddles or not Limits(limit_s).straddled_by(found))
         ):
             return found
-        if self._progress is not None:
-            role = "the teacher, " if self._is_teacher(spec, budget) else ""
-            name = candidate_name(spec, budget.target.precision)
-            self._progress(f"Timing {role}{name}{' once more' if again else ''}.")
+        role = "the teacher, " if self._is_teacher(spec, budget) else ""
+        name = candidate_name(spec, budget.target.precision)
+        self._say(f"Timing {role}{name}{' once more' if again else ''}.")
         found = self._time(spec, budget, limit_s)
         if again and known is not None:
             found = min(found, known, key=lambda one: one.latency.value)

@@ -79,7 +79,7 @@ def try_precisions(
     input_shape: tuple[int, int, int],
     tradeoff: Path | None = None,
     sample: Sample | None = None,
-    progress: Callable[[str], None] | None = None,
+    say: Callable[[str], None] = lambda _: None,
 ) -> tuple[PrecisionTrial, ...]:
     """The precisions of the candidates; one where the budget names it, tried where it is AUTO.
 
@@ -89,7 +89,7 @@ def try_precisions(
         input_shape: of the student's data: channels, height, width.
         tradeoff: a table that was measured elsewhere; what was found there is taken.
         sample: images to time on; None: seeded noise.
-        progress: is told what is being done, and what was found.
+        say: is told what is being done, and what was found.
 
     Raises:
         ExportError, ModelFileError: the float32 network cannot be exported or run.
@@ -103,7 +103,6 @@ def try_precisions(
         return (PrecisionTrial(asked, runs=True, eligible=True, why="as was asked for"),)
     if tradeoff is not None:
         return _stored(tradeoff)
-    say = progress or (lambda _: None)
     say(f"Timing {MODEL} in {', '.join(PRECISIONS)}.")
     trials = _try(budget, num_classes, input_shape, sample)
     for trial in trials[1:]:

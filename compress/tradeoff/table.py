@@ -248,7 +248,7 @@ def table_for(
     precisions: Sequence[PrecisionTrial] = (FLOAT,),
     sample: Sample | None = None,
     cache: bool = True,
-    progress: Callable[[str], None] | None = None,
+    say: Callable[[str], None] = lambda _: None,
 ) -> TradeoffTable:
     """The table of this machine: candidates are timed when they are needed.
 
@@ -264,7 +264,7 @@ def table_for(
         precisions: what ``try_precisions`` found.
         sample: images that networks are timed on; None: seeded noise.
         cache: whether to use what was timed earlier.
-        progress: is told what is being timed.
+        say: is told what is being timed.
     """
     from compress.tradeoff.measure import LocalMeasurer
 
@@ -281,7 +281,7 @@ def table_for(
         predictor,
         LocalMeasurer(
             cache=cache,
-            progress=progress,
+            say=say,
             files=exported,
             sample=sample,
             teacher=None if teacher is None else replace(teacher, dropout=0.0),

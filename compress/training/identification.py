@@ -14,12 +14,12 @@ from compress.data.images import Images
 from compress.data.normalization import describe, note_on_scale
 from compress.errors import CheckpointError, TeacherError
 from compress.models.checkpoint import read_tensors
+from compress.models.network import Network
 from compress.models.recognition.hypothesis import in_order, instantiate
 from compress.models.recognition.statement import statement_of, structure
-from compress.models.registry import Network
 from compress.spec import ModelSpec, Normalization
 from compress.training.chance import Standing, compare_with_chance
-from compress.training.evaluation import logits_of, predictor, spread
+from compress.training.evaluation import logits_of, predictor, stratified_sample
 from compress.training.probing import (
     PROBE_ROUNDS,
     Candidate,
@@ -161,7 +161,7 @@ def _settle(
             f"{path}: {hypothesis.doubt} There are no validation images to find out on; hold some "
             f"out with --validation. {stated}"
         )
-    sample = spread(labels, PROBE_ROUNDS[-1])
+    sample = stratified_sample(labels, PROBE_ROUNDS[-1])
     predict = predictor(instantiate(hypothesis).to(device))
     logits = logits_of(predict, images[sample], candidate.normalization)
     chance = compare_with_chance(logits, labels[sample])

@@ -10,8 +10,9 @@ import torch
 from compress.data.classes import class_mapping
 from compress.data.seeds import derive_seed
 from compress.models.checkpoint import read_tensors, weights_of
+from compress.models.network import Network
 from compress.models.recognition.hypothesis import Hypothesis, in_order
-from compress.models.registry import Network, build
+from compress.models.registry import build
 from compress.spec import ModelSpec
 
 

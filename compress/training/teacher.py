@@ -12,8 +12,8 @@ from compress.data.dataset import Dataset
 from compress.data.normalization import describe, name_of
 from compress.errors import DataError, TeacherError
 from compress.files import sha256_of
+from compress.models.network import Network
 from compress.models.recognition.statement import statement_of, structure
-from compress.models.registry import Network
 from compress.spec import ModelSpec, Normalization
 from compress.training.chance import Standing, compare_with_chance
 from compress.training.evaluation import accuracy, logits_of, predictor

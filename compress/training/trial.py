@@ -11,7 +11,7 @@ import torch
 from torch.nn import functional
 from torch.optim import SGD
 
-from compress.models.registry import Network
+from compress.models.network import Network
 from compress.schema.rules import Positive
 from compress.training.passes import Learner, Passes
 

@@ -10,7 +10,8 @@ import torch
 
 from compress.cli import main
 from compress.models.checkpoint import save_checkpoint
-from compress.models.registry import Network, build
+from compress.models.network import Network
+from compress.models.registry import build
 from compress.spec import ModelSpec
 
 

@@ -12,7 +12,8 @@ from torch import nn
 
 from compress.exporting import onnx_from_torch
 from compress.exporting.parity import Array
-from compress.models.registry import Network, build
+from compress.models.network import Network
+from compress.models.registry import build
 from compress.spec import ModelSpec, Normalization
 
 Value = TypeVar("Value")

@@ -9,7 +9,8 @@ import torch
 from torch import Tensor, nn
 
 from compress.errors import UsageError
-from compress.models.registry import Network, build
+from compress.models.network import Network
+from compress.models.registry import build
 from compress.recipes.recipe import Batch, Method, OptimizerFactory, Setting
 from compress.recipes.registry import RECIPES, make_recipe
 from compress.spec import ModelSpec

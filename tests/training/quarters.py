@@ -7,7 +7,8 @@ from torch import Tensor, nn
 
 from compress.data.dataset import Dataset, Split
 from compress.data.normalization import KNOWN, normalize
-from compress.models.registry import Network, build
+from compress.models.network import Network
+from compress.models.registry import build
 from compress.spec import ModelSpec, Normalization
 
 CPU = torch.device("cpu")

@@ -15,8 +15,8 @@ from torch import Tensor
 from compress.data.augment import Augmenter
 from compress.errors import TeacherError, UsageError
 from compress.files import try_lock
-from compress.models.registry import Network, build
-from compress.recipes.recipe import FEATURES, LOGITS
+from compress.models.network import FEATURES, LOGITS, Network
+from compress.models.registry import build
 from compress.recipes.teacher_to_student import TeacherToStudent
 from compress.spec import ModelSpec, Normalization
 from compress.training import kept as keeping

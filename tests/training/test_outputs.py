@@ -5,8 +5,8 @@ import torch
 from torch import Tensor
 
 from compress.errors import UsageError
-from compress.models.registry import Network, build
-from compress.recipes.recipe import FEATURES, LOGITS
+from compress.models.network import FEATURES, LOGITS, Network
+from compress.models.registry import build
 from compress.recipes.teacher_to_student import TeacherToStudent
 from compress.spec import ModelSpec, Normalization
 from compress.training.evaluation import logits_of, predictor

@@ -11,7 +11,8 @@ from torch import Tensor, nn
 
 from compress.data.augment import Augmenter
 from compress.data.normalization import KNOWN, normalize
-from compress.models.registry import Network, build
+from compress.models.network import Network
+from compress.models.registry import build
 from compress.spec import ModelSpec, Normalization
 from compress.training.chance import Standing, compare_answers_with_chance
 from compress.training.evaluation import predictor

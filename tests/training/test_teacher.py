@@ -19,7 +19,8 @@ from compress.data.normalization import KNOWN, normalize
 from compress.errors import CheckpointError, DataError, TeacherError, UsageError
 from compress.exporting import onnx_from_torch
 from compress.models.checkpoint import save_checkpoint
-from compress.models.registry import Network, build
+from compress.models.network import Network
+from compress.models.registry import build
 from compress.spec import ModelSpec, Normalization
 from compress.training.chance import Standing, compare_with_chance
 from compress.training.identification import Identified, identify

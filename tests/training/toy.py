@@ -11,7 +11,8 @@ import torch
 from torch import Tensor
 
 from compress.data.dataset import Dataset, Split
-from compress.models.registry import Network, build
+from compress.models.network import Network
+from compress.models.registry import build
 from compress.recipes.registry import make_recipe
 from compress.spec import ModelSpec, Normalization
 from compress.training.engine import Fitted, Progress, fit
@@ -19,7 +20,7 @@ from compress.training.kept import outputs_of
 from compress.training.options import TrainingOptions
 from compress.training.outputs import Teaching
 from compress.training.runfolder import RunFolder
-from compress.training.team import ALONE, Team
+from compress.training.team import SINGLE_PROCESS, Team
 
 SPEC = ModelSpec("wrn", 10, 0.5, num_classes=3, input_shape=(1, 8, 8), dropout=0.3)
 GRAY = Normalization((0.5,), (0.25,))
@@ -75,7 +76,7 @@ def train(
     on_step: Callable[[int], None] | None = None,
     on_build: Callable[[Network], None] | None = None,
     spec: ModelSpec = SPEC,
-    team: Team = ALONE,
+    team: Team = SINGLE_PROCESS,
     settings: Mapping[str, Any] | None = None,
     **more: Any,
 ) -> tuple[dict[str, Tensor], Fitted]:

@@ -9,7 +9,8 @@ import torch
 from torch import Tensor
 
 from compress.errors import CheckpointError
-from compress.models.registry import Network, build
+from compress.models.network import Network
+from compress.models.registry import build
 from compress.spec import ModelSpec, Normalization
 
 

@@ -35,9 +35,9 @@ from compress.gate.accuracy import Paired
 from compress.gate.precision import PrecisionRule, more_images
 from compress.gate.verdict import Outcome
 from compress.models.checkpoint import read_tensors
+from compress.models.network import Network
 from compress.models.recognition.hypothesis import instantiate
 from compress.models.recognition.statement import statement_of, structure
-from compress.models.registry import Network
 from compress.onnx_file import is_onnx
 from compress.pipelines.convert.request import ONNX, Conversion, Request
 from compress.profiling.machine import default_threads
@@ -47,7 +47,7 @@ from compress.results import Artifact, Fidelity, Parity
 from compress.scratch import scratch_folder
 from compress.spec import AUTO, PRECISIONS, Normalization, Target
 from compress.tradeoff.precisions import FLOAT, PrecisionTrial, not_run, run_once, timed
-from compress.training.evaluation import file_predictor, predictor, spread
+from compress.training.evaluation import file_predictor, predictor, stratified_sample
 from compress.training.identification import identify
 from compress.training.naming import believed_accuracy
 from compress.training.probing import check_channels, known_normalizations, probe_normalization
@@ -60,8 +60,7 @@ TIMING_S = 20.0
 def convert(
     request: Request,
     *,
-    progress: Callable[[str], None] = lambda _: None,
-    log: Callable[[str], None] = lambda _: None,
+    say: Callable[[str], None] = lambda _: None,
 ) -> Conversion:
     """Makes the file and proves it, each step against the one before.
 
@@ -70,8 +69,7 @@ def convert(
 
     Args:
         request: what is asked for.
-        progress: is told what is being done.
-        log: is told what an engine's builder warns of.
+        say: is told what is being done, and what an engine's builder warns of.
 
     Raises:
         CheckpointError, ModelFileError, DataError, UsageError: what was given cannot be used.
@@ -82,7 +80,7 @@ def convert(
     if request.target != ONNX:
         import_package(package_named(request.target))
     with scratch_folder("export") as folder:
-        return _Conversion(request, folder, progress, log).run()
+        return _Conversion(request, folder, say).run()
 
 
 class _Conversion:
@@ -92,11 +90,10 @@ class _Conversion:
         self,
         request: Request,
         folder: Path,
-        progress: Callable[[str], None],
-        log: Callable[[str], None],
+        say: Callable[[str], None],
     ) -> None:
         self.request, self.folder = request, folder
-        self.progress, self.log = progress, log
+        self.say = say
         self.notes: list[str] = []
         self.parity: Parity | None = None
         self.fidelity: Fidelity | None = None
@@ -127,14 +124,14 @@ class _Conversion:
         engine = None
         if request.target != ONNX:
             source = artifact
-            self.progress(f"Building an engine with {request.target}.")
+            self.say(f"Building an engine with {request.target}.")
             artifact, engine = engine_from_onnx(
                 source.path,
                 request.output,
                 package=request.target,
                 batches=request.batches,
                 proof=proof,
-                log=self.log,
+                say=self.say,
             )
             if source.path != request.model:
                 with atomic_path(request.typed) as temporary:
@@ -142,7 +139,7 @@ class _Conversion:
         latencies = {}
         if engine is not None and engine.gpu is not None:
             for batch in request.batches:
-                self.progress(f"Timing the engine with batch {batch}.")
+                self.say(f"Timing the engine with batch {batch}.")
                 timing = time_model(
                     request.output, batch=batch, runtime=request.target, max_s=TIMING_S
                 )
@@ -198,7 +195,7 @@ class _Conversion:
                 trials[precision] = replace(trials[precision], why=str(error).rstrip("."))
         chosen = "fp32"
         if len(paths) > 1:
-            self.progress(f"Timing {', '.join(paths)} in {request.runtime}, batch {batch}.")
+            self.say(f"Timing {', '.join(paths)} in {request.runtime}, batch {batch}.")
             timing = time_models(
                 paths,
                 batch=batch,
@@ -360,7 +357,7 @@ class _Conversion:
     def _note(self, *notes: str) -> None:
         self.notes += notes
         for note in notes:
-            self.progress(note)
+            self.say(note)
 
     def _proof_on(self, split: Split, normalization: Normalization) -> Proof:
         """The first images of a split, with their labels and the rule."""
@@ -411,7 +408,7 @@ class _Conversion:
             calibration=lambda: self._calibration(normalization),
             options=options,
         )
-        self.progress(f"Converting to {precision}.")
+        self.say(f"Converting to {precision}.")
         self.undecided = False
         try:
             found = convert(proof=proof)
@@ -437,7 +434,7 @@ class _Conversion:
         train = data.train
         if len(train) == 0:
             raise DataError(f"{data.name} has no training images to calibrate on.")
-        chosen = spread(train.labels, request.calibration_images)
+        chosen = stratified_sample(train.labels, request.calibration_images)
         taken = normalization or (request.data or data).normalization
         images: Array = normalize(train.images[chosen], taken).numpy()
         self._note(

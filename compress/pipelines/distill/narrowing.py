@@ -33,7 +33,7 @@ from compress.results import Artifact, Fidelity
 from compress.scratch import scratch_folder
 from compress.spec import ModelSpec, Target
 from compress.training.engine import Listener, choose_device
-from compress.training.evaluation import spread
+from compress.training.evaluation import stratified_sample
 from compress.training.outputs import Teaching
 from compress.training.quantization_aware import fine_tune
 from compress.training.runfolder import RunFolder
@@ -46,7 +46,7 @@ def first_images(split: Split) -> Split:
     """What is proved on: all, or a part where memory has no room for all."""
     if isinstance(split.images, Tensor):
         return split
-    return split.take(spread(split.labels, STREAMED_PROOF_IMAGES))
+    return split.take(stratified_sample(split.labels, STREAMED_PROOF_IMAGES))
 
 
 class Narrowing:
@@ -141,7 +141,7 @@ class Narrowing:
 
     def _calibration(self) -> Array:
         data = self.request.data
-        chosen = spread(data.train.labels, CALIBRATION_IMAGES)
+        chosen = stratified_sample(data.train.labels, CALIBRATION_IMAGES)
         found: Array = normalize(data.train.images[chosen], data.normalization).numpy()
         return found
 

@@ -13,7 +13,7 @@ from compress.data.dataset import Dataset
 from compress.files import sha256_of
 from compress.gate.accuracy import AccuracyRule, Paired, compare_accuracy
 from compress.gate.verdict import Comparison
-from compress.models.registry import Network
+from compress.models.network import Network
 from compress.pipelines.distill.names import STUDENT_ONNX, TEACHER_ONNX
 from compress.pipelines.distill.request import Request
 from compress.profiling.costs import costs_of_module

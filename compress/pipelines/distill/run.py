@@ -18,7 +18,8 @@ from compress.errors import UsageError
 from compress.exporting import onnx_from_torch
 from compress.files import printable, sha256_of, write_json
 from compress.models.checkpoint import save_checkpoint
-from compress.models.registry import Network, count_parameters
+from compress.models.network import Network
+from compress.models.registry import count_parameters
 from compress.pipelines.distill.learning import TRAINING, fit_student
 from compress.pipelines.distill.names import (
     CHOICE,
@@ -54,13 +55,13 @@ from compress.tradeoff import (
 from compress.tradeoff.storage import StoredChoice, read_choice
 from compress.training.chance import Standing, compare_with_chance
 from compress.training.engine import choose_device
-from compress.training.evaluation import logits_of, predictor, spread, timing_sample
+from compress.training.evaluation import logits_of, predictor, stratified_sample, timing_sample
 from compress.training.finished import Distilled
 from compress.training.outputs import Teaching
 from compress.training.runfolder import RunFolder
 from compress.training.student import first_network, with_dropout
 from compress.training.teacher import Teacher, load_teacher
-from compress.training.team import ALONE, Team
+from compress.training.team import SINGLE_PROCESS, Team
 from compress.units import format_percent
 
 TEACHER_PROOF_IMAGES = 500
@@ -68,7 +69,9 @@ TEACHER_PROOF_IMAGES = 500
 MEDIAN_S, PERCENTILE_S = 30.0, 120.0
 
 
-def distill(request: Request, listener: DistillListener, team: Team = ALONE) -> dict[str, Any]:
+def distill(
+    request: Request, listener: DistillListener, team: Team = SINGLE_PROCESS
+) -> dict[str, Any]:
     """Teacher and budget in, student.onnx and result.json out.
 
     A run that was stopped goes on where it was; one that is finished is only reported. The
@@ -195,7 +198,7 @@ class _Run:
                 input_shape=data.input_shape,
                 tradeoff=request.tradeoff,
                 sample=self._sample(),
-                progress=self.listener.message,
+                say=self.listener.message,
             )
         if self.runtime is not None:
             runtime_named(self.runtime.runtime)
@@ -230,7 +233,7 @@ class _Run:
             self.listener.message(f"Exporting the teacher, {teacher.spec.name}, to {path}.")
             # The teacher's file is what the student is compared with, not what ships: a part of
             # the validation images is proof enough, and a large teacher is slow.
-            sample = spread(self.request.data.validation.labels, TEACHER_PROOF_IMAGES)
+            sample = stratified_sample(self.request.data.validation.labels, TEACHER_PROOF_IMAGES)
             images = self.request.data.validation.images[sample]
             self._export(teacher.network, teacher.spec, teacher.normalization, images, path, {})
             folder.keep(TEACHER_ONNX)
@@ -291,7 +294,7 @@ class _Run:
                 input_shape=data.input_shape,
                 tradeoff=request.tradeoff,
                 sample=self._sample(),
-                progress=self.listener.message,
+                say=self.listener.message,
             ),
         }
         if request.tradeoff is not None:
@@ -302,7 +305,7 @@ class _Run:
                 teacher_onnx=teacher_onnx,
                 sample=self._sample(),
                 cache=request.use_cache,
-                progress=self.listener.message,
+                say=self.listener.message,
             )
         choice = table.select(self.budget)
         write_csv(request.out / TRADEOFF, choice)
@@ -327,7 +330,7 @@ class _Run:
                 {"spec": each.network.spec.to_dict(), "normalization": each.normalization.to_dict()}
                 for each in teaching
             ]
-            self.team.tell(TRAINING, {"student": spec.to_dict(), "teachers": about})
+            self.team.publish(TRAINING, {"student": spec.to_dict(), "teachers": about})
         fit_student(request, student, data, teaching, folder, self.listener, self.team)
         student = student.to("cpu")
         self._compare_with_chance(student)
