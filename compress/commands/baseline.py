@@ -62,6 +62,13 @@ def update(**options: Any) -> None:
     diff, and commit it together with the copy of the model beside it. `compress check` refuses a
     baseline that was edited by hand.
     """
+    from compress.errors import UsageError
+
+    if options["data"] is None:
+        raise UsageError(
+            "--data is missing. Name the data set that the baseline and its candidates are "
+            "scored on."
+        )
     baseline = update_baseline(**options, say=tell)
     for line in baseline.lines():
         click.echo(line)

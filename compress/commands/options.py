@@ -46,16 +46,15 @@ def twin(
         command = click.command(name, cls=Sectioned)(body)
         arguments = inspect.signature(function).parameters
         for option in command.params:
-            argument = arguments.get(option.name or "")
-            if not isinstance(option, click.Option) or argument is None:
+            if not isinstance(option, click.Option):
                 continue
-            default = argument.default
-            if default not in (inspect.Parameter.empty, None, (), False):
-                percent = option.metavar == PERCENT
-                option.default = f"{default:g}%" if percent else default
-                option.show_default = True
             if option.name in first:
                 option.section = FIRST  # type: ignore[attr-defined]
+            argument = arguments.get(option.name or "")
+            if argument is not None and argument.default not in (argument.empty, None, False):
+                percent = option.metavar == PERCENT
+                option.default = f"{argument.default:g}%" if percent else argument.default
+                option.show_default = True
         command.params.sort(key=lambda each: _place(each.name or "", first))
         return command
 

@@ -92,9 +92,8 @@ def help_of(option: str) -> tuple[str, str]:
         for parameter in load_command("distill").params
         if isinstance(parameter, click.Option) and parameter.name == option
     ]
-    said = re.fullmatch(r"(.*) \[default: (.*)\]", found.help or "")
-    assert said is not None
-    return said[1], said[2]
+    assert found.show_default
+    return found.help or "", str(found.default)
 
 
 def recipes_in(text: str) -> list[str]:
