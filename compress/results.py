@@ -8,6 +8,7 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Annotated, Any
 
+from compress.limits import Judgement, judge
 from compress.schema.rules import Count, NotNegative, Number, Share, known
 from compress.spec import ModelSpec, Normalization
 
@@ -21,6 +22,10 @@ class Estimate:
     value: float
     low: float
     high: float
+
+    def scaled(self, scale: float) -> Estimate:
+        """The same in another unit: 1e3 for milliseconds."""
+        return Estimate(self.value * scale, self.low * scale, self.high * scale)
 
     def to_dict(self, scale: float = 1.0, name: str = "value") -> dict[str, float]:
         """{name: ..., "low": ..., "high": ...}, each times ``scale`` (1e3 for milliseconds)."""
@@ -70,9 +75,17 @@ class Parity:
         max_abs_diff: largest difference of any logit.
     """
 
-    images: int
-    top1_agreement: float
-    max_abs_diff: float
+    images: Count
+    top1_agreement: Share
+    max_abs_diff: NotNegative
+
+
+@dataclass(frozen=True)
+class Accuracies:
+    """The shares that are right of the validation and of the test images."""
+
+    validation: Share
+    test: Share
 
 
 @dataclass(frozen=True)
@@ -446,7 +459,9 @@ class Fastest:
     @property
     def ties(self) -> tuple[str, ...]:
         """Those that no difference was shown to: 1 lies in the interval of the ratio."""
-        return tuple(name for name, ratio in self.ratios.items() if ratio.low <= 1)
+        return tuple(
+            name for name, ratio in self.ratios.items() if judge(ratio, 1.0) is not Judgement.MISSED
+        )
 
     def to_dict(self) -> dict[str, Any]:
         """Plain values for JSON; "shown": whether it is faster than all others."""

@@ -65,7 +65,7 @@ def update_baseline(
 
     check_files(model, teacher)
     return making.update(
-        making.Request(
+        making.UpdateRequest(
             model=Path(model),
             data=str(data),
             reason=reason,

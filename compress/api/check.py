@@ -87,13 +87,13 @@ def check(
     """
     from compress.gate.accuracy import AccuracyRule
     from compress.gate.calibration import CalibrationRule
-    from compress.gate.check import Request
+    from compress.gate.check import CheckRequest
     from compress.gate.check import check as run
     from compress.gate.latency import LatencyRule
 
     check_numbers(seed=seed, max_seconds=max_seconds, percentile=percentile)
     worse = max_calibration_drop
-    request = Request(
+    request = CheckRequest(
         candidate=Path(model),
         baseline=Path(baseline),
         latency=LatencyRule(max_slowdown / 100),

@@ -23,6 +23,7 @@ from compress.api.inputs import (
 )
 
 if TYPE_CHECKING:
+    from compress.pipelines.distill.result import DistillResult
     from compress.spec import Budget
     from compress.training.options import TeachingKeywords
 
@@ -65,7 +66,7 @@ def distill(
     say: Say = silent,
     listener: RunListener | None = None,
     **training: Unpack[TeachingKeywords],
-) -> dict[str, Any]:
+) -> DistillResult:
     """Turns a trained network into a small one that keeps a budget; as ``compress distill`` does.
 
     Chooses a student by timing candidates on this machine, trains it with the teacher's help,
@@ -125,7 +126,7 @@ def distill(
 
     Returns:
         What result.json says: teacher and student side by side (accuracy, latency, size), the
-        budget, and whether it is kept.
+        budget, and whether it is kept (``budget.outcome``); and where the student lies (``file``).
 
     Raises:
         UsageError: an argument that cannot be.
@@ -140,7 +141,7 @@ def distill(
     from dataclasses import replace
 
     from compress.errors import EndedElsewhere, UsageError
-    from compress.pipelines.distill import Request, assist, check_words
+    from compress.pipelines.distill import DistillRequest, assist, check_words
     from compress.pipelines.distill import distill as run
     from compress.recipes.registry import make_recipe
     from compress.training.engine import choose_device
@@ -184,7 +185,7 @@ def distill(
         if resume:
             tell_whether_saved(folder, told.message)
         told.message(f"Reading the images of --data {data}.")
-        request = Request(
+        request = DistillRequest(
             data=team.rank_zero_first(
                 "data",
                 lambda: read_data(
@@ -219,7 +220,7 @@ def distill(
             fine_tuning=tuning,
         )
         if team.first:
-            return run(request, told, team) | {"folder": str(folder)}
+            return replace(run(request, told, team), folder=str(folder))
         assist(request, team)
     raise EndedElsewhere(0)
 

@@ -146,7 +146,7 @@ def select(
     classes, shape = _task(images, teacher_spec, num_classes, input_shape)
     sample = None
     if images is not None:
-        sample = timing_sample(images.validation, images.normalization, images.name)
+        sample = timing_sample(images, images.validation, images.normalization)
     if table_file is None:
         say(
             "Networks are timed on seeded noise; --data gives images."
@@ -227,7 +227,7 @@ def _task(
         "the options": (num_classes, shape)
     }
     if data is not None:
-        said["the data"] = (data.num_classes, data.input_shape)
+        said["the data"] = (data.task.width, data.input_shape)
     if teacher is not None:
         said["the teacher"] = (teacher.num_classes, teacher.input_shape)
     classes = {who: value for who, (value, _) in said.items() if value is not None}
@@ -244,6 +244,6 @@ def _task(
         )
     if not classes or not shapes:
         default = load_dataset("default")
-        classes.setdefault("", default.num_classes)
+        classes.setdefault("", default.task.width)
         shapes.setdefault("", default.input_shape)
     return next(iter(classes.values())), next(iter(shapes.values()))

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Unpack
+from typing import TYPE_CHECKING, Unpack
 
 from compress import defaults
 from compress.api.inputs import (
@@ -19,6 +19,7 @@ from compress.api.inputs import (
 )
 
 if TYPE_CHECKING:
+    from compress.pipelines.train import TrainResult
     from compress.training.options import TrainingKeywords
 
 
@@ -38,7 +39,7 @@ def train(
     say: Say = silent,
     listener: RunListener | None = None,
     **training: Unpack[TrainingKeywords],
-) -> dict[str, Any]:
+) -> TrainResult:
     """Trains a network from labels alone, for example a teacher; as ``compress train`` does.
 
     The run folder gets model.safetensors, metrics.jsonl and result.json. The same call goes on with
@@ -65,7 +66,7 @@ def train(
 
     Returns:
         What result.json says: the model, its accuracy on validation and test images as fractions
-        of 1, epochs and seed.
+        of 1, epochs and seed; and where the model lies (``file``).
 
     Raises:
         UsageError: an argument that cannot be.
@@ -118,6 +119,6 @@ def train(
                 listener=told,
                 team=team,
             )
-            return result | {"folder": str(folder)}
+            return replace(result, folder=str(folder))
         assist(spec, images, options=options, device=device, team=team)
     raise EndedElsewhere(0)

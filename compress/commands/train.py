@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from pathlib import Path
 from typing import Any
 
 import click
@@ -40,12 +39,11 @@ def command(as_json: bool, **options: Any) -> None:
 
     with Display() as display:
         result = train(**options, listener=display)
-    out = Path(result.pop("folder"))
     if as_json:
-        click.echo(json.dumps(result, indent=2))
+        click.echo(json.dumps(result.to_dict(), indent=2))
         return
-    test, n = result["accuracy"]["test"], result["n"]["test"]
+    test, n = result.accuracy.test, result.n.test
     click.echo(
-        f"{result['model']['name']}: {format_percent(test)} on {n:,} test images, "
-        f"last of {result['epochs']} epochs, seed {result['seed']}. {out / result['model']['file']}"
+        f"{result.model.name}: {format_percent(test)} on {n:,} test images, "
+        f"last of {result.epochs} epochs, seed {result.seed}. {result.file}"
     )

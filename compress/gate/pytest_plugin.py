@@ -35,7 +35,7 @@ class CompressCheck(Protocol):
             candidate: an ONNX file.
             baseline: of the same task.
             undecided: "fail" or "skip" the test where a comparison is inconclusive.
-            request: further fields of ``compress.gate.check.Request``, such as
+            request: further fields of ``compress.gate.check.CheckRequest``, such as
                 ``latency=LatencyRule(0.05)`` or ``budget_s=0.002``.
         """
         ...
@@ -45,8 +45,9 @@ class CompressCheck(Protocol):
 def compress_check() -> CompressCheck:
     """Judges a candidate beside a baseline, as ``compress check`` does."""
     # Here, so that a test run that gates nothing does not wait for torch.
-    from compress.gate.check import Request, check
-    from compress.gate.reports import lines
+    from compress.gate.check import CheckRequest, check
+    from compress.gate.report import document_of
+    from compress.report.terminal import text_of
 
     def run(
         candidate: Path | str,
@@ -57,8 +58,8 @@ def compress_check() -> CompressCheck:
     ) -> Verdict:
         if undecided not in ("fail", "skip"):
             raise ValueError(f"undecided is '{undecided}'; it takes 'fail' or 'skip'.")
-        verdict = check(Request(Path(candidate), Path(baseline), **request))
-        said = "\n".join(lines(verdict))
+        verdict = check(CheckRequest(Path(candidate), Path(baseline), **request))
+        said = text_of(document_of(verdict))
         if verdict.outcome is Outcome.INCONCLUSIVE and undecided == "skip":
             pytest.skip(said)
         if verdict.outcome is not Outcome.PASS:

@@ -32,96 +32,39 @@ if TYPE_CHECKING:
 
 Shape = tuple[int, ...]
 
+
+def _names(text: str) -> frozenset[str]:
+    return frozenset(text.split())
+
+
 # Operations that move, shape or look at data and compute nothing worth naming.
-_FREE = frozenset(
-    {
-        "Cast",
-        "Concat",
-        "Constant",
-        "ConstantOfShape",
-        "Expand",
-        "Flatten",
-        "Gather",
-        "Identity",
-        "Pad",
-        "Reshape",
-        "Shape",
-        "Slice",
-        "Split",
-        "Squeeze",
-        "Tile",
-        "Transpose",
-        "Unsqueeze",
-        "Dropout",
-    }
+_FREE = _names(
+    """
+    Cast Concat Constant ConstantOfShape Expand Flatten Gather Identity Pad Reshape Shape Slice
+    Split Squeeze Tile Transpose Unsqueeze Dropout
+    """
 )
 # Operations that multiply matrices inside, and that are not counted here.
-_HIDDEN = frozenset(
-    {
-        "ConvTranspose",
-        "DeformConv",
-        "Einsum",
-        "LSTM",
-        "GRU",
-        "RNN",
-        "Attention",
-        "MultiHeadAttention",
-        "If",
-        "Loop",
-        "Scan",
-        "FusedConv",
-        "FusedMatMul",
-        "GemmFloat8",
-        "QLinearAttention",
-    }
+_HIDDEN = _names(
+    """
+    ConvTranspose DeformConv Einsum LSTM GRU RNN Attention MultiHeadAttention If Loop Scan
+    FusedConv FusedMatMul GemmFloat8 QLinearAttention
+    """
 )
 # The same for torch's operations.
-_TORCH_FREE = frozenset(
-    {
-        "view",
-        "reshape",
-        "slice",
-        "select",
-        "permute",
-        "transpose",
-        "t",
-        "expand",
-        "detach",
-        "alias",
-        "clone",
-        "empty",
-        "zeros",
-        "constant_pad_nd",
-        "cat",
-        "squeeze",
-        "unsqueeze",
-        "_to_copy",
-        "copy_",
-        "as_strided",
-        "split",
-        "unfold",
-        "zeros_like",
-        "_unsafe_view",
-        "lift_fresh",
-        "new_zeros",
-        "fill_",
-        "contiguous",
-    }
+_TORCH_FREE = _names(
+    """
+    view reshape slice select permute transpose t expand detach alias clone empty zeros
+    constant_pad_nd cat squeeze unsqueeze _to_copy copy_ as_strided split unfold zeros_like
+    _unsafe_view lift_fresh new_zeros fill_ contiguous
+    """
 )
-_TORCH_HIDDEN = frozenset(
-    {
-        "lstm",
-        "gru",
-        "rnn_tanh",
-        "rnn_relu",
-        "_scaled_dot_product_flash_attention_for_cpu",
-        "_scaled_dot_product_flash_attention",
-        "_scaled_dot_product_efficient_attention",
-        "_trilinear",
-        "_cdist_forward",
-        "convolution_overrideable",
-        "mkldnn_rnn_layer",
-    }
+_TORCH_HIDDEN = _names(
+    """
+    lstm gru rnn_tanh rnn_relu _scaled_dot_product_flash_attention_for_cpu
+    _scaled_dot_product_flash_attention _scaled_dot_product_efficient_attention _trilinear
+    _cdist_forward convolution_overrideable mkldnn_rnn_layer
+    """
 )
 # Position of the weight among a node's inputs, and of the data.
 _CONVOLUTIONS = {"Conv": 1, "ConvInteger": 1, "QLinearConv": 3}
@@ -294,12 +237,10 @@ def _without_weights(model: onnx.ModelProto) -> onnx.ModelProto:
 def _shapes(graph: onnx.GraphProto) -> dict[str, Shape]:
     """Value -> its sizes, where all of them are known."""
     shapes: dict[str, Shape] = {}
-    for value in (*graph.input, *graph.value_info, *graph.output):
-        dimensions = value.type.tensor_type.shape.dim
-        if value.type.tensor_type.HasField("shape") and all(
-            dimension.HasField("dim_value") for dimension in dimensions
-        ):
-            shapes[value.name] = tuple(dimension.dim_value for dimension in dimensions)
+    for value in map(described, (*graph.input, *graph.value_info, *graph.output)):
+        sizes = [size for size in value.shape or () if isinstance(size, int)]
+        if value.shape is not None and len(sizes) == len(value.shape):
+            shapes[value.name] = tuple(sizes)
     for tensor in graph.initializer:
         shapes[tensor.name] = tuple(tensor.dims)
     for node in graph.node:

@@ -2,20 +2,22 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 
+import numpy as np
+
 from compress.errors import Inconclusive
+from compress.limits import Judgement, judge
 from compress.profiling import protocol
 from compress.profiling.estimates import calls_needed, why_unknown
 from compress.profiling.inputs import Sample, inputs_of
 from compress.profiling.machine import shares_cores
-from compress.profiling.protocol import Clock, Draw, Timing, batches_of
+from compress.profiling.protocol import Timing
 from compress.profiling.registry import runtime_named
-from compress.profiling.runtime import Input, Session, Subject
+from compress.profiling.runtime import Runtime, Subject
 from compress.results import Estimate, Fastest
 
 # For so long at most workers go on spinning after a call; torch's were seen to do so for 3 to 7 ms.
@@ -32,17 +34,22 @@ class ModelTiming:
     Attributes:
         latency: seconds a call, at the percentile asked for.
         median: the same at the median.
+        all_calls_s: the median of all calls, disturbed ones too; None where ``latency`` is of
+            another percentile, which is always one of all calls.
         rounds, calls: what it rests on.
-        straddles: there was a budget, and it still lies inside the interval.
         warnings: a sentence each.
     """
 
     latency: Estimate
     median: Estimate
+    all_calls_s: float | None
     rounds: int
     calls: int
-    straddles: bool
     warnings: tuple[str, ...]
+
+    def judge(self, budget_s: float) -> Judgement:
+        """Whether the latency keeps a budget."""
+        return judge(self.latency, budget_s, all_calls=self.all_calls_s)
 
 
 def time_model(
@@ -58,10 +65,7 @@ def time_model(
     max_s: float = 30.0,
     seed: int = 0,
 ) -> ModelTiming:
-    """Times a model file until its interval is clear of the budget, or for 48 rounds.
-
-    A budget is kept when ``latency.high <= budget_s``, exceeded when ``latency.low > budget_s``;
-    in between ``straddles`` is true.
+    """Times a model file until it is decided whether it keeps the budget, or for 48 rounds.
 
     Args:
         path: an ONNX file.
@@ -80,56 +84,67 @@ def time_model(
         UsageError: an unknown runtime, or a dimension that has no value.
         Inconclusive: too few calls for the percentile when time was up.
     """
-    subject = Subject(path.name, path=path)
-    found = runtime_named(runtime)
-    draw = inputs_of(found, subject, batch=batch, shape=shape, seed=seed, sample=sample)
-    (images, *_) = draw(0)
-    timing, straddles = time_against_budget(
-        lambda: found.load(subject, threads=threads, images=images),
-        draw,
-        budget_s=budget_s,
-        percentile=percentile,
-        name=path.name,
-        threads=threads,
-        max_s=max_s,
-        seed=seed,
-    )
-    return summarise(timing, path.name, percentile, straddles=straddles)
-
-
-def time_against_budget(
-    load: Callable[[], Session],
-    images: Input | Draw,
-    *,
-    budget_s: float | None,
-    percentile: float = 50.0,
-    name: str = "model",
-    threads: int = 1,
-    max_s: float = math.inf,
-    seed: int = 0,
-    clock: Clock | None = None,
-) -> tuple[Timing, bool]:
-    """Looks after 6, 12, 24 and 48 rounds whether the interval is clear of the budget.
-
-    Returns:
-        the timing, and whether the interval still straddles the budget.
-    """
-
-    def decided(timing: Timing) -> bool:
-        latency = timing.latency(name, percentile)
-        return latency is not None and is_clear(latency, budget_s)
-
-    timing = protocol.measure(
-        {name: load},
-        {name: images},
-        stop=decided,
+    timing = time_in_rounds(
+        {path.name: (runtime_named(runtime), Subject(path.name, path=path))},
+        lambda timing: is_decided(timing, path.name, percentile, budget_s),
         calls_wanted=0 if percentile == 50 else calls_needed(percentile),
+        batch=batch,
+        threads=threads,
+        shape=shape,
+        sample=sample,
+        max_s=max_s,
+        seed=seed,
+    )
+    return summarise(timing, path.name, percentile)
+
+
+def time_in_rounds(
+    models: Mapping[str, tuple[Runtime, Subject]],
+    stop: Callable[[Timing], bool],
+    *,
+    batch: int,
+    threads: int,
+    shape: tuple[int, ...] | None,
+    sample: Sample | None,
+    max_s: float,
+    seed: int,
+    calls_wanted: int = 0,
+    quiet_s: float = 0.0,
+) -> Timing:
+    """Times models, each in its runtime, in the same rounds.
+
+    Args:
+        models: name -> what runs it, and the model.
+        stop: whether what was asked is decided; asked after 6, 12, 24 and 48 rounds.
+        batch: images a call, for a dynamic first dimension.
+        threads: of each session.
+        shape: channels, height and width, where a model leaves them open.
+        sample: images that they are called with; None: seeded noise.
+        max_s: no further round begins after so many seconds.
+        seed: of the inputs, the orders and the resampling.
+        calls_wanted: counted calls that every model shall have after half of the rounds.
+        quiet_s: what is waited between bursts of two models.
+    """
+    inputs = {
+        name: inputs_of(runtime, subject, batch=batch, shape=shape, seed=seed, sample=sample)
+        for name, (runtime, subject) in models.items()
+    }
+    loads = {
+        name: partial(
+            runtime.load, subject, threads=threads, images=protocol.batches_of(inputs[name])[0]
+        )
+        for name, (runtime, subject) in models.items()
+    }
+    return protocol.measure(
+        loads,
+        inputs,
+        stop=stop,
+        calls_wanted=calls_wanted,
         max_s=max_s,
         threads=threads,
         seed=seed,
-        clock=clock,
+        quiet_s=quiet_s,
     )
-    return timing, budget_s is not None and not decided(timing)
 
 
 def time_models(
@@ -163,16 +178,6 @@ def time_models(
     Raises:
         ModelFileError, UsageError: as ``time_model``.
     """
-    found = runtime_named(runtime)
-    subjects = {name: Subject(name, path=path) for name, path in paths.items()}
-    inputs = {
-        name: inputs_of(found, subject, batch=batch, shape=shape, seed=seed, sample=sample)
-        for name, subject in subjects.items()
-    }
-    loads = {
-        name: partial(found.load, subject, threads=threads, images=batches_of(inputs[name])[0])
-        for name, subject in subjects.items()
-    }
     first, *others = names = list(paths)
 
     def narrow(timing: Timing) -> bool:
@@ -181,7 +186,17 @@ def time_models(
             return latency is not None and is_clear(latency, None)
         return all(is_clear(timing.ratio(first, other), ratio) for other in others)
 
-    return protocol.measure(loads, inputs, stop=narrow, max_s=max_s, threads=threads, seed=seed)
+    found = runtime_named(runtime)
+    return time_in_rounds(
+        {name: (found, Subject(name, path=path)) for name, path in paths.items()},
+        narrow,
+        batch=batch,
+        threads=threads,
+        shape=shape,
+        sample=sample,
+        max_s=max_s,
+        seed=seed,
+    )
 
 
 def time_runtimes(
@@ -213,20 +228,14 @@ def time_runtimes(
         ModelFileError, UsageError: as ``time_model``.
     """
     subject = Subject(path.name, path=path)
-    engines = {name: runtime_named(name) for name in runtimes}
-    inputs = {
-        name: inputs_of(engine, subject, batch=batch, shape=shape, seed=seed, sample=sample)
-        for name, engine in engines.items()
-    }
-    return protocol.measure(
-        {
-            name: partial(engine.load, subject, threads=threads, images=batches_of(inputs[name])[0])
-            for name, engine in engines.items()
-        },
-        inputs,
-        stop=lambda timing: is_known(fastest_of(timing, {name: name for name in runtimes})),
-        max_s=max_s,
+    return time_in_rounds(
+        {name: (runtime_named(name), subject) for name in runtimes},
+        lambda timing: is_known(fastest_of(timing, {name: name for name in runtimes})),
+        batch=batch,
         threads=threads,
+        shape=shape,
+        sample=sample,
+        max_s=max_s,
         seed=seed,
         quiet_s=0.0 if threads == 1 or shares_cores(threads) else SPINNING_S,
     )
@@ -259,10 +268,26 @@ def is_clear(estimate: Estimate, limit: float | None) -> bool:
     """Whether an interval lies on one side of a limit; without one, whether it is within 2%."""
     if limit is None:
         return estimate.high - estimate.low <= 2 * NARROW * estimate.value
-    return estimate.high <= limit or estimate.low > limit
+    return judge(estimate, limit) is not Judgement.UNDECIDED
 
 
-def summarise(timing: Timing, name: str, percentile: float, *, straddles: bool) -> ModelTiming:
+def is_decided(timing: Timing, name: str, percentile: float, budget_s: float | None) -> bool:
+    """Whether a latency is known to keep or to miss a budget; without one, is known within 2%."""
+    latency = timing.latency(name, percentile)
+    if latency is None:
+        return False
+    if budget_s is None:
+        return is_clear(latency, None)
+    all_calls = all_calls_s(timing, name, percentile)
+    return judge(latency, budget_s, all_calls=all_calls) is not Judgement.UNDECIDED
+
+
+def all_calls_s(timing: Timing, name: str, percentile: float) -> float | None:
+    """The median of all calls, disturbed ones too; None for another percentile than the median."""
+    return float(np.median(timing.calls_s(name))) if percentile == 50 else None
+
+
+def summarise(timing: Timing, name: str, percentile: float) -> ModelTiming:
     """The figures of one model out of a timing.
 
     Raises:
@@ -276,4 +301,5 @@ def summarise(timing: Timing, name: str, percentile: float, *, straddles: bool) 
             f"{why_unknown(calls, calls_needed(percentile))}. Allow more time, or judge the median."
         )
     warnings = (*timing.warnings(name), *timing.remarks(name))
-    return ModelTiming(latency, median, len(timing.rounds), calls, straddles, warnings)
+    all_calls = all_calls_s(timing, name, percentile)
+    return ModelTiming(latency, median, all_calls, len(timing.rounds), calls, warnings)

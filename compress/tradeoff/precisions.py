@@ -16,6 +16,7 @@ from compress.errors import CompressError, ModelFileError, UsageError
 from compress.exporting.conversion import guarded
 from compress.exporting.precision import narrowed_for_timing
 from compress.exporting.to_onnx import onnx_for_timing
+from compress.limits import Judgement, judge
 from compress.profiling.inputs import Sample, make_input
 from compress.profiling.registry import RUNTIMES, runtime_named
 from compress.profiling.runtime import Subject
@@ -222,7 +223,7 @@ def timed(precision: str, ratio: Estimate, name: str) -> PrecisionTrial:
         f"{name} takes {ratio.value:.2f} times as long as in fp32 here ({ratio.low:.2f} to "
         f"{ratio.high:.2f})"
     )
-    faster = ratio.high < 1
+    faster = judge(ratio, 1.0) is Judgement.KEPT
     return PrecisionTrial(
         precision, True, faster, why if faster else f"not shown to be faster: {why}", ratio
     )

@@ -28,16 +28,17 @@ from compress.gate.precision import PrecisionRule
 from compress.models.checkpoint import read_tensors, save_checkpoint
 from compress.models.recognition.hypothesis import instantiate
 from compress.models.registry import build
-from compress.pipelines.distill import Request, distill
+from compress.pipelines.distill import DistillRequest, DistillResult
+from compress.pipelines.distill import distill as run
 from compress.pipelines.train import train
 from compress.profiling.registry import available
 from compress.recipes.registry import make_recipe
 from compress.results import Estimate, Fidelity
 from compress.spec import FASTEST, Budget, ModelSpec, Target
+from compress.tasks.task import Standing
 from compress.tradeoff import Choice, PrecisionTrial, RuntimeChoice, table_for, write_csv
 from compress.tradeoff.precisions import FLOAT
 from compress.tradeoff.runs import load_runs
-from compress.training.chance import Standing
 from compress.training.engine import Progress
 from compress.training.options import TrainingOptions
 from compress.training.quantization_aware import FineTuning
@@ -46,6 +47,14 @@ STRIPES = ("none", "upright", "lying")
 ROLES = ("teacher", "student")
 OPTIONS = TrainingOptions(epochs=3, batch_size=32, dropout=0.0, lr=0.05)
 ONE_THREAD = Target(threads=1)
+
+
+def distill(asked: DistillRequest, listener: Listener) -> dict[str, Any]:
+    """What a run comes to as result.json has it, which is read back as the same."""
+    result = run(asked, listener)
+    values: dict[str, Any] = json.loads(json.dumps(result.to_dict(), allow_nan=False))
+    assert DistillResult.from_dict(values) == result
+    return values
 
 
 class Listener:
@@ -100,11 +109,11 @@ def teacher(folder: Path, data: Dataset) -> Path:
     options = TrainingOptions(epochs=6, batch_size=32, dropout=0.0, lr=0.05)
     spec = ModelSpec("wrn", 16, 1)
     result = train(spec, data, folder / "teacher", options=options, listener=Listener())
-    assert result["accuracy"]["test"] > 0.9
+    assert result.accuracy.test > 0.9
     return folder / "teacher/model.safetensors"
 
 
-def request(data: Dataset, teacher: Path, out: Path, **changes: Any) -> Request:
+def request(data: Dataset, teacher: Path, out: Path, **changes: Any) -> DistillRequest:
     fields: dict[str, Any] = {
         "data": data,
         "out": out,
@@ -115,7 +124,7 @@ def request(data: Dataset, teacher: Path, out: Path, **changes: Any) -> Request:
         "teacher": teacher,
         "device": "cpu",
     }
-    return Request(**(fields | changes))
+    return DistillRequest(**(fields | changes))
 
 
 @pytest.fixture(scope="module")
@@ -130,8 +139,8 @@ def test_the_networks_that_no_budget_chooses(
     monkeypatch.setenv("COMPRESS_CACHE", str(folder / "cache"))
     options = TrainingOptions(epochs=6, batch_size=32, dropout=0.0, lr=0.05)
     spec = ModelSpec.parse("preresnet-11x0.5")
-    result = train(spec, data, folder / "bottlenecks", options=options, listener=Listener())
-    assert result["accuracy"]["test"] > 0.9
+    trained = train(spec, data, folder / "bottlenecks", options=options, listener=Listener())
+    assert trained.accuracy.test > 0.9
     teacher = folder / "bottlenecks/model.safetensors"
     out = folder / "inception"
     result = distill(request(data, teacher, out, student="inception-x0.125"), Listener())
@@ -139,7 +148,7 @@ def test_the_networks_that_no_budget_chooses(
     assert result["student"]["accuracy"]["test"] > 0.5
     # What its run showed is no ground for predictions; the next choice is made all the same.
     table_for(
-        num_classes=data.num_classes,
+        num_classes=data.task.width,
         input_shape=data.input_shape,
         dataset_name=data.name,
         dataset_sha256=data.sha256,
@@ -178,7 +187,7 @@ def test_result_json_has_what_it_promises(finished: dict[str, Any], folder: Path
         "batch": 1,
         "percentile": 50.0,
         "headroom": 0.0,
-        "kept": None,
+        "outcome": "not judged",
     }
     assert {"runtime", "precision", "threads"} <= finished["target"].keys()
     for role, name in (("teacher", "wrn-16-1"), ("student", "wrn-10-0.5")):
@@ -246,7 +255,7 @@ def test_a_student_in_8_bits_ships_with_what_that_costs(
     assert found["fidelity"]["images"] == len(data.validation)
     assert found["top1_agreement"] > 0.8
     # So few images cannot show that no more than half a point is lost; that counts as too much.
-    assert found["kept"] is False
+    assert found["outcome"] == "undecided"
     assert "images would decide" in found["why"]
     assert "The student may lose more in int8 than is allowed: " in result["warnings"][-1]
     assert f" {data.name} has " in result["warnings"][-1]
@@ -270,7 +279,7 @@ def test_a_student_in_8_bits_ships_with_what_that_costs(
 def said(result: dict[str, Any]) -> str:
     """What the command prints of it."""
     console = Console(file=io.StringIO(), width=400)
-    print_result(result, Path(), console)
+    print_result(DistillResult.from_dict(result), Path(), console)
     assert isinstance(console.file, io.StringIO)
     return console.file.getvalue()
 
@@ -365,7 +374,7 @@ def test_more_images_are_taken_where_some_do_not_decide(
         data,
         validation=Split(
             StreamedImages(torch.as_tensor(data.validation.images[:]), rows),
-            data.validation.labels,
+            data.validation.targets,
         ),
     )
     narrow = Budget(target=replace(ONE_THREAD, precision="int8"))
@@ -375,12 +384,12 @@ def test_more_images_are_taken_where_some_do_not_decide(
     listener = Listener()
     result = distill(asked, listener)
     count = len(data.validation)
-    assert f"10 images do not decide what it loses; going on to all {count} validation images." in (
+    assert f"10 images do not decide what int8 loses; going on to all {count}." in (
         listener.messages
     )
     found = result["precisions"]["int8"]
     assert found["fidelity"]["images"] == count
-    assert "fine_tuning" not in found
+    assert found["fine_tuning"] is None
 
 
 def test_auto_ships_the_precision_that_was_chosen_and_measures_the_others(
@@ -393,7 +402,9 @@ def test_auto_ships_the_precision_that_was_chosen_and_measures_the_others(
         PrecisionTrial("bf16", False, False, "not run"),
         PrecisionTrial("int8", True, True, "faster"),
     )
-    monkeypatch.setattr("compress.pipelines.distill.run.try_precisions", lambda *_, **__: trials)
+    monkeypatch.setattr(
+        "compress.pipelines.distill.choosing.try_precisions", lambda *_, **__: trials
+    )
     out = folder / "auto"
     # The smallest candidate takes 318 kB in fp32.
     small = Budget(size_bytes=2e5, target=replace(ONE_THREAD, precision="auto"))
@@ -401,7 +412,7 @@ def test_auto_ships_the_precision_that_was_chosen_and_measures_the_others(
     with pytest.raises(KeyboardInterrupt):
         distill(asked, Listener(stop_after=2))
     # What goes on takes what was chosen.
-    monkeypatch.setattr("compress.pipelines.distill.run.try_precisions", None)
+    monkeypatch.setattr("compress.pipelines.distill.choosing.try_precisions", None)
     result = distill(asked, Listener())
     assert result["target"]["precision"] == result["student"]["precision"] == "int8"
     assert result["student"]["name"] == "wrn-10-1"
@@ -480,7 +491,7 @@ def test_the_fastest_runtime_is_found_once_and_stays_the_run_s(
         asked.append(budget)
         return found
 
-    monkeypatch.setattr("compress.pipelines.distill.run.choose_runtime", choose)
+    monkeypatch.setattr("compress.pipelines.distill.choosing.choose_runtime", choose)
     wanted = request(data, teacher, folder / "fastest", budget=budget)
     with pytest.raises(KeyboardInterrupt):
         distill(wanted, Listener(stop_after=1))
@@ -510,7 +521,7 @@ def test_a_budget_chooses_the_student_and_says_why(
     budget = Budget(size_bytes=400_000, target=ONE_THREAD)
     result = distill(request(data, teacher, out, student=None, budget=budget), listener)
     assert result["student"]["size_bytes"] <= 400_000
-    assert result["budget"]["kept"] is True
+    assert result["budget"]["outcome"] == "kept"
     with (out / "tradeoff.csv").open() as file:
         rows = list(csv.DictReader(line for line in file if not line.startswith("#")))
     chosen = [row for row in rows if row["status"] == "chosen"]
@@ -564,7 +575,7 @@ def test_figures_of_another_machine_cannot_be_confirmed_here(
         options=options,
     )
     result = distill(asked, Listener())
-    assert result["budget"]["kept"] is None
+    assert result["budget"]["outcome"] == "not judged"
     assert "figures of another machine" in result["warnings"][0]
 
 

@@ -8,14 +8,17 @@ import numpy as np
 import pytest
 
 from compress.errors import Inconclusive, ModelFileError
+from compress.limits import Judgement
 from compress.profiling import protocol
+from compress.profiling.estimates import calls_needed
 from compress.profiling.protocol import Timing
 from compress.profiling.timing import (
+    ModelTiming,
     fastest_of,
     is_clear,
+    is_decided,
     is_known,
     summarise,
-    time_against_budget,
     time_model,
     time_models,
 )
@@ -30,14 +33,20 @@ def against(budget_s: float, low_s: float, high_s: float, **options: float) -> t
     """Rounds and straddling, for sessions that are fast and slow in turn."""
     clock = ScriptedClock()
     speeds = itertools.cycle([low_s, high_s])
-    timing, straddles = time_against_budget(
-        lambda: ScriptedSession(clock, itertools.repeat(next(speeds))),
-        IMAGES,
-        budget_s=budget_s,
+    percentile = options.pop("percentile", 50.0)
+
+    def decided(timing: Timing) -> bool:
+        return is_decided(timing, "model", percentile, budget_s)
+
+    timing = protocol.measure(
+        {"model": lambda: ScriptedSession(clock, itertools.repeat(next(speeds)))},
+        {"model": IMAGES},
+        stop=decided,
+        calls_wanted=0 if percentile == 50 else calls_needed(percentile),
         clock=clock,
         **options,  # type: ignore[arg-type]
     )
-    return len(timing.rounds), straddles
+    return len(timing.rounds), not decided(timing)
 
 
 def test_looking_ends_when_the_interval_is_clear_of_the_budget() -> None:
@@ -112,7 +121,7 @@ def test_a_real_file_is_timed(tmp_path: Path) -> None:
     found = time_model(path, budget_s=10.0)
     assert found.rounds == 6
     assert found.calls == 150
-    assert not found.straddles
+    assert found.all_calls_s is not None
     assert 0 < found.latency.low <= found.latency.value <= found.latency.high < 10.0
     p90 = time_model(path, percentile=90, budget_s=10.0)
     assert p90.latency.high > 0
@@ -151,11 +160,20 @@ def test_a_broken_file_is_not_timed(tmp_path: Path) -> None:
 
 def test_too_few_calls_for_a_percentile_are_inconclusive() -> None:
     clock = ScriptedClock()
-    timing, _ = time_against_budget(
-        lambda: ScriptedSession(clock, itertools.repeat(0.001)),
-        IMAGES,
-        budget_s=1.0,
+    timing = protocol.measure(
+        {"model": lambda: ScriptedSession(clock, itertools.repeat(0.001))},
+        {"model": IMAGES},
         clock=clock,
     )
     with pytest.raises(Inconclusive, match="it takes 473"):
-        summarise(timing, "model", 99, straddles=False)
+        summarise(timing, "model", 99)
+
+
+def test_a_budget_that_only_undisturbed_calls_keep_is_undecided() -> None:
+    latency = Estimate(1e-3, 0.9e-3, 1.1e-3)
+    timing = ModelTiming(latency, latency, 1.2e-3, 6, 90, ())
+    assert [timing.judge(limit) for limit in (0.8e-3, 1.15e-3, 1.2e-3)] == [
+        Judgement.MISSED,
+        Judgement.UNDECIDED,
+        Judgement.KEPT,
+    ]

@@ -53,6 +53,7 @@ def remembered(tmp_path: Path) -> Path:
         "latency_s": {"value": 2.0, "low": 1.9, "high": 2.1},
         "size_bytes": 7,
         "rounds": 12,
+        "all_calls_s": 2.1,
         "straddles": False,
         "warnings": ["w"],
     }

@@ -30,7 +30,7 @@ class DistillListener(Listener, Protocol):
 
 
 @dataclass(frozen=True)
-class Request:
+class DistillRequest:
     """What a run is asked for.
 
     Attributes:
@@ -109,7 +109,7 @@ def check_words(
     max_accuracy_drop: float | None,
     fine_tuning: FineTuning,
 ) -> None:
-    """Refuses what cannot be asked for whatever the data is; see ``Request`` for the arguments.
+    """Refuses what cannot be asked for whatever the data is; arguments as of ``DistillRequest``.
 
     Raises:
         UsageError: values that cannot be, or that contradict each other.

@@ -17,6 +17,7 @@ from __future__ import annotations
 import time
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
@@ -29,22 +30,26 @@ from compress.launched import place
 from compress.models.checkpoint import save_checkpoint, weights_of
 from compress.models.network import Network
 from compress.models.registry import count_parameters
-from compress.pipelines.reproduce import figures
 from compress.pipelines.reproduce.experiment import Experiment, ExperimentTask, Method, slug
+from compress.pipelines.reproduce.finished import FinishedTraining
+from compress.pipelines.reproduce.pictures import pictures_of
+from compress.pipelines.reproduce.report import write_report
 from compress.pipelines.reproduce.scores import Histogram, histogram
 from compress.pipelines.reproduce.settings import Adapted
-from compress.pipelines.reproduce.table import Report, TaskReport, write_report
+from compress.pipelines.reproduce.table import Report, TaskReport
 from compress.pipelines.reproduce.timing import Times, time_networks
 from compress.pipelines.reproduce.work import TaskWork, TeacherFacts, load_data
 from compress.profiling.machine import fingerprint
+from compress.report import drawing
 from compress.schema import decode_or_none
 from compress.spec import Normalization
+from compress.tasks.classification import LOGITS
+from compress.tasks.task import Task
 from compress.training.checkpoints import Checkpoints
 from compress.training.engine import Listener, Progress, choose_device, fit
-from compress.training.evaluation import evaluate, logits_of, predictor, stratified_sample
-from compress.training.finished import Reproduced
+from compress.training.evaluation import answers_to, evaluate, predictor, stratified_sample
 from compress.training.options import TrainingOptions
-from compress.training.runfolder import RunFolder
+from compress.training.runfolder import METRICS, RunFolder, installed_versions, read_metrics
 from compress.training.student import first_network
 
 RUNS, EXPERIMENT = "runs", "experiment.json"
@@ -283,7 +288,7 @@ class _Reproduction:
         validate = self.experiment.validate_images
         judged = data
         if validate is not None and validate < len(data.validation):
-            judged = replace(data, validation=_part(data.validation, validate))
+            judged = replace(data, validation=_part(data.validation, data.task, validate))
         curves = self.experiment.curve_images
         about = {
             "task": training.task.name,
@@ -307,7 +312,7 @@ class _Reproduction:
                 teacher=outputs,
                 folder=folder,
                 listener=self.timed,
-                watched={"train": _part(data.train, curves)} if curves else None,
+                watched={"train": _part(data.train, data.task, curves)} if curves else None,
             )
         except TrainingDiverged as error:
             # That is what this cell of the table is; the others do not wait for it.
@@ -330,7 +335,7 @@ class _Reproduction:
                     folder.path / file,
                     student,
                     normalization=data.normalization,
-                    classes=data.class_names,
+                    classes=data.task.classes,
                 )
         folder.finish({**about, **accuracies})
         # What resuming needs is as large as four students, and there is nothing left to resume.
@@ -338,10 +343,11 @@ class _Reproduction:
 
     def _score(self, work: TaskWork, student: Network) -> dict[str, float]:
         """The only look at the test images that a training gets."""
-        predict, data = predictor(student), work.data
+        data = work.data
+        predict = predictor(student, data.task)
         return {
-            "validation": evaluate(predict, data.validation, data.normalization),
-            "test": evaluate(predict, data.test, data.normalization),
+            "validation": evaluate(predict, data.task, data.validation, data.normalization),
+            "test": evaluate(predict, data.task, data.test, data.normalization),
         }
 
     # --- What is measured when all is trained ----------------------------------------------------
@@ -355,7 +361,7 @@ class _Reproduction:
         times = time_networks(
             self.experiment,
             work.task,
-            num_classes=work.data.num_classes,
+            num_classes=work.data.task.width,
             input_shape=work.data.input_shape,
             say=self.listener.message,
             check=self.timed.check,
@@ -368,7 +374,7 @@ class _Reproduction:
 
     def _score_class(self, work: TaskWork) -> int:
         """The class that is shown; the last one where the data has fewer."""
-        return min(self.experiment.score_class, work.data.num_classes - 1)
+        return min(self.experiment.score_class, work.data.task.width - 1)
 
     def _histograms(self, work: TaskWork) -> tuple[Histogram, ...]:
         """Of a student trained on the labels, of the teacher, and of the last method's student.
@@ -399,8 +405,9 @@ class _Reproduction:
         test = work.data.test
 
         def of(name: str, network: Network, normalization: Normalization) -> Histogram:
-            logits = logits_of(predictor(network), test.images, normalization)
-            return histogram(name, logits, test.labels, label)
+            predict = predictor(network, work.data.task)
+            logits = answers_to(predict, test.images, normalization)[LOGITS]
+            return histogram(name, logits, test.targets, label)
 
         found = []
         for name, file in files.items():
@@ -418,10 +425,12 @@ class _Reproduction:
 
     def _draw(self, report: Report) -> None:
         """The pictures, where they can be drawn."""
-        if not figures.available():
-            self.listener.message(figures.HOW_TO_GET)
+        if not drawing.available():
+            self.listener.message(drawing.HOW_TO_GET)
             return
-        drawn = figures.draw(report, self.request.out)
+        out = self.request.out
+        pictures = pictures_of(report, lambda place: read_metrics(out / place / METRICS))
+        drawn = [drawing.draw(each, out / f"{each.name}.png") for each in pictures]
         if drawn:
             self.listener.message(f"Pictures: {', '.join(map(str, drawn))}")
 
@@ -441,7 +450,7 @@ class _Reproduction:
             results=tuple(self._results(work)),
             times=self.times.get(work.task.name),
             scores=self.scores.get(work.task.name, ()),
-            class_name=work.data.class_names[self._score_class(work)],
+            class_name=work.data.task.classes[self._score_class(work)],
         )
 
     def _results(self, work: TaskWork) -> Iterator[dict[str, Any]]:
@@ -451,8 +460,9 @@ class _Reproduction:
                 folder = self._folder(work, training, facts)
                 if folder.finished:
                     # The method may have had another name with the same place when it was trained.
+                    folder.result(FinishedTraining, beside=("*",))  # or it tells what is damaged
                     yield {
-                        **folder.result(Reproduced),
+                        **folder.result(dict[str, Any]),
                         "method": training.method.name,
                         "place": training.place.as_posix(),
                     }
@@ -464,6 +474,9 @@ class _Reproduction:
             tasks=tuple(self.found.values()),
             planned=self.count,
             device=self.device.type,
+            machine=fingerprint(),
+            versions=installed_versions(),
+            made=datetime.now(UTC),
         )
         write_json(
             self.request.out / EXPERIMENT,
@@ -507,6 +520,6 @@ class _TimedListener:
             raise TimeOver
 
 
-def _part(split: Split, count: int) -> Split:
+def _part(split: Split, task: Task, count: int) -> Split:
     """At most ``count`` images of all classes alike, always the same ones."""
-    return split.take(stratified_sample(split.labels, count))
+    return split.take(stratified_sample(split, task, count))
