@@ -92,7 +92,7 @@ def export(
         DEFAULT_SIZE,
         ONNX,
         TARGETS,
-        Request,
+        ConvertRequest,
         convert,
     )
     from compress.spec import AUTO, PRECISIONS
@@ -131,7 +131,7 @@ def export(
     shown = None if proved_on is None else read(proved_on, [model])
     if calibrate is not None and calibrate != proved_on:
         calibration = read(calibrate, [])
-    request = Request(
+    request = ConvertRequest(
         model=Path(model),
         output=Path(output),
         data=shown,

@@ -78,15 +78,15 @@ def train(
     from dataclasses import replace
 
     from compress.errors import EndedElsewhere
+    from compress.models.registry import spec_of
     from compress.pipelines.train import assist
     from compress.pipelines.train import train as run
-    from compress.spec import ModelSpec
     from compress.training.engine import choose_device
     from compress.training.options import DEFAULTS
     from compress.training.team import joined
 
     check_files(init)
-    spec = ModelSpec.parse(arch)
+    spec = spec_of(arch)
     options = replace(DEFAULTS, **training)
     choose_device(device)
     told = listener or Sentences(say)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -12,7 +12,7 @@ import torch
 from compress.data.dataset import Dataset, to_device
 from compress.files import sha256_of
 from compress.models.checkpoint import save_checkpoint
-from compress.models.registry import count_parameters
+from compress.models.registry import changed, count_parameters, with_dropout
 from compress.profiling.machine import fingerprint
 from compress.recipes.supervised import Supervised
 from compress.results import SCHEMA_VERSION
@@ -23,7 +23,7 @@ from compress.training.engine import Listener, Silent, choose_device, fit
 from compress.training.evaluation import evaluate, predictor
 from compress.training.options import TrainingOptions
 from compress.training.runfolder import RunFolder
-from compress.training.student import first_network, with_dropout
+from compress.training.student import first_network
 from compress.training.team import SINGLE_PROCESS, Team
 
 MODEL = "model.safetensors"
@@ -176,7 +176,7 @@ def assist(
 
 
 def _for_data(spec: ModelSpec, data: Dataset, options: TrainingOptions) -> ModelSpec:
-    spec = spec.with_(num_classes=data.task.width, input_shape=data.input_shape)
+    spec = changed(spec, num_classes=data.task.width, input_shape=data.input_shape)
     return with_dropout(spec, options.dropout)
 
 
@@ -221,7 +221,7 @@ def _train(
     )
     predict = predictor(network, data.task)
     test = evaluate(predict, data.task, data.test, data.normalization)
-    spec = replace(spec, dropout=0.0)
+    spec = with_dropout(spec, 0.0)
     result = TrainResult(
         model=TrainedModel(spec.name, count_parameters(network), MODEL),
         accuracy=Reached(fitted.history[-1]["validation_accuracy"], test),

@@ -12,9 +12,9 @@ from compress.schema import decode
 from compress.schema.rules import Key, Name
 from compress.spec import Budget, ModelSpec
 from compress.tradeoff.candidates import Candidate
-from compress.tradeoff.precisions import PrecisionTrial
 from compress.tradeoff.predictor import Prediction
 from compress.tradeoff.search import Limits, Measurement, ruled_out
+from compress.tradeoff.trials import PrecisionTrial
 from compress.units import format_bytes, format_time
 
 CHOSEN = "chosen"

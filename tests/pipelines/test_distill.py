@@ -26,19 +26,19 @@ from compress.exporting.quantize import Calibrated, calibrate
 from compress.files import sha256_of
 from compress.gate.precision import PrecisionRule
 from compress.models.checkpoint import read_tensors, save_checkpoint
-from compress.models.recognition.hypothesis import instantiate
-from compress.models.registry import build
+from compress.models.hypothesis import instantiate
+from compress.models.registry import build, spec_of
 from compress.pipelines.distill import DistillRequest, DistillResult
 from compress.pipelines.distill import distill as run
 from compress.pipelines.train import train
 from compress.profiling.registry import available
 from compress.recipes.registry import make_recipe
 from compress.results import Estimate, Fidelity
-from compress.spec import FASTEST, Budget, ModelSpec, Target
+from compress.spec import FASTEST, Budget, Target
 from compress.tasks.task import Standing
 from compress.tradeoff import Choice, PrecisionTrial, RuntimeChoice, table_for, write_csv
-from compress.tradeoff.precisions import FLOAT
 from compress.tradeoff.runs import load_runs
+from compress.tradeoff.trials import FLOAT
 from compress.training.engine import Progress
 from compress.training.options import TrainingOptions
 from compress.training.quantization_aware import FineTuning
@@ -107,7 +107,7 @@ def data(folder: Path) -> Dataset:
 @pytest.fixture(scope="module")
 def teacher(folder: Path, data: Dataset) -> Path:
     options = TrainingOptions(epochs=6, batch_size=32, dropout=0.0, lr=0.05)
-    spec = ModelSpec("wrn", 16, 1)
+    spec = spec_of("wrn-16-1")
     result = train(spec, data, folder / "teacher", options=options, listener=Listener())
     assert result.accuracy.test > 0.9
     return folder / "teacher/model.safetensors"
@@ -138,7 +138,7 @@ def test_the_networks_that_no_budget_chooses(
 ) -> None:
     monkeypatch.setenv("COMPRESS_CACHE", str(folder / "cache"))
     options = TrainingOptions(epochs=6, batch_size=32, dropout=0.0, lr=0.05)
-    spec = ModelSpec.parse("preresnet-11x0.5")
+    spec = spec_of("preresnet-11x0.5")
     trained = train(spec, data, folder / "bottlenecks", options=options, listener=Listener())
     assert trained.accuracy.test > 0.9
     teacher = folder / "bottlenecks/model.safetensors"
@@ -581,7 +581,7 @@ def test_figures_of_another_machine_cannot_be_confirmed_here(
 
 def test_a_teacher_that_knows_nothing_stops_the_run(folder: Path, data: Dataset) -> None:
     torch.manual_seed(0)
-    spec = ModelSpec("wrn", 16, 1, num_classes=3, input_shape=(1, 8, 8))
+    spec = spec_of("wrn-16-1", num_classes=3, input_shape=(1, 8, 8))
     save_checkpoint(folder / "untrained.safetensors", build(spec), normalization=None)
     with pytest.raises(TeacherError, match="chance"):
         distill(request(data, folder / "untrained.safetensors", folder / "no"), Listener())

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from compress.files import write_json
+from compress.models.registry import spec_of, with_dropout
 from compress.pipelines.distill.context import DistillContext
 from compress.pipelines.distill.names import CHOICE, TRADEOFF
 from compress.profiling.machine import fingerprint
@@ -27,7 +28,6 @@ from compress.tradeoff import (
 )
 from compress.tradeoff.storage import StoredChoice, read_choice
 from compress.training.runfolder import RunFolder
-from compress.training.student import with_dropout
 
 
 @dataclass(frozen=True)
@@ -108,9 +108,7 @@ def choose_student(
     """
     request, data = context.request, context.request.data
     if request.student is not None:
-        spec = ModelSpec.parse(
-            request.student, num_classes=data.task.width, input_shape=data.input_shape
-        )
+        spec = spec_of(request.student, num_classes=data.task.width, input_shape=data.input_shape)
         if budget.target.precision != "fp32":
             refuse_unrunnable(spec, budget)
         return _chosen(context, budget, StoredChoice(spec, {}, budget.target.precision))

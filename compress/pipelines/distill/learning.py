@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from compress.data.dataset import Dataset, to_device
 from compress.environment import cache_folder
 from compress.models.network import Network
-from compress.models.registry import build, count_parameters
+from compress.models.registry import build, count_parameters, read_spec
 from compress.pipelines.distill.context import DistillContext, Teachers
 from compress.pipelines.distill.request import DistillRequest
 from compress.spec import ModelSpec, Normalization
@@ -66,10 +66,10 @@ def assist(request: DistillRequest, team: Team) -> None:
     told = team.wait_for(TRAINING)
     teachers = []
     for each in told["teachers"]:
-        network = build(ModelSpec.from_dict(each["spec"])).to(device).eval().requires_grad_(False)
+        network = build(read_spec(each["spec"])).to(device).eval().requires_grad_(False)
         mean, std = (tuple(each["normalization"][name]) for name in ("mean", "std"))
         teachers.append(Teaching(network, Normalization(mean, std)))
-    spec = ModelSpec.from_dict(told["student"])
+    spec = read_spec(told["student"])
     student = first_network(spec, request.options.seed)
     _fit(request, student, to_device(request.data, device), teachers, None, Silent(), team)
 

@@ -10,9 +10,10 @@ from compress.data.dataset import Dataset
 from compress.errors import DataError, UsageError
 from compress.gate.accuracy import AccuracyRule
 from compress.gate.precision import MAX_LOSS, PrecisionRule
+from compress.models.registry import spec_of
 from compress.profiling.registry import runtime_named
 from compress.recipes.recipe import Recipe
-from compress.spec import AUTO, FASTEST, PRECISIONS, Budget, ModelSpec, Normalization
+from compress.spec import AUTO, FASTEST, PRECISIONS, Budget, Normalization
 from compress.tradeoff import Choice
 from compress.training.engine import Listener
 from compress.training.options import TrainingOptions
@@ -127,7 +128,7 @@ def check_words(
     if student is None:
         budget.require_limit()
         return
-    ModelSpec.parse(student)  # so that a wrong name is told before anything is done
+    spec_of(student)  # so that a wrong name is told before anything is done
     if budget.target.precision == AUTO:
         raise UsageError(
             "--precision auto chooses the precision with the student, and --student names "
