@@ -63,6 +63,8 @@ def update(**options: Any) -> None:
     baseline that was edited by hand.
     """
     from compress.errors import UsageError
+    from compress.gate.report import baseline_document
+    from compress.report import terminal
 
     if options["data"] is None:
         raise UsageError(
@@ -70,8 +72,7 @@ def update(**options: Any) -> None:
             "scored on."
         )
     baseline = update_baseline(**options, say=tell)
-    for line in baseline.lines():
-        click.echo(line)
+    terminal.show(baseline_document(baseline))
     model = baseline.path.parent / baseline.model.file
     tell(f"Commit {options['output']} and {model} together.")
 
@@ -87,10 +88,11 @@ def show(baseline: Path, as_json: bool) -> None:
     import json
 
     from compress.gate.baseline import read_baseline
+    from compress.gate.report import baseline_document
+    from compress.report import terminal
 
     found = read_baseline(baseline)
     if as_json:
         click.echo(json.dumps(found.to_dict(), indent=2, sort_keys=True, allow_nan=False))
         return
-    for line in found.lines():
-        click.echo(line)
+    terminal.show(baseline_document(found))

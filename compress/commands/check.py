@@ -219,6 +219,8 @@ def _self_test(
 ) -> None:
     """Prints what the latency rule can tell here; ends with its exit code."""
     from compress.gate.verdict import Outcome
+    from compress.report import terminal
+    from compress.report.document import Document, Text
 
     found = self_test(model, **options, say=tell)
     undecided = found.outcome is Outcome.INCONCLUSIVE
@@ -226,8 +228,7 @@ def _self_test(
     if as_json:
         _print_json(found.to_dict() | {"exit_code": exit_code})
     else:
-        for line in found.lines():
-            click.echo(line)
+        terminal.show(Document(tuple(map(Text, found.lines()))))
     click.get_current_context().exit(exit_code)
 
 

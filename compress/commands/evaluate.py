@@ -43,8 +43,8 @@ def command(as_json: bool, **options: Any) -> None:
     """
     import json
 
-    from compress.data.normalization import describe
-    from compress.units import format_percent
+    from compress.pipelines.evaluate import document_of
+    from compress.report import terminal
 
     found = evaluate(**options, say=tell)
     for note in found.notes:
@@ -52,5 +52,4 @@ def command(as_json: bool, **options: Any) -> None:
     if as_json:
         click.echo(json.dumps(found.to_dict(), indent=2))
         return
-    click.echo(f"{found.name} on {found.data[0]}, normalisation {describe(found.normalization)}:")
-    click.echo(f"{format_percent(found.test)} ({found.correct:,} of {found.n:,} test images)")
+    terminal.show(document_of(found))

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import click
 
@@ -23,9 +23,6 @@ from compress.commands.options import (
     text_option,
     twin,
 )
-
-if TYPE_CHECKING:
-    from compress.pipelines.convert import Conversion
 
 
 @twin("export", export, first=("output", "precision", "data", "to", "max_precision_loss"))
@@ -98,54 +95,10 @@ def command(as_json: bool, **options: Any) -> None:
     import json
 
     found = export(**options, say=tell)
-    click.echo(json.dumps(found.to_dict(), indent=2) if as_json else "\n".join(_lines(found)))
+    if as_json:
+        click.echo(json.dumps(found.to_dict(), indent=2))
+    else:
+        from compress.pipelines.convert.report import document_of
+        from compress.report import terminal
 
-
-def _lines(found: Conversion) -> list[str]:
-    """What was made and how far it is from what it was made of."""
-    from compress.data.normalization import describe
-    from compress.units import format_bytes, format_percent, format_time
-
-    artifact = found.artifact
-    known = describe(artifact.normalization) if artifact.normalization else "unknown"
-    precision = "" if artifact.precision == "fp32" else f" in {artifact.precision}"
-    lines = [
-        f"{artifact.path}: {found.name}{precision}, {format_bytes(artifact.size_bytes)}, "
-        f"normalisation {known}."
-    ]
-    if found.parity is not None:
-        lines.append(
-            f"The same class as the checkpoint on all {found.parity.images:,} {found.on}; the "
-            f"largest difference of a logit is {found.parity.max_abs_diff:.1e}."
-        )
-    one = found.fidelity
-    if one is not None:
-        text = (
-            f"The same class as float32 on {format_percent(one.top1_agreement)} of {one.images:,} "
-            f"{found.on}"
-        )
-        if one.accuracy is not None and one.float_accuracy is not None:
-            text += (
-                f", which it has right to {format_percent(one.accuracy)} and float32 to "
-                f"{format_percent(one.float_accuracy)} ({one.lost} lost, {one.won} won)"
-            )
-        lines.append(f"{text}.")
-    lines += [f"In {trial.precision}: {trial.why}." for trial in found.trials[1:]]
-    engine = found.engine
-    if engine is not None:
-        batches = ", ".join(map(str, engine.batches))
-        lines.append(f"Built by {engine.package} {engine.version} for batches of {batches}.")
-        proof = engine.fidelity
-        lines.append(
-            "It was not run: there is no GPU here."
-            if proof is None
-            else f"The same class as the ONNX file on {format_percent(proof.top1_agreement)} of "
-            f"{proof.images:,} {found.on}."
-        )
-    for batch, latency in found.latencies.items():
-        lines.append(
-            f"A call of {batch} takes {format_time(latency.value)} (95%: "
-            f"{format_time(latency.low)} to {format_time(latency.high)}), as a CUDA graph where "
-            "it can be."
-        )
-    return lines
+        terminal.show(document_of(found))
