@@ -32,8 +32,8 @@ def _texts(found: Conversion) -> Iterator[str]:
         )
     if one is not None:
         text = (
-            f"The same {task.answer} as float32 on {format_percent(one.top1_agreement)} of {one.images:,} "
-            f"{found.on}"
+            f"The same {task.answer} as float32 on {format_percent(one.top1_agreement)} of "
+            f"{one.images:,} {found.on}"
         )
         if one.score is not None and one.float_score is not None:
             metric, pair = task.metric, pair_of(one)
@@ -50,8 +50,8 @@ def _texts(found: Conversion) -> Iterator[str]:
         yield (
             "It was not run: there is no GPU here."
             if proof is None
-            else f"The same {task.answer} as the ONNX file on {format_percent(proof.top1_agreement)} of "
-            f"{proof.images:,} {found.on}."
+            else f"The same {task.answer} as the ONNX file on "
+            f"{format_percent(proof.top1_agreement)} of {proof.images:,} {found.on}."
         )
     for batch, latency in found.latencies.items():
         yield f"A call of {batch} takes {time_of(latency)}, as a CUDA graph where it can be."
