@@ -85,7 +85,9 @@ def update(
     from compress.errors import UsageError
     from compress.gate import update as making
     from compress.gate.measuring import Settings
+    from compress.gate.report import baseline_document
     from compress.profiling import default_threads
+    from compress.report import terminal
 
     if options["data"] is None:
         raise UsageError(
@@ -113,8 +115,7 @@ def update(
         ),
         _say,
     )
-    for line in baseline.lines():
-        click.echo(line)
+    terminal.show(baseline_document(baseline))
     _say(f"Commit {output} and {baseline.path.parent / baseline.model.file} together.")
 
 
@@ -126,13 +127,14 @@ def show(baseline: Path, as_json: bool) -> None:
     import json
 
     from compress.gate.baseline import read_baseline
+    from compress.gate.report import baseline_document
+    from compress.report import terminal
 
     found = read_baseline(baseline)
     if as_json:
         click.echo(json.dumps(found.to_dict(), indent=2, sort_keys=True, allow_nan=False))
         return
-    for line in found.lines():
-        click.echo(line)
+    terminal.show(baseline_document(found))
 
 
 def _say(text: str) -> None:

@@ -308,6 +308,8 @@ def _self_test(
     from compress.gate.self_test import self_test
     from compress.gate.verdict import Outcome
     from compress.profiling import default_threads
+    from compress.report import terminal
+    from compress.report.document import Document, Text
     from compress.scratch import scratch_folder
 
     rule = LatencyRule(parse_percent(options["max_slowdown"], "--max-slowdown"))
@@ -328,8 +330,7 @@ def _self_test(
     if as_json:
         _print_json(found.to_dict() | {"exit_code": exit_code})
     else:
-        for line in found.lines():
-            click.echo(line)
+        terminal.show(Document(tuple(map(Text, found.lines()))))
     click.get_current_context().exit(exit_code)
 
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -20,12 +19,7 @@ from compress.commands.options import (
 )
 
 if TYPE_CHECKING:
-    from rich.console import Console
-
-    from compress.pipelines.distill.result import BudgetResult, DistillResult, FineTuningResult
-
-# ``compress.pipelines.distill.FLOAT_ONNX``, which would import torch.
-FLOAT_FILE = "student.fp32.onnx"
+    from compress.pipelines.distill.result import DistillResult
 
 # Options of the recipes that are options of this command too, by the name that both have.
 RECIPE_OPTIONS = ("temperature", "lr_d")
@@ -170,7 +164,9 @@ def command(
     from compress.data.normalization import resolve
     from compress.errors import UsageError
     from compress.pipelines.distill import DistillRequest, assist, check_words, distill
+    from compress.pipelines.distill.report import document_of
     from compress.recipes.registry import DEFAULT_RECIPE, make_recipe, read_options
+    from compress.report import terminal
     from compress.training.engine import choose_device
     from compress.training.quantization_aware import FineTuning
     from compress.training.team import joined
@@ -237,7 +233,7 @@ def command(
     if as_json:
         click.echo(json.dumps(result.to_dict(), indent=2))
     else:
-        print_result(result, request.out)
+        terminal.show(document_of(result, request.out.iterdir()))
     judge(result, request.out)
 
 
@@ -313,130 +309,3 @@ def _default_folder(
     if budget.target.precision != "fp32":
         parts.append(budget.target.precision)
     return Path("runs") / "-".join([*parts, recipe, f"seed{seed}"])
-
-
-def print_result(result: DistillResult, out: Path, console: Console | None = None) -> None:
-    """Teacher and student side by side, and where the files lie, on stdout."""
-    from rich.console import Console
-    from rich.table import Table
-
-    from compress.units import format_bytes, format_count, format_percent
-
-    console = console or Console(highlight=False)
-    teacher, student, n = result.teacher, result.student, result.data.n
-    target, budget, speedup = result.target, result.budget, result.speedup
-
-    def accuracy(of: str) -> tuple[str, str, str]:
-        there, here = (getattr(model.accuracy, of) for model in (teacher, student))
-        return format_percent(there), format_percent(here), f"{100 * (here - there):+.2f} points"
-
-    def latency(key: str) -> tuple[str, str]:
-        slow, fast = (f"{getattr(model.latency_ms, key):.3g}" for model in (teacher, student))
-        return slow, fast
-
-    def ratio(of: str, show: Callable[[float], str]) -> tuple[str, str, str]:
-        there, here = (getattr(model, of) for model in (teacher, student))
-        return show(there), show(here), f"{there / here:.1f} times smaller"
-
-    low, high = latency("low"), latency("high")
-    table = Table(box=None, pad_edge=False, padding=(0, 1))
-    table.add_column("", no_wrap=True)
-    for model, header in ((teacher, "teacher"), (student, "student")):
-        table.add_column(f"{header}\n{model.name}", justify="right", no_wrap=True)
-    table.add_column("", no_wrap=True)
-    drop = result.accuracy_drop
-    table.add_row("test accuracy", *accuracy("test"))
-    interval = " to ".join(f"{-100 * getattr(drop, end) + 0.0:+.2f}" for end in ("high", "low"))
-    table.add_row("  95% interval", "", "", interval)
-    table.add_row("validation accuracy", *accuracy("validation"))
-    table.add_row("latency, ms", *latency("median"), f"{speedup.value:.2f} times faster")
-    table.add_row(
-        "  95% interval",
-        f"{low[0]} to {high[0]}",
-        f"{low[1]} to {high[1]}",
-        f"{speedup.low:.2f} to {speedup.high:.2f}",
-    )
-    table.add_row("file", *ratio("size_bytes", format_bytes))
-    table.add_row("parameters", *ratio("params", format_count))
-    table.add_row("MACs an image", *ratio("macs", format_count))
-    console.print(table)
-    console.print()
-    parity, precision, floats = student.parity, target.precision, student.file
-    if precision != "fp32":
-        precision, floats = f"{precision} (the teacher fp32)", FLOAT_FILE
-    tuned = [found.fine_tuning for found in result.precisions.values() if found.fine_tuning]
-    lines = [
-        f"Latency: median of a call of batch {budget.batch}, {target.runtime}, "
-        f"{target.device}, {precision}, {target.threads} "
-        f"{'thread' if target.threads == 1 else 'threads'}, timed in turns "
-        "in a fresh process.",
-        f"Accuracy: on {n.test:,} test and {n.validation:,} validation images (taken from "
-        "the training data, so the teacher may know them), of the files but for the teacher's on "
-        "validation images, which is its checkpoint's; "
-        f"{result.recipe}, last of {result.epochs} epochs, seed {result.seed}.",
-        f"Proof: {floats} and the trained model agree on "
-        f"{format_percent(parity.top1_agreement)} of {parity.images:,} images, logits "
-        f"within {parity.max_abs_diff:.1e}.",
-        *(
-            f"In {name}, against float32 on validation images: {found.why}."
-            for name, found in result.precisions.items()
-        ),
-        *map(_about_fine_tuning, tuned),
-        *result.warnings,
-    ]
-    if drop.outcome is not None:
-        lines.append(f"Against the teacher: {drop.reason}: {drop.outcome.value.upper()}.")
-    if asked := _budget_text(budget):
-        lines.append(f"Budget: {asked}: {budget.outcome}.")
-    for line in lines:
-        console.print(line, markup=False, soft_wrap=not console.is_terminal)
-    console.print()
-    for name, what in (
-        (student.file, _what_student_is(result)),
-        (FLOAT_FILE, "what it was made of"),
-        ("student.safetensors", "its weights"),
-        (teacher.file, "the teacher, in the same runtime"),
-        ("tradeoff.csv", "every candidate and why it was not taken"),
-        ("result.json", "all of this, for machines"),
-    ):
-        if (out / name).exists():
-            console.print(f"{out / name}  {what}", markup=False, soft_wrap=True)
-
-
-def _what_student_is(result: DistillResult) -> str:
-    """What is said beside the student's file."""
-    from compress.gate.verdict import Outcome
-    from compress.tasks.task import Standing
-
-    standing = result.student.chance.standing
-    if standing is Standing.NO_BETTER:
-        return "the student, which is no better than chance"
-    if result.accuracy_drop.outcome is Outcome.FAIL:
-        return "the student, which loses more than is allowed"
-    if standing is Standing.UNDECIDED:
-        return "the student, perhaps no better than chance"
-    return "the student, to ship"
-
-
-def _about_fine_tuning(found: FineTuningResult) -> str:
-    """What quantisation-aware distillation did."""
-    about = f"Fine-tuned in int8 for {found.epochs} epochs from a rate of {found.lr:g}"
-    if found.after is None:
-        return f"{about}: it diverged, and what ships is from before."
-    taken = "taken" if found.taken else "not taken, for it is no better"
-    return f"{about}, {taken}: before, {found.before.why}; after, {found.after.why}."
-
-
-def _budget_text(budget: BudgetResult) -> str:
-    """What was asked for and measured; empty where there was no limit."""
-    parts = []
-    if budget.latency_ms is not None and budget.measured_ms is not None:
-        which = "median" if budget.percentile == 50 else f"p{budget.percentile:g}"
-        measured = budget.measured_ms
-        found = f"it is {measured.value:.3g}, up to {measured.high:.3g}"
-        parts.append(f"{which} at most {budget.latency_ms:g} ms ({found})")
-    if budget.size_mb is not None:
-        parts.append(f"at most {budget.size_mb:g} MB")
-    if budget.speedup is not None:
-        parts.append(f"{budget.speedup:g} times faster than the teacher")
-    return ", ".join(parts)

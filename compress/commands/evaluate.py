@@ -56,10 +56,10 @@ def command(
     """
     import json
 
-    from compress.data.normalization import describe, resolve
-    from compress.pipelines.evaluate import evaluate
+    from compress.data.normalization import resolve
+    from compress.pipelines.evaluate import document_of, evaluate
+    from compress.report import terminal
     from compress.training.engine import choose_device
-    from compress.units import format_percent
 
     stated = resolve(normalize) if normalize else None
     choose_device(device)
@@ -78,5 +78,4 @@ def command(
     if as_json:
         click.echo(json.dumps(found.to_dict(), indent=2))
         return
-    click.echo(f"{found.name} on {data.name}, normalisation {describe(found.normalization)}:")
-    click.echo(f"{format_percent(found.test)} ({found.correct:,} of {found.n:,} test images)")
+    terminal.show(document_of(found))

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import click
 
@@ -15,9 +15,6 @@ from compress.commands.options import (
     refuse_without_data,
     seed_option,
 )
-
-if TYPE_CHECKING:
-    from compress.pipelines.convert import Conversion
 
 
 @click.command("export")
@@ -132,9 +129,11 @@ def command(
         DEFAULT_SIZE,
         ONNX,
         TARGETS,
-        Request,
+        ConvertRequest,
         convert,
     )
+    from compress.pipelines.convert.report import document_of
+    from compress.report import terminal
     from compress.spec import AUTO, PRECISIONS
 
     if precision not in (*PRECISIONS, AUTO):
@@ -160,7 +159,7 @@ def command(
         check_data(calibrate)
         data = load_data(options, seed=seed, models=[model])
     other = calibrate not in (None, options["data"])
-    request = Request(
+    request = ConvertRequest(
         model=model,
         output=output,
         data=data,
@@ -184,7 +183,10 @@ def command(
         click.echo(text, err=True)
 
     found = convert(request, say=tell)
-    click.echo(json.dumps(found.to_dict(), indent=2) if as_json else "\n".join(_lines(found)))
+    if as_json:
+        click.echo(json.dumps(found.to_dict(), indent=2))
+    else:
+        terminal.show(document_of(found))
 
 
 def _refuse_for_int8(**values: str | None) -> None:
@@ -218,53 +220,3 @@ def _sizes(text: str) -> tuple[int, ...]:
     if min(sizes) < 1:
         raise UsageError(f"--batch is '{text}'; it takes batch sizes such as 1 or 1,8,100.")
     return sizes
-
-
-def _lines(found: Conversion) -> list[str]:
-    """What was made and how far it is from what it was made of."""
-    from compress.data.normalization import describe
-    from compress.units import format_bytes, format_percent, format_time
-
-    artifact = found.artifact
-    known = describe(artifact.normalization) if artifact.normalization else "unknown"
-    precision = "" if artifact.precision == "fp32" else f" in {artifact.precision}"
-    lines = [
-        f"{artifact.path}: {found.name}{precision}, {format_bytes(artifact.size_bytes)}, "
-        f"normalisation {known}."
-    ]
-    if found.parity is not None:
-        lines.append(
-            f"The same class as the checkpoint on all {found.parity.images:,} {found.on}; the "
-            f"largest difference of a logit is {found.parity.max_abs_diff:.1e}."
-        )
-    one = found.fidelity
-    if one is not None:
-        text = (
-            f"The same class as float32 on {format_percent(one.top1_agreement)} of {one.images:,} "
-            f"{found.on}"
-        )
-        if one.accuracy is not None and one.float_accuracy is not None:
-            text += (
-                f", which it has right to {format_percent(one.accuracy)} and float32 to "
-                f"{format_percent(one.float_accuracy)} ({one.lost} lost, {one.won} won)"
-            )
-        lines.append(f"{text}.")
-    lines += [f"In {trial.precision}: {trial.why}." for trial in found.trials[1:]]
-    engine = found.engine
-    if engine is not None:
-        batches = ", ".join(map(str, engine.batches))
-        lines.append(f"Built by {engine.package} {engine.version} for batches of {batches}.")
-        proof = engine.fidelity
-        lines.append(
-            "It was not run: there is no GPU here."
-            if proof is None
-            else f"The same class as the ONNX file on {format_percent(proof.top1_agreement)} of "
-            f"{proof.images:,} {found.on}."
-        )
-    for batch, latency in found.latencies.items():
-        lines.append(
-            f"A call of {batch} takes {format_time(latency.value)} (95%: "
-            f"{format_time(latency.low)} to {format_time(latency.high)}), as a CUDA graph where "
-            "it can be."
-        )
-    return lines

@@ -27,7 +27,7 @@ DEFAULT_SIZE, DEFAULT_RUNTIME = 32, "onnxruntime"
 
 
 @dataclass(frozen=True)
-class Request:
+class ConvertRequest:
     """What is asked for.
 
     Attributes:

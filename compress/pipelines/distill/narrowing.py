@@ -89,7 +89,7 @@ class _Narrowing:
     def measure(self, convert: Convert, precision: str) -> Fidelity:
         """Makes a file and tells how far it is from float32, whatever it loses."""
         say = self.context.say
-        return narrow(convert, self.images, self.limit, precision, refuse=False, say=say)[1]
+        return narrow(convert, self.images, self.limit, precision, say=say)[1]
 
 
 def narrow_student(
