@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
+from pathlib import Path
 from typing import Annotated, Any
 
 from compress.errors import CompressError, InputError
@@ -18,6 +19,7 @@ from compress.schema.rules import (
     Batch,
     Count,
     Epochs,
+    FilePath,
     Fraction,
     Name,
     NotNegative,
@@ -308,6 +310,7 @@ class DistillResult:
         recipe, recipe_options, epochs, seed, data: how it was trained, and on what.
         machine: where it was timed.
         warnings: a sentence each.
+        folder: of the run, which result.json lies in and does not name.
     """
 
     budget: BudgetResult
@@ -329,11 +332,17 @@ class DistillResult:
     data: DataResult
     machine: dict[str, Any]
     warnings: tuple[str, ...]
+    folder: FilePath = "."
 
     def __post_init__(self) -> None:
         precision = self.target.precision
         if precision != "fp32" and precision not in self.precisions:
             raise ValueError(f"target.precision is {precision}, which precisions has not")
+
+    @property
+    def file(self) -> Path:
+        """The student that ships."""
+        return Path(self.folder, self.student.file)
 
     @property
     def shipped(self) -> PrecisionResult | None:
@@ -356,7 +365,9 @@ class DistillResult:
 
     def to_dict(self) -> dict[str, Any]:
         """Plain values for JSON."""
-        return {"schema_version": SCHEMA_VERSION, **encode(self)}
+        values = {"schema_version": SCHEMA_VERSION, **encode(self)}
+        del values["folder"]
+        return values
 
     @classmethod
     def from_dict(
