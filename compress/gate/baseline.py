@@ -23,7 +23,7 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import Annotated, Any
 
-from compress import __version__
+from compress import defaults
 from compress.errors import InputError, ModelFileError, UsageError
 from compress.files import (
     atomic_path,
@@ -54,8 +54,9 @@ from compress.schema.rules import (
 from compress.schema.words import shown
 from compress.spec import Normalization
 from compress.tasks.task import Evidence, Metric
+from compress.version import __version__
 
-FILE = Path("compress-baseline.json")
+FILE = Path(defaults.BASELINE)
 SIGNIFICANT = 6
 VERSIONS = ("numpy", "onnx")
 

@@ -65,10 +65,10 @@ def test_only_a_student_that_can_ship_ends_with_0(
     assert f"student.onnx  {words}" in text or words in text
     assert ("to ship" in text) is (words == "the student, to ship")
     if error is None:
-        command.judge(found, tmp_path)
+        command.judge(found)
         return
     with pytest.raises(error):
-        command.judge(found, tmp_path)
+        command.judge(found)
     assert error.exit_code == (3 if error is Inconclusive else 1)
 
 

@@ -15,7 +15,7 @@ from benchmarks.found import found
 from compress.cli import load_command, main
 from compress.commands.recipes import document_of, found_text, list_recipes, option_text
 from compress.errors import UsageError
-from compress.recipes.registry import DEFAULT_RECIPE, RECIPES, make_recipe, read_options
+from compress.recipes.registry import DEFAULT_RECIPE, RECIPES, make_recipe
 from compress.report import terminal
 from tests.report.rendered import assert_rendered
 
@@ -105,9 +105,8 @@ def help_of(option: str) -> tuple[str, str]:
         for parameter in load_command("distill").params
         if isinstance(parameter, click.Option) and parameter.name == option
     ]
-    said = re.fullmatch(r"(.*) \[default: (.*)\]", found.help or "")
-    assert said is not None
-    return said[1], said[2]
+    assert found.show_default
+    return found.help or "", str(found.default)
 
 
 def recipes_in(text: str) -> list[str]:
@@ -129,16 +128,21 @@ def test_an_option_of_distill_s_own_belongs_to_a_recipe(option: str) -> None:
 def test_every_option_that_is_shown_can_be_set(name: str) -> None:
     (shown,) = [each for each in list_recipes()["recipes"] if each["name"] == name]
     texts = [option_text(option, value) for option, value in shown["options"].items()]
-    assert read_options(name, texts) == shown["options"]
-    assert make_recipe(name, **read_options(name, texts)) == make_recipe(name)
+    read = make_recipe(name, **dict(text.split("=") for text in texts))
+    assert read == make_recipe(name)
+    assert read.to_dict() == shown["options"]
 
 
-def test_options_of_the_wrong_form_are_told_at_once() -> None:
+def test_options_of_the_wrong_form_are_told_at_once(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
     with pytest.raises(UsageError) as caught:
-        read_options("kd", ["temperature", "weight=much", "standardise=1"])
-    for fault in ("'temperature' is not NAME=VALUE", "'much' cannot be", "'1' cannot be the"):
+        make_recipe("kd", weight="much", standardise="1")
+    for fault in ("'much' cannot be the value of weight", "'1' cannot be the"):
         assert fault in str(caught.value)
-    assert read_options("kd", ["weight=0.9"]) == {"weight": 0.9}
+    assert make_recipe("kd", weight="0.9") == make_recipe("kd", weight=0.9)
+    assert main(["distill", "--student", "wrn-10-1", "--set", "temperature"]) == 2
+    assert "--set takes NAME=VALUE, and 'temperature' is none" in capsys.readouterr().err
 
 
 def test_an_option_of_another_recipe_is_refused(capsys: pytest.CaptureFixture[str]) -> None:

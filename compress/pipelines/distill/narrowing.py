@@ -1,4 +1,4 @@
-"""The student in fewer bits: converted, measured on validation images, fine-tuned where it pays."""
+"""The student in reduced precision: converted, measured, and fine-tuned where it pays."""
 
 from __future__ import annotations
 
@@ -57,7 +57,7 @@ def first_images(split: Split, task: Task) -> Split:
 
 @dataclass(frozen=True)
 class _Narrowing:
-    """How files in fewer bits are made and judged in a run.
+    """How files of reduced precision are made and judged in a run.
 
     Attributes:
         context: of the run.
