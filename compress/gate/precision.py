@@ -58,7 +58,7 @@ def pair_of(found: Fidelity) -> Pair:
 
 @dataclass(frozen=True)
 class PrecisionRule:
-    """The gate's paired rule, under which what is not decided counts as too much.
+    """The gate's paired rule for the accuracy that fewer bits cost.
 
     Attributes:
         allowed: by how much the score may drop; of accuracy, as a fraction of 1.
