@@ -224,7 +224,7 @@ def _train(
     spec = with_dropout(spec, 0.0)
     result = TrainResult(
         model=TrainedModel(spec.name, count_parameters(network), MODEL),
-        accuracy=Reached(fitted.history[-1]["validation_accuracy"], test),
+        accuracy=Reached(fitted.history[-1][f"validation_{data.task.metric.name}"], test),
         n=Scored(len(data.validation), len(data.test)),
         epochs=options.epochs,
         seed=options.seed,

@@ -184,7 +184,8 @@ def fit(
         listener: is told how it goes.
         student_trained: whether the student comes trained on the labels already.
         watched: further images that the student is scored on after each epoch, by name; an
-            epoch's metrics have "NAME_accuracy". Nothing depends on it.
+            epoch's metrics have "NAME_accuracy", or what else the task calls its score. Nothing
+            depends on it.
         save_every_s: see above; 0 saves after every step.
         team: the processes that train it together, each of which calls this; see
             ``compress.training.team``. The weights and the state are the first one's, and the
@@ -506,8 +507,9 @@ class _Loop:
             metrics = self._run_epoch(place)
             self.history.append(metrics)
             self.scalars = Scalars()
-            reached = metrics["validation_accuracy"]
-            if place.phase.trains_student and reached is not None and reached > self.best.accuracy:
+            reached, best = metrics[self._score_name("validation")], self.best.score
+            better = reached is not None and (best is None or reached > best)
+            if place.phase.trains_student and better:
                 weights = {name: t.cpu().clone() for name, t in self.judged.state_dict().items()}
                 self.best = Best(place.epoch, reached, weights)
             self._agree()
@@ -553,16 +555,20 @@ class _Loop:
         validation = None
         if len(self.data.validation):
             validation = self._score(self.data.validation)
-        watched = {f"{name}_accuracy": self._score(s) for name, s in self.watched.items()}
+        watched = {self._score_name(name): self._score(s) for name, s in self.watched.items()}
         return {
             "epoch": epoch,
             **({"phase": phase.name} if len(self.method.phases) > 1 else {}),
             "lr": self.method.optimizers["student"].param_groups[0]["lr"],
             **means,
-            "validation_accuracy": validation,
+            self._score_name("validation"): validation,
             **watched,
             "images_per_s": round((self.images_seen - images_before) / trained_s, 1),
         }
+
+    def _score_name(self, split: str) -> str:
+        """What the score on some images is called in the metrics."""
+        return f"{split}_{self.data.task.metric.name}"
 
     def _score(self, split: Split) -> float:
         data = self.data

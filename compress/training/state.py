@@ -10,7 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from compress.schema import decode
-from compress.schema.rules import Beside, Count, Epochs, NotNegative, Share
+from compress.schema.rules import Beside, Count, Epochs, NotNegative
 
 Open = Beside(("*",))
 
@@ -21,12 +21,12 @@ class Best:
 
     Attributes:
         epoch: from 1; 0 while there is none.
-        accuracy: on the validation images.
+        score: on the validation images, the task's.
         weights: of the student, on the CPU.
     """
 
     epoch: Count = 0
-    accuracy: float = -1.0
+    score: float | None = None
     weights: dict[str, Tensor] = field(default_factory=dict)
 
 
@@ -77,11 +77,10 @@ class Scalars:
 
 @dataclass(frozen=True)
 class Line:
-    """What every line of metrics.jsonl has; the recipe's scalars are there besides."""
+    """What every line of metrics.jsonl has; scores and the recipe's scalars are there besides."""
 
     epoch: Epochs
     lr: NotNegative
-    validation_accuracy: Share | None
     images_per_s: NotNegative
 
 

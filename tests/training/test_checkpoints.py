@@ -169,7 +169,7 @@ def place(**changes: Any) -> dict[str, Any]:
     saved: dict[str, Any] = {
         "version": 4,
         "history": [{"epoch": 1, **line}, {"epoch": 2, "phase": "both", **line}],
-        "best": {"epoch": 1, "accuracy": 0.5, "weights": toy_weights()},
+        "best": {"epoch": 1, "score": 0.5, "weights": toy_weights()},
         "scalars": {"steps": 1, "names": ("loss",), "table": torch.zeros(3, 1)},
     }
     return saved | changes

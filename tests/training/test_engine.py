@@ -61,12 +61,12 @@ def test_it_learns(data: Dataset) -> None:
     assert listener.epochs == history
     reached = [metrics["validation_accuracy"] for metrics in history]
     assert fitted.best is not None
-    assert fitted.best.accuracy == max(reached)
+    assert fitted.best.score == max(reached)
     assert fitted.best.epoch == 1 + reached.index(max(reached))
     student.load_state_dict(fitted.best.weights)
     assert (
         evaluate(predictor(student, data.task), data.task, data.validation, GRAY)
-        == fitted.best.accuracy
+        == fitted.best.score
     )
 
 
