@@ -190,5 +190,6 @@ def _export(
         classes=data.task.classes,
         images=normalize(images, normalization),
         source={"data": data.name, "data_sha256": data.sha256, **source},
+        task=data.task,
     )
     return parity
