@@ -491,7 +491,7 @@ def test_a_file_keeps_the_names_and_the_order_of_its_classes(
         )
         == 0
     )
-    assert "float32 to 100.00%" in capsys.readouterr().out.replace("\n", " ")
+    assert "100.00% of float32" in capsys.readouterr().out.replace("\n", " ")
     assert read_artifact(narrow).classes == ("Bottom", "top")
     for path in (model, file):
         assert main(["evaluate", str(path), "--data", str(data)]) == 0
