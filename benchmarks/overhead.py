@@ -55,7 +55,8 @@ from compress.recipes.registry import DEFAULT_RECIPE, make_recipe
 from compress.tasks.task import Task
 from compress.training import probing
 from compress.training import teacher as judging
-from compress.training.engine import choose_device, fit
+from compress.training.device import choose_device
+from compress.training.engine import fit
 from compress.training.evaluation import Predict, predictor
 from compress.training.kept import outputs_of
 from compress.training.options import TrainingOptions

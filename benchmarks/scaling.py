@@ -52,7 +52,8 @@ from compress.models.registry import spec_of
 from compress.profiling.costs import costs_of_module
 from compress.profiling.machine import fingerprint
 from compress.recipes.registry import make_recipe
-from compress.training.engine import choose_device, fit
+from compress.training.device import choose_device
+from compress.training.engine import fit
 from compress.training.kept import outputs_of
 from compress.training.options import TrainingOptions
 from compress.training.outputs import Teaching

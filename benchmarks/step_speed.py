@@ -49,7 +49,8 @@ from compress.profiling.machine import fingerprint
 from compress.profiling.peak import product_for
 from compress.recipes.registry import make_recipe
 from compress.results import Estimate
-from compress.training.engine import choose_device, fit
+from compress.training.device import choose_device
+from compress.training.engine import fit
 from compress.training.kept import outputs_of
 from compress.training.options import TrainingOptions
 from compress.training.outputs import TeacherOutputs, Teaching

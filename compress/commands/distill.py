@@ -171,7 +171,7 @@ def command(
     from compress.errors import UsageError
     from compress.pipelines.distill import DistillRequest, assist, check_words, distill
     from compress.recipes.registry import DEFAULT_RECIPE, make_recipe, read_options
-    from compress.training.engine import choose_device
+    from compress.training.device import choose_device
     from compress.training.quantization_aware import FineTuning
     from compress.training.team import joined
 

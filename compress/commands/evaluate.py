@@ -58,7 +58,7 @@ def command(
 
     from compress.data.normalization import describe, resolve
     from compress.pipelines.evaluate import evaluate
-    from compress.training.engine import choose_device
+    from compress.training.device import choose_device
     from compress.units import format_percent
 
     stated = resolve(normalize) if normalize else None

@@ -52,7 +52,7 @@ def command(
     say_loading()
     from compress.models.registry import spec_of
     from compress.pipelines.train import MODEL, assist, train
-    from compress.training.engine import choose_device
+    from compress.training.device import choose_device
     from compress.training.team import joined
     from compress.units import format_percent
 

@@ -10,7 +10,7 @@ import torch
 from compress.data.sources import embedded_teacher_path
 from compress.pipelines.distill.request import DistillListener, DistillRequest
 from compress.profiling.inputs import Sample
-from compress.training.engine import choose_device
+from compress.training.device import choose_device
 from compress.training.evaluation import timing_sample
 from compress.training.outputs import Teaching
 from compress.training.teacher import Teacher
