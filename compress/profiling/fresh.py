@@ -95,54 +95,14 @@ class FreshTiming:
     speedup: Estimate | None = None
 
 
-def time_in_fresh_process(
-    path: Path,
-    *,
-    batch: int = 1,
-    threads: int = 1,
-    percentile: float = 50.0,
-    runtime: str = "onnxruntime",
-    budget_s: float | None = None,
-    speedup: float | None = None,
-    against: Path | None = None,
-    shape: tuple[int, ...] | None = None,
-    sample: Sample | None = None,
-    max_s: float = 30.0,
-    seed: int = 0,
-) -> FreshTiming:
-    """Times a file as ``time_model`` does, in a process that has done nothing else.
-
-    With ``against`` both files run in the same rounds.
-
-    Args:
-        path: an ONNX file.
-        batch: images a call, for a dynamic first dimension.
-        threads: of each session.
-        percentile: 50 times the median.
-        runtime: one that reads ONNX files.
-        budget_s: looking ends when the latency's interval is clear of it, or within 2%.
-        speedup: looking ends when the ratio's interval is clear of it, or within 2%.
-        against: another ONNX file, for the ratio.
-        shape: channels, height and width, where the files leave them open.
-        sample: images that they are called with; None: seeded noise.
-        max_s: no further round begins after so many seconds.
-        seed: of the inputs, the orders and the resampling.
+def time_in_fresh_process(request: TimingRequest) -> FreshTiming:
+    """Loads a model and times it, in a process that has done nothing else.
 
     Raises:
         CompressError: whatever ``time_model`` raises.
         NothingMeasured: the process died.
     """
-    request = TimingRequest(
-        LoadingRequest(
-            Subject(path.name, path=path.absolute()), runtime, batch, threads, shape, sample, seed
-        ),
-        against=None if against is None else Subject(against.name, path=against.absolute()),
-        percentile=percentile,
-        budget_s=budget_s,
-        speedup=speedup,
-        max_s=max_s,
-    )
-    return _decode(FreshTiming, ask(CHILD, request, path.name))
+    return _decode(FreshTiming, ask(CHILD, request, request.loading.subject.name))
 
 
 def load_in_fresh_process(request: LoadingRequest) -> Loading:
@@ -195,7 +155,7 @@ def ask(module: str, request: object, name: str, *, limit_s: float | None = None
         raise NothingMeasured(
             f"The process that was to measure {name} ended with code "
             f"{process.returncode} and no answer{': ' + tail[0] if tail else ''}. "
-            "It may have been killed for want of memory."
+            "It may have been killed because memory ran out."
         ) from None
     if "error" in answer:
         kind = getattr(errors, answer["error"], CompressError)

@@ -2,14 +2,11 @@
 
 from compress.tradeoff.choice import Choice, TradeoffRow
 from compress.tradeoff.fastest import RuntimeChoice, choose_runtime, with_runtime
-from compress.tradeoff.precisions import (
-    PrecisionTrial,
-    refuse_unrunnable,
-    try_precisions,
-)
+from compress.tradeoff.precisions import refuse_unrunnable, try_precisions
 from compress.tradeoff.runs import OwnRun, Plan, record_run
 from compress.tradeoff.storage import write_csv
 from compress.tradeoff.table import TradeoffTable, load_table, table_for
+from compress.tradeoff.trials import PrecisionTrial
 
 __all__ = [
     "Choice",

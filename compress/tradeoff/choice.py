@@ -9,9 +9,9 @@ from typing import Any
 from compress.limits import Judgement
 from compress.spec import Budget, ModelSpec
 from compress.tradeoff.candidates import Candidate
-from compress.tradeoff.precisions import PrecisionTrial
 from compress.tradeoff.predictor import Prediction
 from compress.tradeoff.search import Limits, Measurement, ruled_out
+from compress.tradeoff.trials import PrecisionTrial
 from compress.units import format_bytes, format_time
 
 CHOSEN = "chosen"

@@ -8,9 +8,7 @@ accuracy: such a precision is in the table, and is not chosen.
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated, Any
 
 from compress.errors import CompressError, ModelFileError, UsageError
 from compress.exporting.conversion import guarded
@@ -23,55 +21,14 @@ from compress.profiling.registry import RUNTIMES, runtime_named
 from compress.profiling.runtime import Subject
 from compress.profiling.timing import time_models
 from compress.results import Estimate
-from compress.schema import decode
-from compress.schema.rules import Key, known
 from compress.scratch import scratch_folder
 from compress.spec import AUTO, PRECISIONS, Budget, ModelSpec, Target
+from compress.tradeoff.storage import read_table
+from compress.tradeoff.trials import FLOAT, PrecisionTrial
 
 # In the middle of the candidates by what it computes.
 MODEL = "wrn-16-4"
 MAX_S = 20.0
-
-
-@dataclass(frozen=True)
-class PrecisionTrial:
-    """What is known of one precision on the target.
-
-    Attributes:
-        precision: one of PRECISIONS.
-        runs: whether the target runs such files at all.
-        eligible: whether a student may be chosen in it.
-        why: a phrase.
-        ratio: its time / float32's; None where it was not timed.
-    """
-
-    precision: Annotated[str, known(*PRECISIONS)]
-    runs: bool
-    eligible: bool
-    why: str
-    ratio: Annotated[Estimate | None, Key("time_by_fp32")] = None
-
-    def to_dict(self) -> dict[str, Any]:
-        """Plain values for JSON."""
-        return {
-            "precision": self.precision,
-            "runs": self.runs,
-            "eligible": self.eligible,
-            "why": self.why,
-            "time_by_fp32": None if self.ratio is None else self.ratio.to_dict(),
-        }
-
-    @classmethod
-    def from_dict(cls, values: Any) -> PrecisionTrial:
-        """The inverse of ``to_dict``.
-
-        Raises:
-            InputError: these are no such values.
-        """
-        return decode(cls, values, "This does not say what a precision was found to do")
-
-
-FLOAT = PrecisionTrial("fp32", runs=True, eligible=True, why="as the network is trained")
 
 
 def try_precisions(
@@ -163,8 +120,6 @@ def not_run(target: Target, error: Exception) -> str:
 
 
 def _stored(path: Path) -> tuple[PrecisionTrial, ...]:
-    from compress.tradeoff.storage import read_table
-
     stored = read_table(path)
     if stored.conditions["precision"] != AUTO or not stored.precisions:
         raise UsageError(

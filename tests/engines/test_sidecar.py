@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from compress.engines.sidecar import EngineFile, Gpu, path_beside, read_sidecar, write_sidecar
+from compress.engines.sidecar import EngineFile, Gpu, read_sidecar, sidecar_path, write_sidecar
 from compress.errors import ModelFileError
 from compress.files import sha256_of
 from compress.models.registry import spec_of
@@ -52,7 +52,7 @@ def test_what_is_written_is_read(engine: Path, described: EngineFile) -> None:
 
 def test_every_field_is_read_or_told(engine: Path, described: EngineFile) -> None:
     def read(text: str) -> None:
-        path_beside(engine).write_text(text)
+        sidecar_path(engine).write_text(text)
         read_sidecar(engine)
 
     document = described.to_dict() | {"schema_version": 1}
@@ -68,6 +68,6 @@ def _plain(value: object) -> object:
 
 
 def test_a_pipe_in_its_place_is_not_opened(engine: Path) -> None:
-    os.mkfifo(path_beside(engine))
+    os.mkfifo(sidecar_path(engine))
     with pytest.raises(ModelFileError, match=r"has no s\.engine\.json beside it"):
         read_sidecar(engine)

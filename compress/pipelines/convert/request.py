@@ -8,7 +8,7 @@ from typing import Any
 
 from compress.data.dataset import Dataset
 from compress.engines.package import PACKAGES
-from compress.engines.sidecar import EngineFile, path_beside
+from compress.engines.sidecar import EngineFile, sidecar_path
 from compress.errors import (
     UnknownName,
     UsageError,
@@ -19,7 +19,7 @@ from compress.onnx_file import is_onnx
 from compress.profiling.registry import RUNTIMES, runtime_named
 from compress.results import Artifact, Estimate, Fidelity, Parity
 from compress.spec import AUTO, PRECISIONS, Normalization
-from compress.tradeoff.precisions import PrecisionTrial
+from compress.tradeoff.trials import PrecisionTrial
 
 ONNX = "onnx"
 TARGETS = (ONNX, *PACKAGES)
@@ -122,7 +122,7 @@ class Request:
                 f"{self.typed}, which would be written beside the engine {self.output.name}, is "
                 "MODEL itself; name another --output"
             )
-        if self.typed.exists() and not path_beside(self.output).exists():
+        if self.typed.exists() and not sidecar_path(self.output).exists():
             return (
                 f"{self.typed} would be written beside the engine {self.output.name}, and is there "
                 "already without one; name another --output"

@@ -48,7 +48,8 @@ from compress.scratch import scratch_folder
 from compress.spec import AUTO, PRECISIONS, Normalization, Target
 from compress.tasks.classification import Paired
 from compress.tasks.registry import unstated
-from compress.tradeoff.precisions import FLOAT, PrecisionTrial, not_run, run_once, timed
+from compress.tradeoff.precisions import not_run, run_once, timed
+from compress.tradeoff.trials import FLOAT, PrecisionTrial
 from compress.training.evaluation import file_predictor, predictor, stratified_sample
 from compress.training.identification import identify
 from compress.training.naming import believed_score
