@@ -34,7 +34,11 @@ def nothing() -> None:
 
 
 class Loop:
-    """One training at work. ``position`` says how far it is.
+    """One training at work.
+
+    Attributes:
+        position: how far it is.
+        checked_s: when ``check_scalars`` looked at the losses last, by ``time.monotonic``.
 
     Args:
         method: what a step does.
@@ -81,6 +85,7 @@ class Loop:
         self.position = Position(len(self._epochs))
         self._meter = ProgressMeter(listener, len(data.train), len(self._epochs))
         self._warned: set[str] = set()
+        self.checked_s = time.monotonic()
 
     @property
     def evaluated(self) -> nn.Module:
@@ -195,6 +200,7 @@ class Loop:
         Raises:
             TrainingDiverged: it is not.
         """
+        self.checked_s = time.monotonic()
         bad = self.position.scalars.first_bad()
         if bad is not None:
             step, name, value = bad

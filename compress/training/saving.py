@@ -42,7 +42,7 @@ class SavedTraining:
         self._checkpoints = Checkpoints(folder.path, loop.listener.message) if folder else None
         self._stop = StopSignals()
         self._stopping = False
-        self._looked_s = self._saved_s = time.monotonic()
+        self._saved_s = time.monotonic()
 
     def run(self) -> None:
         """Trains from where the saved state is, if there is one.
@@ -73,14 +73,13 @@ class SavedTraining:
         scalars, team = self._loop.position.scalars, self._loop.team
         look = self._stopping = False
         if not (team.several and self._device.type == "cuda" and scalars.steps % AGREE_EVERY):
-            due = time.monotonic() - self._looked_s >= LOOK_EVERY_S
+            due = time.monotonic() - self._loop.checked_s >= LOOK_EVERY_S
             number, looks = team.all_reduce_max(self._stop.number, int(due))
             if number and not self._stop.received:
                 self._stop.record(number)
             self._stopping, look = bool(number), bool(looks)
         if look and scalars.steps:
             self._loop.check_scalars()
-            self._looked_s = time.monotonic()
         self._save_and_stop()
 
     def _interrupt(self) -> None:
@@ -97,7 +96,7 @@ class SavedTraining:
             self._loop.check_scalars()
             self._loop.check_weights()
             self._checkpoints.save(self._state())
-            self._looked_s = self._saved_s = time.monotonic()
+            self._saved_s = time.monotonic()
             position.saved = position.text
         if whole_epoch and self._folder is not None:
             self._folder.write_metrics(position.history)
