@@ -18,7 +18,6 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, TypeVar
 
-import compress
 from compress import errors, schema
 from compress.errors import CompressError, InputError, NothingMeasured
 from compress.profiling.inputs import Sample
@@ -184,7 +183,7 @@ def _decode(kind: type[Answer], answer: dict[str, Any]) -> Answer:
 
 def _environment() -> dict[str, str]:
     """This environment, with the package that runs here importable there too."""
-    root = str(Path(compress.__file__).resolve().parents[1])
+    root = str(Path(errors.__file__).resolve().parents[1])
     # What is installed is found anyway, and site-packages must not come before the standard
     # library, as everything in PYTHONPATH does.
     if root in (*site.getsitepackages(), site.getusersitepackages()):

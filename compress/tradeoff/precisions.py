@@ -129,48 +129,87 @@ def _stored(path: Path) -> tuple[PrecisionTrial, ...]:
     return stored.precisions
 
 
+def try_files(
+    floats: Path,
+    make: Callable[[str, Path], object],
+    folder: Path,
+    *,
+    name: str,
+    target: Target,
+    batch: int,
+    sample: Sample | None = None,
+    say: Callable[[str], None] = lambda _: None,
+) -> tuple[PrecisionTrial, ...]:
+    """Makes a file in each reduced precision and times those that run beside the float32 one.
+
+    Args:
+        floats: the float32 file.
+        make: writes the file of a precision to a path.
+        folder: of the files, each of which is called by its precision: int8.onnx.
+        name: of the network, for the reasons.
+        target: the runtime and its threads.
+        batch: images a call.
+        sample: images to time on; None: seeded noise.
+        say: is told what is being timed.
+
+    Returns:
+        what is known of every precision, float32 first.
+    """
+    paths, failed = {"fp32": floats}, dict[str, str]()
+    for precision in PRECISIONS[1:]:
+        path = folder / f"{precision}.onnx"
+        try:
+            make(precision, path)
+            run_once(path, target, batch=batch)
+            paths[precision] = path
+        except ModelFileError as error:
+            failed[precision] = not_run(target, error)
+        except CompressError as error:
+            failed[precision] = str(error).rstrip(".")
+    if len(paths) > 1:
+        say(f"Timing {', '.join(paths)} in {target.runtime}, batch {batch}.")
+        timing = time_models(
+            paths,
+            batch=batch,
+            threads=target.threads,
+            runtime=target.runtime,
+            ratio=1.0,
+            sample=sample,
+            max_s=MAX_S,
+        )
+    return FLOAT, *(
+        PrecisionTrial(precision, runs=False, eligible=False, why=failed[precision])
+        if precision in failed
+        else timed(precision, timing.ratio(precision, "fp32"), name)
+        for precision in PRECISIONS[1:]
+    )
+
+
 def _try(
     budget: Budget, num_classes: int, input_shape: tuple[int, int, int], sample: Sample | None
 ) -> tuple[PrecisionTrial, ...]:
+    """The network in the middle of the candidates in each precision."""
     from compress.tradeoff.measure import untrained
 
     target = budget.target
-    activations = RUNTIMES[target.runtime].activations
     spec = spec_of(MODEL, num_classes=num_classes, input_shape=input_shape)
     with scratch_folder("precisions") as folder:
-        paths = {"fp32": folder / "fp32.onnx"}
-        onnx_for_timing(untrained(spec), paths["fp32"], spec=spec)
-        failed: dict[str, str] = {}
-        for precision in PRECISIONS[1:]:
-            path = folder / f"{precision}.onnx"
-            try:
-                narrowed_for_timing(
-                    paths["fp32"], path, precision, shape=input_shape, activations=activations
-                )
-                run_once(path, target, batch=budget.batch)
-                paths[precision] = path
-            except ModelFileError as error:
-                failed[precision] = not_run(target, error)
-            except CompressError as error:
-                failed[precision] = str(error).rstrip(".")
-        timing = None
-        if len(paths) > 1:
-            timing = time_models(
-                paths,
-                batch=budget.batch,
-                threads=target.threads,
-                runtime=target.runtime,
-                ratio=1.0,
-                sample=sample,
-                max_s=MAX_S,
-            )
-    trials = [FLOAT]
-    for precision in PRECISIONS[1:]:
-        if timing is None or precision in failed:
-            trials.append(PrecisionTrial(precision, False, False, failed[precision]))
-            continue
-        trials.append(timed(precision, timing.ratio(precision, "fp32"), MODEL))
-    return tuple(trials)
+        floats = folder / "fp32.onnx"
+        onnx_for_timing(untrained(spec), floats, spec=spec)
+
+        def make(precision: str, path: Path) -> None:
+            activations = RUNTIMES[target.runtime].activations
+            narrowed_for_timing(floats, path, precision, shape=input_shape, activations=activations)
+
+        return try_files(
+            floats,
+            make,
+            folder,
+            name=MODEL,
+            target=target,
+            batch=budget.batch,
+            sample=sample,
+        )
 
 
 def timed(precision: str, ratio: Estimate, name: str) -> PrecisionTrial:
