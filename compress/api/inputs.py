@@ -34,7 +34,7 @@ def silent(_: str) -> None:
 
 
 class RunListener(Protocol):
-    """Is told how a run goes; ``compress.training.listener.Listener`` and the choice of a student."""
+    """A ``compress.training.listener.Listener`` that is told the choice of a student too."""
 
     def message(self, text: str) -> None:
         """Something that a user should know."""
