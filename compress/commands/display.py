@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from rich.progress import TaskID
 
     from compress.tradeoff import Choice
-    from compress.training.engine import Progress
+    from compress.training.listener import Progress
 
 
 def say_loading() -> None:
