@@ -47,7 +47,7 @@ def more_images(found: Comparison, name: str, validation: int, training: int) ->
 
 @dataclass(frozen=True)
 class PrecisionRule:
-    """The gate's paired rule, under which what is not decided counts as too much.
+    """The gate's paired rule for the accuracy that fewer bits cost.
 
     Attributes:
         allowed: by how much the accuracy may drop, as a fraction of 1.

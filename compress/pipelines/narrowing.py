@@ -1,4 +1,4 @@
-"""A float32 file in fewer bits: converted, and judged on as many images as that takes."""
+"""A float32 file in reduced precision: converted, and judged on as many images as that takes."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ from compress.training.evaluation import stratified_sample
 
 
 class Convert(Protocol):
-    """Writes a file in fewer bits and measures it on a proof."""
+    """Writes a file of reduced precision and measures it on a proof."""
 
     def __call__(self, *, proof: Proof) -> tuple[Artifact, Fidelity]:
         """The file, and how far it is from float32."""
@@ -52,7 +52,7 @@ class ProofImages:
 
 @dataclass(frozen=True)
 class LossLimit:
-    """What fewer bits may cost.
+    """What a reduced precision may cost.
 
     Attributes:
         rule: of the gate.

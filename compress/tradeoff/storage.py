@@ -210,7 +210,7 @@ class _Figures:
             self.size_bytes,
             rounds=self.rounds or 0,
             all_calls_s=whole,
-            straddles=True,
+            undecided=True,
         )
 
 

@@ -54,8 +54,8 @@ def convert(request: ConvertRequest, *, say: Say = lambda _: None) -> Conversion
         CheckpointError, ModelFileError, DataError, UsageError: what was given cannot be used.
         ExportError: a tool cannot do it.
         ParityError: a file is not the same function.
-        PrecisionLost: fewer bits cost too much.
-        Inconclusive: whether they do is not decided by the images that there are.
+        PrecisionLost: the reduced precision costs too much.
+        Inconclusive: whether it does is not decided by the images that there are.
     """
     if request.target != ONNX:
         import_package(package_named(request.target))
@@ -120,7 +120,7 @@ def _narrowed(
 def _in_precision(
     request: ConvertRequest, floats: FloatFile, precision: str, path: Path, say: Say
 ) -> _Narrowed:
-    """The float32 file in fewer bits; none is left that may lose too much.
+    """The float32 file in reduced precision; none is left that may lose too much.
 
     Raises:
         PrecisionLost, Inconclusive: it does, or that is not decided.

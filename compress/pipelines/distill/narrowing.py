@@ -1,4 +1,4 @@
-"""The student in fewer bits: converted, measured on validation images, fine-tuned where it pays."""
+"""The student in reduced precision: converted, measured, and fine-tuned where it pays."""
 
 from __future__ import annotations
 
@@ -40,9 +40,9 @@ from compress.results import Fidelity
 from compress.scratch import scratch_folder
 from compress.tasks.task import Task
 from compress.training.evaluation import stratified_sample
-from compress.training.outputs import Teaching
 from compress.training.quantization_aware import fine_tune
 from compress.training.runfolder import RunFolder
+from compress.training.teacher import Teacher
 
 # Of validation images that memory has no room for.
 STREAMED_PROOF_IMAGES = 5000
@@ -57,7 +57,7 @@ def first_images(split: Split, task: Task) -> Split:
 
 @dataclass(frozen=True)
 class _Narrowing:
-    """How files in fewer bits are made and judged in a run.
+    """How files of reduced precision are made and judged in a run.
 
     Attributes:
         context: of the run.
@@ -71,7 +71,7 @@ class _Narrowing:
     context: DistillContext
     chosen: ChosenStudent
     floats: Path
-    teaching: Sequence[Teaching]
+    teaching: Sequence[Teacher]
     images: ProofImages
     limit: LossLimit
 
@@ -93,7 +93,7 @@ class _Narrowing:
 
 
 def narrow_student(
-    context: DistillContext, chosen: ChosenStudent, teaching: Sequence[Teaching], floats: Path
+    context: DistillContext, chosen: ChosenStudent, teaching: Sequence[Teacher], floats: Path
 ) -> dict[str, PrecisionResult]:
     """The student in the precision that ships, and what it is in the others that could be.
 

@@ -43,7 +43,7 @@ OutcomeOfLimit = Annotated[str, known(*Judgement, NOT_JUDGED)]
 
 
 @dataclass(frozen=True)
-class Interval:
+class Measured:
     """A positive value with the ends of its 95% interval."""
 
     value: Positive
@@ -51,7 +51,7 @@ class Interval:
     high: Positive
 
     @classmethod
-    def of(cls, estimate: Estimate, scale: float = 1.0) -> Interval:
+    def of(cls, estimate: Estimate, scale: float = 1.0) -> Measured:
         """The same estimate, times ``scale`` (1e3 for milliseconds)."""
         return cls(estimate.value * scale, estimate.low * scale, estimate.high * scale)
 
@@ -87,7 +87,7 @@ class BudgetResult:
     batch: Batch
     percentile: Percentile
     headroom: Fraction
-    measured_ms: Interval | None
+    measured_ms: Measured | None
     outcome: OutcomeOfLimit
 
     def __post_init__(self) -> None:
@@ -114,7 +114,7 @@ class BudgetResult:
             batch=budget.batch,
             percentile=budget.percentile,
             headroom=budget.headroom,
-            measured_ms=Interval.of(model.latency, 1e3),
+            measured_ms=Measured.of(model.latency, 1e3),
             outcome=_outcome(budget, size_bytes, None if elsewhere else timing),
         )
 
@@ -321,7 +321,7 @@ class DistillResult:
     student: StudentResult
     accuracy_drop: AccuracyDrop
     precisions: dict[str, PrecisionResult]
-    speedup: Interval
+    speedup: Measured
     load_ms: NotNegative
     first_ms: NotNegative
     memory_bytes: int | None
