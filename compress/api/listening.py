@@ -10,11 +10,11 @@ from compress.launched import place
 
 if TYPE_CHECKING:
     from compress.tradeoff import Choice
-    from compress.training.engine import Progress
+    from compress.training.listener import Progress
 
 
 class RunListener(Protocol):
-    """Is told how a run goes; ``compress.training.engine.Listener`` and the choice of a student."""
+    """A ``compress.training.listener.Listener`` that is told the choice of a student too."""
 
     def message(self, text: str) -> None:
         """Something that a user should know."""
