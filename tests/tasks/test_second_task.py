@@ -33,8 +33,8 @@ from compress.report.document import Facts
 from compress.spec import Target
 from compress.tasks import registry
 from compress.training.engine import Fitted, fit
-from compress.training.listener import Silent
 from compress.training.evaluation import evaluate, predictor
+from compress.training.listener import Silent
 from compress.training.options import TrainingOptions
 from compress.training.scoring import score_onnx
 from tests.gate.small import rounds
