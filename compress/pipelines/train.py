@@ -49,7 +49,7 @@ class Reached:
 
 
 @dataclass(frozen=True)
-class Scored:
+class ScoredImages:
     """How many images that is of."""
 
     validation: Count
@@ -69,7 +69,7 @@ class TrainResult:
 
     model: TrainedModel
     accuracy: Reached
-    n: Scored
+    n: ScoredImages
     epochs: Epochs
     seed: Seed
     folder: FilePath = "."
@@ -225,7 +225,7 @@ def _train(
     result = TrainResult(
         model=TrainedModel(spec.name, count_parameters(network), MODEL),
         accuracy=Reached(fitted.history[-1]["validation_accuracy"], test),
-        n=Scored(len(data.validation), len(data.test)),
+        n=ScoredImages(len(data.validation), len(data.test)),
         epochs=options.epochs,
         seed=options.seed,
     )
