@@ -86,7 +86,7 @@ def metadata_of_conversion(
     fidelity: Fidelity,
     toolchain: Mapping[str, str],
 ) -> dict[str, str]:
-    """The metadata of a file of reduced precision: the float file's, changed in what is no longer true.
+    """The metadata of a file of reduced precision: the float file's, but for what has changed.
 
     Args:
         float_file: that it was made of, from here or from elsewhere.

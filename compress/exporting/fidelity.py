@@ -12,7 +12,7 @@ from compress.results import Fidelity
 from compress.tasks.registry import unstated
 from compress.tasks.task import Arrays, Pair, Targets, Task, joined, tensors_of
 
-# A file of reduced precision beside the float file -> what is wrong with it, or "" where nothing is.
+# A file of reduced precision beside the float file -> what is wrong with it, or "" for nothing.
 Judge = Callable[[Pair], str]
 
 # Images that are run at once.
