@@ -132,6 +132,7 @@ def export_student(
         classes=data.task.classes,
         images=normalize(images, data.normalization),
         source={"data": data.name, "data_sha256": data.sha256, **source},
+        task=data.task,
     )
     return ExportedStudent(path, parity)
 

@@ -114,7 +114,8 @@ def narrow_student(
         return {}
     data, rule = request.data, PrecisionRule(request.max_precision_loss)
     split = data.validation
-    images = ProofImages.of(first_images(split, data.task), split, data.normalization)
+    first = first_images(split, data.task)
+    images = ProofImages.of(first, split, data.task, data.normalization)
     job = _Narrowing(context, chosen, floats, teaching, images, LossLimit(rule, data))
     found = {}
     with scratch_folder("int8") as folder:

@@ -312,9 +312,9 @@ def _remember(context: DistillContext, result: DistillResult) -> None:
         return  # it shows nothing of what the architecture is worth
     errors = {"fp32": 1 - result.student.accuracy.validation}
     for precision, found in result.precisions.items():
-        if found.fidelity is not None and found.fidelity.accuracy is not None:
-            errors[precision] = 1 - found.fidelity.accuracy
-            errors["fp32"] = 1 - (found.fidelity.float_accuracy or 0.0)
+        if found.fidelity is not None and found.fidelity.score is not None:
+            errors[precision] = 1 - found.fidelity.score
+            errors["fp32"] = 1 - (found.fidelity.float_score or 0.0)
     run = OwnRun(
         dataset_sha256=data.sha256,
         name=result.student.name,
