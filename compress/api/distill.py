@@ -144,7 +144,7 @@ def distill(
     from compress.pipelines.distill import DistillRequest, assist, check_words
     from compress.pipelines.distill import distill as run
     from compress.recipes.registry import make_recipe
-    from compress.training.engine import choose_device
+    from compress.training.device import choose_device
     from compress.training.options import DEFAULTS
     from compress.training.quantization_aware import FineTuning
     from compress.training.team import joined

@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from compress.data.dataset import Dataset
     from compress.spec import Normalization
     from compress.tradeoff import Choice
-    from compress.training.engine import Progress
+    from compress.training.listener import Progress
 
 FilePath = str | os.PathLike[str]
 Say = Callable[[str], None]
@@ -34,7 +34,7 @@ def silent(_: str) -> None:
 
 
 class RunListener(Protocol):
-    """Is told how a run goes; ``compress.training.engine.Listener`` and the choice of a student."""
+    """A ``compress.training.listener.Listener`` that is told the choice of a student too."""
 
     def message(self, text: str) -> None:
         """Something that a user should know."""

@@ -81,7 +81,7 @@ def train(
     from compress.models.registry import spec_of
     from compress.pipelines.train import assist
     from compress.pipelines.train import train as run
-    from compress.training.engine import choose_device
+    from compress.training.device import choose_device
     from compress.training.options import DEFAULTS
     from compress.training.team import joined
 

@@ -32,7 +32,7 @@ from compress.report.document import Document, Table, Text, names, numbers
 from compress.schema import decode_or_none
 from compress.spec import ModelSpec
 from compress.tradeoff.costs import costs_of
-from compress.training.engine import choose_device
+from compress.training.device import choose_device
 from compress.training.options import TrainingOptions
 from compress.training.runfolder import METRICS, RESULT, read_metrics
 from compress.training.trial import Speed, time_steps, trial_batch
