@@ -24,7 +24,7 @@ FIDELITY = {
     "task": "classification",
     "score": 0.5,
     "float_score": 0.51,
-    "pair": {"n": 100, "lost": 1, "won": 0, "right": 50},
+    "pair": {"n": 100, "lost": 1, "won": 0},
     "method": "run",
 }
 
