@@ -208,8 +208,8 @@ def read_request(model: Path | None, options: dict[str, Any]) -> Request:
         raise UsageError("Name the ONNX file to check: compress check student.onnx.")
     if options["threads"] is not None:
         raise UsageError(
-            "--threads goes with --self-test. A candidate is measured with the threads of its "
-            "baseline; `compress baseline update --threads` says how many."
+            "--threads needs --self-test. A candidate uses the threads of its baseline, which "
+            "`compress baseline update --threads` sets."
         )
     budget_ms, worse = options["budget_ms"], options["max_calibration_drop"]
     return Request(
@@ -270,7 +270,7 @@ def _report(verdict: Verdict, junit: Path | None, markdown: Path | None, passes:
         reports.add_to_summary(verdict, os.environ)
     except OSError as error:
         # The verdict has been told; that it could not be shown once more changes nothing of it.
-        _say(f"warning: the summary that $GITHUB_STEP_SUMMARY names cannot be written: {error}.")
+        _say(f"warning: cannot write the summary to $GITHUB_STEP_SUMMARY: {error}.")
 
 
 def _refuse_what_judges() -> None:
@@ -292,9 +292,7 @@ def _refuse_what_judges() -> None:
         and context.get_parameter_source(each.name or "") is ParameterSource.COMMANDLINE
     ]
     if given:
-        raise UsageError(
-            f"--self-test judges no candidate, so {' and '.join(given)} have nothing to say there."
-        )
+        raise UsageError(f"--self-test judges no candidate. Leave out {' and '.join(given)}.")
 
 
 def _self_test(

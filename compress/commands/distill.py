@@ -177,8 +177,8 @@ def command(
 
     if not teachers and options["data"] != "default":
         raise UsageError(
-            f"The embedded teacher is for the embedded data; for --data {options['data']} give "
-            "its own with --teacher (`compress train` makes one)."
+            "The embedded teacher fits only the embedded data. Give a teacher for --data "
+            f"{options['data']} with --teacher (`compress train` makes one)."
         )
     teacher = teachers[0] if teachers else None
     name = recipe or DEFAULT_RECIPE
@@ -257,29 +257,29 @@ def judge(result: dict[str, Any], out: Path) -> None:
     chance = result["student"]["chance"]
     if chance["standing"] == NO_BETTER:
         raise StudentRefused(
-            f"{file} is {chance['text']} Train it for longer, with another --lr or --recipe, or "
-            "ask for a larger student."
+            f"{file} is {chance['text']} Train longer, change --lr or --recipe, or choose a "
+            "larger student."
         )
     if drop["outcome"] == Outcome.FAIL.value:
         raise StudentRefused(
-            f"{file} loses more than --max-accuracy-drop allows: {drop['reason']}. Train it for "
-            "longer, ask for a larger student, or allow more."
+            f"{file} loses more than --max-accuracy-drop allows: {drop['reason']}. Train longer, "
+            "choose a larger student, or allow a larger drop."
         )
     if result["budget"]["kept"] is False:
         raise BudgetMissed(
-            f"{file} does not keep the budget "
-            "(the interval's unfavourable end counts). Ask for a smaller student or allow more."
+            f"{file} does not keep the budget (the upper end of its interval counts). Choose a "
+            "smaller student or a larger budget."
         )
     precision = result["target"]["precision"]
     if precision != "fp32" and not result["precisions"][precision]["kept"]:
         raise PrecisionLost(
-            f"{file} may lose more in {precision} than is "
-            "allowed. Take more validation images where that is not decided, another precision, "
-            "or allow more with --max-precision-loss."
+            f"{file} may lose more in {precision} than --max-precision-loss allows. Use more "
+            "validation images if that is undecided, another precision, or a larger "
+            "--max-precision-loss."
         )
     if drop["outcome"] == Outcome.INCONCLUSIVE.value:
         raise Inconclusive(
-            f"Whether {file} loses more than --max-accuracy-drop allows is not decided: "
+            f"Whether {file} loses more than --max-accuracy-drop allows is undecided: "
             f"{drop['reason']}."
         )
 
@@ -353,15 +353,14 @@ def print_result(result: dict[str, Any], out: Path, console: Console | None = No
     if precision != "fp32":
         precision, floats = f"{precision} (the teacher fp32)", FLOAT_FILE
     lines = [
-        f"Latency: median of a call of batch {budget['batch']}, {target['runtime']}, "
+        f"Latency is the median of a call with batch {budget['batch']}, {target['runtime']}, "
         f"{target['device']}, {precision}, {target['threads']} "
-        f"{'thread' if target['threads'] == 1 else 'threads'}, timed in turns "
-        "in a fresh process.",
-        f"Accuracy: on {n['test']:,} test and {n['validation']:,} validation images (taken from "
-        "the training data, so the teacher may know them), of the files but for the teacher's on "
-        "validation images, which is its checkpoint's; "
-        f"{result['recipe']}, last of {result['epochs']} epochs, seed {result['seed']}.",
-        f"Proof: {floats} and the trained model agree on "
+        f"{'thread' if target['threads'] == 1 else 'threads'}, timed in turns in a fresh process.",
+        f"Accuracy is on {n['test']:,} test and {n['validation']:,} validation images (taken from "
+        "the training data, so the teacher may have seen them). It is of the files, except the "
+        f"teacher's on validation images, which is of its checkpoint; {result['recipe']}, last of "
+        f"{result['epochs']} epochs, seed {result['seed']}.",
+        f"Verified: {floats} and the trained model agree on "
         f"{format_percent(parity['top1_agreement'])} of {parity['images']:,} images, logits "
         f"within {parity['max_abs_diff']:.1e}.",
         *(
@@ -380,11 +379,11 @@ def print_result(result: dict[str, Any], out: Path, console: Console | None = No
     console.print()
     for name, what in (
         (student["file"], _what_student_is(result)),
-        (FLOAT_FILE, "what it was made of"),
+        (FLOAT_FILE, "the float32 file it was made from"),
         ("student.safetensors", "its weights"),
         (teacher["file"], "the teacher, in the same runtime"),
-        ("tradeoff.csv", "every candidate and why it was not taken"),
-        ("result.json", "all of this, for machines"),
+        ("tradeoff.csv", "every candidate and why it was taken or not"),
+        ("result.json", "all of this as JSON"),
     ):
         if (out / name).exists():
             console.print(f"{out / name}  {what}", markup=False, soft_wrap=True)
@@ -399,17 +398,19 @@ def _what_student_is(result: dict[str, Any]) -> str:
         return "the student, which loses more than is allowed"
     if standing == UNDECIDED:
         return "the student, perhaps no better than chance"
-    return "the student, to ship"
+    return "the student, ready to ship"
 
 
 def _about_fine_tuning(found: dict[str, Any] | None) -> list[str]:
     """What quantisation-aware distillation did, where there was any."""
     if found is None:
         return []
-    about = f"Fine-tuned in int8 for {found['epochs']} epochs from a rate of {found['lr']:g}"
+    about = (
+        f"Fine-tuned in int8 for {found['epochs']} epochs from a learning rate of {found['lr']:g}"
+    )
     if found["after"] is None:
-        return [f"{about}: it diverged, and what ships is from before."]
-    taken = "taken" if found["taken"] else "not taken, for it is no better"
+        return [f"{about}: it diverged, so the student from before ships."]
+    taken = "taken" if found["taken"] else "not used, because it is no better"
     return [f"{about}, {taken}: before, {found['before']['why']}; after, {found['after']['why']}."]
 
 

@@ -200,7 +200,7 @@ def _refuse_for_int8(**values: str | None) -> None:
 
     given = [f"--{name.replace('_', '-')}" for name, value in values.items() if value is not None]
     if given:
-        raise UsageError(f"Without --precision int8 {' and '.join(given)} would do nothing.")
+        raise UsageError(f"Without --precision int8 {' and '.join(given)} has no effect.")
 
 
 def _sizes(text: str) -> tuple[int, ...]:
@@ -234,19 +234,19 @@ def _lines(found: Conversion) -> list[str]:
     ]
     if found.parity is not None:
         lines.append(
-            f"The same class as the checkpoint on all {found.parity.images:,} {found.on}; the "
-            f"largest difference of a logit is {found.parity.max_abs_diff:.1e}."
+            f"It gives the class of the checkpoint on all {found.parity.images:,} {found.on}; the "
+            f"largest difference between logits is {found.parity.max_abs_diff:.1e}."
         )
     one = found.fidelity
     if one is not None:
         text = (
-            f"The same class as float32 on {format_percent(one.top1_agreement)} of {one.images:,} "
-            f"{found.on}"
+            f"It gives the class of float32 on {format_percent(one.top1_agreement)} of "
+            f"{one.images:,} {found.on}"
         )
         if one.accuracy is not None and one.float_accuracy is not None:
             text += (
-                f", which it has right to {format_percent(one.accuracy)} and float32 to "
-                f"{format_percent(one.float_accuracy)} ({one.lost} lost, {one.won} won)"
+                f": {format_percent(one.accuracy)} right, {format_percent(one.float_accuracy)} in "
+                f"float32 ({one.lost} lost, {one.won} won)"
             )
         lines.append(f"{text}.")
     lines += [f"In {trial.precision}: {trial.why}." for trial in found.trials[1:]]
@@ -258,13 +258,13 @@ def _lines(found: Conversion) -> list[str]:
         lines.append(
             "It was not run: there is no GPU here."
             if proof is None
-            else f"The same class as the ONNX file on {format_percent(proof.top1_agreement)} of "
-            f"{proof.images:,} {found.on}."
+            else f"It gives the class of the ONNX file on {format_percent(proof.top1_agreement)} "
+            f"of {proof.images:,} {found.on}."
         )
     for batch, latency in found.latencies.items():
         lines.append(
             f"A call of {batch} takes {format_time(latency.value)} (95%: "
-            f"{format_time(latency.low)} to {format_time(latency.high)}), as a CUDA graph where "
-            "it can be."
+            f"{format_time(latency.low)} to {format_time(latency.high)}), as a CUDA graph if "
+            "possible."
         )
     return lines

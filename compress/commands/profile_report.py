@@ -20,7 +20,7 @@ LABEL_WIDTH = 15
 NAME_WIDTH = 32
 # More columns do not fit a terminal of 80 characters; each model then has a table of its own.
 COLUMNS = 3
-MULTIPLICATIONS_ONLY = "MACs are of convolutions and matrix products; not counted: "
+MULTIPLICATIONS_ONLY = "MACs count convolutions and matrix products, but not "
 
 
 def print_report(report: ProfileReport) -> None:
@@ -157,10 +157,10 @@ def _lines(report: ProfileReport) -> list[str]:
         if run.device
     ]
     if any(run.runtime == "torch" for run in runs):
-        lines.append("torch eager is shown for comparison; no speed-up is claimed against it.")
+        lines.append("torch eager is shown for comparison only; no speedup is reported against it.")
     if first.peak is not None:
         lines.append(
-            "The peak is a product of matrices, timed in the same rounds, runtime, precision and "
+            "The peak is that of a matrix product in the same rounds, runtime, precision and "
             f"threads: {format_count(first.peak.macs_per_s)} MACs a second ({first.runtime})."
         )
     counted = report.model.costs.not_counted
@@ -250,8 +250,8 @@ def _layer_lines(layers: Layers) -> list[str]:
     if layers.unmatched:
         left = ", ".join(layers.unmatched)
         lines.append(
-            f"The layers have {format_count(macs)} of {format_count(layers.macs)} MACs; of these "
-            f"operations it is not known which layer does them: {left}."
+            f"The layers have {format_count(macs)} of {format_count(layers.macs)} MACs; these "
+            f"operations could not be assigned to a layer: {left}."
         )
     else:
         lines.append(f"The layers' MACs sum up to the model's: {format_count(macs)}.")

@@ -106,7 +106,7 @@ def _print_blocks(listing: dict[str, Any], console: Console) -> None:
 def _print_notes(listing: dict[str, Any], console: Console) -> None:
     console.print(
         f"* Test accuracy in % (mean ± standard deviation, seeds) of {listing['experiment']}. "
-        "Other data, students and schedules may rank them otherwise."
+        "Other data, students and schedules may rank them differently."
     )
     console.print("Set an option of a recipe with `compress distill --set name=value`.")
 

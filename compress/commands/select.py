@@ -101,7 +101,9 @@ def command(
     from compress.training.options import TrainingOptions
 
     if tradeoff is not None and (everything or save is not None):
-        raise UsageError("--tradeoff times nothing, so it goes with neither --all nor --save.")
+        raise UsageError(
+            "--tradeoff times nothing, so it excludes --all and --save. Leave these out."
+        )
     budget = read_budget(options, tradeoff)
     if save is not None:
         check_writable(save)
@@ -136,7 +138,7 @@ def command(
         sample = timing_sample(data.validation, data.normalization, data.name)
     if tradeoff is None:
         _say(
-            "Networks are timed on seeded noise; --data gives images."
+            "Networks are timed on seeded noise; give --data to time them on images."
             if sample is None
             else f"Networks are timed on images of {sample.name}."
         )
@@ -236,13 +238,15 @@ def print_choice(choice: Choice, *, stderr: bool = False) -> None:
     }
     if lost:
         told = ", ".join(f"{100 * loss:.2f} in {name}" for name, loss in lost.items())
-        lines.append(f"Errors have in them what fewer bits are expected to cost, points: {told}.")
+        lines.append(
+            f"The errors include the expected cost of reduced precision, in points: {told}."
+        )
     if any(row.prediction.basis == "extrapolated" for row in shown):
-        lines.append("* beyond the rows of the table that the prediction is fitted to.")
+        lines.append("* extrapolated beyond the networks that the prediction is fitted to.")
     if any(row.prediction.basis == "own" for row in shown):
-        lines.append("o trained by you on this data.")
+        lines.append("o measured in a run of yours on this data.")
     lines.append(
-        f"{choice.scale} Leaving each of the table's networks out and predicting it misses by "
+        f"{choice.scale} In leave-one-out tests the prediction is off by "
         f"{100 * choice.leave_one_out:.2f} points."
     )
     lines += choice.warnings
@@ -292,7 +296,7 @@ def _not_timed(rows: tuple[TradeoffRow, ...]) -> str:
         "ruled out": "a smaller one is too slow",
         "too large": "the file is too large",
         "worse": "predicted worse than the chosen one",
-        "not faster": "in fewer bits that are not faster here",
+        "not faster": "in a reduced precision that is not faster here",
     }
     parts = [f"{count} ({words[status]})" for status, count in counts.items()]
     return f"Not timed: {', '.join(parts)}." if parts else ""
@@ -315,7 +319,7 @@ def _teacher(
             return None
         if data is not None or num_classes is not None or shape is not None:
             raise UsageError(
-                "--speedup is relative to a teacher: give the one of this data with --teacher."
+                "--speedup is relative to a teacher. Give the teacher for this data with --teacher."
             )
         from compress.data.sources import embedded_teacher_path
 

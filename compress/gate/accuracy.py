@@ -66,7 +66,7 @@ class Paired:
         if len(candidate) != len(baseline):
             raise UsageError(
                 f"The candidate was scored on {len(candidate):,} images and the baseline on "
-                f"{len(baseline):,}; only answers to the same images can be compared."
+                f"{len(baseline):,}; both need the same images."
             )
         if not candidate:
             raise UsageError("There are no images to compare accuracies on.")
@@ -204,7 +204,7 @@ def compare_accuracy(pair: Paired, rule: AccuracyRule, what: str = "the baseline
     if needed is not None:
         reason += f"; about {rounded(needed):,} images would decide"
     elif outcome is Outcome.INCONCLUSIVE:
-        reason += "; it lies at what is allowed, so no number of images would decide"
+        reason += "; it is exactly at the limit, so no number of images would decide"
     return Comparison(
         "accuracy",
         outcome,

@@ -119,8 +119,8 @@ def judge(alone: Tensor, batched: Tensor, labels: Tensor, allowed: float, batch:
         )
         return Comparison("consistency", Outcome.PASS, reason, evidence, figures)
     reason = (
-        f"{differing} of {count} images are answered otherwise {how}, as it is timed, than in "
-        f"batches of {EVALUATION_BATCH}, as it is scored; {other} get another class, "
-        f"{format_percent(right[0])} are right there and {format_percent(right[1])} here"
+        f"{differing} of {count} images get other answers {how} (as timed) than in batches of "
+        f"{EVALUATION_BATCH} (as scored); {other} get another class, and "
+        f"{format_percent(right[0])} and {format_percent(right[1])} are right"
     )
     return Comparison("consistency", Outcome.FAIL, reason, evidence, figures)

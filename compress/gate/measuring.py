@@ -56,7 +56,7 @@ class Settings:
 
     def __post_init__(self) -> None:
         if faults := schema.faults_of(self):
-            raise UsageError(f"No model can be timed so: {'; '.join(faults)}.")
+            raise UsageError(f"No model can be timed with these settings: {'; '.join(faults)}.")
 
 
 @dataclass(frozen=True)
@@ -216,7 +216,7 @@ def judge(trial: Trial, say: Callable[[str], None] = lambda _: None) -> Judged:
     latency, budget = outcomes(trial, first)
     if Outcome.FAIL not in (latency, budget):
         return Judged(latency, budget, first)
-    say("It fails; measuring once more in another process to be sure.")
+    say("It fails; measuring again in another process to confirm this.")
     second = measure(replace(trial, seed=trial.seed + 1))
     again = outcomes(trial, second)
     return Judged(_confirmed(latency, again[0]), _confirmed(budget, again[1]), first, second)
@@ -252,7 +252,7 @@ def budget_of(trial: Trial, found: Rounds) -> Comparison:
     compared = compare_budget(found.latency, budget_s, percentile, found.calls, needed)
     if compared.outcome is Outcome.PASS and percentile == 50 and found.all_calls_s > budget_s:
         reason = (
-            f"{compared.reason}; but with the calls that others disturbed the median is "
+            f"{compared.reason}; but including disturbed calls the median is "
             f"{format_time(found.all_calls_s)}"
         )
         return replace(compared, outcome=Outcome.INCONCLUSIVE, reason=reason)

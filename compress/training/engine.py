@@ -131,7 +131,7 @@ def choose_device(name: str) -> torch.device:
     if here.size > 1 and name in ("auto", "cuda") and torch.cuda.is_available():
         if here.local_size > torch.cuda.device_count():
             raise UsageError(
-                f"{here.local_size} processes were started here and torch sees "
+                f"{here.local_size} processes were started here, but torch sees "
                 f"{torch.cuda.device_count()} GPUs. Give torchrun --nproc-per-node "
                 f"{torch.cuda.device_count()}, or --device cpu."
             )
@@ -140,9 +140,9 @@ def choose_device(name: str) -> torch.device:
     if name == "auto":
         return torch.device("cuda" if torch.cuda.is_available() else "cpu")
     if name == "cuda" and not torch.cuda.is_available():
-        raise UsageError("--device cuda was asked for and torch sees no GPU. Use --device cpu.")
+        raise UsageError("--device is cuda, but torch sees no GPU. Use --device cpu.")
     if name not in ("cpu", "cuda"):
-        raise UsageError(f"--device is '{name}', it must be auto, cpu or cuda.")
+        raise UsageError(f"--device is '{name}'. It must be auto, cpu or cuda.")
     return torch.device(name)
 
 
@@ -192,7 +192,8 @@ def fit(
     device = data.train.images.device
     if len(data.train) < 2:
         raise UsageError(
-            f"There are {len(data.train)} training images; batch normalisation takes 2 at least."
+            f"There are {len(data.train)} training images, but batch normalisation needs at "
+            "least 2."
         )
     options = _for_team(team, options)
     with (
@@ -270,17 +271,17 @@ def explained(options: TrainingOptions, tuning: Tuning) -> Iterator[None]:
         yield
     except torch.OutOfMemoryError as error:
         raise UsageError(
-            f"The GPU has no memory left: {first_line(error).rstrip('.')}. Take a smaller "
-            f"--batch-size (it is {options.batch_size}) with another --out, or free the GPU of "
-            "what else it does."
+            f"The GPU has no memory left: {first_line(error).rstrip('.')}. Use a smaller "
+            f"--batch-size (it is {options.batch_size}) with another --out, or free memory of the "
+            "GPU."
         ) from error
     except Exception as error:
         compiling = type(error).__module__.startswith(("torch._dynamo", "torch._inductor"))
         if tuning.compile == "off" or not compiling:
             raise
         raise UsageError(
-            f"torch.compile failed: {type(error).__name__}: {first_line(error).rstrip('.')}. Take "
-            "--compile off with another --out, or install the compiler that it needs."
+            f"torch.compile failed: {type(error).__name__}: {first_line(error).rstrip('.')}. Use "
+            "--compile off with another --out, or install a C++ compiler."
         ) from error
 
 
@@ -294,13 +295,13 @@ def _for_team(team: Team, options: TrainingOptions) -> TrainingOptions:
         return options
     if options.compile not in ("auto", "off"):
         raise UsageError(
-            f"--compile is {options.compile}: several processes train without it, because what "
-            "they exchange within the student cannot be compiled. Leave --compile out."
+            f"--compile is {options.compile}, but a student cannot be compiled while several "
+            "processes train it. Leave --compile out."
         )
     if options.batch_size < team.size:
         raise UsageError(
-            f"The batch size is {options.batch_size} and {team.size} processes share it: each has "
-            "to get an image. Take a larger --batch-size (it is that of all together) or fewer "
+            f"The batch size is {options.batch_size}, but {team.size} processes share it and each "
+            "needs an image. Use a larger --batch-size (the total of all processes) or fewer "
             "processes."
         )
     return replace(options, compile="off")
@@ -429,7 +430,7 @@ class _Loop:
             going_on = self._restore_with_first(going_on)
         if going_on and folder:
             folder.write_metrics(self.history)  # the last line may have been lost
-            self.listener.message(f"Going on after {self._where()}.")
+            self.listener.message(f"Resuming after {self._where()}.")
             self.kept = f"The state after {self._where()}"
 
         def keep() -> None:
@@ -621,7 +622,7 @@ class _Loop:
             what = "loss" if name == "loss" else f"figure {name}"
             found = f"The {what} became {value} in step {step} of epoch {len(self.history) + 1}."
         elif to_save and not all(bool(t.isfinite().all()) for t in self.student.parameters()):
-            found = f"The weights are no finite numbers after {self._where()}."
+            found = f"The weights are not finite after {self._where()}."
         else:
             return
         kept = f" {self.kept} is kept." if self.kept else ""
@@ -669,8 +670,8 @@ class _Loop:
         if saved["version"] not in CHECKPOINT_VERSIONS:
             if saved["version"] > CHECKPOINT_VERSIONS[-1]:
                 raise CheckpointError(
-                    "The state of the training was written by a newer version of compress. Go on "
-                    "with that one."
+                    "The state of the training was written by a newer version of compress. Use "
+                    "that version."
                 )
             raise ValueError(f"its version is {saved['version']}, not {CHECKPOINT_VERSIONS[-1]}")
         history, best, scalars = place_of(saved, epochs=len(self.places), judged=self.judged)

@@ -125,7 +125,7 @@ def file_predictor(
     wanted = output or onnx_file.stated_output(model)
     answers, note = answers_of(outputs, path.name, wanted, rows=rows)
     if form.channels_last or form.dtype != "float32":
-        note = f"{path.name} takes {form}; images are given so. {note}".strip()
+        note = f"{path.name} takes {form}; the images are converted to that. {note}".strip()
     subject = Subject(path.name, path=path, output=answers.name)
     session = runtime_named(target.runtime).load(subject, threads=target.threads)
     try:
@@ -179,7 +179,7 @@ def accuracy(logits: Tensor, labels: Tensor) -> float:
         DataError: there are no images.
     """
     if len(labels) == 0:
-        raise DataError("Accuracy needs at least one image; this split is empty.")
+        raise DataError("This split is empty, but accuracy needs at least one image.")
     return float((logits.argmax(dim=1).cpu() == labels.cpu()).double().mean())
 
 

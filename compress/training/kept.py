@@ -117,7 +117,7 @@ class KeptOutputs:
         team: Team = ALONE,
     ) -> None:
         if not source.repeatable:
-            raise ValueError("Outputs that are drawn anew each time cannot be kept.")
+            raise ValueError("Random outputs cannot be kept.")
         self._source = source
         self._crops = crops
         self._views = views
@@ -190,15 +190,14 @@ class KeptOutputs:
             self._say(f"{what} take {format_bytes(size_bytes)}, {where} in {self._folder}.")
         elif self._in_memory:
             self._say(
-                f"{what} take {format_bytes(size_bytes)}, in memory alone: {self._folder} has no "
-                "room for them, or cannot be written to."
+                f"{what} take {format_bytes(size_bytes)}, in memory only: {self._folder} has no "
+                "space for them or is not writable."
             )
         else:
             raise UsageError(
-                f"{what} take {format_bytes(size_bytes)}, for which neither memory nor "
-                f"{self._folder} has room (or that cannot be written to). Take fewer --views (with "
-                "0 the teacher runs in every step and nothing is kept), or another folder with "
-                "--outputs-dir."
+                f"{what} take {format_bytes(size_bytes)}, but neither memory nor {self._folder} "
+                "has space for them (or it is not writable). Use fewer --views (with 0 the "
+                "teacher runs in every step and nothing is kept), or another --outputs-dir."
             )
 
     # --- One view --------------------------------------------------------------------------------
@@ -260,8 +259,8 @@ class KeptOutputs:
         ]
         for kind in bad:
             self._say(
-                f"{folders[kind] / VALUES} is damaged or not what the teacher says; it is made "
-                "again."
+                f"{folders[kind] / VALUES} is damaged or does not match the teacher; it is "
+                "computed again."
             )
         return [kind for kind in folders if kind not in there or kind in bad]
 
@@ -337,8 +336,8 @@ class KeptOutputs:
         count = len(self._crops)
         parts = torch.arange(count).split(EVALUATION_BATCH)
         images = "the images as they are" if view == 0 else f"view {view}"
-        there = f", of which {first * EVALUATION_BATCH:,} are there" if first else ""
-        self._say(f"Computing what the teacher says of {images}, {count:,} in all{there}.")
+        there = f", of which {first * EVALUATION_BATCH:,} are done" if first else ""
+        self._say(f"Computing the teacher's outputs for {images}, {count:,} in total{there}.")
         began_s = told_s = time.monotonic()
         for number, part in enumerate(parts[first:]):
             now_s = time.monotonic()
@@ -356,8 +355,8 @@ class KeptOutputs:
                 bad = ~np.isfinite(values).reshape(len(values), -1).all(axis=1)
                 if bad.any():
                     raise TeacherError(
-                        f"The teacher's {kind} of training image {int(part[bad.argmax()])} are not "
-                        "finite numbers. Its weights overflow there; take another teacher."
+                        f"The teacher's {kind} of training image {int(part[bad.argmax()])} are "
+                        "not finite. Its weights overflow there. Use another teacher."
                     )
             yield found
 

@@ -104,7 +104,7 @@ class ComputedOutputs:
         for teacher in teachers if self._dropout else ():
             if not _dropouts(teacher.network):
                 raise UsageError(
-                    f"The teacher {teacher.network.spec.name} has no dropout to turn on. Leave "
+                    f"The teacher {teacher.network.spec.name} has no dropout. Leave "
                     "--teacher-dropout out."
                 )
         self._normalizers = [

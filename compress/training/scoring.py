@@ -80,12 +80,12 @@ def score_onnx(
     if not bool(finite.all()):
         raise ModelFileError(
             f"{path} answers {int((~finite).sum()):,} of {len(logits):,} test images with values "
-            f"that are not finite (NaN or infinity), image {int((~finite).nonzero()[0])} first. "
+            f"that are not finite (NaN or infinity) (first image {int((~finite).nonzero()[0])}). "
             "Its weights are damaged, or its training diverged."
         )
     if order is not None:
         notes += (
-            f"{path.name} names its classes in another order than {data.name}; its answers are "
+            f"{path.name} has its classes in another order than {data.name}; its answers are "
             "taken by name.",
         )
     elif note := class_note(artifact.classes, data.class_names):
@@ -139,15 +139,15 @@ def _prepare(
         ) from error
     if outputs != data.num_classes:
         raise ModelFileError(
-            f"{path} gives {outputs} classes, {data.name} has {data.num_classes}. "
-            "Give the data that the model was made for."
+            f"{path} gives {outputs} classes, but {data.name} has {data.num_classes}. Give the "
+            "data that the model was made for."
         )
     notes = (file.note,) if file.note else ()
     if file.form.takes_bytes:
         if stated is not None:
             raise UsageError(
-                f"{path.name} takes pixels from 0 to 255 and normalises them itself, so no "
-                "normalisation goes before it. Leave --normalize out."
+                f"{path.name} takes pixels from 0 to 255 and normalises them itself. Leave "
+                "--normalize out."
             )
         return name, unnormalized(data.input_shape[0]), notes
     normalization = stated or artifact.normalization
@@ -160,5 +160,5 @@ def _prepare(
     return (
         name,
         best or data.normalization,
-        (*notes, f"{path.name} does not say its normalisation. {found}"),
+        (*notes, f"{path.name} does not state its normalisation. {found}"),
     )

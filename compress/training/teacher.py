@@ -60,8 +60,8 @@ def load_teacher(
     """
     if len(data.validation) == 0:
         raise DataError(
-            f"There are no validation images to judge the teacher {path} on. Hold some out of "
-            "the training data with --validation."
+            f"There are no validation images to judge the teacher {path}. Hold some out with "
+            "--validation."
         )
     found = identify(path, data, normalization=normalization, arch=arch, device=device)
     labels = data.validation.labels
@@ -93,11 +93,14 @@ def _causes(logits: Tensor, labels: Tensor, found: Identified) -> str:
     commonest = float(torch.bincount(labels).max()) / len(labels)
     hint = ""
     if renumbered > 2 * max(share, commonest) and renumbered > 0.5:
-        hint = f" (renumbered, it would be right on {format_percent(renumbered, 1)}: likely)"
+        hint = (
+            " (likely: with other class numbers it would be right on "
+            f"{format_percent(renumbered, 1)})"
+        )
     names = ", ".join(name_of(value) or describe(value) for value in found.tried)
     return (
-        f"Likely causes: its classes are others or in another order{hint}; its images were "
-        f"normalised otherwise (tried: {names}; say it with --normalize); it is another network "
-        f"than {found.spec.name} ({structure(found.spec)}; say it with --teacher-arch, for "
-        f"instance {statement_of(found.spec)})."
+        f"Likely causes: its classes differ or are in another order{hint}; its images were "
+        f"normalised differently (tried: {names}; give it with --normalize); it is not a "
+        f"{found.spec.name} ({structure(found.spec)}; give it with --teacher-arch, for instance "
+        f"{statement_of(found.spec)})."
     )

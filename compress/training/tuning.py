@@ -58,8 +58,8 @@ class Tuning:
         Raises:
             RunFolderError: it was changed.
         """
-        where = '"tuning" in the run folder\'s run.json has values which no run writes'
-        mend = "Put back what was there, or take another folder."
+        where = '"tuning" in the run folder\'s run.json has values that no run writes'
+        mend = "Restore the file, or use another folder."
         return decode(cls, values, where, error=RunFolderError, mend=mend, complete=True)
 
 
@@ -89,7 +89,7 @@ def tune(
     told = [f"{layout}{about_layout}", about_compiled]
     told.append("fused optimiser" if fused else "optimiser not fused")
     if bf16:
-        told.append("bfloat16 where it is safe")
+        told.append("bfloat16 autocast")
     if on_gpu:
         told.append("TF32" if options.tf32 else "no TF32")
         told.append("deterministic" if options.deterministic else "not deterministic")

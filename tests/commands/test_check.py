@@ -164,7 +164,7 @@ def test_a_summary_that_cannot_be_written_changes_no_verdict(
     out, err = capsys.readouterr()
     assert "outcome: PASS" in out
     assert "::notice title=" in err
-    assert "warning: the summary that $GITHUB_STEP_SUMMARY names cannot be written" in err
+    assert "warning: cannot write the summary to $GITHUB_STEP_SUMMARY" in err
 
 
 def test_what_cannot_be_judged_is_in_the_reports_too(
@@ -286,8 +286,11 @@ def test_another_model_beside_the_baseline_is_refused(tmp_path: Path, capsys: Ca
         (["--percentile", "90"], "Give --budget-ms"),
         (["--threads", "2"], "--self-test"),
         (["--inconclusive", "ignore"], "ignore"),
-        (["--self-test", "--junit", "x.xml"], "--junit have nothing to say"),
-        (["--self-test", "--budget-ms", "2", "--data", "x.npz"], "--budget-ms and --data have"),
+        (["--self-test", "--junit", "x.xml"], "Leave out --junit"),
+        (
+            ["--self-test", "--budget-ms", "2", "--data", "x.npz"],
+            "Leave out --budget-ms and --data",
+        ),
         (["--seed", "-1"], "-1 is not in the range"),
         (["--junit", "same.onnx/x.xml"], "cannot be written to"),
         (["--markdown", "."], "is a directory"),
@@ -373,7 +376,7 @@ def test_a_run_folders_file_is_compared_with_its_checkpoint(
     assert main(["check", str(tmp_path / "student.onnx"), *LENIENT]) == 0
     out = capsys.readouterr().out
     assert "parity" not in out
-    assert "is not what student.onnx says that it was exported from" in out
+    assert "is not the checkpoint that student.onnx was exported from" in out
 
 
 def test_a_file_that_is_not_its_checkpoint_fails(

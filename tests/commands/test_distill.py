@@ -57,14 +57,14 @@ def said(found: dict[str, Any], out: Path) -> str:
 @pytest.mark.parametrize(
     ("found", "error", "words"),
     [
-        (result(), None, "the student, to ship"),
-        (result(outcome="pass"), None, "the student, to ship"),
+        (result(), None, "the student, ready to ship"),
+        (result(outcome="pass"), None, "the student, ready to ship"),
         (result(Standing.UNDECIDED), None, "the student, perhaps no better than chance"),
         (result(Standing.NO_BETTER), StudentRefused, "which is no better than chance"),
         (result(Standing.NO_BETTER, kept=False), StudentRefused, "which is no better than chance"),
         (result(outcome="fail"), StudentRefused, "which loses more than is allowed"),
-        (result(outcome="inconclusive"), Inconclusive, "the student, to ship"),
-        (result(outcome="inconclusive", kept=False), BudgetMissed, "the student, to ship"),
+        (result(outcome="inconclusive"), Inconclusive, "the student, ready to ship"),
+        (result(outcome="inconclusive", kept=False), BudgetMissed, "the student, ready to ship"),
     ],
 )
 def test_only_a_student_that_can_ship_ends_with_0(
@@ -72,7 +72,7 @@ def test_only_a_student_that_can_ship_ends_with_0(
 ) -> None:
     text = said(found, tmp_path)
     assert f"student.onnx  {words}" in text or words in text
-    assert ("to ship" in text) is (words == "the student, to ship")
+    assert ("to ship" in text) is (words == "the student, ready to ship")
     if error is None:
         command.judge(found, tmp_path)
         return

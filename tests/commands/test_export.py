@@ -68,7 +68,7 @@ def test_a_bare_state_dict_has_no_normalisation_unless_it_is_said(
     assert result["parity"]["top1_agreement"] == 1
     assert result["parity"]["max_abs_diff"] < 1e-4
     assert result["sha256"] == read_artifact(output).sha256
-    assert "The normalisation is not known" in captured.err
+    assert "The normalisation is unknown" in captured.err
     assert read_artifact(output).normalization is None
     assert main([*arguments, "--normalize", "imagenet"]) == 0
     assert json.loads(capsys.readouterr().out)["normalization"]["mean"] == [0.485, 0.456, 0.406]
@@ -79,7 +79,7 @@ def test_what_weights_do_not_show_is_told(
 ) -> None:
     assert main(["export", str(folder / "resnet.pt"), "-o", str(tmp_path / "f.onnx")]) == 0
     told = capsys.readouterr().err
-    assert "The weights do not show everything: resnet-20 with shortcuts padded" in told
+    assert "The weights do not determine the structure: resnet-20 with shortcuts padded" in told
     assert "Give --data to find out, or state it with --teacher-arch (resnet-20,short" in told
     said = ["--teacher-arch", "resnet-20,shortcut=pad,stride_conv=2"]
     output = tmp_path / "said.onnx"
@@ -96,7 +96,7 @@ def test_a_normalisation_of_bytes_is_written_for_unit_pixels(
     output = tmp_path / "f.onnx"
     bytes_ = ["--normalize", "123.675,116.28,103.53/58.395,57.12,57.375"]
     assert main(["export", str(folder / "bare.pt"), "-o", str(output), *bytes_]) == 0
-    assert "stated for pixels in 0..255; divided by 255 it is imagenet" in capsys.readouterr().err
+    assert "given for pixels in 0..255. Divided by 255 it is imagenet" in capsys.readouterr().err
     said = {entry.key: entry.value for entry in onnx.load(output).metadata_props}
     expected = {"mean": [0.485, 0.456, 0.406], "std": [0.229, 0.224, 0.225]}
     assert json.loads(said["compress.normalization"]) == expected
@@ -200,12 +200,12 @@ def test_what_may_lose_too_much_is_refused(
     more = ["--precision", "int8", "--max-precision-loss", "0.1", *on_data(bright)]
     assert main([*arguments, *more]) == 1
     told = capsys.readouterr().err
-    assert "t.onnx is not good enough in int8. It is not decided: " in told
+    assert "t.onnx is not good enough in int8. It is undecided: " in told
     assert "a drop of 0.1 is allowed; " in told
     assert "(--max-precision-loss)" in told
     # All that there are would not be enough.
-    assert "about 3,900 images would decide (--max-precision-loss). data has no more " in told
-    assert "no more than 599 images to hold out (--validation): give a larger set with" in told
+    assert "about 3,900 images would decide (--max-precision-loss). data has at most " in told
+    assert "at most 599 images to hold out (--validation): give a larger set with" in told
     assert not list(tmp_path.iterdir())
 
 
@@ -260,7 +260,7 @@ def test_no_file_is_lost_to_what_an_engine_has_beside_it(
     assert main(["export", str(given), "-o", str(tmp_path / "student"), *more]) == 2
     assert "is MODEL itself; name another --output" in capsys.readouterr().err
     assert main(["export", str(given), "-o", str(tmp_path / "other"), *more]) == 2
-    assert "is there already without one; name another --output" in capsys.readouterr().err
+    assert "exists already; name another --output" in capsys.readouterr().err
     assert given.read_bytes() == other.read_bytes() == before
     assert len(list(tmp_path.iterdir())) == 2
 
@@ -318,7 +318,7 @@ def test_fewer_bits_without_data(
     assert main([*arguments, "--precision", "fp16"]) == 0
     assert "of 132 seeded inputs." in capsys.readouterr().out
     assert main([*arguments, "--precision", "int8"]) == 2
-    assert "int8 is calibrated on training images: give --data" in capsys.readouterr().err
+    assert "int8 needs training images for calibration: give --data" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize(
@@ -330,8 +330,8 @@ def test_fewer_bits_without_data(
         (["--to", "tensorrt", "--batch", "1,x"], "--batch is '1,x'"),
         (["--calibrate", "default"], "Without --precision int8 --calibrate would do nothing"),
         (["--precision", "fp16", "--max-precision-loss", "0"], "--max-precision-loss is 0"),
-        ([], "is an ONNX file already; say --precision or --to"),
-        (["--precision", "fp16", "--arch", "wrn-10-1"], "an ONNX file says it itself"),
+        ([], "is already an ONNX file; give --precision or --to"),
+        (["--precision", "fp16", "--arch", "wrn-10-1"], "--teacher-arch is only for checkpoints"),
     ],
     ids=lambda value: " ".join(value) if isinstance(value, list) else "",
 )
@@ -510,4 +510,4 @@ def test_other_names_are_believed_only_of_a_model_that_is_right(
     assert main(["export", str(wrong), *on]) == 2
     said = capsys.readouterr().err
     assert "only the model has 'lower', 'upper', only the data has 'top', 'bottom'" in said
-    assert "name classes differently, and in the same order the model is no better" in said
+    assert "have different class names, and in the same order the model is no better" in said

@@ -122,7 +122,7 @@ def test_auto_of_a_file_that_tools_cannot_convert(
     for precision in ("fp16", "bf16"):
         assert found[precision]["why"].startswith(f"given.onnx cannot be converted to {precision}")
         assert "It has If 'choice', which tools know badly" in found[precision]["why"]
-    assert "Not in int8, because the quantiser does not reach it: Conv '" in captured.err
+    assert "The quantiser does not reach these, so they are not in int8: Conv '" in captured.err
 
 
 def test_auto_compares_with_what_would_ship_in_fp32(
@@ -178,7 +178,7 @@ def test_auto_really_times_and_refuses_what_loses_too_much(
     # Half a point cannot be known from 500 images, so nothing but float32 is left to take.
     assert result["precision"] == "fp32"
     found = {each["precision"]: each for each in result["precisions"]}
-    assert "is not good enough in int8. It is not decided" in found["int8"]["why"]
+    assert "is not good enough in int8. It is undecided" in found["int8"]["why"]
     assert main([*arguments, *on_data(bright), "--max-precision-loss", "2", "--json"]) == 0
     result = json.loads(capsys.readouterr().out)
     found = {each["precision"]: each for each in result["precisions"]}
@@ -195,8 +195,8 @@ def test_what_auto_needs_is_told_at_once(
     arguments = ["export", str(bright / "t.onnx"), "-o", str(output)]
     assert main([*arguments, "--precision", "auto", "--to", "tensorrt-rtx", "--batch", "1,8"]) == 2
     told = capsys.readouterr().err
-    assert "auto is judged by accuracy: give --data" in told
-    assert "auto makes an ONNX file: name the precision of a tensorrt-rtx" in told
-    assert "auto is timed with one batch size" in told
+    assert "auto compares accuracies: give --data" in told
+    assert "auto makes only ONNX files: give the precision of a tensorrt-rtx" in told
+    assert "auto takes only one --batch" in told
     assert main([*arguments, "--precision", "int8", "--runtime", "openvino"]) == 2
     assert "--runtime is what --precision auto times files in" in capsys.readouterr().err

@@ -107,7 +107,7 @@ def test_a_model_that_is_slow_on_images_alone_fails(
     found = named(verdict)
     assert found["latency"].outcome is Outcome.FAIL
     assert found["accuracy"].outcome is Outcome.PASS
-    assert verdict.to_dict()["inputs"] == "images of data, drawn anew for each round"
+    assert verdict.to_dict()["inputs"] == "images of data, drawn again for each round"
 
 
 def test_a_model_that_is_wrong_one_by_one_fails(
@@ -231,7 +231,7 @@ def test_a_baseline_and_a_candidate_are_scored_by_the_names_of_their_classes(
     request = making.Request(mixed, str(data), REASON, tmp_path / "b.json")
     found = making.update(request, said.append)
     assert found.accuracy > 0.9
-    assert any("taken by name" in text for text in said)
+    assert any("matched by name" in text for text in said)
     again = classifier(tmp_path / "again.onnx", noise=1e-6, names=MIXED, order=ORDER)
     assert named(check(Request(again, found.path)))["accuracy"].outcome is Outcome.PASS
 
@@ -253,7 +253,7 @@ def test_without_its_model_milliseconds_are_advice(
     found = named(verdict)["latency"]
     assert found.outcome is Outcome.INCONCLUSIVE
     assert "+50.0%: advice and no verdict" in found.reason
-    assert "no ratio to a teacher was stored" in found.reason
+    assert "the baseline has no ratio to a teacher" in found.reason
     assert named(verdict)["budget"].outcome is Outcome.PASS
     assert named(verdict)["accuracy"].outcome is Outcome.PASS
     assert "is not beside" in verdict.warnings[0]
@@ -384,9 +384,7 @@ def test_what_is_not_judged_is_named(
     calibration, loading, names = verdict.not_judged
     assert "500 images (--max-calibration-drop judges it)" in calibration
     assert loading == "loading takes 10.0 ms against 11.0 ms"
-    assert (
-        names == "names of classes: there are none in the candidate's file and the baseline's file"
-    )
+    assert names == "class names: there are none in the candidate's file and the baseline's file"
     assert verdict.to_dict()["not_judged"] == list(verdict.not_judged)
     without_model(baseline)
     told = check(Request(candidate, baseline)).not_judged
@@ -550,7 +548,7 @@ def test_other_images_are_refused(
     with pytest.raises(UsageError, match="it has 900 test images, not 1,000"):
         check(Request(model, baseline, data=str(fewer)))
     others = images(tmp_path / "others.npz", model, wrong=0.1)
-    with pytest.raises(UsageError, match="other test images or labels"):
+    with pytest.raises(UsageError, match="its test images, their labels"):
         check(Request(model, baseline, data=str(others)))
     moved = (baseline.parent / "data.npz").rename(tmp_path / "moved.npz")
     with pytest.raises(DataError, match=r"is not at .*data\.npz. Say where it is with --data"):

@@ -216,7 +216,7 @@ def test_a_finished_run_is_what_its_hashes_say(
     listener = Listener()
     again = distill(request(data, teacher, out), listener)
     said = " ".join(listener.messages)
-    assert "student.onnx is not there, teacher.onnx is another file than the run made" in said
+    assert "student.onnx is missing, teacher.onnx is not the file that the run made" in said
     assert listener.epochs == 0
     # The file does not depend on the folder's name.
     assert (out / "student.onnx").read_bytes() == original
@@ -351,8 +351,11 @@ def test_fine_tuning_that_diverges_loses_no_student(
     tuning = result["precisions"]["int8"]["fine_tuning"]
     assert (tuning["after"], tuning["taken"]) == (None, False)
     assert tuning["before"]["accuracy"] == result["precisions"]["int8"]["accuracy"]
-    assert any("as it was before its fine-tuning (--qat-lr)" in text for text in listener.messages)
-    assert "from a rate of 1e+30: it diverged, and what ships is from before." in said(result)
+    assert any(
+        "from before fine-tuning is used. Try a lower --qat-lr" in text
+        for text in listener.messages
+    )
+    assert "rate of 1e+30: it diverged, so the student from before ships." in said(result)
 
 
 def test_more_images_are_taken_where_some_do_not_decide(
@@ -375,7 +378,7 @@ def test_more_images_are_taken_where_some_do_not_decide(
     listener = Listener()
     result = distill(asked, listener)
     count = len(data.validation)
-    assert f"10 images do not decide what it loses; going on to all {count} validation images." in (
+    assert f"10 images do not decide what it loses; comparing all {count} validation images." in (
         listener.messages
     )
     found = result["precisions"]["int8"]
@@ -426,11 +429,11 @@ def test_auto_ships_the_precision_that_was_chosen_and_measures_the_others(
 
 
 def test_a_named_student_has_a_named_precision(folder: Path, data: Dataset, teacher: Path) -> None:
-    with pytest.raises(UsageError, match="--student names one: name the precision too"):
+    with pytest.raises(UsageError, match="Name the precision, too"):
         request(data, teacher, folder / "a", budget=Budget(target=Target(precision="auto")))
     with pytest.raises(UsageError, match="--max-precision-loss is 0"):
         request(data, teacher, folder / "a", max_precision_loss=0.0)
-    with pytest.raises(UsageError, match="--qat-lr are of a student in int8, and --precision is f"):
+    with pytest.raises(UsageError, match="--qat-lr are only for int8, but --precision is f"):
         request(data, teacher, folder / "a", fine_tuning=FineTuning(3))
 
 
@@ -565,7 +568,7 @@ def test_figures_of_another_machine_cannot_be_confirmed_here(
     )
     result = distill(asked, Listener())
     assert result["budget"]["kept"] is None
-    assert "figures of another machine" in result["warnings"][0]
+    assert "table from another machine" in result["warnings"][0]
 
 
 def test_a_teacher_that_knows_nothing_stops_the_run(folder: Path, data: Dataset) -> None:

@@ -120,7 +120,7 @@ def test_a_run_that_another_process_is_at_is_left_alone(
 ) -> None:
     with try_lock(tmp_path / "run"):
         assert train(npz, tmp_path / "run") == 2
-    assert "Another process is at the run" in capsys.readouterr().err
+    assert "Another process uses the run folder" in capsys.readouterr().err
 
 
 def test_a_folder_that_cannot_be_written_to(

@@ -273,7 +273,7 @@ def test_fewer_images_a_call_are_named_only_where_there_are_several() -> None:
     for batch, told in ((1, False), (8, True)):
         with pytest.raises(NoStudentFits) as error:
             table().select(Budget(latency_s=1e-5, batch=batch))
-        assert ("serve fewer images a call" in str(error.value)) is told
+        assert ("use a smaller --batch" in str(error.value)) is told
 
 
 def test_runs_of_other_trainings_do_not_count(
@@ -377,7 +377,7 @@ def test_a_table_of_other_conditions_is_refused(choice: Choice, tmp_path: Path) 
         load_table(tmp_path / "t.csv", num_classes=100)
     with pytest.raises(UsageError, match="--input-shape 1,28,28"):
         load_table(tmp_path / "t.csv", input_shape=(1, 28, 28))
-    with pytest.raises(UsageError, match="no figures of the teacher wrn-40-4"):
+    with pytest.raises(UsageError, match="does not have the teacher wrn-40-4"):
         load_table(tmp_path / "t.csv", teacher=TEACHER).select(Budget(speedup=2))
 
 

@@ -406,7 +406,7 @@ def test_nothing_but_damaged_checkpoints_are_refused(data: Dataset, tmp_path: Pa
     folder = RunFolder(tmp_path, {})
     for name in ("last.ckpt", "previous.ckpt"):
         (tmp_path / name).write_bytes(b"PK\x03\x04 nothing")
-    with pytest.raises(CheckpointError, match=r"last.ckpt .*previous.ckpt .* Remove what is named"):
+    with pytest.raises(CheckpointError, match=r"last.ckpt .*previous.ckpt .* Remove these files"):
         train(data, folder=folder)
 
 
@@ -454,7 +454,7 @@ def test_weights_that_are_no_numbers_are_not_saved(data: Dataset, tmp_path: Path
         if step == 2:
             parameter.register_hook(lambda slope: slope * math.nan)
 
-    with pytest.raises(TrainingDiverged, match="weights are no finite numbers after step 3 of 6"):
+    with pytest.raises(TrainingDiverged, match="weights are not finite after step 3 of 6"):
         train(data, folder=folder, on_step=spoil, on_build=student.append, save_every_s=0.0)
     saved = torch.load(tmp_path / "last.ckpt", weights_only=True)
     assert saved["scalars"]["steps"] == 2
@@ -535,7 +535,7 @@ def test_impossible_options_are_told_at_once() -> None:
             ema=1.0,
             deterministic=True,
         )
-    with pytest.raises(UsageError, match="measured may come out otherwise"):
+    with pytest.raises(UsageError, match="a measured choice may differ"):
         TrainingOptions(compile="measured", deterministic=True)
     for fault in (
         "'up', known are steps and one-cycle and cosine",
@@ -574,7 +574,7 @@ def test_what_torch_lacks_is_told_in_words() -> None:
     full = r"no memory left: CUDA out of memory\. Take a smaller --batch-size \(it is 16\)"
     with pytest.raises(UsageError, match=full), explained(OPTIONS, Tuning()):
         raise torch.OutOfMemoryError("CUDA out of memory.\nAnd more of it.")
-    failed = r"torch\.compile failed: .*no compiler\. Take --compile off"
+    failed = r"torch\.compile failed: .*no compiler\. Use --compile off"
     with pytest.raises(UsageError, match=failed), explained(OPTIONS, compiled):
         raise TorchDynamoException("no compiler")
     with pytest.raises(ValueError, match="ours"), explained(OPTIONS, compiled):
@@ -585,5 +585,5 @@ def test_what_torch_lacks_is_told_in_words() -> None:
 def test_one_image_is_too_few(count: int) -> None:
     data = stripes()
     few = replace(data, train=Split(data.train.images[:count], data.train.labels[:count]))
-    with pytest.raises(UsageError, match=f"{count} training images; batch normalisation takes 2"):
+    with pytest.raises(UsageError, match=f"{count} training images, but batch normalisation"):
         train(few)

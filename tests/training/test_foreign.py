@@ -99,7 +99,7 @@ def test_bytes_are_pixels_without_a_normalisation(
     found = score(path, data)
     torch.testing.assert_close(found.logits, expected)
     assert "as uint8 [n, c, h, w]" in found.notes[0]
-    with pytest.raises(UsageError, match="no normalisation goes before"):
+    with pytest.raises(UsageError, match="normalises them itself"):
         score_onnx(path, data, normalization=NORMALIZATION, target=Target())
 
 

@@ -41,10 +41,10 @@ def test_no_normalisation_is_found_for_a_network_that_guesses(untrained: Path) -
     images, labels = toy_images(500, 2)
     notes = " ".join(identified(untrained, images, labels).notes)
     assert "was found" not in notes
-    assert "Tried 6 normalisations; with none of them is it better than chance" in notes
+    assert "Tried 6 normalisations; it is better than chance with none of them" in notes
     assert "(with the best, it is right on " in notes
-    assert "was taken, to which the statistics of its first batch norm are nearest" in notes
-    assert "structure was not found on images: shortcuts padded" in notes
+    assert "is assumed, because it fits the statistics of the first batch norm best" in notes
+    assert "The images do not determine the structure: shortcuts padded" in notes
     assert "would do as well" not in notes
 
 
@@ -119,7 +119,7 @@ def test_it_is_refused_where_images_do_not_show_it(
         identified(path, images, (labels + 1) % CLASSES)
     with pytest.raises(CheckpointError, match="no validation images to find out on") as error:
         identified(path, images[:0], labels[:0], normalization=KNOWN["half"])
-    assert "State it where you know it: resnet-8x0.25-b,shortcut=conv" in str(error.value)
+    assert "State it if you know it: resnet-8x0.25-b,shortcut=conv" in str(error.value)
     said = "resnet-8x0.25-b,pool=2"
     found = identified(path, images[:0], labels[:0], normalization=KNOWN["half"], arch=said)
     assert found.spec.pool == 2
@@ -136,5 +136,7 @@ def test_its_images_are_of_one_size(path: Path) -> None:
     own = path.with_suffix(".safetensors")
     save_checkpoint(own, network, normalization=KNOWN["half"])
     assert identified(own, images, labels).spec.pool == 2
-    with pytest.raises(TeacherError, match=r"reads images of 16x16 alone.* the data's are 32x32"):
+    with pytest.raises(
+        TeacherError, match=r"reads images of 16x16 only.* the data's images are 32x32"
+    ):
         identified(own, large, labels)

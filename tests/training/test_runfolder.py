@@ -92,7 +92,7 @@ def test_a_finished_run_whose_files_are_others_goes_on(tmp_path: Path) -> None:
     (tmp_path / "emptied").write_text("")
     (tmp_path / "replaced").write_text("by somebody")
     told = folder.reopen(names)
-    assert "gone is not there, emptied is empty, replaced is another file" in told
+    assert "gone is missing, emptied is empty, replaced is not the file" in told
     assert "it is replaced.replaced now" in told
     assert not folder.finished
     assert (tmp_path / "replaced.replaced").read_text() == "by somebody"
@@ -145,9 +145,9 @@ def test_another_configuration_is_refused_with_the_difference(tmp_path: Path) ->
     with pytest.raises(RunFolderError) as caught:
         RunFolder(tmp_path, {"command": "distill", "training": {"epochs": 9, "views": 2}})
     for difference in (
-        "--epochs: 3 there, 9 asked for",
-        "--views: not said there, 2 asked for",
-        "gone: 1 there, not known to this version",
+        "--epochs: 3 there, 9 here",
+        "--views: not set there, 2 here",
+        "gone: 1 there, unknown to this version",
     ):
         assert difference in str(caught.value)
 
@@ -160,7 +160,7 @@ def test_a_run_of_an_earlier_version_goes_on_where_nothing_new_is_asked_for(tmp_
     assert RunFolder(tmp_path, {"training": now}).existed
     assert RunFolder(tmp_path, {"training": now | {"autocast": "off"}}).existed
     for name, other in {"ema": 0.9, "compile": "on", "autocast": "bf16"}.items():
-        with pytest.raises(RunFolderError, match=f"--{name}: .* there, .* asked for"):
+        with pytest.raises(RunFolderError, match=f"--{name}: .* there, .* here"):
             RunFolder(tmp_path, {"training": now | {name: other}})
 
 
@@ -178,7 +178,7 @@ def test_one_process_at_a_time(tmp_path: Path) -> None:
     again = RunFolder(tmp_path / "run", CONFIG)
     with (
         folder.alone(),
-        pytest.raises(RunFolderError, match="Another process is at the run in "),
+        pytest.raises(RunFolderError, match="Another process uses the run folder "),
         again.alone(),
     ):
         pass

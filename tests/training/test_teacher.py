@@ -103,12 +103,12 @@ def test_what_the_user_says_wins_over_the_file(network: Network, tmp_path: Path)
     near = Normalization((0.45, 0.5, 0.5), (0.5, 0.5, 0.5))
     teacher = load(path, images, labels, normalization=near)
     assert teacher.normalization == near
-    assert any("--normalize was taken" in note for note in teacher.notes)
+    assert any("--normalize is used" in note for note in teacher.notes)
 
 
 def test_what_does_not_fit_the_data_is_told_with_both_figures(path: Path) -> None:
     images, labels = toy_images(50, 2)
-    with pytest.raises(TeacherError, match="it has 4 classes and the data has 7"):
+    with pytest.raises(TeacherError, match="it has 4 classes, but the data has 7"):
         load(path, images, labels, num_classes=7)
     with pytest.raises(TeacherError, match=r"3 channel\(s\) and the data has 1"):
         load(path, images[:, :1], labels)
@@ -131,7 +131,7 @@ def test_a_teacher_that_guesses_is_refused_with_the_causes(path: Path, tmp_path:
     torch.save(build(SPEC).state_dict(), untrained)
     with pytest.raises(TeacherError, match="no better than chance"):
         load(untrained, images, labels)
-    with pytest.raises(TeacherError, match=r"commonest class on 100\.0%"):
+    with pytest.raises(TeacherError, match=r"most common class on 100\.0%"):
         load(path, images, torch.full_like(labels, 2))
 
 
@@ -181,7 +181,7 @@ def test_a_teacher_of_another_order_of_classes_teaches_in_the_datas(
     found = load_teacher(path, data, normalization=None, arch=None, device=CPU)
     inputs = normalize(images[:8], found.normalization)
     assert torch.equal(found.network(inputs), network(inputs))
-    assert any("taken by name" in note for note in found.notes)
+    assert any("matched by name" in note for note in found.notes)
     # Names that are nowhere in the data say nothing of the order; that some moved does.
     save_checkpoint(path, moved, normalization=None, classes=["blue", "pink", "grey", "green"])
     with pytest.raises(DataError, match="'green' is class 3 of the model and class 1 of the data"):

@@ -98,7 +98,7 @@ def test_a_run_is_told_once_and_so_is_a_refusal(npz: Path, tmp_path: Path) -> No
     assert read_json(out / "run.json")["processes"] == 2
     assert json.loads(printed) == json.loads((out / "result.json").read_text())
     assert text.count("epoch   1  loss") == 1
-    assert "2 processes share every batch." in text
+    assert "2 processes share each batch." in text
     # The first process refuses another configuration, and the other ends with it.
     launcher = start(told, *command, "--epochs", "2")
     launcher.communicate(timeout=START_S)

@@ -267,7 +267,7 @@ class _Conversion:
                 stated, found = probe_normalization(
                     predict, tried, data.validation.images, data.validation.labels
                 )
-                self._note(f"{path.name} does not say its normalisation. {found}")
+                self._note(f"{path.name} does not state its normalisation. {found}")
             taken = stated or data.normalization
             if note := class_note(artifact.classes, request.data.class_names):
                 told = believed_accuracy(path.name, predict, data, taken, artifact.classes)
@@ -337,8 +337,8 @@ class _Conversion:
         if len(hypotheses) > 1:
             variants = dict.fromkeys(structure(other.spec) for other in hypotheses[1:])
             self._note(
-                f"The weights do not show everything: {likeliest.spec.name} with "
-                f"{structure(likeliest.spec)} was taken; it may also have "
+                f"The weights do not determine the structure: {likeliest.spec.name} with "
+                f"{structure(likeliest.spec)} is assumed; it may also have "
                 f"{' or '.join(variants)}. Give --data to find out, or state it with "
                 f"--teacher-arch ({statement_of(hypotheses[1].spec)}, say)."
             )
@@ -347,14 +347,17 @@ class _Conversion:
         normalization = request.normalization or found.normalization or likeliest.normalization
         if normalization is not None and len(normalization.mean) != channels:
             raise UsageError(
-                f"The normalisation has {len(normalization.mean)} channels, {request.model} takes "
-                f"{channels}. Give one mean and one standard deviation a channel with --normalize."
+                f"The normalisation has {len(normalization.mean)} channels, but {request.model} "
+                f"takes {channels}. Give one mean and one standard deviation per channel with "
+                "--normalize."
             )
         self._note(*note_on_scale(normalization))
         if likeliest.doubt:
             self._note(f"{likeliest.doubt} Give --data to be sure.")
         if normalization is None:
-            self._note("The normalisation is not known, and is written so; --normalize says it.")
+            self._note(
+                "The normalisation is unknown, and the file says so. Give it with --normalize."
+            )
         return network, normalization, found.classes
 
     def _note(self, *notes: str) -> None:
@@ -425,7 +428,9 @@ class _Conversion:
             found = convert(proof=self.whole_proof)
         left = found[0].conversion.get("in_float")
         if left:
-            self._note(f"Not in {precision}, because the quantiser does not reach it: {left}.")
+            self._note(
+                f"The quantiser does not reach these, so they are not in {precision}: {left}."
+            )
         return found
 
     def _calibration(self, normalization: Normalization | None) -> Array:

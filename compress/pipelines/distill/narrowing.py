@@ -112,7 +112,7 @@ class Narrowing:
             return
         loss = PrecisionRule(request.max_precision_loss).of(before)
         if loss.outcome is not Outcome.PASS and request.fine_tuning.wanted:
-            self.listener.message(f"In int8 too much may be lost: {loss.reason}.")
+            self.listener.message(f"int8 may lose too much: {loss.reason}.")
             self._fine_tune(floats, spec, teaching, before)
 
     def to_dict(self) -> dict[str, dict[str, Any]]:
@@ -157,8 +157,8 @@ class Narrowing:
         undecided = PrecisionRule(self.request.max_precision_loss).of(found)
         if undecided.outcome is Outcome.INCONCLUSIVE and len(first) < len(split):
             self.listener.message(
-                f"{len(first):,} images do not decide what it loses; going on to all "
-                f"{len(split):,} validation images."
+                f"{len(first):,} images do not decide what it loses; comparing all {len(split):,} "
+                "validation images."
             )
             _, found = convert(proof=self._proof(split))
         return found
@@ -174,11 +174,8 @@ class Narrowing:
         request, say = self.request, self.listener.message
         options = request.fine_tuning.options(request.options)
         recipe = request.fine_tuning.recipe(request.recipe, request.options)
-        method = f"{options.epochs} epochs of {recipe.name} from a rate of {options.lr:g}"
-        say(
-            f"Fine-tuning it as it is computed in int8, for {method} "
-            "(quantisation-aware distillation)."
-        )
+        method = f"{options.epochs} epochs of {recipe.name} from a learning rate of {options.lr:g}"
+        say(f"Fine-tuning it in int8 for {method} (quantisation-aware distillation).")
         data = to_device(request.data, choose_device(request.device))
         folder = RunFolder(
             request.out / FINE_TUNING,
@@ -211,7 +208,7 @@ class Narrowing:
                 listener=self.listener,
             )
         except TrainingDiverged as error:
-            say(f"{error} The student stays as it was before its fine-tuning (--qat-lr).")
+            say(f"{error} The student from before fine-tuning is used. Try a lower --qat-lr.")
             return
         path = request.out / TUNED_ONNX
         after = self._measured(
@@ -225,10 +222,10 @@ class Narrowing:
         if found["taken"]:
             path.replace(request.out / STUDENT_ONNX)
             self.fidelities[INT8] = after
-            say(f"The fine-tuned student is taken: {told}.")
+            say(f"The fine-tuned student is used: {told}.")
         else:
             path.unlink()
-            say(f"The student stays as it was before its fine-tuning: {told}.")
+            say(f"The student from before fine-tuning is used: {told}.")
 
 
 def _of_precision(found: Fidelity | str, rule: PrecisionRule) -> dict[str, Any]:

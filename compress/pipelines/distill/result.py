@@ -154,14 +154,14 @@ def make_result(
     if elsewhere:
         warnings.insert(
             0,
-            "The student was chosen by the figures of another machine, so this one cannot "
-            "tell whether it keeps a time there: run `compress profile student.onnx` there.",
+            "The student was chosen by a table from another machine, so its latency there is not "
+            "verified. Run `compress profile student.onnx` there.",
         )
     lost = precisions.get(budget.target.precision)
     if lost is not None and not lost["kept"]:
         warnings.append(
-            f"The student may lose more in {budget.target.precision} than is allowed: "
-            f"{lost['why']} (--max-precision-loss)." + more_images
+            f"The student may lose more in {budget.target.precision} than --max-precision-loss "
+            f"allows: {lost['why']}." + more_images
         )
     if scores.chance["standing"] != Standing.BETTER.value:
         warnings.append(f"On the test images the student is {scores.chance['text']}")

@@ -107,7 +107,7 @@ class _Run:
         request, say = self.request, self.listener.message
         folder = RunFolder(request.out, self._config())
         if folder.finished and all(map(folder.is_whole, SHIPPED)):
-            say(f"{request.out} is finished already; this is what it found.")
+            say(f"{request.out} is already finished; its result follows.")
             return judged(folder.result(Distilled), request.max_accuracy_drop)
         # A teacher that is refused leaves nothing behind, so the folder comes after it.
         teacher = self._teacher(self.teacher_path)
@@ -227,7 +227,7 @@ class _Run:
         path = self.request.out / TEACHER_ONNX
         if not folder.is_whole(TEACHER_ONNX):
             if path.exists():
-                self.listener.message(f"{path} is not what this run made of its teacher.")
+                self.listener.message(f"{path} is not the teacher's file that this run exported.")
             self.listener.message(f"Exporting the teacher, {teacher.spec.name}, to {path}.")
             # The teacher's file is what the student is compared with, not what ships: a part of
             # the validation images is proof enough, and a large teacher is slow.
@@ -323,7 +323,7 @@ class _Run:
         )
         teaching = self._teaching(teacher)
         if self.team.several:
-            self.listener.message(f"{self.team.size} processes share every batch.")
+            self.listener.message(f"{self.team.size} processes share each batch.")
             about = [
                 {"spec": each.network.spec.to_dict(), "normalization": each.normalization.to_dict()}
                 for each in teaching
@@ -430,7 +430,7 @@ class _Run:
             for precision, error in errors.items():
                 record_run(replace(run, precision=precision, error=error))
         except UsageError as error:
-            self.listener.message(f"The outcome is not kept for the next choice: {error}")
+            self.listener.message(f"The result is not recorded for later choices: {error}")
 
     def _measured_elsewhere(self) -> bool:
         """Whether the student was chosen by the figures of another machine than this one."""

@@ -77,7 +77,7 @@ class Plan:
     def text(self) -> str:
         """For people, a line a part."""
         if not self.parts:
-            return f"All of the {self.planned} trainings are finished."
+            return f"All {self.planned} trainings are finished."
         lines = [
             f"{part.what}: {part.trainings} training{'s' * (part.trainings > 1)}, "
             f"{part.epochs:,} epochs, "
@@ -91,9 +91,9 @@ class Plan:
             [
                 *lines,
                 f"Together {sum(part.trainings for part in self.parts)} trainings, {epochs:,} "
-                f"epochs, {format_count(images)} images, about "
-                f"{format_duration(self.seconds)} on this machine ({self.device}), from a trial "
-                f"of some steps. {self.finished} of {self.planned} students are finished.",
+                f"epochs, {format_count(images)} images, about {format_duration(self.seconds)} on "
+                f"this machine ({self.device}) (estimated from some trial steps). {self.finished} "
+                f"of {self.planned} students are finished.",
             ]
         )
 
@@ -249,7 +249,7 @@ class _Planner:
                 known = _recall(self.path) | {key: found}
                 write_json(self.path, {name: asdict(speed) for name, speed in known.items()})
             except CompressError:
-                self.progress("The trial's times could not be kept for the next time.")
+                self.progress("The trial's times could not be stored.")
         return self.speeds[key]
 
 

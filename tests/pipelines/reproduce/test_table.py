@@ -104,7 +104,7 @@ def test_markdown(report: Report) -> None:
         "| wrn-10-0.5 | KD T=5 | 6.00 | 5.00 | 6.00 | 1 | 7.00 | -1.00 | 6.00 |",
         "| wrn-10-0.5 | logit-GAN | - | - | - | 0 |  |  |  |",
         "| wrn-10-0.5 | 20.0 k | 0.01 (0.009 to 0.011) | 0.20 | 0.250 | 0.500 |",
-        "- **Not finished: 3 of 6 trainings.** The same command goes on.",
+        "- **Not finished: 3 of 6 trainings.** Run the same command again to continue.",
         "- Differs from the paper: its teacher is wrn-10-1.",
         "- Differs from the declared experiment: epochs 2 instead of 9.",
     ):
