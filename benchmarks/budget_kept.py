@@ -37,7 +37,7 @@ from compress.results import Estimate
 from compress.spec import Budget, ModelSpec, Target
 from compress.tradeoff import table_for
 from compress.tradeoff.candidates import Candidate, grid
-from compress.tradeoff.choice import STRADDLES
+from compress.tradeoff.choice import UNDECIDED
 from compress.tradeoff.measure import time_untrained, untrained
 
 TRIALS = "budget.jsonl"
@@ -163,7 +163,7 @@ def select(budget_s: float, headroom: float, target: Target) -> dict[str, Any]:
         found = {
             "chosen": choice.spec.name,
             "order": [row.name for row in choice.rows],
-            "straddled": [row.name for row in choice.rows if row.status == STRADDLES],
+            "straddled": [row.name for row in choice.rows if row.status == UNDECIDED],
         }
     found |= {"seconds": time.monotonic() - begun}
     return {"budget_s": budget_s, "headroom": headroom, **found}

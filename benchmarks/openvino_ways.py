@@ -41,7 +41,7 @@ from compress.profiling.inputs import make_input
 from compress.profiling.machine import fingerprint
 from compress.profiling.onnxruntime_cpu import OnnxSession
 from compress.profiling.registry import runtime_named
-from compress.profiling.runtime import Input, Session, Subject
+from compress.profiling.runtime import Input, Output, Session, Subject
 
 TRIALS = "openvino_ways.jsonl"
 CHOSEN = "directly, one shape"
@@ -81,10 +81,16 @@ class ThroughOnnxRuntime:
         options.add_provider_for_devices([device], {"load_config": json.dumps({"CPU": settings})})
         self._session = ort.InferenceSession(path, options)
         self._input = self._session.get_inputs()[0].name
+        self._names = [each.name for each in self._session.get_outputs()]
+        self._answer: list[Output] = []
 
-    def infer(self, images: Input) -> Any:
-        """The first output of a batch."""
-        return self._session.run(None, {self._input: images})[0]
+    def infer(self, images: Input) -> None:
+        """Runs a batch."""
+        self._answer = self._session.run(self._names, {self._input: images})
+
+    def outputs(self) -> dict[str, Output]:
+        """Arrays of the last call by name."""
+        return dict(zip(self._names, self._answer, strict=True))
 
     def synchronize(self) -> None:
         """Nothing: a call on the CPU returns when it is done."""
@@ -170,7 +176,8 @@ def compare(path: Path, batch: int, threads: int, rounds: int, device: Any) -> d
 def answer(load: Callable[[], Session], images: Input) -> np.ndarray:
     session = load()
     try:
-        return np.asarray(session.infer(images))
+        session.infer(images)
+        return np.asarray(next(iter(session.outputs().values())))
     finally:
         session.close()
 

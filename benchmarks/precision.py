@@ -44,7 +44,7 @@ from compress.profiling.layers import PROFILERS
 from compress.profiling.machine import fingerprint
 from compress.profiling.timing import time_models
 from compress.spec import PRECISIONS
-from compress.training.evaluation import spread
+from compress.training.evaluation import stratified_sample
 from compress.units import format_bytes, format_percent
 
 TRIALS = "precision.jsonl"
@@ -113,7 +113,7 @@ def converted(source: Path, precision: str, data: Dataset | None, folder: Path) 
         return path
 
     def calibration() -> Array:
-        chosen = spread(data.train.labels, CALIBRATION_IMAGES)
+        chosen = stratified_sample(data.train.labels, CALIBRATION_IMAGES)
         return images_of(source, data, data.train.images[chosen])
 
     try:

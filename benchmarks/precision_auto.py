@@ -114,7 +114,7 @@ def markdown(trials: Path, budgets: list[float], more: list[str]) -> list[str]:
         f"`compress distill {' '.join(more)} --budget-ms B --precision P`; latencies and sizes are "
         "those of the file that ships, accuracies its own.",
         "",
-        "| budget, ms | asked | student | predicted | validation | test | ms | size | kept |",
+        "| budget, ms | asked | student | predicted | validation | test | ms | size | budget |",
         "|---|---|---|---|---|---|---|---|---|",
     ]
     gains, about = [], []
@@ -132,7 +132,7 @@ def markdown(trials: Path, budgets: list[float], more: list[str]) -> list[str]:
                 f"| {budget_ms:g} | {precision} | {student['name']}, {student['precision']} | "
                 f"{format_percent(each['predicted'])} | {format_percent(accuracy['validation'])} | "
                 f"{format_percent(accuracy['test'])} | {milliseconds(student['latency_ms'])} | "
-                f"{format_bytes(student['size_bytes'])} | {each['budget']['kept']} |"
+                f"{format_bytes(student['size_bytes'])} | {each['budget']['outcome']} |"
             )
             about += losses(budget_ms, each)
         if len(reached) == len(PRECISIONS):

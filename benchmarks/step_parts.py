@@ -25,8 +25,8 @@ from compress.training.checkpoints import Checkpoints
 from compress.training.outputs import Outputs, TeacherOutputs
 
 # Crops, normalisation, labels and layout of a batch; what is kept of the teacher, looked up or
-# computed, but for the passes that are marked; the student's pass; the loss and its slope; the
-# student's slopes; its update. The rest is bookkeeping and display.
+# computed, but for the passes that are marked; the student's pass; the loss and its gradient; the
+# student's gradients; its update. The rest is bookkeeping and display.
 DATA, TEACHER, FORWARD, LOSS = "data", "teacher", "forward", "loss"
 BACKWARD, OPTIMIZER, REST = "backward", "optimiser", "rest"
 PARTS = (DATA, TEACHER, FORWARD, LOSS, BACKWARD, OPTIMIZER, REST)

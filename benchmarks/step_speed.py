@@ -70,7 +70,7 @@ IMAGES = 50_000
 SETTLE_S = 1.0
 # Products that are timed for the peak.
 PRODUCTS = 20
-# A training step computes the forward pass three times over: once, and twice as much for slopes.
+# A training step computes the forward pass three times over: once, and twice as much for gradients.
 PASSES = 3
 KEPT, ON_THE_FLY = 1, 0
 

@@ -19,7 +19,14 @@ import click
 
 from compress import __version__
 from compress.environment import cache_folder
-from compress.errors import CompressError, EndedElsewhere, UnknownName, UsageError
+from compress.errors import (
+    EXIT_CODES,
+    CompressError,
+    EndedElsewhere,
+    ExitCode,
+    UnknownName,
+    UsageError,
+)
 from compress.signals import RecordedStops, Terminated
 from compress.streams import NO_ROOM, STDOUT, dependable_streams, discard
 
@@ -43,14 +50,6 @@ COMMANDS = {
 
 # Those that go on where they were when they are run again.
 GO_ON = ("distill", "train", "reproduce")
-
-# 130, 141 and 143 are what a shell reports for SIGINT, SIGPIPE and SIGTERM; 70 is EX_SOFTWARE of
-# sysexits.h.
-EXIT_USAGE = 2
-EXIT_BUG = 70
-EXIT_INTERRUPTED = 130
-EXIT_BROKEN_PIPE = 141
-EXIT_TERMINATED = 143
 
 DEBUG_VARIABLE = "COMPRESS_DEBUG"
 
@@ -95,8 +94,7 @@ class LazyGroup(click.Group):
 @click.group(
     cls=LazyGroup,
     context_settings={"help_option_names": ["-h", "--help"]},
-    epilog="Exit codes: 0 done; 1 a requirement is not met (budget missed, file not equal to the "
-    "model); 2 wrong usage or unusable input; 3 inconclusive; 4 nothing was measured.",
+    epilog=f"Exit codes: {'; '.join(f'{code:d} {told}' for code, told in EXIT_CODES.items())}.",
 )
 @click.version_option(__version__, "-V", "--version", prog_name="compress")
 @click.option(
@@ -129,17 +127,17 @@ def main(arguments: Sequence[str] | None = None) -> int:
         try:
             code = _run(given, context, debug)
         except (KeyboardInterrupt, click.Abort, Terminated):
-            code = EXIT_INTERRUPTED
+            code = ExitCode.INTERRUPTED
         except BaseException:
             if stops.received is None:
                 raise
-            code = EXIT_BUG
+            code = ExitCode.BUG
         # Libraries turn the exception of a signal into errors of their own, or drop it. What ends
         # a command after one is the signal, whatever else is said.
         if stops.received == signal.SIGTERM:
-            return _stopped("terminated", context, EXIT_TERMINATED)
-        if stops.received == signal.SIGINT or code == EXIT_INTERRUPTED:
-            return _stopped("interrupted", context, EXIT_INTERRUPTED)
+            return _stopped("terminated", context, ExitCode.TERMINATED)
+        if stops.received == signal.SIGINT or code == ExitCode.INTERRUPTED:
+            return _stopped("interrupted", context, ExitCode.INTERRUPTED)
         if isinstance(code, _Fault):
             return _report(code, debug)
         return code
@@ -176,7 +174,7 @@ def _run(given: Sequence[str], entered: list[click.Context], debug: bool) -> int
         return error.exit_code
     except BrokenPipeError:
         discard(STDOUT)
-        return EXIT_BROKEN_PIPE
+        return ExitCode.BROKEN_PIPE
     except EndedElsewhere as end:
         return end.exit_code
     except CompressError as error:
@@ -186,7 +184,7 @@ def _run(given: Sequence[str], entered: list[click.Context], debug: bool) -> int
     except Exception as error:  # noqa: BLE001 - the last resort; it is told, and never exit 0
         hint = "" if debug else " Run `compress --debug ...` for the traceback and report it."
         message = f"this is a bug in compress: {type(error).__name__}: {error}.{hint}"
-        return _Fault(message, EXIT_BUG, error)
+        return _Fault(message, ExitCode.BUG, error)
     return 0
 
 
@@ -195,9 +193,9 @@ def _unwritable(error: OSError) -> _Fault:
     if error.filename is None and error.errno in NO_ROOM:
         discard(STDOUT)  # or its flush at exit would fail once more
         said = f"cannot write to standard output: {error.strerror}."
-        return _Fault(said, EXIT_USAGE, error)
+        return _Fault(said, ExitCode.USAGE, error)
     where = f"{error.filename}: " if error.filename else ""
-    return _Fault(f"{where}{error.strerror or error}", EXIT_USAGE, error)
+    return _Fault(f"{where}{error.strerror or error}", ExitCode.USAGE, error)
 
 
 def _flush() -> int | _Fault:
@@ -206,7 +204,7 @@ def _flush() -> int | _Fault:
         sys.stdout.flush()
     except BrokenPipeError:
         discard(STDOUT)
-        return EXIT_BROKEN_PIPE
+        return ExitCode.BROKEN_PIPE
     except OSError as error:
         return _unwritable(error)
     return 0

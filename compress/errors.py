@@ -19,7 +19,7 @@
     +-- TrainingDiverged             1   a loss became infinite
     +-- ProcessLost                  1   another process of the training is gone
     +-- EndedElsewhere               1   the first process of several says why; ends with its code
-    +-- Inconclusive                 3   measured, but not decided
+    +-- Inconclusive                 3   measured, but not decided: an interval holds the limit
     +-- NothingMeasured              4   no measurement could be made
 
 A message says what was wrong, the value found, and what to do about it.
@@ -28,6 +28,37 @@ A message says what was wrong, the value found, and what to do about it.
 from __future__ import annotations
 
 from collections.abc import Iterable
+from enum import IntEnum
+
+
+class ExitCode(IntEnum):
+    """What the command line ends with; ``EXIT_CODES`` says what each means."""
+
+    DONE = 0
+    FAILS = 1
+    USAGE = 2
+    UNDECIDED = 3
+    NOT_MEASURED = 4
+    BUG = 70
+    INTERRUPTED = 130
+    BROKEN_PIPE = 141
+    TERMINATED = 143
+
+
+# The same for all commands: the help and the README print this table. 130, 141 and 143 are what a
+# shell reports for SIGINT, SIGPIPE and SIGTERM; 70 is EX_SOFTWARE of sysexits.h.
+EXIT_CODES = {
+    ExitCode.DONE: "done, and everything that was required holds",
+    ExitCode.FAILS: "a requirement does not hold: no network fits, the budget is missed, the file "
+    "is not equal to the model, the student is no better than chance or loses more than is allowed",
+    ExitCode.USAGE: "wrong usage, or a file that cannot be used",
+    ExitCode.UNDECIDED: "measured, but undecided: a limit lies within an interval",
+    ExitCode.NOT_MEASURED: "nothing could be measured",
+    ExitCode.BUG: "a bug; `--debug` shows the traceback",
+    ExitCode.INTERRUPTED: "stopped by SIGINT",
+    ExitCode.BROKEN_PIPE: "what read the output is gone",
+    ExitCode.TERMINATED: "stopped by SIGTERM",
+}
 
 
 def first_line(error: object) -> str:
@@ -38,13 +69,13 @@ def first_line(error: object) -> str:
 class CompressError(Exception):
     """Base of the tree; ``exit_code`` is what the command line ends with."""
 
-    exit_code = 1
+    exit_code: int = ExitCode.FAILS
 
 
 class UsageError(CompressError):
     """An option, a name or a value that cannot be used."""
 
-    exit_code = 2
+    exit_code = ExitCode.USAGE
 
 
 class UnknownName(UsageError):
@@ -72,7 +103,7 @@ class RunFolderError(UsageError):
 class InputError(CompressError):
     """A file that cannot be used."""
 
-    exit_code = 2
+    exit_code = ExitCode.USAGE
 
 
 class CheckpointError(InputError):
@@ -94,7 +125,7 @@ class ModelFileError(InputError):
 class TeacherError(CompressError):
     """A teacher that is no better than chance on the data."""
 
-    exit_code = 2
+    exit_code = ExitCode.USAGE
 
 
 class NoStudentFits(CompressError):
@@ -144,10 +175,10 @@ class EndedElsewhere(CompressError):
 class Inconclusive(CompressError):
     """Measured, but not decided."""
 
-    exit_code = 3
+    exit_code = ExitCode.UNDECIDED
 
 
 class NothingMeasured(CompressError):
     """No measurement could be made."""
 
-    exit_code = 4
+    exit_code = ExitCode.NOT_MEASURED

@@ -8,6 +8,7 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Annotated, Any
 
+from compress.limits import Judgement, judge
 from compress.schema.rules import Count, NotNegative, Number, Share, known
 from compress.spec import ModelSpec, Normalization
 
@@ -446,7 +447,9 @@ class Fastest:
     @property
     def ties(self) -> tuple[str, ...]:
         """Those that no difference was shown to: 1 lies in the interval of the ratio."""
-        return tuple(name for name, ratio in self.ratios.items() if ratio.low <= 1)
+        return tuple(
+            name for name, ratio in self.ratios.items() if judge(ratio, 1.0) is not Judgement.MISSED
+        )
 
     def to_dict(self) -> dict[str, Any]:
         """Plain values for JSON; "shown": whether it is faster than all others."""

@@ -202,7 +202,7 @@ def command(
             check_resume(out, display.message)
         display.message(f"Reading the images of --data {options['data']}.")
         request = Request(
-            data=team.after_first(
+            data=team.rank_zero_first(
                 "data",
                 lambda: load_data(
                     options,
@@ -247,11 +247,12 @@ def judge(result: dict[str, Any], out: Path) -> None:
     Raises:
         StudentRefused: it is no better than chance, or too far behind the teacher.
         BudgetMissed: it does not keep the budget.
-        PrecisionLost: it may lose too much in fewer bits.
-        Inconclusive: whether it is too far behind the teacher is not decided.
+        PrecisionLost: it loses too much in fewer bits.
+        Inconclusive: one of these is not decided, and none of them fails.
     """
     from compress.errors import BudgetMissed, Inconclusive, PrecisionLost, StudentRefused
     from compress.gate.verdict import Outcome
+    from compress.limits import Judgement
 
     file, drop = out / result["student"]["file"], result["accuracy_drop"]
     chance = result["student"]["chance"]
@@ -265,16 +266,27 @@ def judge(result: dict[str, Any], out: Path) -> None:
             f"{file} loses more than --max-accuracy-drop allows: {drop['reason']}. Train longer, "
             "choose a larger student, or allow a larger drop."
         )
-    if result["budget"]["kept"] is False:
+    budget = result["budget"]["outcome"]
+    if budget == Judgement.MISSED:
         raise BudgetMissed(
-            f"{file} does not keep the budget (the upper end of its interval counts). Choose a "
-            "smaller student or a larger budget."
+            f"{file} does not keep the budget. Ask for a smaller student or allow more."
         )
     precision = result["target"]["precision"]
-    if precision != "fp32" and not result["precisions"][precision]["kept"]:
+    narrowed = result["precisions"][precision]["outcome"] if precision != "fp32" else None
+    if narrowed == Judgement.MISSED:
         raise PrecisionLost(
-            f"{file} may lose more in {precision} than --max-precision-loss allows. Use more "
-            "validation images if that is undecided, another precision, or a larger "
+            f"{file} loses more in {precision} than is allowed. Take another precision, or allow "
+            "more with --max-precision-loss."
+        )
+    if budget == Judgement.UNDECIDED:
+        raise Inconclusive(
+            f"Whether {file} keeps the budget is not decided. Time it again on a quiet machine "
+            "(`compress profile`), ask for a smaller student or allow more."
+        )
+    if narrowed == Judgement.UNDECIDED:
+        raise Inconclusive(
+            f"Whether {file} loses more in {precision} than is allowed is not decided. Take more "
+            "validation images (--validation), another precision, or allow more with "
             "--max-precision-loss."
         )
     if drop["outcome"] == Outcome.INCONCLUSIVE.value:
@@ -372,8 +384,8 @@ def print_result(result: dict[str, Any], out: Path, console: Console | None = No
     ]
     if drop["outcome"] is not None:
         lines.append(f"Against the teacher: {drop['reason']}: {drop['outcome'].upper()}.")
-    if budget["kept"] is not None:
-        lines.append(f"Budget: {_budget_text(budget)}: {'kept' if budget['kept'] else 'MISSED'}.")
+    if any(budget[limit] is not None for limit in ("latency_ms", "size_mb", "speedup")):
+        lines.append(f"Budget: {_budget_text(budget)}: {budget['outcome']}.")
     for line in lines:
         console.print(line, markup=False, soft_wrap=not console.is_terminal)
     console.print()
@@ -398,7 +410,7 @@ def _what_student_is(result: dict[str, Any]) -> str:
         return "the student, which loses more than is allowed"
     if standing == UNDECIDED:
         return "the student, perhaps no better than chance"
-    return "the student, ready to ship"
+    return "the student, to ship"
 
 
 def _about_fine_tuning(found: dict[str, Any] | None) -> list[str]:

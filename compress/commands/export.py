@@ -183,7 +183,7 @@ def command(
     def tell(text: str) -> None:
         click.echo(text, err=True)
 
-    found = convert(request, progress=tell, log=tell)
+    found = convert(request, say=tell)
     click.echo(json.dumps(found.to_dict(), indent=2) if as_json else "\n".join(_lines(found)))
 
 

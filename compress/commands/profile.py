@@ -94,18 +94,19 @@ def command(
     import json
     from dataclasses import replace
 
-    from compress.commands.profile_report import markdown_of, print_report
     from compress.errors import UsageError
     from compress.files import check_writable
-    from compress.profiling import Settings, default_threads, picture, profile, profile_layers
+    from compress.profiling import Settings, default_threads, profile, profile_layers
     from compress.profiling.kernels import kernels_of
+    from compress.profiling.report import document_of, picture_of
     from compress.profiling.runtime import path_of
+    from compress.report import drawing, markdown, terminal
     from compress.scratch import scratch_folder
 
     if as_json and as_markdown:
         raise UsageError("--json and --markdown both print on stdout; give one of them.")
     if plot is not None:
-        picture.check(plot)
+        drawing.check(plot)
     for path in filter(None, (trace, plot)):
         check_writable(path)
     sizes = None if batches is None else _numbers(batches, "--batch")
@@ -134,7 +135,7 @@ def command(
             subjects[0],
             against=subjects[1] if against is not None else None,
             settings=settings,
-            progress=_say,
+            say=_say,
         )
         if by_layer:
             layers = profile_layers(
@@ -145,7 +146,7 @@ def command(
                 shape=image,
                 trace=trace,
                 seed=seed,
-                progress=_say,
+                say=_say,
             )
             kernels = kernels_of(
                 path_of(subjects[0], layers.runtime),
@@ -156,15 +157,15 @@ def command(
             )
             report = replace(report, layers=replace(layers, kernels=kernels))
     if plot is not None:
-        picture.draw(report, plot)
+        drawing.draw(picture_of(report), plot)
     for path in filter(None, (trace, plot)):
         _say(f"Wrote {path}.")
     if as_json:
         click.echo(json.dumps(report.to_dict(), indent=2, allow_nan=False))
     elif as_markdown:
-        click.echo(markdown_of(report))
+        click.echo(markdown.render(document_of(report)), nl=False)
     else:
-        print_report(report)
+        terminal.show(document_of(report))
 
 
 def _sample(data: str, model: Path) -> Sample:

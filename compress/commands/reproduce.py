@@ -93,13 +93,13 @@ def command(
     from compress.launched import place
     from compress.pipelines.reproduce.experiment import load_experiment
     from compress.pipelines.reproduce.plan import make_plan
-    from compress.pipelines.reproduce.runner import Request, assist, reproduce
+    from compress.pipelines.reproduce.runner import ReproduceRequest, assist, reproduce
     from compress.pipelines.reproduce.settings import adapt
     from compress.pipelines.reproduce.table import TABLE_MD, results_json
 
     overrides = read_overrides(options)
     check_files(*(overrides.teachers or {}).values())
-    request = Request(
+    request = ReproduceRequest(
         adapted=adapt(load_experiment(experiment), overrides),
         out=out or default_folder(experiment),
         data_dir=data_dir,

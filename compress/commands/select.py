@@ -148,7 +148,7 @@ def command(
         input_shape=shape,
         tradeoff=tradeoff,
         sample=sample,
-        progress=_say,
+        say=_say,
     )
     if runtime is not None:
         budget = with_runtime(budget, runtime.runtime)
@@ -158,12 +158,12 @@ def command(
         input_shape=shape,
         tradeoff=tradeoff,
         sample=sample,
-        progress=_say,
+        say=_say,
     )
     if tradeoff is not None:
         table = load_table(tradeoff, **known)
     else:
-        table = table_for(**known, sample=sample, cache=not no_cache, progress=_say)
+        table = table_for(**known, sample=sample, cache=not no_cache, say=_say)
     choice = table.measure_all(budget) if everything else table.select(budget)
     if save is not None:
         write_csv(save, choice)

@@ -60,7 +60,7 @@ def command(
     training = read_training(options)
     choose_device(device)
     with Display() as display, joined(device) as team:
-        data = team.after_first(
+        data = team.rank_zero_first(
             "data",
             lambda: load_data(options, seed=training.seed, models=[init], say=display.message),
         )

@@ -15,7 +15,7 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
-from compress.engines.package import Log, Package, import_package, logger
+from compress.engines.package import Package, Say, import_package, logger
 from compress.engines.sidecar import SUFFIX, EngineFile, Gpu, read_sidecar, write_sidecar
 from compress.environment import cache_folder
 from compress.errors import ExportError, ModelFileError, UsageError
@@ -35,12 +35,12 @@ def build_engine(
     spec: ModelSpec | None = None,
     normalization: Normalization | None = None,
     classes: Sequence[str] = (),
-    log: Log = lambda _: None,
+    say: Say = lambda _: None,
 ) -> EngineFile:
     """Builds an engine and writes it, and beside it what is known of it.
 
     Args:
-        source: an ONNX file with one input, float32 [n, c, h, w], and one output.
+        source: an ONNX file with one input, float32 [n, c, h, w].
         path: the engine.
         package: that builds it.
         batches: sizes that it will be called with.
@@ -48,7 +48,7 @@ def build_engine(
         spec: of the network, to be written beside the engine.
         normalization: the same.
         classes: the same.
-        log: is told what the package warns of.
+        say: is told what the package warns of.
 
     Raises:
         UsageError: the package is not there, or a batch size cannot be.
@@ -62,7 +62,7 @@ def build_engine(
 
     def both(line: str) -> None:
         told.append(line)
-        log(line)
+        say(line)
 
     talker = logger(trt, both)
     builder = trt.Builder(talker)
@@ -75,11 +75,8 @@ def build_engine(
             f"{package.name} does not take {source.name}: "
             f"{'; '.join(reasons[:MAX_ERRORS]) or 'it says no more'}."
         )
-    if network.num_inputs != 1 or network.num_outputs != 1:
-        raise ExportError(
-            f"{source.name} has {network.num_inputs} inputs and {network.num_outputs} outputs; an "
-            "image model has one of each."
-        )
+    if network.num_inputs != 1:
+        raise ExportError(f"{source.name} has {network.num_inputs} inputs; an image model has one.")
     entry = network.get_input(0)
     fixed, *image = (int(size) for size in entry.shape)
     if min(image) < 1:
@@ -123,7 +120,9 @@ def build_engine(
         batches=sizes,
         input_name=str(entry.name),
         input_shape=tuple(image),
-        output_name=str(network.get_output(0).name),
+        output_names=tuple(
+            str(network.get_output(place).name) for place in range(network.num_outputs)
+        ),
         source={"onnx": source.name, "onnx_sha256": sha256_of(source)},
         spec=spec,
         normalization=normalization,
@@ -149,7 +148,7 @@ def system_here() -> str:
 
 
 def kept_engine(
-    source: Path, package: Package, *, batch: int, precision: str, log: Log = lambda _: None
+    source: Path, package: Package, *, batch: int, precision: str, say: Say = lambda _: None
 ) -> Path:
     """The engine of an ONNX file for one batch size and for what is here; built where it is not.
 
@@ -164,7 +163,7 @@ def kept_engine(
     try:
         read_sidecar(path)
     except ModelFileError:
-        build_engine(source, path, package, batches=(batch,), precision=precision, log=log)
+        build_engine(source, path, package, batches=(batch,), precision=precision, say=say)
     return path
 
 

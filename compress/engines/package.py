@@ -10,7 +10,7 @@ from typing import Any
 
 from compress.errors import UnknownName, UsageError, first_line
 
-Log = Callable[[str], None]
+Say = Callable[[str], None]
 
 
 @dataclass(frozen=True)
@@ -77,8 +77,8 @@ def _without_libraries(package: Package, error: Exception) -> str:
     )
 
 
-def logger(trt: Any, log: Log) -> Any:
-    """What the package tells of its work: warnings and errors, to ``log``."""
+def logger(trt: Any, say: Say) -> Any:
+    """What the package tells of its work: warnings and errors, to ``say``."""
 
     class Logger(trt.ILogger):  # type: ignore[misc]
         """The package takes no other kind of object."""
@@ -88,6 +88,6 @@ def logger(trt: Any, log: Log) -> Any:
 
         def log(self, severity: Any, message: str) -> None:
             if severity <= trt.ILogger.Severity.WARNING:
-                log(f"{severity.name.lower().replace('_', ' ')}: {message.strip()}")
+                say(f"{severity.name.lower().replace('_', ' ')}: {message.strip()}")
 
     return Logger()

@@ -10,7 +10,7 @@ from typing import Any
 import torch
 
 from compress.engines.building import gpu_here, system_here
-from compress.engines.package import Log, import_package, logger, package_named
+from compress.engines.package import Say, import_package, logger, package_named
 from compress.engines.sidecar import EngineFile, read_sidecar, refuse_elsewhere
 from compress.errors import ModelFileError, UsageError
 
@@ -22,14 +22,14 @@ class Engine:
 
     Args:
         path: the engine, with its description beside it.
-        log: is told what the package warns of.
+        say: is told what the package warns of.
 
     Raises:
         UsageError: there is no GPU, or the package is not installed.
         ModelFileError: it is no engine, or was built by or for something else than what is here.
     """
 
-    def __init__(self, path: Path, log: Log = lambda _: None) -> None:
+    def __init__(self, path: Path, say: Say = lambda _: None) -> None:
         self.described: EngineFile = read_sidecar(path)
         package = package_named(self.described.package)
         trt = import_package(package)
@@ -51,7 +51,7 @@ class Engine:
 
         def both(line: str) -> None:
             told.append(line)
-            log(line)
+            say(line)
 
         self._path = path
         self._logger = logger(trt, both)
@@ -62,8 +62,8 @@ class Engine:
 
     def prepare(
         self, images: torch.Tensor, stream: torch.cuda.Stream
-    ) -> tuple[Callable[[], object], torch.Tensor]:
-        """What starts the engine on a buffer that stays where it is, and where its answer will be.
+    ) -> tuple[Callable[[], object], dict[str, torch.Tensor]]:
+        """What starts the engine on a buffer that stays where it is, and where its outputs will be.
 
         It is a CUDA graph where the engine can be captured into one.
 
@@ -95,10 +95,12 @@ class Engine:
         )
         stream.synchronize()
         context.set_input_shape(described.input_name, tuple(images.shape))
-        shape = tuple(context.get_tensor_shape(described.output_name))
-        answer = torch.empty(shape, dtype=torch.float32, device=images.device)
         context.set_tensor_address(described.input_name, images.data_ptr())
-        context.set_tensor_address(described.output_name, answer.data_ptr())
+        answer = {}
+        for name in described.output_names:
+            shape = tuple(context.get_tensor_shape(name))
+            answer[name] = torch.empty(shape, dtype=torch.float32, device=images.device)
+            context.set_tensor_address(name, answer[name].data_ptr())
 
         def start() -> None:
             if not context.execute_async_v3(stream.cuda_stream):
@@ -110,8 +112,8 @@ class Engine:
         stream.synchronize()
         return _captured(start, stream), answer
 
-    def logits(self, images: torch.Tensor) -> torch.Tensor:
-        """Logits float32 [n, classes] of float32 images [n, c, h, w], both on the CPU.
+    def run(self, images: torch.Tensor) -> dict[str, torch.Tensor]:
+        """Outputs float32 [n, ...] by name of float32 images [n, c, h, w], all on the CPU.
 
         They are run in batches of the largest size that it was built for, the last one filled up.
         """
@@ -119,13 +121,14 @@ class Engine:
         size = max(self.described.batches)
         buffer = torch.zeros((size, *images.shape[1:]), device="cuda")
         start, answer = self.prepare(buffer, stream)
-        parts = []
+        parts: dict[str, list[torch.Tensor]] = {name: [] for name in answer}
         for part in images.split(size):
             with torch.cuda.stream(stream):
                 buffer[: len(part)].copy_(part)
                 start()
-                parts.append(answer[: len(part)].cpu())
-        return torch.cat(parts)
+                for name, there in answer.items():
+                    parts[name].append(there[: len(part)].cpu())
+        return {name: torch.cat(each) for name, each in parts.items()}
 
     def close(self) -> None:
         """Frees it."""

@@ -47,7 +47,7 @@ class EngineFile:
         precision: of the ONNX file that it was built from, which decides the engine's.
         batches: one optimisation profile each, in this order.
         input_name, input_shape: of an image, without the batch.
-        output_name: of the logits.
+        output_names: of the engine, in the order of the ONNX file.
         source: hashes of what it was built from.
         spec, normalization, classes: as in the ONNX file; None and empty where it says nothing.
         fidelity: of the engine to the ONNX file; None where there was no GPU to run it on.
@@ -63,7 +63,7 @@ class EngineFile:
     batches: Annotated[tuple[Batch, ...], Length(1, 64)]
     input_name: Name
     input_shape: Shape
-    output_name: Name
+    output_names: Annotated[tuple[Name, ...], Length(1, 64)]
     source: dict[str, str]
     spec: ModelSpec | None = None
     normalization: Normalization | None = None

@@ -5,7 +5,7 @@ them, batch normalisation is folded where the file has it folded, and nothing of
 quantiser is repeated here. Activations keep the ranges that they were calibrated to. A weight's
 scale is that of its largest value in each output channel, as the quantiser takes it, and follows
 the weights (Wu et al., "Integer Quantization for Deep Learning Inference", arXiv 2004.09602,
-sections 3.1, 4 and 5). What is rounded lets slopes through where it is inside the range: the
+sections 3.1, 4 and 5). What is rounded lets gradients through where it is inside the range: the
 straight-through estimator (Bengio et al., arXiv 1308.3432).
 """
 

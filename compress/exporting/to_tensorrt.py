@@ -10,13 +10,15 @@ from pathlib import Path
 import torch
 
 from compress.engines.building import build_engine, gpu_here
-from compress.engines.package import Log, package_named
+from compress.engines.package import Say, package_named
 from compress.engines.sidecar import EngineFile, path_beside, write_sidecar
 from compress.errors import ParityError, UsageError
 from compress.exporting.artifact import read_artifact
 from compress.exporting.conversion import guarded
 from compress.exporting.fidelity import Proof, compare, logits_of
 from compress.exporting.half import predictor_of_any
+from compress.onnx_file import outputs_of, read_model, stated_output
+from compress.onnx_io import answers_of, rows_of
 from compress.results import Artifact, Fidelity
 
 # How far an engine's logits may be from those of its ONNX file, by their root mean square and the
@@ -31,7 +33,7 @@ def engine_from_onnx(
     package: str = "tensorrt",
     batches: Sequence[int] = (1,),
     proof: Proof,
-    log: Log = lambda _: None,
+    say: Say = lambda _: None,
 ) -> tuple[Artifact, EngineFile]:
     """Builds an engine from an ONNX file and proves that it computes what the file does.
 
@@ -45,7 +47,7 @@ def engine_from_onnx(
         package: "tensorrt" or "tensorrt-rtx".
         batches: sizes that it will be called with.
         proof: what both are run on.
-        log: is told what the package warns of.
+        say: is told what the package warns of.
 
     Returns:
         the file, and what is written beside it.
@@ -82,10 +84,10 @@ def engine_from_onnx(
                 spec=artifact.spec,
                 normalization=artifact.normalization,
                 classes=artifact.classes,
-                log=log,
+                say=say,
             )
         if gpu_here() is not None:
-            described = replace(described, fidelity=_proved(source, draft, described, proof, log))
+            described = replace(described, fidelity=_proved(source, draft, described, proof, say))
             write_sidecar(draft, described)
         # An engine beside another's description is found out by its hash when it is loaded.
         draft.replace(path)
@@ -93,7 +95,7 @@ def engine_from_onnx(
     return _artifact(path, described, artifact), described
 
 
-def _proved(source: Path, engine: Path, described: EngineFile, proof: Proof, log: Log) -> Fidelity:
+def _proved(source: Path, engine: Path, described: EngineFile, proof: Proof, say: Say) -> Fidelity:
     """Runs the engine and its ONNX file on the same images.
 
     Raises:
@@ -101,9 +103,12 @@ def _proved(source: Path, engine: Path, described: EngineFile, proof: Proof, log
     """
     from compress.engines.running import Engine
 
-    loaded = Engine(engine, log)
-    found = loaded.logits(torch.from_numpy(proof.images[:])).numpy()
+    loaded = Engine(engine, say)
+    outputs = loaded.run(torch.from_numpy(proof.images[:]))
     loaded.close()
+    model = read_model(source)
+    answers, _ = answers_of(outputs_of(model), source.name, stated_output(model))
+    found = rows_of(outputs[answers.name].numpy(), len(proof.images), answers, source.name)
     expected = logits_of(predictor_of_any(source), proof.images)
     fidelity = compare(expected, found, proof)
     most = TOLERANCES.get(described.precision, TOLERANCES["int8"])

@@ -56,7 +56,7 @@ from compress.profiling.machine import fingerprint
 from compress.profiling.runtime import input_of_onnx
 from compress.results import SCHEMA_VERSION, Artifact, Machine
 from compress.spec import Normalization
-from compress.training.evaluation import spread, timing_sample
+from compress.training.evaluation import stratified_sample, timing_sample
 from compress.training.identification import identify
 
 PARITY_IMAGES = 500
@@ -360,7 +360,7 @@ class _Check:
             arch=None,
             device=torch.device("cpu"),
         )
-        sample = spread(self.data.test.labels, PARITY_IMAGES)
+        sample = stratified_sample(self.data.test.labels, PARITY_IMAGES)
         images = normalize(self.data.test.images[sample], found.normalization)
         try:
             batch = input_of_onnx(request.candidate).shape[0]

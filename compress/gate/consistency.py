@@ -25,7 +25,7 @@ from compress.gate.measuring import Settings
 from compress.gate.verdict import Comparison, Figures, Outcome
 from compress.profiling.runtime import input_of_onnx
 from compress.spec import Target
-from compress.training.evaluation import EVALUATION_BATCH, spread
+from compress.training.evaluation import EVALUATION_BATCH, stratified_sample
 from compress.training.scoring import Scored, answering
 from compress.units import format_percent
 
@@ -56,7 +56,9 @@ def compare_consistency(
     artifact = read_artifact(path)
     if isinstance(input_of_onnx(path).shape[0], int) or settings.batch == EVALUATION_BATCH:
         return None
-    chosen = _whole(spread(data.test.labels, max(IMAGES, settings.batch)), settings.batch)
+    chosen = _whole(
+        stratified_sample(data.test.labels, max(IMAGES, settings.batch)), settings.batch
+    )
     target = Target(runtime=settings.runtime, threads=settings.threads)
     with answering(artifact, data, target, settings.output) as (predict, _):
         found: list[Tensor] = []

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 
 from compress.errors import UsageError
 from compress.gate.verdict import Comparison, Figures, Outcome
+from compress.limits import judge
 from compress.profiling.estimates import why_unknown
 from compress.results import Estimate, Parity
 from compress.units import format_bytes, format_time
@@ -62,9 +63,14 @@ def compare_size(size_bytes: int, baseline_bytes: int, rule: SizeRule) -> Compar
 
 
 def compare_budget(
-    latency: Estimate | None, budget_s: float, percentile: float, calls: int, needed: int
+    latency: Estimate | None,
+    budget_s: float,
+    percentile: float,
+    calls: int,
+    needed: int,
+    all_calls_s: float | None = None,
 ) -> Comparison:
-    """A latency beside a budget: kept when the upper bound is, missed when the lower bound is.
+    """Compares a latency with a budget (``compress.limits.judge``).
 
     Args:
         latency: at the percentile; None where the calls were too few to know it.
@@ -72,6 +78,7 @@ def compare_budget(
         percentile: 50 is the median.
         calls: that were made.
         needed: that the percentile takes.
+        all_calls_s: the median of all calls, where ``latency`` is that of undisturbed ones.
     """
     of = "median" if percentile == 50 else f"p{percentile:g}"
     evidence = {
@@ -86,16 +93,15 @@ def compare_budget(
             f"{format_time(budget_s)}"
         )
         return Comparison("budget", Outcome.INCONCLUSIVE, reason, evidence)
-    if latency.high <= budget_s:
-        outcome = Outcome.PASS
-    elif latency.low > budget_s:
-        outcome = Outcome.FAIL
-    else:
-        outcome = Outcome.INCONCLUSIVE
+    outcome = Outcome.of(judge(latency, budget_s, all_calls=all_calls_s))
     reason = (
         f"{of} {format_time(latency.value)} (95%: {format_time(latency.low)} to "
         f"{format_time(latency.high)}), budget {format_time(budget_s)}; {calls} calls"
     )
+    if latency.high <= budget_s and all_calls_s is not None and all_calls_s > budget_s:
+        reason += (
+            f"; but with the calls that others disturbed the median is {format_time(all_calls_s)}"
+        )
     figures = Figures(candidate=format_time(latency.value), allowed=format_time(budget_s))
     return Comparison("budget", outcome, reason, evidence, figures)
 

@@ -12,17 +12,17 @@ from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from compress import schema
+from compress import limits, schema
 from compress.errors import NothingMeasured, UsageError
 from compress.gate.latency import LatencyRule, combine, ratio_of
 from compress.gate.limits import compare_budget
 from compress.gate.verdict import Comparison, Outcome
+from compress.limits import Judgement
 from compress.profiling.estimates import calls_needed
 from compress.profiling.fresh import ask
 from compress.profiling.inputs import Sample
 from compress.results import Estimate
 from compress.schema.rules import Batch, Name, Percentile, Shape, Threads
-from compress.units import format_time
 
 # No further round begins after so many seconds, in one process.
 MAX_S = 120.0
@@ -228,7 +228,7 @@ def outcomes(trial: Trial, found: Rounds) -> tuple[Outcome | None, Outcome | Non
     if trial.rule is not None:
         latency = _latency(trial, trial.rule, found)
     elif trial.limit_s is not None:
-        far = found.median.low > trial.limit_s
+        far = limits.judge(found.median, trial.limit_s) is Judgement.MISSED
         latency = Outcome.FAIL if far else Outcome.INCONCLUSIVE
     budget = None if trial.budget_s is None else budget_of(trial, found).outcome
     return latency, budget
@@ -248,15 +248,14 @@ def budget_of(trial: Trial, found: Rounds) -> Comparison:
     """The budget beside what was found."""
     percentile = trial.settings.percentile
     needed = 0 if percentile == 50 else calls_needed(percentile)
-    budget_s = trial.budget_s or math.nan
-    compared = compare_budget(found.latency, budget_s, percentile, found.calls, needed)
-    if compared.outcome is Outcome.PASS and percentile == 50 and found.all_calls_s > budget_s:
-        reason = (
-            f"{compared.reason}; but including disturbed calls the median is "
-            f"{format_time(found.all_calls_s)}"
-        )
-        return replace(compared, outcome=Outcome.INCONCLUSIVE, reason=reason)
-    return compared
+    return compare_budget(
+        found.latency,
+        trial.budget_s or math.nan,
+        percentile,
+        found.calls,
+        needed,
+        all_calls_s=found.all_calls_s if percentile == 50 else None,
+    )
 
 
 def encode(found: Rounds) -> dict[str, Any]:

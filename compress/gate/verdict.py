@@ -7,6 +7,9 @@ from dataclasses import dataclass, field
 from enum import StrEnum
 from typing import Any
 
+from compress.errors import ExitCode
+from compress.limits import Judgement
+
 
 class Outcome(StrEnum):
     """How a comparison ended; the worst of several is the first one here that is among them."""
@@ -16,10 +19,33 @@ class Outcome(StrEnum):
     INCONCLUSIVE = "inconclusive"
     PASS = "pass"
 
+    @classmethod
+    def of(cls, judgement: Judgement) -> Outcome:
+        """The outcome that a judgement of a limit is."""
+        return _OF_JUDGEMENT[judgement]
+
     @property
-    def exit_code(self) -> int:
+    def judgement(self) -> Judgement | None:
+        """The inverse of ``of``; None where nothing was measured."""
+        return {outcome: judgement for judgement, outcome in _OF_JUDGEMENT.items()}.get(self)
+
+    @property
+    def exit_code(self) -> ExitCode:
         """What the command line ends with."""
-        return {"fail": 1, "not measured": 4, "inconclusive": 3, "pass": 0}[self.value]
+        return _EXIT_CODES[self]
+
+
+_OF_JUDGEMENT = {
+    Judgement.MISSED: Outcome.FAIL,
+    Judgement.UNDECIDED: Outcome.INCONCLUSIVE,
+    Judgement.KEPT: Outcome.PASS,
+}
+_EXIT_CODES = {
+    Outcome.FAIL: ExitCode.FAILS,
+    Outcome.NOT_MEASURED: ExitCode.NOT_MEASURED,
+    Outcome.INCONCLUSIVE: ExitCode.UNDECIDED,
+    Outcome.PASS: ExitCode.DONE,
+}
 
 
 @dataclass(frozen=True)

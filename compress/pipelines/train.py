@@ -21,7 +21,7 @@ from compress.training.finished import Trained
 from compress.training.options import TrainingOptions
 from compress.training.runfolder import RunFolder
 from compress.training.student import first_network, with_dropout
-from compress.training.team import ALONE, Team
+from compress.training.team import SINGLE_PROCESS, Team
 
 MODEL = "model.safetensors"
 # What the first of several processes tells the others before they train.
@@ -37,7 +37,7 @@ def train(
     init: Path | None = None,
     device: str = "auto",
     listener: Listener,
-    team: Team = ALONE,
+    team: Team = SINGLE_PROCESS,
 ) -> dict[str, Any]:
     """Trains a network on a data set's labels and writes model.safetensors and result.json.
 
@@ -92,7 +92,7 @@ def assist(
         ProcessLost: another process is gone.
     """
     where = choose_device(device)
-    team.told(TRAINING)
+    team.wait_for(TRAINING)
     network = first_network(_for_data(spec, data, options), options.seed)
     data = to_device(data, where)
     fit(
@@ -140,7 +140,7 @@ def _train(
     )
     if team.several:
         listener.message(f"{team.size} processes share each batch.")
-        team.tell(TRAINING, True)
+        team.publish(TRAINING, True)
     fitted = fit(
         Supervised(),
         network,

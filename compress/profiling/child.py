@@ -1,4 +1,4 @@
-"""The fresh process of ``compress.profiling.fresh``: a pickled Request in, JSON out.
+"""The fresh process of ``compress.profiling.fresh``: a pickled FreshRequest in, JSON out.
 
 The request comes from the parent alone, through a pipe, as in ``multiprocessing``; no file is
 unpickled here.
@@ -24,11 +24,11 @@ from typing import Any
 from compress.errors import CompressError, UnknownName
 from compress.profiling import protocol
 from compress.profiling.estimates import calls_needed
-from compress.profiling.fresh import FreshTiming, Request, encode
+from compress.profiling.fresh import FreshRequest, FreshTiming, encode
 from compress.profiling.inputs import inputs_of
 from compress.profiling.protocol import Draw, Timing, batches_of
 from compress.profiling.registry import runtime_named
-from compress.profiling.timing import is_clear, summarise
+from compress.profiling.timing import is_clear, is_decided, summarise
 
 CALLS = 5
 # Of prctl(2).
@@ -72,7 +72,7 @@ def _end_with_parent() -> None:
         os.kill(os.getpid(), signal.SIGKILL)
 
 
-def measure(request: Request) -> FreshTiming:
+def measure(request: FreshRequest) -> FreshTiming:
     """What was asked for.
 
     Raises:
@@ -96,7 +96,7 @@ def measure(request: Request) -> FreshTiming:
     session = runtime.load(subject, threads=request.threads, images=images)
     load_s = time.perf_counter() - start
     start = time.perf_counter()
-    output = session.infer(images)
+    session.infer(images)
     session.synchronize()
     first_s = time.perf_counter() - start
     for _ in range(CALLS - 1):
@@ -104,13 +104,12 @@ def measure(request: Request) -> FreshTiming:
     session.synchronize()
     after = _high_water()
     memory = None if before is None or after is None else max(0, after - before)
-    del output
     session.close()
     found = FreshTiming(load_s, first_s, memory)
     return _timed(request, draw, found) if request.timed else found
 
 
-def _timed(request: Request, draw: Draw, found: FreshTiming) -> FreshTiming:
+def _timed(request: FreshRequest, draw: Draw, found: FreshTiming) -> FreshTiming:
     runtime = runtime_named(request.runtime)
     subjects = {"model": request.subject}
     inputs = {"model": draw}
@@ -126,8 +125,7 @@ def _timed(request: Request, draw: Draw, found: FreshTiming) -> FreshTiming:
         )
 
     def decided(timing: Timing) -> bool:
-        latency = timing.latency("model", request.percentile)
-        if latency is None or not is_clear(latency, request.budget_s):
+        if not is_decided(timing, "model", request.percentile, request.budget_s):
             return False
         if request.against is None:
             return True
@@ -147,13 +145,7 @@ def _timed(request: Request, draw: Draw, found: FreshTiming) -> FreshTiming:
         threads=request.threads,
         seed=request.seed,
     )
-    latency = timing.latency("model", request.percentile)
-    straddles = (
-        request.budget_s is not None
-        and latency is not None
-        and not is_clear(latency, request.budget_s)
-    )
-    model = summarise(timing, "model", request.percentile, straddles=straddles)
+    model = summarise(timing, "model", request.percentile)
     if request.against is None:
         return FreshTiming(found.load_s, found.first_s, found.memory_bytes, model)
     return FreshTiming(
@@ -162,7 +154,7 @@ def _timed(request: Request, draw: Draw, found: FreshTiming) -> FreshTiming:
         found.memory_bytes,
         model,
         # The other model is there for the ratio of medians; it may be too slow for a percentile.
-        summarise(timing, "against", 50.0, straddles=False),
+        summarise(timing, "against", 50.0),
         timing.ratio("against", "model"),
     )
 

@@ -6,7 +6,7 @@ the same for each of them, so a further engine needs a ``Prepare`` and nothing e
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 
 import numpy as np
 import torch
@@ -15,15 +15,17 @@ from compress.errors import ModelFileError, first_line
 from compress.profiling.machine import nvidia_smi
 from compress.profiling.runtime import DeviceTimes, Input, Output
 
-# Images on the device and the stream to work on -> what starts the model on them, and where its
-# answer will lie. Both buffers are the same at every call, as a CUDA graph needs them.
-Prepare = Callable[[torch.Tensor, torch.cuda.Stream], tuple[Callable[[], object], torch.Tensor]]
+Tensors = Mapping[str, torch.Tensor]
+# What starts a model on images that lie on the device, and where its outputs will lie. All buffers
+# are the same at every call, as a CUDA graph needs them.
+Prepared = tuple[Callable[[], object], Tensors]
+Prepare = Callable[[torch.Tensor, torch.cuda.Stream], Prepared]
 
 WARM_UP_CALLS = 3
 
 
 class CudaSession:
-    """Copies images in, starts the model and copies its answer out, between events on one stream.
+    """Copies images in, starts the model and copies its outputs out, between events on one stream.
 
     Args:
         name: of the model, for messages.
@@ -42,8 +44,8 @@ class CudaSession:
         if images is not None:
             self._ready(images)
 
-    def infer(self, images: Input) -> Output:
-        """Starts a batch; the answer is there after ``synchronize``, until the next call."""
+    def infer(self, images: Input) -> None:
+        """Starts a batch."""
         self._ready(images)
         begun, copied, computed, done = self._events
         self._host_images.copy_(torch.from_numpy(images))
@@ -53,9 +55,13 @@ class CudaSession:
             copied.record()
             self._start()
             computed.record()
-            self._host_answer.copy_(self._answer, non_blocking=True)
+            for there, here in self._copies:
+                here.copy_(there, non_blocking=True)
             done.record()
-        return np.asarray(self._host_answer.numpy())
+
+    def outputs(self) -> dict[str, Output]:
+        """Arrays of the last call by name, once ``synchronize`` has returned."""
+        return {name: np.array(here) for name, here in self._host_answer.items()}
 
     def synchronize(self) -> None:
         """Waits for the stream."""
@@ -70,7 +76,7 @@ class CudaSession:
     def close(self) -> None:
         """Frees the buffers and what was prepared."""
         self.synchronize()
-        for name in ("_start", "_images", "_answer", "_host_images", "_host_answer"):
+        for name in ("_start", "_images", "_copies", "_host_images", "_host_answer"):
             vars(self).pop(name, None)
         self._shape = None
 
@@ -81,10 +87,12 @@ class CudaSession:
             self._host_images = torch.from_numpy(images.copy()).pin_memory()
             with torch.cuda.stream(self._stream):
                 self._images = self._host_images.to("cuda")
-            self._start, self._answer = self._prepare(self._images, self._stream)
-            self._host_answer = torch.empty(
-                self._answer.shape, dtype=self._answer.dtype, pin_memory=True
-            )
+            self._start, answer = self._prepare(self._images, self._stream)
+            self._host_answer = {
+                name: torch.empty(there.shape, dtype=there.dtype, pin_memory=True)
+                for name, there in answer.items()
+            }
+            self._copies = [(there, self._host_answer[name]) for name, there in answer.items()]
         except RuntimeError as error:
             line = first_line(error)
             raise ModelFileError(
@@ -95,11 +103,9 @@ class CudaSession:
 
 
 def captured(
-    network: Callable[[torch.Tensor], torch.Tensor],
-    images: torch.Tensor,
-    stream: torch.cuda.Stream,
-) -> tuple[Callable[[], object], torch.Tensor]:
-    """A network as a CUDA graph: what replays it, and where its answer lies.
+    network: Callable[[torch.Tensor], Tensors], images: torch.Tensor, stream: torch.cuda.Stream
+) -> Prepared:
+    """A network as a CUDA graph: what replays it, and where its outputs lie.
 
     In float32 without TF32, which cuDNN would use by default: kernels are chosen here.
     """

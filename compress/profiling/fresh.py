@@ -2,7 +2,7 @@
 
 A process that has trained or exported before has its memory, its threads and its caches in a
 state that a server's has not. The work is done by ``compress.profiling.child``, which gets a
-``Request`` on its standard input and answers with JSON on its standard output.
+``FreshRequest`` on its standard input and answers with JSON on its standard output.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ from compress.scratch import scratch_folder
 
 
 @dataclass(frozen=True)
-class Request:
+class FreshRequest:
     """What a fresh process is to measure.
 
     Attributes:
@@ -93,8 +93,7 @@ def time_in_fresh_process(
 ) -> FreshTiming:
     """Times a file as ``time_model`` does, in a process that has done nothing else.
 
-    A budget is kept when ``model.latency.high <= budget_s``; a speed-up holds when
-    ``speedup.low >=`` the one asked for. With ``against`` both files run in the same rounds.
+    With ``against`` both files run in the same rounds.
 
     Args:
         path: an ONNX file.
@@ -115,7 +114,7 @@ def time_in_fresh_process(
         NothingMeasured: the process died.
     """
     return in_fresh_process(
-        Request(
+        FreshRequest(
             subject=Subject(path.name, path=path.absolute()),
             against=None if against is None else Subject(against.name, path=against.absolute()),
             runtime=runtime,
@@ -132,7 +131,7 @@ def time_in_fresh_process(
     )
 
 
-def in_fresh_process(request: Request) -> FreshTiming:
+def in_fresh_process(request: FreshRequest) -> FreshTiming:
     """Runs one request.
 
     Raises:
@@ -215,7 +214,7 @@ def encode(found: FreshTiming) -> dict[str, Any]:
             "median": one.median.to_dict(),
             "rounds": one.rounds,
             "calls": one.calls,
-            "straddles": one.straddles,
+            "all_calls_s": one.all_calls_s,
             "warnings": one.warnings,
         }
 

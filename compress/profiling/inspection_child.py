@@ -15,7 +15,7 @@ from compress.profiling.child import serve
 from compress.profiling.inputs import random_input
 from compress.profiling.inspection import RANDOM, Inspection, Question
 from compress.profiling.onnxruntime_cpu import OnnxSession
-from compress.profiling.runtime import InputSpec
+from compress.profiling.runtime import Input, InputSpec
 
 # A file that takes one image alone, whatever it says, is run on one.
 BATCHES = (2, 1)
@@ -39,7 +39,7 @@ def inspect(question: Question) -> Inspection:
     model = onnx_file.read_model(path)
     random = sorted(set(_kinds(model.graph)) & set(RANDOM))
     try:
-        session = OnnxSession(path, threads=1)
+        session = OnnxSession(path, threads=1, tensors_only=False)
         rows, first, second = _two_runs(session, question.shape)
     except MemoryError as error:
         raise ModelFileError(
@@ -82,10 +82,15 @@ def _two_runs(
         asked = InputSpec(spec.name, (int(batch), *sizes[1:]) if sizes else (), spec.dtype)
         images = random_input(asked, "the file", seed=0)
         try:
-            return int(batch), session.infer_all(images), session.infer_all(images)
+            return int(batch), _run(session, images), _run(session, images)
         except ModelFileError as error:
             refused = error
     raise refused or ModelFileError("The file takes no images.")
+
+
+def _run(session: OnnxSession, images: Input) -> list[Any]:
+    session.infer(images)
+    return list(session.outputs().values())
 
 
 def _kinds(graph: Any) -> list[str]:

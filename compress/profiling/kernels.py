@@ -39,7 +39,7 @@ _CONVOLUTION, _PRODUCT = re.compile(r"Conv(?!ert)"), re.compile(r"Gemm|MatMul|Fu
 
 
 @dataclass(frozen=True)
-class _Run:
+class _RuntimeLayer:
     """A layer as a runtime tells it, of whatever kind.
 
     Attributes:
@@ -122,7 +122,7 @@ def share(kernels: Iterable[Kernel], precision: str = "int8", *, of_macs: bool =
     return sum(weight for weight, matches in weights if matches) / total
 
 
-def _by_onnxruntime(path: Path, threads: int, images: Input) -> list[_Run]:
+def _by_onnxruntime(path: Path, threads: int, images: Input) -> list[_RuntimeLayer]:
     """From the profile of one call."""
     with scratch_folder("kernels") as folder:
         session = OnnxSession(path, threads=threads, profile=folder / "profile")
@@ -136,11 +136,11 @@ def _by_onnxruntime(path: Path, threads: int, images: Input) -> list[_Run]:
             kernel = event["args"]["op_name"]
             # [{"uint8": [1, 3, 32, 32]}, ...]; weights that were packed are not among them.
             given = [kind for each in event["args"]["input_type_shape"] for kind in each]
-            found.append(_Run(name, kernel, kernel, given[0] if given else ""))
+            found.append(_RuntimeLayer(name, kernel, kernel, given[0] if given else ""))
     return found
 
 
-def _by_openvino(path: Path, threads: int, images: Input) -> list[_Run]:
+def _by_openvino(path: Path, threads: int, images: Input) -> list[_RuntimeLayer]:
     """From the compiled graph, after one call."""
     from compress.profiling.openvino_cpu import OpenVinoSession
 
@@ -154,7 +154,7 @@ def _by_openvino(path: Path, threads: int, images: Input) -> list[_Run]:
             # "Convolution brgconv_avx512_I8"
             kind, _, kernel = text.partition(" ")
             precision = kernel.rpartition("_")[2].lower()
-            found.append(_Run(name, kind, kernel, precision, origins[name]))
+            found.append(_RuntimeLayer(name, kind, kernel, precision, origins[name]))
     return found
 
 

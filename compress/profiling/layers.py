@@ -103,7 +103,7 @@ def profile_layers(
     shape: tuple[int, ...] | None = None,
     trace: Path | None = None,
     seed: int = 0,
-    progress: Callable[[str], None] = lambda _: None,
+    say: Callable[[str], None] = lambda _: None,
 ) -> Layers:
     """Measures what each layer of an ONNX file takes, and how much measuring that slows it.
 
@@ -116,7 +116,7 @@ def profile_layers(
         trace: a file to write the events of some calls to, as chrome://tracing and Perfetto read
             them.
         seed: of inputs, orders and resampling.
-        progress: is told what is being done.
+        say: is told what is being done.
 
     Raises:
         UsageError: a runtime that does not tell, or a model that is no ONNX file.
@@ -135,9 +135,9 @@ def profile_layers(
     operations = operations_of_onnx(path, shape=shape)
     with scratch_folder("layers") as folder:
         profiler = _profiler(runtime, folder)
-        progress(f"{subject.name}: what each layer takes ({runtime})")
+        say(f"{subject.name}: what each layer takes ({runtime})")
         recorded = profiler.record(path, threads, images, CALLS)
-        progress(f"{subject.name}: what profiling costs ({runtime})")
+        say(f"{subject.name}: what profiling costs ({runtime})")
         timing = protocol.measure(
             {
                 "plain": partial(found.load, subject, threads=threads, images=images),

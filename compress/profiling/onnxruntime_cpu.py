@@ -6,7 +6,6 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import onnxruntime as ort
 from onnxruntime.capi import onnxruntime_pybind11_state as ort_errors
 
@@ -16,7 +15,6 @@ from compress.profiling.machine import shares_cores
 from compress.profiling.runtime import (
     Input,
     InputSpec,
-    Output,
     Subject,
     input_of_onnx,
     one_input,
@@ -40,6 +38,9 @@ DTYPES = {
     "tensor(double)": "float64",
     "tensor(uint8)": "uint8",
     "tensor(int8)": "int8",
+    "tensor(int32)": "int32",
+    "tensor(int64)": "int64",
+    "tensor(bool)": "bool",
 }
 
 
@@ -74,7 +75,7 @@ class OnnxRuntimeCpu:
     def load(self, subject: Subject, *, threads: int, images: Input | None = None) -> OnnxSession:
         """A session of the file."""
         path = path_of(subject, "ONNX Runtime")
-        return OnnxSession(path, threads=threads, output=subject.output)
+        return OnnxSession(path, threads=threads)
 
 
 class OnnxSession:
@@ -84,7 +85,8 @@ class OnnxSession:
         path: the ONNX file.
         threads: intra-op threads, the calling one among them.
         profile: how the names of files begin that ONNX Runtime's profiler writes; None: it is off.
-        output: that ``infer`` gives; None for the first.
+        tensors_only: whether outputs that are lists and dictionaries are left out, where there are
+            others.
 
     Raises:
         ModelFileError: the file is missing, damaged, lacks its external data, or has not exactly
@@ -92,7 +94,7 @@ class OnnxSession:
     """
 
     def __init__(
-        self, path: Path, *, threads: int, profile: Path | None = None, output: str | None = None
+        self, path: Path, *, threads: int, profile: Path | None = None, tensors_only: bool = True
     ) -> None:
         options = ort.SessionOptions()
         options.intra_op_num_threads = threads
@@ -114,44 +116,33 @@ class OnnxSession:
             ) from error
         inputs = session.get_inputs()
         one_input([each.name for each in inputs], path)
-        self.input = InputSpec(
-            name=inputs[0].name,
-            shape=tuple(
-                size if isinstance(size, int) and size > 0 else str(size or f"dim{place}")
-                for place, size in enumerate(inputs[0].shape)
-            ),
-            dtype=DTYPES.get(inputs[0].type, inputs[0].type),
-        )
+        self.input = spec_of(inputs[0])
         self._name = path.name
         self._session: ort.InferenceSession | None = session
-        self._output = session.get_outputs()[0].name if output is None else output
+        every = session.get_outputs()
+        tensors = [each for each in every if each.type.startswith("tensor(")]
+        self._names = [each.name for each in (tensors if tensors_only and tensors else every)]
+        self._answer: list[Any] = []
 
-    def infer(self, images: Input) -> Output:
-        """The output of a batch that is asked for; the first where none is.
-
-        Raises:
-            ModelFileError: the model fails on it.
-        """
-        return np.asarray(self._run([self._output], images)[0])
-
-    def infer_all(self, images: Input) -> list[Any]:
-        """All outputs of a batch: arrays, or lists and dictionaries of what is no tensor.
+    def infer(self, images: Input) -> None:
+        """Runs a batch.
 
         Raises:
             ModelFileError: the model fails on it.
         """
-        return self._run(None, images)
-
-    def _run(self, outputs: list[str] | None, images: Input) -> list[Any]:
         if self._session is None:
             raise UsageError(f"The session of {self._name} is closed.")
         try:
-            return list(self._session.run(outputs, {self.input.name: images}))
+            self._answer = self._session.run(self._names, {self.input.name: images})
         except ORT_ERRORS as error:
             raise ModelFileError(
                 f"{self._name} cannot be run on an input of {'x'.join(map(str, images.shape))}: "
                 f"{first_line(error)}"
             ) from error
+
+    def outputs(self) -> dict[str, Any]:
+        """Arrays of the last call by name; lists and dictionaries of what is no tensor."""
+        return dict(zip(self._names, self._answer, strict=True))
 
     def end_profiling(self) -> Path:
         """Ends the profile that was begun with the session, and gives its file."""
@@ -165,6 +156,16 @@ class OnnxSession:
     def close(self) -> None:
         """Frees the session and its threads."""
         self._session = None
+        self._answer = []
+
+
+def spec_of(entry: Any) -> InputSpec:
+    """What a session says of one of its inputs or outputs."""
+    sizes = (
+        size if isinstance(size, int) and size > 0 else str(size or f"dim{place}")
+        for place, size in enumerate(entry.shape)
+    )
+    return InputSpec(entry.name, tuple(sizes), DTYPES.get(entry.type, entry.type))
 
 
 def spins(threads: int) -> bool:

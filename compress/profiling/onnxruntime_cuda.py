@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -12,9 +12,9 @@ import torch
 
 from compress.errors import ModelFileError, UsageError, first_line
 from compress.onnx_file import fault_of, precision_of_file
-from compress.profiling.cuda import CudaSession, no_gpu
+from compress.profiling.cuda import CudaSession, Prepared, no_gpu
 from compress.profiling.inputs import resolve_shape
-from compress.profiling.onnxruntime_cpu import DTYPES, ORT_ERRORS
+from compress.profiling.onnxruntime_cpu import DTYPES, ORT_ERRORS, spec_of
 from compress.profiling.runtime import Input, InputSpec, Subject, input_of_onnx, one_input, path_of
 
 INSTALL = (
@@ -65,22 +65,12 @@ class OnnxRuntimeCuda:
         """A session of the file."""
         path = path_of(subject, "ONNX Runtime")
 
-        def prepare(
-            there: torch.Tensor, stream: torch.cuda.Stream
-        ) -> tuple[Callable[[], object], torch.Tensor]:
-            return self._bound(path, subject.output, threads, there, stream)
-
-        return CudaSession(subject.name, prepare, images)
+        return CudaSession(subject.name, partial(self._bound, path, threads), images)
 
     def _bound(
-        self,
-        path: Path,
-        output: str | None,
-        threads: int,
-        images: torch.Tensor,
-        stream: torch.cuda.Stream,
-    ) -> tuple[Callable[[], object], torch.Tensor]:
-        """What runs the file on those images, and where its answer will lie."""
+        self, path: Path, threads: int, images: torch.Tensor, stream: torch.cuda.Stream
+    ) -> Prepared:
+        """What runs the file on those images, and where its outputs will lie."""
         options = ort.SessionOptions()
         options.intra_op_num_threads = threads
         options.inter_op_num_threads = 1
@@ -101,21 +91,19 @@ class OnnxRuntimeCuda:
             )
         one_input([each.name for each in session.get_inputs()], path)
         given = session.get_inputs()[0]
-        told = next(each for each in session.get_outputs() if output in (None, each.name))
-        sizes = tuple(
-            size if isinstance(size, int) else str(size or f"dim{place}")
-            for place, size in enumerate(told.shape)
-        )
-        dtype = DTYPES.get(told.type, "float32")
-        shape = resolve_shape(
-            InputSpec(told.name, sizes, dtype), path.name, batch=len(images), shape=None
-        )
-        answer = torch.empty(shape, dtype=getattr(torch, dtype), device="cuda")
         binding = session.io_binding()
-        kind = DTYPES.get(given.type, "float32")
+        kind = spec_of(given).dtype
         place = ("cuda", images.device.index or 0)
         binding.bind_input(given.name, *place, kind, tuple(images.shape), images.data_ptr())
-        binding.bind_output(told.name, *place, dtype, shape, answer.data_ptr())
+        answer = {}
+        for each in session.get_outputs():
+            if each.type not in DTYPES:
+                continue
+            spec = spec_of(each)
+            shape = resolve_shape(spec, path.name, batch=len(images), shape=None)
+            there = torch.empty(shape, dtype=getattr(torch, spec.dtype), device="cuda")
+            binding.bind_output(each.name, *place, spec.dtype, shape, there.data_ptr())
+            answer[each.name] = there
         # The first run of a session captures the graph.
         session.run_with_iobinding(binding)
         return lambda: session.run_with_iobinding(binding), answer

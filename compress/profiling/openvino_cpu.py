@@ -106,7 +106,7 @@ class OpenVino:
     ) -> OpenVinoSession:
         """The file compiled for the shape of ``images``, or for any batch."""
         path = path_of(subject, "OpenVINO")
-        return OpenVinoSession(path, threads=threads, images=images, output=subject.output)
+        return OpenVinoSession(path, threads=threads, images=images)
 
 
 class OpenVinoSession:
@@ -118,7 +118,6 @@ class OpenVinoSession:
         images: of the shape that it is compiled for; None leaves it open where the file does.
         profile: whether it counts what each layer takes.
         bound: whether its threads stay on the cores that they begin on.
-        output: that ``infer`` gives; None for the first.
 
     Raises:
         ModelFileError: the file is missing, damaged, lacks its external data, or has not exactly
@@ -133,7 +132,6 @@ class OpenVinoSession:
         images: Input | None = None,
         profile: bool = False,
         bound: bool = False,
-        output: str | None = None,
     ) -> None:
         try:
             core = _core()
@@ -154,10 +152,9 @@ class OpenVinoSession:
         self._request: Any = compiled.create_infer_request()
         self._compiled: Any = compiled
         self._input: Any = None
-        self._output: Any = compiled.outputs[0] if output is None else compiled.output(output)
 
-    def infer(self, images: Input) -> Output:
-        """The output of a batch that is asked for; the first where none is.
+    def infer(self, images: Input) -> None:
+        """Runs a batch.
 
         Raises:
             ModelFileError: the model fails on it.
@@ -165,17 +162,22 @@ class OpenVinoSession:
         if self._request is None:
             raise UsageError(f"The session of {self._name} is closed.")
         try:
-            # The input is not copied; the output is, out of the request's own memory. That takes
-            # 25 us less than to give and get arrays, which makes dictionaries of both.
+            # The input is not copied, and what comes out stays in the request's own memory.
             self._input = ov.Tensor(np.require(images, requirements=["C", "W"]), shared_memory=True)
             self._request.set_input_tensor(self._input)
             self._request.infer(share_outputs=True)
-            return np.array(self._request.get_tensor(self._output).data)
         except RuntimeError as error:
             raise ModelFileError(
                 f"{self._name} cannot be run on an input of {'x'.join(map(str, images.shape))}: "
                 f"{_reason(error)}"
             ) from error
+
+    def outputs(self) -> dict[str, Output]:
+        """Arrays of the last call by name, copied out of the request's memory."""
+        return {
+            each.any_name: np.array(self._request.get_tensor(each).data)
+            for each in self._compiled.outputs
+        }
 
     def layers(self) -> list[tuple[str, str, float]]:
         """Name, kind and seconds of every layer: the mean of all calls, in whole microseconds.

@@ -18,7 +18,7 @@ from compress.onnx_file import size_of
 from compress.profiling import protocol
 from compress.profiling.costs import costs_of_module, costs_of_onnx
 from compress.profiling.estimates import MINIMUM_CALLS, calls_needed
-from compress.profiling.fresh import FreshTiming, Request, in_fresh_process
+from compress.profiling.fresh import FreshRequest, FreshTiming, in_fresh_process
 from compress.profiling.inputs import Sample, inputs_of, make_input
 from compress.profiling.machine import fingerprint, gpu_state, shares_cores
 from compress.profiling.peak import product_for, side_of
@@ -81,7 +81,7 @@ class Settings:
 
 
 @dataclass(frozen=True)
-class _Run:
+class _ModelInRuntime:
     """One model in one runtime: a subject of the rounds."""
 
     role: str
@@ -98,7 +98,7 @@ def profile(
     *,
     against: Subject | None = None,
     settings: Settings | None = None,
-    progress: Callable[[str], None] = lambda _: None,
+    say: Callable[[str], None] = lambda _: None,
 ) -> ProfileReport:
     """Measures a model, and another one in the same rounds.
 
@@ -106,7 +106,7 @@ def profile(
         model: what it is about.
         against: what it is compared with.
         settings: how.
-        progress: is told what is being done.
+        say: is told what is being done.
 
     Raises:
         ModelFileError: a file cannot be loaded or run.
@@ -119,10 +119,10 @@ def profile(
     batches = settings.batches or _batches(runs)
     for run, batch in itertools.product(runs, batches):
         _images(run, batch, settings)  # what does not fit is told before anything is measured
-    runs, warnings = _able(runs, batches[0], settings, progress)
+    runs, warnings = _able(runs, batches[0], settings, say)
     costs = {role: _costs(subjects[role], _of(runs, role), settings) for role in subjects}
     with scratch_folder("profile") as folder:
-        measuring = _Measuring(runs, batches, settings, folder, progress)
+        measuring = _Measuring(runs, batches, settings, folder, say)
         fresh = measuring.fresh()
         before = _device_states(runs)
         timing = measuring.latency()
@@ -166,31 +166,31 @@ class _Measuring:
 
     def __init__(
         self,
-        runs: Sequence[_Run],
+        runs: Sequence[_ModelInRuntime],
         batches: Sequence[int],
         settings: Settings,
         folder: Path,
-        progress: Callable[[str], None],
+        say: Callable[[str], None],
     ) -> None:
         self.runs, self.batches, self.settings = runs, batches, settings
-        self.progress = progress
+        self.say = say
         self.products = self._products(folder)
         names = " and ".join(dict.fromkeys(run.subject.name for run in runs))
         runtimes = ", ".join(dict.fromkeys(run.runtime.name for run in runs))
         threads = f"{settings.threads} thread{'s' if settings.threads > 1 else ''}"
         self.names, self.where = names, f"{runtimes}, {threads}"
 
-    def _products(self, folder: Path) -> dict[str, _Run]:
+    def _products(self, folder: Path) -> dict[str, _ModelInRuntime]:
         """Run -> the matrix product that it is held against; one for each runtime and precision."""
-        made: dict[tuple[str, str], _Run] = {}
-        found: dict[str, _Run] = {}
+        made: dict[tuple[str, str], _ModelInRuntime] = {}
+        found: dict[str, _ModelInRuntime] = {}
         for run in self.runs:
             name, precision = run.runtime.name, run.runtime.precision(run.subject)
             if (name, precision) not in made:
                 product = product_for(name, precision, self.settings.threads, folder)
                 if product is None:
                     continue
-                held = _Run(f"{precision} product", product, run.runtime)
+                held = _ModelInRuntime(f"{precision} product", product, run.runtime)
                 try:
                     _try(held, self._factor(held), self.settings)
                 except ModelFileError:  # not every engine has every product
@@ -199,7 +199,7 @@ class _Measuring:
             found[run.key] = made[name, precision]
         return found
 
-    def _factor(self, product: _Run) -> Input:
+    def _factor(self, product: _ModelInRuntime) -> Input:
         """The left matrix of a product."""
         side = side_of(product.runtime.name, self.settings.threads)
         return make_input(product.runtime, product.subject, batch=side)
@@ -211,12 +211,12 @@ class _Measuring:
             subject = run.subject
             if RUNTIMES[run.runtime.name].takes == "torch" and subject.loader is None:
                 continue
-            self.progress(
+            self.say(
                 f"{subject.name}: loading and memory in a fresh process ({run.runtime.name}, "
                 f"{self.settings.threads} thread{'s' if self.settings.threads > 1 else ''})"
             )
             found[run.key] = in_fresh_process(
-                Request(
+                FreshRequest(
                     replace(subject, module=subject.loader),
                     timed=False,
                     runtime=run.runtime.name,
@@ -231,7 +231,7 @@ class _Measuring:
 
     def latency(self) -> Timing:
         """All runs and the products in the same rounds, until what is claimed is known."""
-        self.progress(f"{self.names}: latency at batch {self.batches[0]} ({self.where})")
+        self.say(f"{self.names}: latency at batch {self.batches[0]} ({self.where})")
         runtimes = {run.runtime.name for run in self.runs}
         return self._measured(
             self.batches[0],
@@ -249,7 +249,7 @@ class _Measuring:
         speeds = {run.key: [Throughput(first, first / timing.median(run.key))] for run in self.runs}
         disturbed: dict[str, list[str]] = {run.key: [] for run in self.runs}
         for batch in self.batches[1:]:
-            self.progress(f"{self.names}: throughput at batch {batch} ({self.where})")
+            self.say(f"{self.names}: throughput at batch {batch} ({self.where})")
             wide = self._measured(batch, {}, stop=None, max_rounds=THROUGHPUT_ROUNDS)
             for key, found in speeds.items():
                 found.append(Throughput(batch, batch / wide.median(key)))
@@ -260,7 +260,7 @@ class _Measuring:
     def _measured(
         self,
         batch: int,
-        products: Mapping[str, _Run],
+        products: Mapping[str, _ModelInRuntime],
         *,
         stop: Callable[[Timing], bool] | None,
         max_rounds: int,
@@ -323,14 +323,14 @@ def _quiet_s(runtimes: Sequence[str], threads: int) -> float:
     return SPINNING_S if threads > 1 and (of_torch or not shares_cores(threads)) else 0.0
 
 
-def _runs(subjects: Mapping[str, Subject], settings: Settings) -> list[_Run]:
+def _runs(subjects: Mapping[str, Subject], settings: Settings) -> list[_ModelInRuntime]:
     """Every model in every runtime that it is at hand for; those that claims rest on come first.
 
     Raises:
         UsageError: a runtime is not there, or none can run one of the models.
     """
     runs = [
-        _Run(role, subject, runtime)
+        _ModelInRuntime(role, subject, runtime)
         for name in sorted(settings.runtimes, key=lambda name: name in EAGER)
         if any(can_run(name, subject) for subject in subjects.values())
         for runtime in [runtime_named(name)]
@@ -347,19 +347,19 @@ def _runs(subjects: Mapping[str, Subject], settings: Settings) -> list[_Run]:
 
 
 def _able(
-    runs: Sequence[_Run], batch: int, settings: Settings, progress: Callable[[str], None]
-) -> tuple[list[_Run], list[str]]:
+    runs: Sequence[_ModelInRuntime], batch: int, settings: Settings, say: Callable[[str], None]
+) -> tuple[list[_ModelInRuntime], list[str]]:
     """The runs whose first call gives numbers; why others were left out.
 
     Raises:
         ModelFileError: one fails, and runtimes are not to be compared or no other is left.
     """
-    able: list[_Run] = []
+    able: list[_ModelInRuntime] = []
     faults = []
     for run in runs:
         images = _images(run, batch, settings)
         if run.runtime.name.startswith("torch-compile"):
-            progress(f"{run.subject.name}: compiling it ({run.runtime.name})")
+            say(f"{run.subject.name}: compiling it ({run.runtime.name})")
         try:
             _try(run, images, settings)
         except (ModelFileError, UsageError) as fault:
@@ -372,7 +372,7 @@ def _able(
     return able, faults
 
 
-def _try(run: _Run, images: Input, settings: Settings) -> None:
+def _try(run: _ModelInRuntime, images: Input, settings: Settings) -> None:
     """One call.
 
     Raises:
@@ -383,11 +383,11 @@ def _try(run: _Run, images: Input, settings: Settings) -> None:
         protocol.first_call(run.subject.name, session, images, SystemClock())
 
 
-def _load(run: _Run, *, threads: int, images: Input) -> Session:
+def _load(run: _ModelInRuntime, *, threads: int, images: Input) -> Session:
     return run.runtime.load(run.subject, threads=threads, images=images)
 
 
-def _inputs(run: _Run, batch: int, settings: Settings) -> protocol.Draw:
+def _inputs(run: _ModelInRuntime, batch: int, settings: Settings) -> protocol.Draw:
     return inputs_of(
         run.runtime,
         run.subject,
@@ -398,16 +398,16 @@ def _inputs(run: _Run, batch: int, settings: Settings) -> protocol.Draw:
     )
 
 
-def _images(run: _Run, batch: int, settings: Settings) -> Input:
+def _images(run: _ModelInRuntime, batch: int, settings: Settings) -> Input:
     """The first batch that a model is called with."""
     return protocol.batches_of(_inputs(run, batch, settings))[0]
 
 
-def _of(runs: Sequence[_Run], role: str) -> list[_Run]:
+def _of(runs: Sequence[_ModelInRuntime], role: str) -> list[_ModelInRuntime]:
     return [run for run in runs if run.role == role]
 
 
-def _batches(runs: Sequence[_Run]) -> tuple[int, ...]:
+def _batches(runs: Sequence[_ModelInRuntime]) -> tuple[int, ...]:
     """The default batch sizes, or the one that a file fixes."""
     for run in runs:
         size = run.runtime.input_of(run.subject).shape[:1]
@@ -417,7 +417,11 @@ def _batches(runs: Sequence[_Run]) -> tuple[int, ...]:
 
 
 def _figures(
-    run: _Run, timing: Timing, fresh: FreshTiming | None, costs: Costs, measuring: _Measuring
+    run: _ModelInRuntime,
+    timing: Timing,
+    fresh: FreshTiming | None,
+    costs: Costs,
+    measuring: _Measuring,
 ) -> RuntimeProfile:
     """What the rounds say of a run; throughput and warnings are added."""
     settings, batch, key = measuring.settings, measuring.batches[0], run.key
@@ -450,7 +454,9 @@ def _figures(
     )
 
 
-def _peak(run: _Run, product: _Run, timing: Timing, macs: int, settings: Settings) -> Peak:
+def _peak(
+    run: _ModelInRuntime, product: _ModelInRuntime, timing: Timing, macs: int, settings: Settings
+) -> Peak:
     side = side_of(run.runtime.name, settings.threads)
     ratio = timing.ratio(product.key, run.key)
     scale = macs / side**3
@@ -461,7 +467,7 @@ def _peak(run: _Run, product: _Run, timing: Timing, macs: int, settings: Setting
     )
 
 
-def _fastest(runs: Sequence[_Run], timing: Timing) -> Fastest | None:
+def _fastest(runs: Sequence[_ModelInRuntime], timing: Timing) -> Fastest | None:
     """Of a model's runs; None where there is nothing to compare."""
     if len(runs) < 2:
         return None
@@ -469,7 +475,7 @@ def _fastest(runs: Sequence[_Run], timing: Timing) -> Fastest | None:
 
 
 def _speedups(
-    runs: Sequence[_Run], timing: Timing, found: Mapping[str, RuntimeProfile]
+    runs: Sequence[_ModelInRuntime], timing: Timing, found: Mapping[str, RuntimeProfile]
 ) -> tuple[Estimate | None, dict[str, Estimate], list[str]]:
     """The claim, the ratio in each runtime that serves and ran both alike, and what to tell."""
     against = {run.runtime.name: run for run in _of(runs, "against")}
@@ -512,7 +518,7 @@ def _claim(
 
 
 def _costs(
-    subject: Subject, runs: Sequence[_Run], settings: Settings
+    subject: Subject, runs: Sequence[_ModelInRuntime], settings: Settings
 ) -> tuple[Costs, int, tuple[str, ...]]:
     """What a model needs, the size of its file, and what else to know of the file."""
     if subject.path is not None and RUNTIMES[runs[0].runtime.name].takes == "onnx":
@@ -537,13 +543,13 @@ def _disturbed(batches: list[str]) -> list[str]:
     return [f"Most calls were preempted while throughput was measured at {', '.join(batches)}."]
 
 
-def _device_states(runs: Sequence[_Run]) -> dict[str, str]:
+def _device_states(runs: Sequence[_ModelInRuntime]) -> dict[str, str]:
     """What the GPU says of itself, where one of the runs is on it."""
     devices = {RUNTIMES[run.runtime.name].device for run in runs}
     return gpu_state() if "cuda" in devices else {}
 
 
-def _told(before: dict[str, str], after: dict[str, str], run: _Run) -> dict[str, str]:
+def _told(before: dict[str, str], after: dict[str, str], run: _ModelInRuntime) -> dict[str, str]:
     if RUNTIMES[run.runtime.name].device != "cuda":
         return {}
     return {name: f"{before.get(name, '?')} to {value}" for name, value in after.items()}

@@ -484,10 +484,11 @@ def first_call(name: str, session: Session, images: Input, clock: Clock) -> floa
         ModelFileError: the model fails on it, or its answer is not finite.
     """
     start_ns = clock.wall_ns()
-    output = session.infer(images)
+    session.infer(images)
     session.synchronize()
     taken_s = (clock.wall_ns() - start_ns) / 1e9
-    if np.issubdtype(output.dtype, np.floating) and not np.all(np.isfinite(output)):
+    arrays = map(np.asarray, session.outputs().values())
+    if not all(np.isfinite(x).all() for x in arrays if np.issubdtype(x.dtype, np.floating)):
         raise ModelFileError(
             f"{name} answers with values that are not finite (NaN or infinity); there is no use "
             "in timing a network that is broken. Train or export it again."

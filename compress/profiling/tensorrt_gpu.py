@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from dataclasses import dataclass
 
 import torch
@@ -13,7 +12,7 @@ from compress.engines.running import Engine
 from compress.engines.sidecar import is_engine, read_sidecar
 from compress.errors import UsageError
 from compress.onnx_file import precision_of_file
-from compress.profiling.cuda import CudaSession, no_gpu
+from compress.profiling.cuda import CudaSession, Prepared, no_gpu
 from compress.profiling.runtime import Input, InputSpec, Subject, input_of_onnx, path_of
 
 
@@ -72,9 +71,7 @@ class TensorRt:
         self.input_of(subject)
         precision = self.precision(subject)
 
-        def prepare(
-            there: torch.Tensor, stream: torch.cuda.Stream
-        ) -> tuple[Callable[[], object], torch.Tensor]:
+        def prepare(there: torch.Tensor, stream: torch.cuda.Stream) -> Prepared:
             engine = path
             if not is_engine(path):
                 package = PACKAGES[self.name]

@@ -8,7 +8,10 @@ from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 
+import numpy as np
+
 from compress.errors import Inconclusive
+from compress.limits import Judgement, judge
 from compress.profiling import protocol
 from compress.profiling.estimates import calls_needed, why_unknown
 from compress.profiling.inputs import Sample, inputs_of
@@ -32,17 +35,22 @@ class ModelTiming:
     Attributes:
         latency: seconds a call, at the percentile asked for.
         median: the same at the median.
+        all_calls_s: the median of all calls, disturbed ones too; None where ``latency`` is of
+            another percentile, which is always one of all calls.
         rounds, calls: what it rests on.
-        straddles: there was a budget, and it still lies inside the interval.
         warnings: a sentence each.
     """
 
     latency: Estimate
     median: Estimate
+    all_calls_s: float | None
     rounds: int
     calls: int
-    straddles: bool
     warnings: tuple[str, ...]
+
+    def judge(self, budget_s: float) -> Judgement:
+        """Whether the latency keeps a budget."""
+        return judge(self.latency, budget_s, all_calls=self.all_calls_s)
 
 
 def time_model(
@@ -58,10 +66,7 @@ def time_model(
     max_s: float = 30.0,
     seed: int = 0,
 ) -> ModelTiming:
-    """Times a model file until its interval is clear of the budget, or for 48 rounds.
-
-    A budget is kept when ``latency.high <= budget_s``, exceeded when ``latency.low > budget_s``;
-    in between ``straddles`` is true.
+    """Times a model file until it is decided whether it keeps the budget, or for 48 rounds.
 
     Args:
         path: an ONNX file.
@@ -84,7 +89,7 @@ def time_model(
     found = runtime_named(runtime)
     draw = inputs_of(found, subject, batch=batch, shape=shape, seed=seed, sample=sample)
     (images, *_) = draw(0)
-    timing, straddles = time_against_budget(
+    timing, _ = time_against_budget(
         lambda: found.load(subject, threads=threads, images=images),
         draw,
         budget_s=budget_s,
@@ -94,7 +99,7 @@ def time_model(
         max_s=max_s,
         seed=seed,
     )
-    return summarise(timing, path.name, percentile, straddles=straddles)
+    return summarise(timing, path.name, percentile)
 
 
 def time_against_budget(
@@ -109,15 +114,14 @@ def time_against_budget(
     seed: int = 0,
     clock: Clock | None = None,
 ) -> tuple[Timing, bool]:
-    """Looks after 6, 12, 24 and 48 rounds whether the interval is clear of the budget.
+    """Looks after 6, 12, 24 and 48 rounds whether it is decided that the budget is kept.
 
     Returns:
-        the timing, and whether the interval still straddles the budget.
+        the timing, and whether a budget is undecided all the same.
     """
 
     def decided(timing: Timing) -> bool:
-        latency = timing.latency(name, percentile)
-        return latency is not None and is_clear(latency, budget_s)
+        return is_decided(timing, name, percentile, budget_s)
 
     timing = protocol.measure(
         {name: load},
@@ -259,10 +263,26 @@ def is_clear(estimate: Estimate, limit: float | None) -> bool:
     """Whether an interval lies on one side of a limit; without one, whether it is within 2%."""
     if limit is None:
         return estimate.high - estimate.low <= 2 * NARROW * estimate.value
-    return estimate.high <= limit or estimate.low > limit
+    return judge(estimate, limit) is not Judgement.UNDECIDED
 
 
-def summarise(timing: Timing, name: str, percentile: float, *, straddles: bool) -> ModelTiming:
+def is_decided(timing: Timing, name: str, percentile: float, budget_s: float | None) -> bool:
+    """Whether a latency is known to keep or to miss a budget; without one, is known within 2%."""
+    latency = timing.latency(name, percentile)
+    if latency is None:
+        return False
+    if budget_s is None:
+        return is_clear(latency, None)
+    all_calls = all_calls_s(timing, name, percentile)
+    return judge(latency, budget_s, all_calls=all_calls) is not Judgement.UNDECIDED
+
+
+def all_calls_s(timing: Timing, name: str, percentile: float) -> float | None:
+    """The median of all calls, disturbed ones too; None for another percentile than the median."""
+    return float(np.median(timing.calls_s(name))) if percentile == 50 else None
+
+
+def summarise(timing: Timing, name: str, percentile: float) -> ModelTiming:
     """The figures of one model out of a timing.
 
     Raises:
@@ -276,4 +296,5 @@ def summarise(timing: Timing, name: str, percentile: float, *, straddles: bool) 
             f"{why_unknown(calls, calls_needed(percentile))}. Allow more time, or judge the median."
         )
     warnings = (*timing.warnings(name), *timing.remarks(name))
-    return ModelTiming(latency, median, len(timing.rounds), calls, straddles, warnings)
+    all_calls = all_calls_s(timing, name, percentile)
+    return ModelTiming(latency, median, all_calls, len(timing.rounds), calls, warnings)

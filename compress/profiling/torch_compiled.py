@@ -8,11 +8,10 @@ from contextlib import AbstractContextManager, ExitStack
 from dataclasses import dataclass, field
 from typing import Any
 
-import numpy as np
 import torch
 
 from compress.profiling.runtime import Input, InputSpec, Output, Subject
-from compress.profiling.torch_eager import input_of_network, logits_of, network_of
+from compress.profiling.torch_eager import Answer, answer_of, input_of_network, named, network_of
 
 # Code is made for one shape and one network at a time, and torch counts them all as one function;
 # beyond its own limit of 8 it would go on without compiling, and say so in its log only.
@@ -90,6 +89,7 @@ class CompiledSession:
         self, subject: Subject, kept: dict[Key, Compiled], *, threads: int, images: Input | None
     ) -> None:
         self._subject, self._kept, self._threads = subject, kept, threads
+        self._answer: Answer = {}
         self._before = torch.get_num_threads()
         torch.set_num_threads(threads)
         with ExitStack() as stack:
@@ -98,15 +98,19 @@ class CompiledSession:
                 self._compiled(images)
             stack.pop_all()
 
-    def infer(self, images: Input) -> Output:
-        """The logits of a batch; the first of its shape compiles.
+    def infer(self, images: Input) -> None:
+        """Runs a batch; the first of its shape compiles.
 
         Raises:
             ModelFileError: the network cannot be compiled, or fails on it.
         """
         compiled = self._compiled(images)
         with torch.no_grad():
-            return np.asarray(logits_of(self._subject.name, compiled, images).numpy())
+            self._answer = answer_of(self._subject.name, compiled, images)
+
+    def outputs(self) -> dict[str, Output]:
+        """Arrays of the last call by name."""
+        return {name: each.numpy() for name, each in named(self._answer).items()}
 
     def synchronize(self) -> None:
         """Nothing: a call on the CPU returns when it is done."""
@@ -121,7 +125,7 @@ class CompiledSession:
             network = network_of(self._subject).eval().to(memory_format=torch.channels_last)
             with compile_settings(), torch.no_grad():
                 compiled: Compiled = torch.compile(network, fullgraph=True, dynamic=False)
-                logits_of(self._subject.name, compiled, images)
+                answer_of(self._subject.name, compiled, images)
             self._kept[key] = compiled
         return self._kept[key]
 

@@ -2,15 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from dataclasses import dataclass
 
 import torch
 
-from compress.profiling.cuda import CudaSession, captured, no_gpu
+from compress.profiling.cuda import CudaSession, Prepared, captured, no_gpu
 from compress.profiling.runtime import Input, InputSpec, Subject
 from compress.profiling.torch_compiled import compile_settings
-from compress.profiling.torch_eager import input_of_network, network_of
+from compress.profiling.torch_eager import input_of_network, named, network_of
 
 
 @dataclass(frozen=True)
@@ -56,13 +55,11 @@ class TorchCuda:
         network = network_of(subject).eval().to("cuda")
         network = network.to(memory_format=torch.channels_last)
 
-        def prepare(
-            there: torch.Tensor, stream: torch.cuda.Stream
-        ) -> tuple[Callable[[], object], torch.Tensor]:
+        def prepare(there: torch.Tensor, stream: torch.cuda.Stream) -> Prepared:
             if not self.compiled:
-                return captured(network, there, stream)
+                return captured(lambda images: named(network(images)), there, stream)
             with compile_settings():
                 compiled = torch.compile(network, fullgraph=True, dynamic=False)
-                return captured(compiled, there, stream)
+                return captured(lambda images: named(compiled(images)), there, stream)
 
         return CudaSession(subject.name, prepare, images)

@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
-import numpy as np
 import torch
 
 from compress.errors import ModelFileError, UsageError
-from compress.profiling.runtime import Input, InputSpec, Output, Subject
+from compress.profiling.runtime import LOGITS, Input, InputSpec, Output, Subject
+
+# One tensor of logits, or several by name.
+Answer = torch.Tensor | Mapping[str, torch.Tensor]
 
 
 @dataclass(frozen=True)
@@ -50,17 +52,22 @@ class TorchSession:
     def __init__(self, name: str, module: torch.nn.Module, *, threads: int) -> None:
         self._name = name
         self._module = module.eval()
+        self._answer: Answer = {}
         self._threads_before = torch.get_num_threads()
         torch.set_num_threads(threads)
 
-    def infer(self, images: Input) -> Output:
-        """The logits of a batch.
+    def infer(self, images: Input) -> None:
+        """Runs a batch.
 
         Raises:
             ModelFileError: the network fails on it.
         """
         with torch.inference_mode():
-            return np.asarray(logits_of(self._name, self._module, images).numpy())
+            self._answer = answer_of(self._name, self._module, images)
+
+    def outputs(self) -> dict[str, Output]:
+        """Arrays of the last call by name."""
+        return {name: each.numpy() for name, each in named(self._answer).items()}
 
     def synchronize(self) -> None:
         """Nothing: a call on the CPU returns when it is done."""
@@ -96,21 +103,27 @@ def network_of(subject: Subject) -> torch.nn.Module:
     return subject.module()
 
 
-def logits_of(name: str, network: Callable[[torch.Tensor], Any], images: Input) -> torch.Tensor:
+def answer_of(name: str, network: Callable[[torch.Tensor], Any], images: Input) -> Answer:
     """What a network answers to a batch.
 
     Raises:
-        ModelFileError: it fails on it, or answers with something else than one tensor.
+        ModelFileError: it fails on it, or answers with something else than tensors.
     """
     try:
-        output = network(torch.from_numpy(images))
+        answer = network(torch.from_numpy(images))
     except RuntimeError as error:
         line = (str(error).splitlines() or ["RuntimeError"])[0]
         raise ModelFileError(
             f"{name} cannot be run on an input of {'x'.join(map(str, images.shape))}: {line}"
         ) from error
-    if not isinstance(output, torch.Tensor):
+    if not isinstance(answer, torch.Tensor | Mapping):
         raise ModelFileError(
-            f"{name} answers with {type(output).__name__}, not with one tensor of logits."
+            f"{name} answers with {type(answer).__name__}, neither with one tensor of logits nor "
+            "with named tensors."
         )
-    return output
+    return answer
+
+
+def named(answer: Answer) -> Mapping[str, torch.Tensor]:
+    """The tensors of an answer by name; one alone is the logits."""
+    return {LOGITS: answer} if isinstance(answer, torch.Tensor) else answer

@@ -31,8 +31,8 @@ Left open by the paper, and decided here:
   - Alg. 2 prints sum -log D(m_s) for D, which would not tell the maps apart; the text has D learn
     "the correct label to both feature maps". So L_D is the binary cross-entropy, taken over both
     maps. S descends -log q(m_s), which is L_D(y_R(mt), m_s) as Alg. 2 has it; the text has
-    log(1 - q(m_s)), which is ``minimax``. The one has its largest slope where D is sure, the other
-    has none left there.
+    log(1 - q(m_s)), which is ``minimax``. Where D is sure, the first has its largest gradient and
+    the second has none left.
   - All losses are means over the batch, D's over its 2N maps, so that learning rates do not depend
     on the batch size and D at chance is at log 2.
   - r in Eq. 2 is the scale between the maps; after R it is 1 and L_MSE is the mean over all values.
@@ -58,7 +58,7 @@ Left open by the paper, and decided here:
     learnt, R can lower H without end by enlarging R(m_t), and S has the further to go: L_MSE began
     at 7.3 after five epochs at 0.1, at 1.3 after one at 0.01 (docs/methods.md).
   - D learns at a tenth of S's rate. At the same rate it soon knows nearly every map, -log q has
-    its largest slope there, and S loses within an epoch what it had learnt (same place).
+    its largest gradient there, and S loses within an epoch what it had learnt (same place).
   - Optimisers go on through the phases with their momentum; the schedule starts anew in each.
 """
 
@@ -211,8 +211,8 @@ def _phases(
             name,
             options.teacher_epochs if name == REGRESSOR else epochs[name],
             {which: rate for which, rate in rates[name].items() if rate is not None},
-            teaches=name != REGRESSOR,
-            asks_teacher=name != PRETRAIN,
+            trains_student=name != REGRESSOR,
+            uses_teacher=name != PRETRAIN,
         )
         for name in rates
         if name == REGRESSOR or name in epochs
@@ -545,9 +545,9 @@ class KtanMethod:
         for name, loss in losses.items():
             groups = self.optimizers[name].param_groups
             parameters = [parameter for group in groups for parameter in group["params"]]
-            slopes = torch.autograd.grad(loss, parameters, retain_graph=True, allow_unused=True)
-            for parameter, slope in zip(parameters, slopes, strict=True):
-                parameter.grad = slope
+            gradients = torch.autograd.grad(loss, parameters, retain_graph=True, allow_unused=True)
+            for parameter, gradient in zip(parameters, gradients, strict=True):
+                parameter.grad = gradient
         for name in losses:
             self.optimizers[name].step()
 

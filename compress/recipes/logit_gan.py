@@ -51,9 +51,9 @@ s(.) = D(.)_Real - D(.)_Fake, of which L_A reads the sigmoid,
             GP = 1/N sum_i ( | grad s(z_i) |_2 - 1 )^2    z_i = e_i t_i + (1 - e_i) F(x_i)
             e_i uniform in [0, 1], lambda the option ``penalty``
 
-GP wants the slope of each image's score by its own logits, which a batch normalisation mixes with
-other images'. There D has none, which that paper does too. A layer normalisation, its other
-advice, would hide the scale of the logits before the blocks; inside them it has slopes without
+GP wants the gradient of each image's score by its own logits, and a batch normalisation mixes them
+with other images'. There D has none, which that paper does too. A layer normalisation, its other
+advice, would hide the scale of the logits before the blocks; inside them it has gradients without
 bound where there are few classes. A condition (below) keeps its batch normalisations: they see no
 logits that GP varies. The critic runs away at the paper's rate of 0.1 and holds at 0.03, with 10
 classes and with 100; without ``lr_d`` it gets 0.01. It is updated once an iteration as with the
@@ -114,7 +114,7 @@ L1_REDUCTIONS = ("sum", "mean")
 # s above which logits are called Real: even odds, and the middle of the 0 and 1 of lsgan. The
 # scores of wgan-gp have no zero.
 CALLED_REAL = {"bce": 0.0, "lsgan": 0.5}
-# Share of logits told apart from which a discriminator counts as saturated. The student's slope
+# Share of logits told apart from which a discriminator counts as saturated. The student's gradient
 # of log P(Fake | D(F)) is P(Real | D(F)), which is then next to nothing for nearly all images.
 SATURATED = 0.98
 # Share of one origin called by its name, and of the other called by the same, from which the
@@ -122,7 +122,7 @@ SATURATED = 0.98
 COLLAPSED = 0.95
 # The initial learning rate of wgan-gp's discriminator; see above.
 LR_OF_CRITIC = 0.01
-# GP above which the critic of wgan-gp runs away; slopes of 0 make it 1.
+# GP above which the critic of wgan-gp runs away; gradients of 0 make it 1.
 STEEP = 1.5
 
 
@@ -185,13 +185,13 @@ def W(D_t: Tensor, D_F: Tensor) -> Tensor:
 
 
 def GP(critic: Callable[[Tensor], Tensor], t: Tensor, F: Tensor, e: Tensor) -> Tensor:
-    """wgan-gp: the penalty on slopes other than 1 between t and F, both [N, C], at e [N, 1].
+    """wgan-gp: the penalty on gradients other than 1 between t and F, both [N, C], at e [N, 1].
 
     ``critic`` gives a score [N] of logits [N, C], each of its own logits alone.
     """
     z = (e * t + (1 - e) * F).detach().requires_grad_()
-    slope: Tensor = torch.autograd.grad(critic(z).sum(), z, create_graph=True)[0]
-    length: Tensor = slope.norm(dim=1)
+    gradient: Tensor = torch.autograd.grad(critic(z).sum(), z, create_graph=True)[0]
+    length: Tensor = gradient.norm(dim=1)
     return (length - 1).square().mean()
 
 
@@ -500,12 +500,14 @@ class LogitGanMethod:
     def advice(self, means: Mapping[str, float]) -> str | None:
         """See ``Method.advice``.
 
-        A critic that tells all apart is what wgan-gp wants, and the slope of lsgan does not vanish
-        there: of saturation only bce is warned.
+        Only bce is warned of saturation: wgan-gp wants a critic that tells all logits apart, and
+        the gradient of lsgan does not vanish there.
         """
         lower = "Try a lower learning rate of the discriminator, --lr-d, or a smaller depth."
         if means.get("discriminator_penalty", 0.0) > STEEP:
-            return f"The critic's slopes are far steeper than the 1 that they are held to. {lower}"
+            return (
+                f"The critic's gradients are far longer than the 1 that they are held to. {lower}"
+            )
         if "discriminator_accuracy" not in means:
             return None
         real = means["discriminator_real_recognised"]

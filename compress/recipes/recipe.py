@@ -79,8 +79,8 @@ class Phase:
         name: of it; ``Method.step`` is told it.
         epochs: passes over the training images; the schedule starts anew with each phase.
         lr: initial learning rate by optimiser; those not named have the options'.
-        teaches: whether the student learns; epochs in which it does not are not the student's.
-        asks_teacher: whether its batches have the teacher's outputs, which cost a pass each.
+        trains_student: whether the student learns; other epochs do not count as the student's.
+        uses_teacher: whether its batches have the teacher's outputs, which cost a pass each.
         maps_through: a module that nothing trains in this phase or later, and through which alone
             the teacher's feature maps are looked at: its batches have what it makes of them.
     """
@@ -88,8 +88,8 @@ class Phase:
     name: str
     epochs: int
     lr: Mapping[str, float] = field(default_factory=dict)
-    teaches: bool = True
-    asks_teacher: bool = True
+    trains_student: bool = True
+    uses_teacher: bool = True
     maps_through: nn.Module | None = None
 
 

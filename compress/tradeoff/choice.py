@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from compress.limits import Judgement
 from compress.spec import Budget, ModelSpec
 from compress.tradeoff.candidates import Candidate
 from compress.tradeoff.precisions import PrecisionTrial
@@ -16,7 +17,7 @@ from compress.units import format_bytes, format_time
 CHOSEN = "chosen"
 FITS = "fits"
 TOO_SLOW = "too slow"
-STRADDLES = "straddles"
+UNDECIDED = "undecided"
 NO_HEADROOM = "no headroom"
 NOT_FASTER = "not faster"
 TOO_LARGE = "too large"
@@ -33,10 +34,10 @@ class TradeoffRow:
         prediction: its expected error.
         measured: None where it was not timed.
         status: "chosen"; "fits" (timed, predicted worse than the chosen one); "too slow";
-            "no headroom" (keeps the budget, but leaves too little free); "straddles" (the budget
-            lies in its interval); "too large"; "ruled out" (not timed, a
-            smaller one is too slow); "worse" (not timed, predicted worse than the chosen one); "not
-            faster" (its precision has fewer bits, and is no faster here).
+            "no headroom" (keeps the budget, but leaves too little free); "undecided" (the budget
+            lies in its interval, or is kept by undisturbed calls alone); "too large"; "ruled out"
+            (not timed, a smaller one is too slow); "worse" (not timed, predicted worse than the
+            chosen one); "not faster" (its precision has fewer bits, and is no faster here).
         why: the same as a short sentence, with the figures.
     """
 
@@ -179,7 +180,7 @@ def make_rows(
         elif candidate.precision in not_faster:
             status, why = NOT_FASTER, not_faster[candidate.precision]
         elif found is not None:
-            status, why = judge(found, limits, index < place)
+            status, why = status_of(found, limits, better=index < place)
         elif limits.too_large(candidate):
             size = format_bytes(candidate.file_bytes)
             least = "" if candidate.precision == "fp32" else "at least "
@@ -204,15 +205,18 @@ def about_headroom(limits: Limits) -> str:
     )
 
 
-def judge(found: Measurement, limits: Limits, better: bool) -> tuple[str, str]:
+def status_of(found: Measurement, limits: Limits, *, better: bool) -> tuple[str, str]:
     """Status and reason of a timed candidate that was not chosen."""
-    latency, limit = found.latency, limits.latency_s
     if limits.lacks_headroom(found):
         return NO_HEADROOM, about_headroom(limits)
-    if limit is not None and latency.low > limit:
-        return TOO_SLOW, f"at least {format_time(latency.low)}, {format_time(limit)} allowed"
-    if limits.straddled_by(found):
-        return STRADDLES, f"up to {format_time(latency.high)}, {format_time(limit or 0)} allowed"
+    latency, limit = found.latency, format_time(limits.latency_s or 0)
+    judgement = limits.judge_latency(found)
+    if judgement is Judgement.MISSED:
+        return TOO_SLOW, f"at least {format_time(latency.low)}, {limit} allowed"
+    if judgement is Judgement.UNDECIDED:
+        most = max(latency.high, found.all_calls_s or 0.0)
+        which = "up to" if most == latency.high else "with calls that others disturbed"
+        return UNDECIDED, f"{which} {format_time(most)}, {limit} allowed"
     if not limits.kept_by(found):
         allowed = format_bytes(limits.size_bytes or 0)
         return TOO_LARGE, f"{format_bytes(found.size_bytes)}, {allowed} allowed"

@@ -70,7 +70,7 @@ def choose_runtime(
     input_shape: tuple[int, int, int],
     tradeoff: Path | None = None,
     sample: Sample | None = None,
-    progress: Callable[[str], None] | None = None,
+    say: Callable[[str], None] = lambda _: None,
 ) -> RuntimeChoice | None:
     """Chooses where the budget asks for the fastest runtime; None where it names one.
 
@@ -83,7 +83,7 @@ def choose_runtime(
         input_shape: of the student's data: channels, height, width.
         tradeoff: a table that was measured elsewhere; what it was measured with is taken.
         sample: images to time on; None: seeded noise.
-        progress: is told what is being done, and what was taken.
+        say: is told what is being done, and what was taken.
 
     Raises:
         ExportError, ModelFileError: the candidate cannot be exported or run.
@@ -91,7 +91,6 @@ def choose_runtime(
     """
     if budget.target.runtime != FASTEST:
         return None
-    say = progress or (lambda _: None)
     names = [name for name, entry in RUNTIMES.items() if entry.takes == "onnx" and available(name)]
     if tradeoff is not None:
         name = str(read_table(tradeoff).conditions["runtime"])

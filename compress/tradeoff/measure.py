@@ -20,6 +20,7 @@ from compress.errors import InputError, UnknownName, UsageError
 from compress.exporting.precision import narrowed_for_timing
 from compress.exporting.to_onnx import onnx_for_timing
 from compress.files import read_json, write_json
+from compress.limits import Judgement, judge
 from compress.models.network import Network
 from compress.models.registry import build
 from compress.profiling.inputs import Sample
@@ -28,7 +29,7 @@ from compress.profiling.registry import RUNTIMES
 from compress.profiling.timing import is_clear, time_model, time_models
 from compress.results import Estimate
 from compress.schema import decode_or_none
-from compress.schema.rules import Count, Number
+from compress.schema.rules import Count, Number, Positive
 from compress.scratch import scratch_folder
 from compress.spec import PRECISIONS, Budget, ModelSpec
 from compress.tradeoff.candidates import candidate_name
@@ -56,7 +57,7 @@ class LocalMeasurer:
 
     Args:
         cache: whether to use and to keep what is remembered.
-        progress: is told what is being timed.
+        say: is told what is being timed.
         folder: of the cache; None for the usual one.
         files: networks of which there is an ONNX file already.
         teacher: what a budget in ``speedup`` is relative to.
@@ -69,7 +70,7 @@ class LocalMeasurer:
         self,
         *,
         cache: bool = True,
-        progress: Callable[[str], None] | None = None,
+        say: Callable[[str], None] = lambda _: None,
         folder: Path | None = None,
         files: Mapping[ModelSpec, Path] | None = None,
         teacher: ModelSpec | None = None,
@@ -79,7 +80,7 @@ class LocalMeasurer:
         self._cache = cache
         self._files = dict(files or {})
         self._folder = (folder or cache_folder()) / "latency"
-        self._progress = progress
+        self._say = say
         self._timed: dict[str, Measurement] = {}
         self._teacher = teacher
         self._reference: Reference | None = None
@@ -118,13 +119,12 @@ class LocalMeasurer:
         if (
             usable
             and found is not None
-            and (found.straddles or not Limits(limit_s).straddled_by(found))
+            and (found.straddles or Limits(limit_s).judge(found) is not Judgement.UNDECIDED)
         ):
             return found
-        if self._progress is not None:
-            role = "the teacher, " if self._is_teacher(spec, budget) else ""
-            name = candidate_name(spec, budget.target.precision)
-            self._progress(f"Timing {role}{name}{' once more' if again else ''}.")
+        role = "the teacher, " if self._is_teacher(spec, budget) else ""
+        name = candidate_name(spec, budget.target.precision)
+        self._say(f"Timing {role}{name}{' once more' if again else ''}.")
         found = self._time(spec, budget, limit_s)
         if again and known is not None:
             found = min(found, known, key=lambda one: one.latency.value)
@@ -227,7 +227,7 @@ def time_file(
     if budget.percentile != 50 and limit_s is not None:
         # A percentile takes many calls; what is too slow at the median is too slow at any above.
         median = time_file(path, replace(budget, percentile=50.0), limit_s, sample=sample)
-        if median.latency.low > limit_s:
+        if judge(median.latency, limit_s) is Judgement.MISSED:
             return median
     timing = time_model(
         path,
@@ -243,7 +243,8 @@ def time_file(
         timing.latency,
         path.stat().st_size,
         rounds=timing.rounds,
-        straddles=timing.straddles,
+        all_calls_s=timing.all_calls_s,
+        straddles=limit_s is not None and timing.judge(limit_s) is Judgement.UNDECIDED,
         warnings=timing.warnings,
     )
 
@@ -314,6 +315,7 @@ class _Entry:
     latency_s: Estimate
     size_bytes: Number
     rounds: Count
+    all_calls_s: Positive | None
     straddles: bool
     warnings: tuple[str, ...]
 
@@ -339,6 +341,7 @@ def _recall(path: Path, key: str) -> Measurement | None:
         entry.latency_s,
         entry.size_bytes,
         rounds=entry.rounds,
+        all_calls_s=entry.all_calls_s,
         straddles=entry.straddles,
         cached=True,
         warnings=entry.warnings,

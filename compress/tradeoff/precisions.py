@@ -16,6 +16,7 @@ from compress.errors import CompressError, ModelFileError, UsageError
 from compress.exporting.conversion import guarded
 from compress.exporting.precision import narrowed_for_timing
 from compress.exporting.to_onnx import onnx_for_timing
+from compress.limits import Judgement, judge
 from compress.profiling.inputs import Sample, make_input
 from compress.profiling.registry import RUNTIMES, runtime_named
 from compress.profiling.runtime import Subject
@@ -79,7 +80,7 @@ def try_precisions(
     input_shape: tuple[int, int, int],
     tradeoff: Path | None = None,
     sample: Sample | None = None,
-    progress: Callable[[str], None] | None = None,
+    say: Callable[[str], None] = lambda _: None,
 ) -> tuple[PrecisionTrial, ...]:
     """The precisions of the candidates; one where the budget names it, tried where it is AUTO.
 
@@ -89,7 +90,7 @@ def try_precisions(
         input_shape: of the student's data: channels, height, width.
         tradeoff: a table that was measured elsewhere; what was found there is taken.
         sample: images to time on; None: seeded noise.
-        progress: is told what is being done, and what was found.
+        say: is told what is being done, and what was found.
 
     Raises:
         ExportError, ModelFileError: the float32 network cannot be exported or run.
@@ -103,7 +104,6 @@ def try_precisions(
         return (PrecisionTrial(asked, runs=True, eligible=True, why="as requested"),)
     if tradeoff is not None:
         return _stored(tradeoff)
-    say = progress or (lambda _: None)
     say(f"Timing {MODEL} in {', '.join(PRECISIONS)}.")
     trials = _try(budget, num_classes, input_shape, sample)
     for trial in trials[1:]:
@@ -223,7 +223,7 @@ def timed(precision: str, ratio: Estimate, name: str) -> PrecisionTrial:
         f"{name} takes {ratio.value:.2f} times as long as fp32 here ({ratio.low:.2f} to "
         f"{ratio.high:.2f})"
     )
-    faster = ratio.high < 1
+    faster = judge(ratio, 1.0) is Judgement.KEPT
     return PrecisionTrial(
         precision, True, faster, why if faster else f"not shown to be faster: {why}", ratio
     )

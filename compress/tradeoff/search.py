@@ -23,6 +23,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
+from compress.limits import Judgement, judge, worst
 from compress.results import Estimate
 from compress.tradeoff.candidates import Candidate, dominates
 
@@ -54,7 +55,8 @@ class Measurement:
         latency: seconds a call.
         size_bytes: of its exported file.
         rounds: that the latency rests on.
-        straddles: timed for as long as allowed, and the budget still lies in the interval.
+        all_calls_s: the median of all calls, where ``latency`` is that of undisturbed ones.
+        straddles: timed for as long as allowed, and the budget was still undecided.
         cached: measured earlier, not by this process.
         warnings: about the timing, a sentence each.
     """
@@ -62,6 +64,7 @@ class Measurement:
     latency: Estimate
     size_bytes: int
     rounds: int = 0
+    all_calls_s: float | None = None
     straddles: bool = False
     cached: bool = False
     warnings: tuple[str, ...] = ()
@@ -83,9 +86,20 @@ class Limits:
     headroom: float = 0.0
     budget_s: float | None = None
 
+    def judge(self, found: Measurement) -> Judgement:
+        """Whether a candidate keeps all limits."""
+        size = Judgement.MISSED if self._size(found) > 1 else Judgement.KEPT
+        return worst((size, self.judge_latency(found)))
+
+    def judge_latency(self, found: Measurement) -> Judgement:
+        """Whether a candidate keeps the limit of the latency."""
+        if self.latency_s is None:
+            return Judgement.KEPT
+        return judge(found.latency, self.latency_s, all_calls=found.all_calls_s)
+
     def kept_by(self, found: Measurement) -> bool:
-        """Whether the upper end of the latency and the size are within the limits."""
-        return self.excess(found) <= 1
+        """Whether a candidate is known to keep all limits."""
+        return self.judge(found) is Judgement.KEPT
 
     def excess(self, found: Measurement) -> float:
         """The larger of latency and size, as a multiple of what it may be."""
@@ -96,16 +110,10 @@ class Limits:
         return 1 < self._time(found) <= 1 + SLOW_MOMENT and self._size(found) <= 1
 
     def lacks_headroom(self, found: Measurement) -> bool:
-        """Whether it is within the limits but for what is to be left free."""
+        """Whether it keeps the limits, but does not leave free what is to be left free."""
         if self.budget_s is None or self.kept_by(found):
             return False
-        return found.latency.high <= self.budget_s and self._size(found) <= 1
-
-    def straddled_by(self, found: Measurement) -> bool:
-        """Whether the latency limit lies inside the interval."""
-        return (
-            self.latency_s is not None and found.latency.low <= self.latency_s < found.latency.high
-        )
+        return Limits(self.budget_s, self.size_bytes).kept_by(found)
 
     def too_large(self, candidate: Candidate) -> bool:
         """Whether the file is too large for certain, before it is exported."""
@@ -113,7 +121,9 @@ class Limits:
         return self.size_bytes is not None and size > self.size_bytes
 
     def _time(self, found: Measurement) -> float:
-        return 0.0 if self.latency_s is None else found.latency.high / self.latency_s
+        if self.latency_s is None:
+            return 0.0
+        return max(found.latency.high, found.all_calls_s or 0.0) / self.latency_s
 
     def _size(self, found: Measurement) -> float:
         if self.size_bytes is None:
@@ -206,7 +216,7 @@ def ruled_out(
         if (
             found is not None
             and _dominates(candidate, other)
-            and found.latency.low * (1 - MARGIN) > limits.latency_s
+            and judge(found.latency, limits.latency_s / (1 - MARGIN)) is Judgement.MISSED
         ):
             return other
     return None

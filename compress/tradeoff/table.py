@@ -8,7 +8,8 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
 
-from compress.errors import NoStudentFits, UsageError
+from compress.errors import Inconclusive, NoStudentFits, UsageError
+from compress.limits import Judgement
 from compress.spec import AUTO, Budget, ModelSpec
 from compress.tradeoff.candidates import Candidate, candidate_name, grid
 from compress.tradeoff.choice import Choice, about_headroom, make_rows
@@ -134,6 +135,7 @@ class TradeoffTable:
 
         Raises:
             NoStudentFits: none does; names the nearest with its figures.
+            Inconclusive: none is known to keep it, and one may.
             UsageError: the budget needs a teacher, or a stored table does not decide it.
         """
         start = time.monotonic()
@@ -154,7 +156,10 @@ class TradeoffTable:
                 "the whole grid on that machine: compress select --all --save TABLE."
             )
         if outcome.chosen is None:
-            raise NoStudentFits(self._nearest(budget, limits, outcome))
+            found = {limits.judge(each) for each in outcome.measured.values()}
+            undecided = Judgement.UNDECIDED in found
+            told = self._nearest(budget, limits, outcome, undecided=undecided)
+            raise Inconclusive(told) if undecided else NoStudentFits(told)
         rows = make_rows(self._ranked, outcome.chosen, outcome.measured, limits, self._precisions)
         return Choice(
             spec=outcome.chosen.spec,
@@ -175,7 +180,7 @@ class TradeoffTable:
         """Measures every candidate, then chooses.
 
         Raises:
-            NoStudentFits, UsageError: as ``select``.
+            NoStudentFits, Inconclusive, UsageError: as ``select``.
         """
         limits = limits_of(budget, self._measure_teacher(budget), paired=self._measurer.paired)
         measured = {}
@@ -209,7 +214,7 @@ class TradeoffTable:
             )
         return teacher
 
-    def _nearest(self, budget: Budget, limits: Limits, outcome: Outcome) -> str:
+    def _nearest(self, budget: Budget, limits: Limits, outcome: Outcome, *, undecided: bool) -> str:
         measured = dict(outcome.measured)
         if not measured:
             smallest = min((c for c, _ in self._ranked), key=lambda c: c.file_bytes)
@@ -226,8 +231,9 @@ class TradeoffTable:
             fewer = ", or use a smaller --batch" if budget.batch > 1 else ""
             advice = f"Allow a larger budget{fewer}."
         threads = budget.target.threads
+        keeps = "is known to keep" if undecided else "keeps"
         return (
-            f"No candidate keeps {_asked(limits)} with batch {budget.batch} and {threads} "
+            f"No candidate {keeps} {_asked(limits)} with batch {budget.batch} and {threads} "
             f"thread{'s' * (threads != 1)} on this machine. The nearest is {name}: "
             f"{format_time(latency.value)} (95% interval {format_time(latency.low)} to "
             f"{format_time(latency.high)}), {format_bytes(found.size_bytes)}, predicted error "
@@ -248,7 +254,7 @@ def table_for(
     precisions: Sequence[PrecisionTrial] = (FLOAT,),
     sample: Sample | None = None,
     cache: bool = True,
-    progress: Callable[[str], None] | None = None,
+    say: Callable[[str], None] = lambda _: None,
 ) -> TradeoffTable:
     """The table of this machine: candidates are timed when they are needed.
 
@@ -264,7 +270,7 @@ def table_for(
         precisions: what ``try_precisions`` found.
         sample: images that networks are timed on; None: seeded noise.
         cache: whether to use what was timed earlier.
-        progress: is told what is being timed.
+        say: is told what is being timed.
     """
     from compress.tradeoff.measure import LocalMeasurer
 
@@ -281,7 +287,7 @@ def table_for(
         predictor,
         LocalMeasurer(
             cache=cache,
-            progress=progress,
+            say=say,
             files=exported,
             sample=sample,
             teacher=None if teacher is None else replace(teacher, dropout=0.0),

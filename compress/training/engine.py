@@ -41,8 +41,14 @@ from compress.training.outputs import Outputs, TeacherOutputs, feature_shape
 from compress.training.passes import Average, Learner, Passes, arithmetic
 from compress.training.runfolder import RunFolder
 from compress.training.state import Best, Scalars, check_optimizer, place_of
-from compress.training.stopping import StopSignals, heeding
-from compress.training.team import ALONE, Rows, Shared, Team, shared_layers
+from compress.training.stopping import StopSignals, interruptible
+from compress.training.team import (
+    SINGLE_PROCESS,
+    BatchParallel,
+    GlobalBatch,
+    Team,
+    synchronized_layers,
+)
 from compress.training.trial import format_of
 from compress.training.tuning import Tuning, as_before, tune
 
@@ -158,7 +164,7 @@ def fit(
     student_trained: bool = False,
     watched: Mapping[str, Split] | None = None,
     save_every_s: float = SAVE_EVERY_S,
-    team: Team = ALONE,
+    team: Team = SINGLE_PROCESS,
 ) -> Fitted:
     """Trains ``student`` in place.
 
@@ -204,14 +210,14 @@ def fit(
         tuning = Tuning()
         if team.first:
             tuning = _tuning(student, data, options, folder, listener)
-        tuning = team.said(tuning)
+        tuning = team.broadcast_object(tuning)
         layout = format_of(tuning.memory_format)
         student.to(device=device, memory_format=layout)  # type: ignore[call-overload]
         torch.manual_seed(derive_seed(options.seed, "train"))
-        rows = Rows()
+        batch = GlobalBatch()
         if team.several:
-            team.spread(student)
-            while_training.enter_context(shared_layers(student, team, rows))
+            team.broadcast_module(student)
+            while_training.enter_context(synchronized_layers(student, team, batch))
 
         def optimizer(module: nn.Module) -> Optimizer:
             made = SGD(
@@ -221,7 +227,7 @@ def fit(
                 weight_decay=options.weight_decay,
                 fused=tuning.fused or None,
             )
-            team.join_slopes(made, student)
+            team.all_reduce_gradients(made, student)
             return made
 
         trained: nn.Module = student
@@ -233,7 +239,7 @@ def fit(
                 batch_size=options.batch_size,
             )
         if team.several:
-            trained = Shared(trained, team, rows)
+            trained = BatchParallel(trained, team, batch)
         setting = Setting(
             student=trained,
             num_classes=data.num_classes,
@@ -247,7 +253,7 @@ def fit(
         method = recipe.start(setting)
         for name, module in method.modules.items():
             if name != "student":
-                team.spread(module)
+                team.broadcast_module(module)
         loop = _Loop(method, student, data, options, teacher, listener, watched or {}, tuning, team)
         with explained(options, tuning):
             if folder is None and not team.several:
@@ -352,8 +358,8 @@ def _places(phases: Sequence[Phase], reused_views: int | None) -> list[_Place]:
     seen = {True: 0, False: 0}
     for phase in phases:
         for number in range(phase.epochs):
-            view = seen[phase.teaches]
-            seen[phase.teaches] += 1
+            view = seen[phase.trains_student]
+            seen[phase.trains_student] += 1
             if reused_views is not None:
                 view %= reused_views
             places.append(_Place(len(places) + 1, phase, number, 1 + view))
@@ -446,13 +452,13 @@ class _Loop:
                 folder.write_metrics(self.history)
             if self.stopping:
                 self.listener.message(f"Stopped after {self._where()}; its state is saved.")
-                self.stop.obey()
+                self.stop.raise_signal()
 
         with self.stop:
             try:
                 self.run(keep)
             except ProcessLost:
-                self.stop.obey()  # the others had the signal too
+                self.stop.raise_signal()  # the others had the signal too
                 raise
             except TrainingDiverged as error:
                 if self.team.first:
@@ -464,7 +470,7 @@ class _Loop:
         content = io.BytesIO()
         if going_on and self.team.first:
             torch.save(self._state(), content)
-        said = self.team.said(content.getvalue())
+        said = self.team.broadcast_object(content.getvalue())
         if said and not self.team.first:
             self._restore(torch.load(io.BytesIO(said), map_location="cpu", weights_only=True))
         return bool(said)
@@ -477,14 +483,14 @@ class _Loop:
         if self.team.several and on_gpu and steps % AGREE_EVERY:
             return
         due = time.monotonic() - self.looked_s >= LOOK_EVERY_S
-        signal, look = self.team.agree(self.stop.number, int(due))
-        if signal and not self.stop.noted:
-            self.stop.hear(signal)
+        signal, look = self.team.all_reduce_max(self.stop.number, int(due))
+        if signal and not self.stop.received:
+            self.stop.record(signal)
         self.stopping, self.looking = bool(signal), bool(look)
 
-    def _heed(self) -> None:
+    def _interrupt(self) -> None:
         """Stops within a step, which has changed nothing yet, where a signal says so."""
-        if self.stop.noted:
+        if self.stop.received:
             self.stopping = True
             self.after_step()
 
@@ -500,7 +506,7 @@ class _Loop:
             self.history.append(metrics)
             self.scalars = Scalars()
             reached = metrics["validation_accuracy"]
-            if place.phase.teaches and reached is not None and reached > self.best.accuracy:
+            if place.phase.trains_student and reached is not None and reached > self.best.accuracy:
                 weights = {name: t.cpu().clone() for name, t in self.judged.state_dict().items()}
                 self.best = Best(place.epoch, reached, weights)
             self._agree()
@@ -527,7 +533,7 @@ class _Loop:
             self._set_rates(phase, place.number + done)
             batch = self._batch(batches[number], pixels, place)
             self.scalars.add(self.method.step(batch, phase.name), of=len(batches))
-            if self.average is not None and phase.teaches:
+            if self.average is not None and phase.trains_student:
                 self.average.update(self.student)
             self.images_seen += len(batches[number])
             self._show(epoch, (epoch - 1 + done) / len(self.places))
@@ -572,7 +578,7 @@ class _Loop:
         """The images at ``index``, on the CPU, of which ``pixels`` are the crops."""
         images = self.normalize(pixels)
         teacher = self._teacher(place.phase)
-        with heeding(self._heed):
+        with interruptible(self._interrupt):
             outputs = Outputs() if teacher is None else teacher(index, place.view, pixels)
         labels = self.data.train.labels[index.to(pixels.device, non_blocking=True)]
         smoothing = self.options.label_smoothing
@@ -586,7 +592,7 @@ class _Loop:
 
     def _teacher(self, phase: Phase) -> TeacherOutputs | None:
         """What gives the teacher's outputs in a phase."""
-        if self.teacher is None or not phase.asks_teacher:
+        if self.teacher is None or not phase.uses_teacher:
             return None
         if phase.maps_through is None:
             return self.teacher

@@ -22,7 +22,7 @@ from compress.profiling.inspection import inspect_file
 from compress.profiling.registry import runtime_named
 from compress.profiling.runtime import Input, Session, Subject
 from compress.spec import Normalization, Target
-from compress.training.team import ALONE, Team
+from compress.training.team import SINGLE_PROCESS, Team
 
 # Large enough to keep the cores busy, small enough for any memory.
 EVALUATION_BATCH = 250
@@ -86,8 +86,9 @@ class FilePredictor:
 
     def call(self, images: Input) -> Tensor:
         """Logits of images as the file takes them."""
-        found = self.session.infer(images)
+        self.session.infer(images)
         self.session.synchronize()
+        found = self.session.outputs()[self.output.name]
         rows = rows_of(found, len(images), self.output, self.file)
         return torch.tensor(rows).float()  # a copy: the next call may use the same memory
 
@@ -126,7 +127,7 @@ def file_predictor(
     answers, note = answers_of(outputs, path.name, wanted, rows=rows)
     if form.channels_last or form.dtype != "float32":
         note = f"{path.name} takes {form}; the images are converted to that. {note}".strip()
-    subject = Subject(path.name, path=path, output=answers.name)
+    subject = Subject(path.name, path=path)
     session = runtime_named(target.runtime).load(subject, threads=target.threads)
     try:
         yield FilePredictor(session, form, answers, note, path.name)
@@ -148,7 +149,7 @@ def logits_of(predict: Predict, images: Images, normalization: Normalization) ->
     return torch.cat(parts)
 
 
-def spread(labels: Tensor, count: int) -> Tensor:
+def stratified_sample(labels: Tensor, count: int) -> Tensor:
     """Positions of at most ``count`` images of all classes alike, mixed; always the same ones."""
     by_class = torch.argsort(labels.cpu(), stable=True)
     count = min(count, len(labels))
@@ -168,7 +169,7 @@ def timing_sample(split: Split, normalization: Normalization, name: str) -> Samp
     if len(split) == 0:
         return None
     most = images_kept(tuple(split.images.shape[1:]), SAMPLE_IMAGES, SAMPLE_BYTES)
-    images = split.take(spread(split.labels, most)).images[:]
+    images = split.take(stratified_sample(split.labels, most)).images[:]
     return Sample(images.cpu().numpy(), normalization, name)
 
 
@@ -188,13 +189,13 @@ def accuracy_on_device(
     split: Split,
     normalization: Normalization,
     layout: torch.memory_format = torch.channels_last,
-    team: Team = ALONE,
+    team: Team = SINGLE_PROCESS,
 ) -> float:
     """Accuracy of a network where its images are; nothing but the figure leaves the device.
 
     Each process of a team looks at its part of them.
     """
-    mine = split.part(team.part(len(split)))
+    mine = split.part(team.shard(len(split)))
     was_training = network.training
     network.eval()
     hits = torch.zeros((), dtype=torch.int64, device=split.labels.device)
@@ -206,7 +207,7 @@ def accuracy_on_device(
             inputs = normalized(images).contiguous(memory_format=layout)
             hits += (network(inputs).argmax(dim=1) == labels).sum()
     network.train(was_training)
-    return int(team.total(hits)) / len(split)
+    return int(team.all_reduce_sum(hits)) / len(split)
 
 
 def evaluate(predict: Predict, split: Split, normalization: Normalization) -> float:

@@ -122,7 +122,7 @@ class _Budget:
     speedup: Positive | None
     batch: Batch
     percentile: Percentile
-    kept: bool | None
+    outcome: Annotated[str, known("kept", "missed", "undecided", "not judged")]
     measured_ms: Annotated[_Interval, Open] | None
 
     def __post_init__(self) -> None:
@@ -151,7 +151,7 @@ class _FineTuning:
 @dataclass(frozen=True)
 class _Precision:
     why: str
-    kept: bool
+    outcome: Annotated[str, known("kept", "missed", "undecided", "not judged")]
     fine_tuning: Annotated[_FineTuning, Open] | None = None
 
 

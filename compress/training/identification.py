@@ -19,7 +19,7 @@ from compress.models.recognition.hypothesis import in_order, instantiate
 from compress.models.recognition.statement import statement_of, structure
 from compress.spec import ModelSpec, Normalization
 from compress.training.chance import Standing, compare_with_chance
-from compress.training.evaluation import logits_of, predictor, spread
+from compress.training.evaluation import logits_of, predictor, stratified_sample
 from compress.training.probing import (
     PROBE_ROUNDS,
     Candidate,
@@ -161,7 +161,7 @@ def _settle(
             f"{path}: {hypothesis.doubt} There are no validation images to find out. Hold some "
             f"out with --validation. {stated}"
         )
-    sample = spread(labels, PROBE_ROUNDS[-1])
+    sample = stratified_sample(labels, PROBE_ROUNDS[-1])
     predict = predictor(instantiate(hypothesis).to(device))
     logits = logits_of(predict, images[sample], candidate.normalization)
     chance = compare_with_chance(logits, labels[sample])

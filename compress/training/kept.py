@@ -44,15 +44,15 @@ from compress.training.outputs import (
     ComputedOutputs,
     Outputs,
     OutputsThrough,
-    SharedOutputs,
+    ShardedOutputs,
     TeacherOutputs,
     Teaching,
     kinds,
     of_kinds,
 )
 from compress.training.passes import rounding
-from compress.training.stopping import heed
-from compress.training.team import ALONE, Team
+from compress.training.stopping import check_interrupt
+from compress.training.team import SINGLE_PROCESS, Team
 from compress.units import format_bytes, format_duration
 
 VALUES, FACTS = "values.npy", "facts.json"
@@ -114,7 +114,7 @@ class KeptOutputs:
         say: Callable[[str], None],
         for_others: bool = False,
         shareable: bool = True,
-        team: Team = ALONE,
+        team: Team = SINGLE_PROCESS,
     ) -> None:
         if not source.repeatable:
             raise ValueError("Random outputs cannot be kept.")
@@ -141,7 +141,7 @@ class KeptOutputs:
                 self._kept.clear()
             self._kept[view] = self._view(view)
             # One may have computed what others read at once, on another machine say.
-            self._team.together()
+            self._team.barrier()
         there = index.to(self._device, non_blocking=True)
         places = index.numpy()
         found = {}
@@ -243,7 +243,7 @@ class KeptOutputs:
             if not told:
                 self._say("Another process computes the teacher's outputs; waiting for it.")
             told = True
-            heed()
+            check_interrupt()
             time.sleep(WAIT_S)
 
     def _missing(self, folders: Mapping[str, Path], view: int) -> list[str]:
@@ -348,7 +348,7 @@ class KeptOutputs:
             elif now_s - told_s >= SAVE_EVERY_S:
                 self._say(f"{int(part[0]):,} of {count:,}, {format_duration(left_s)} left.")
                 told_s = now_s
-            heed()
+            check_interrupt()
             outputs = kinds(self._source(part, view, self._crops(part, view)))
             found = {kind: values.cpu().numpy() for kind, values in outputs.items()}
             for kind, values in found.items():
@@ -370,7 +370,7 @@ def outputs_of(
     folder: Path,
     say: Callable[[str], None],
     keep_bytes: float = 0.0,
-    team: Team = ALONE,
+    team: Team = SINGLE_PROCESS,
 ) -> TeacherOutputs | None:
     """Where a training gets its teachers' outputs from: computed, kept, or both.
 
@@ -428,7 +428,7 @@ def outputs_of(
         of_crops = kept(computed, range(1, options.epochs + 1), for_others=True)
     elif team.several and computed.repeatable:
         # Dropout is drawn for the whole batch, so every process computes it whole.
-        of_crops = SharedOutputs(computed, team)
+        of_crops = ShardedOutputs(computed, team)
     return of_crops if plain is None else PlainLogits(plain, of_crops)
 
 

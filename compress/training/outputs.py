@@ -200,7 +200,7 @@ class OutputsThrough:
         return OutputsThrough(self, module)
 
 
-class SharedOutputs:
+class ShardedOutputs:
     """Another source's outputs, each process of a team asking for its part of the images.
 
     Args:
@@ -215,13 +215,13 @@ class SharedOutputs:
 
     def __call__(self, index: Tensor, view: int, pixels: Tensor) -> Outputs:
         """See ``TeacherOutputs``."""
-        mine = self._team.part(len(index))
+        mine = self._team.shard(len(index))
         found = kinds(self._source(index[mine], view, pixels[mine]))
-        return of_kinds({kind: self._team.gather(t, len(index)) for kind, t in found.items()})
+        return of_kinds({kind: self._team.all_gather(t, len(index)) for kind, t in found.items()})
 
-    def through(self, module: nn.Module) -> SharedOutputs:
+    def through(self, module: nn.Module) -> ShardedOutputs:
         """See ``TeacherOutputs``."""
-        return SharedOutputs(self._source.through(module), self._team)
+        return ShardedOutputs(self._source.through(module), self._team)
 
 
 def kinds(outputs: Outputs) -> dict[str, Tensor]:

@@ -46,7 +46,7 @@ class Passes(nn.Module):
         self.graphs = compiled == "graphs"
         self._compiled: Callable[[Tensor], Tensor] | None = None
         if compiled != "off":
-            # The classifier is one layer, and a method may ask for several slopes that go
+            # The classifier is one layer, and a method may ask for several gradients that go
             # through it: with CUDA graphs the second would overwrite the first.
             self._compiled = torch.compile(
                 network.features, dynamic=False, mode=COMPILE_MODES[compiled]
@@ -125,7 +125,7 @@ class Average:
 
 @contextmanager
 def _several_slopes() -> Iterator[None]:
-    """A compiled pass allows one slope by default, and a method may ask for several."""
+    """A compiled pass allows one gradient by default, and a method may ask for several."""
     with config.patch(donated_buffer=False):
         yield
 

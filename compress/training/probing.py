@@ -33,7 +33,7 @@ from compress.training.chance import (
     Standing,
     compare_answers_with_chance,
 )
-from compress.training.evaluation import Predict, logits_of, predictor, spread
+from compress.training.evaluation import Predict, logits_of, predictor, stratified_sample
 from compress.units import format_percent
 
 # A reading is dropped as soon as it is worse than the best by this many standard deviations of
@@ -95,7 +95,7 @@ def probe(
     first of them alone, then the structure by all. Then every other normalisation, and every
     other structure, is scored against it on the same images.
     """
-    sample = spread(labels, PROBE_ROUNDS[-1])
+    sample = stratified_sample(labels, PROBE_ROUNDS[-1])
     pixels, labels = images[sample], labels[sample]
     few = pixels[:STATISTICS_IMAGES]
     hypotheses = list({id(c.hypothesis): c.hypothesis for c in candidates}.values())
@@ -141,7 +141,7 @@ def probe_normalization(
     def runner(normalization: Normalization) -> _Run:
         return lambda part: logits_of(predict, part, normalization)
 
-    sample = spread(labels, MODEL_PROBE_ROUNDS[-1])
+    sample = stratified_sample(labels, MODEL_PROBE_ROUNDS[-1])
     tests = _score(
         [runner(each) for each in tried], images[sample], labels[sample], MODEL_PROBE_ROUNDS
     )

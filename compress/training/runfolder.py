@@ -58,7 +58,7 @@ _MEND = "Give --out another folder."
 
 
 @dataclass(frozen=True)
-class _Run:
+class _RunFile:
     """What run.json has to have."""
 
     config: dict[str, Any]
@@ -226,7 +226,7 @@ class RunFolder:
         path = self.path / RUN
         values: dict[str, Any] = read_json(path, error=RunFolderError)
         where = f"{path} does not describe a run"
-        decode(_Run, values, where, error=RunFolderError, mend=_MEND, beside=("*",))
+        decode(_RunFile, values, where, error=RunFolderError, mend=_MEND, beside=("*",))
         return values
 
     def write_metrics(self, history: Sequence[Mapping[str, Any]]) -> None:

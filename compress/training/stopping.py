@@ -1,7 +1,7 @@
 """SIGINT and SIGTERM in a training: noted, and obeyed when everything is saved.
 
 A step may take hours where the teacher's outputs of a whole view are computed in it, or waited for.
-What does that calls ``heed`` now and then, which stops as between two steps.
+What does that calls ``check_interrupt`` now and then, which stops as between two steps.
 """
 
 from __future__ import annotations
@@ -16,22 +16,22 @@ from typing import Any, Self
 
 SIGNALS = (signal.SIGINT, signal.SIGTERM)
 
-_heeding: ContextVar[Callable[[], None]] = ContextVar("heeding")
+_on_check: ContextVar[Callable[[], None]] = ContextVar("interruptible")
 
 
-def heed() -> None:
+def check_interrupt() -> None:
     """Stops the training that is within a long step, if it is to stop; else does nothing."""
-    _heeding.get(lambda: None)()
+    _on_check.get(lambda: None)()
 
 
 @contextmanager
-def heeding(stop: Callable[[], None]) -> Iterator[None]:
-    """Has ``heed`` call ``stop`` while the block lasts."""
-    token = _heeding.set(stop)
+def interruptible(stop: Callable[[], None]) -> Iterator[None]:
+    """Has ``check_interrupt`` call ``stop`` while the block lasts."""
+    token = _on_check.set(stop)
     try:
         yield
     finally:
-        _heeding.reset(token)
+        _on_check.reset(token)
 
 
 class StopSignals:
@@ -42,13 +42,13 @@ class StopSignals:
     """
 
     def __init__(self) -> None:
-        self._noted: int | None = None
+        self._received: int | None = None
         self._before: dict[int, Any] = {}
 
     def __enter__(self) -> Self:
         if threading.current_thread() is threading.main_thread():
             heard = [each for each in SIGNALS if signal.getsignal(each) is not signal.SIG_IGN]
-            self._before = {each: signal.signal(each, self._note) for each in heard}
+            self._before = {each: signal.signal(each, self._record) for each in heard}
         return self
 
     def __exit__(
@@ -57,36 +57,36 @@ class StopSignals:
         value: BaseException | None,
         trace: TracebackType | None,
     ) -> None:
-        self._give_back()
+        self._restore_handlers()
         if kind is None:
-            self.obey()  # it came too late to be seen
+            self.raise_signal()  # it came too late to be seen
 
     @property
-    def noted(self) -> bool:
+    def received(self) -> bool:
         """Whether there was a signal."""
-        return self._noted is not None
+        return self._received is not None
 
     @property
     def number(self) -> int:
         """Of the signal; 0 where there was none."""
-        return self._noted or 0
+        return self._received or 0
 
-    def hear(self, number: int) -> None:
+    def record(self, number: int) -> None:
         """Notes a signal that another process got."""
-        self._note(number, None)
+        self._record(number, None)
 
-    def obey(self) -> None:
+    def raise_signal(self) -> None:
         """Does what the signal would have done; nothing where there was none."""
-        if self._noted is not None:
-            self._give_back()
-            number, self._noted = self._noted, None
+        if self._received is not None:
+            self._restore_handlers()
+            number, self._received = self._received, None
             signal.raise_signal(number)
 
-    def _note(self, number: int, frame: FrameType | None) -> None:
-        self._noted = number
-        self._give_back()
+    def _record(self, number: int, frame: FrameType | None) -> None:
+        self._received = number
+        self._restore_handlers()
 
-    def _give_back(self) -> None:
+    def _restore_handlers(self) -> None:
         for number, handler in self._before.items():
             # None is a handler that was not installed from Python; there is no way back to it.
             signal.signal(number, signal.SIG_DFL if handler is None else handler)

@@ -1,30 +1,29 @@
-"""Several processes that train one student: who they are, and what they do together.
+"""Training one student with several processes.
 
-Every process sees the whole batch, and every module that a recipe makes (a discriminator, a
-regressor) is computed by every process for the whole batch, alike. Only the passes of the student,
-and of a teacher that is asked in every step, are shared out: each process takes its images through
-the network, and the results are gathered. What a recipe works with is then exactly what one process
-has, so its losses may be anything: a correlation over the batch, a sum over it, a discriminator
-with batch normalisation, a penalty on slopes. Data parallelism that averages every process's own
-loss (torch's DistributedDataParallel) is another method for all of those, and wrong for uneven
-batches too; it also takes no slopes with ``torch.autograd.grad``, of several losses for several
-modules.
+Every process sees the whole batch, and computes every module that a recipe makes (a discriminator,
+a regressor) for the whole batch. Only the passes of the student, and of a teacher that is run in
+every step, are split: each process takes its images through the network, and the results are
+gathered. A recipe therefore works with exactly what one process would have, so its loss may be
+anything: a correlation over the batch, a sum over it, a discriminator with batch normalisation, a
+penalty on gradients. Averaging each process's own loss, as torch's DistributedDataParallel does,
+would be another method for all of those, and wrong for uneven batches; it also does not support
+``torch.autograd.grad`` of several losses for several modules.
 
-    forward     process r takes rows part(N)[r] of the batch through the network; the rows of all
-                are gathered                                                            ``Shared``
-    loss        of the whole batch, the same in every process
-    backward    the slope by the gathered rows is the whole one everywhere, so each process takes
-                its rows of it and needs nobody else's
-    step        slopes by the student's weights are each process's share: they are summed. Those by
-                other weights are the whole one everywhere: they are averaged, so that not even
-                their last bits drift apart                                    ``Team.join_slopes``
+    forward     process r takes rows shard(N)[r] of the batch through the network; the rows of all
+                processes are gathered                                          (``BatchParallel``)
+    loss        computed of the whole batch by every process, with the same result
+    backward    every process has the whole gradient by the gathered rows, and takes its own rows
+    step        gradients by the student's weights are each process's part of a sum: they are
+                summed. Gradients by other weights are the same whole one in every process: they
+                are averaged, so that not even their last bits drift apart
+                                                                  (``Team.all_reduce_gradients``)
 
-Within the student, statistics of batch normalisation are those of the whole batch
-(``SharedBatchNorm2d``), and dropout draws for the whole batch and takes its rows, so that torch's
-generators stay alike in all processes.
+Batch normalisation in the student uses the statistics of the whole batch (``SyncBatchNorm2d``).
+Dropout draws its mask for the whole batch and takes its rows, so torch's generators stay in the
+same state in all processes.
 
 Before and after the training the first process works alone, for as long as that takes; the others
-wait without a limit, asking the launcher's store. Within it nobody waits longer than ``TIMEOUT``.
+wait at the launcher's store without a limit. Within it nobody waits longer than ``TIMEOUT``.
 """
 
 from __future__ import annotations
@@ -49,13 +48,13 @@ from torch.optim import Optimizer
 
 from compress.errors import CompressError, EndedElsewhere, ProcessLost, UsageError
 from compress.launched import place
-from compress.training.stopping import heed
+from compress.training.stopping import check_interrupt
 
 # Within a training the others answer in time, or they are gone.
 TIMEOUT = timedelta(minutes=10)
 # The first process is asked again after so long, where it works alone.
 POLL_S = 0.2
-MEET_S = 0.02
+HANDSHAKE_POLL_S = 0.02
 # The first process may take so long from losing another to telling its end.
 GRACE_S = 2.0
 # Names in the launcher's store.
@@ -96,40 +95,40 @@ class Team:
 
     # --- While the first works alone -------------------------------------------------------------
 
-    def tell(self, name: str, value: Any) -> None:
+    def publish(self, name: str, value: Any) -> None:
         """Lets the others have a JSON value, once a name."""
         if self.several:
             self.store.set(name, json.dumps(value))
 
-    def told(self, name: str) -> Any:
+    def wait_for(self, name: str) -> Any:
         """Waits for what the first process tells.
 
         Raises:
             EndedElsewhere: it came to its end without.
             ProcessLost: it is gone.
         """
-        with _or_lost():
-            self._wait_for([name])
+        with _process_lost_errors():
+            self._wait_until_set([name])
             return json.loads(self.store.get(name))
 
-    def together(self) -> None:
+    def barrier(self) -> None:
         """Waits, without a limit, until every process has come here as often as this one.
 
         For after what may take some of them long, because within a training nobody waits longer
         than ``TIMEOUT``.
 
         Raises:
-            EndedElsewhere, ProcessLost: as ``told``.
+            EndedElsewhere, ProcessLost: as ``wait_for``.
         """
         if self.several:
             name = f"meeting/{next(self.meetings)}"
-            with _or_lost():
+            with _process_lost_errors():
                 self.store.set(f"{name}/{self.rank}", "")
-                self._wait_for([f"{name}/{rank}" for rank in range(self.size)])
+                self._wait_until_set([f"{name}/{rank}" for rank in range(self.size)])
 
-    def _wait_for(self, names: list[str]) -> None:
+    def _wait_until_set(self, names: list[str]) -> None:
         while not self.store.check(names):
-            heed()
+            check_interrupt()
             if self.store.check([ENDED]):
                 raise EndedElsewhere(int(self.store.get(ENDED)))
             if self.store.check([FAILED]):
@@ -139,7 +138,7 @@ class Team:
                 )
             time.sleep(POLL_S)
 
-    def end_with_first(self) -> None:
+    def end_with_rank_zero(self) -> None:
         """Where the first process has told its end, ends without a word.
 
         Raises:
@@ -154,73 +153,73 @@ class Team:
                 return  # the store is gone as well
             time.sleep(POLL_S)
 
-    def after_first(self, name: str, function: Callable[[], Found]) -> Found:
+    def rank_zero_first(self, name: str, function: Callable[[], Found]) -> Found:
         """What ``function`` gives, called by the first process before the others call it.
 
         For what fetches or decodes files that the others then find. It ends when all have it.
         """
         if not self.first:
-            self.told(name)
+            self.wait_for(name)
         found = function()
         if self.first:
-            self.tell(name, True)
-        self.together()
+            self.publish(name, True)
+        self.barrier()
         return found
 
     # --- Within a training -----------------------------------------------------------------------
 
-    def part(self, count: int) -> slice:
+    def shard(self, count: int) -> slice:
         """Which of so many things are this process's; the parts differ by one at most."""
         return slice(count * self.rank // self.size, count * (self.rank + 1) // self.size)
 
-    def gather(self, rows: Tensor, count: int) -> Tensor:
+    def all_gather(self, rows: Tensor, count: int) -> Tensor:
         """The rows of all processes in order, [count, ...], of which ``rows`` are this one's."""
-        sizes = [len(range(count)[Team(rank, self.size).part(count)]) for rank in range(self.size)]
+        sizes = [len(range(count)[Team(rank, self.size).shard(count)]) for rank in range(self.size)]
         padded = rows.detach().contiguous()
         missing = max(sizes) - len(rows)
         if missing:
             padded = torch.cat([padded, padded.new_zeros(missing, *rows.shape[1:])])
         found = [torch.empty_like(padded) for _ in sizes]
-        with _or_lost():
+        with _process_lost_errors():
             distributed.all_gather(found, padded)
         return torch.cat([each[:size] for each, size in zip(found, sizes, strict=True)])
 
-    def total(self, values: Tensor) -> Tensor:
+    def all_reduce_sum(self, values: Tensor) -> Tensor:
         """The sum over all processes."""
         if self.several:
-            with _or_lost():
+            with _process_lost_errors():
                 distributed.all_reduce(values)
         return values
 
-    def said(self, value: Any) -> Any:
+    def broadcast_object(self, value: Any) -> Any:
         """What the first process has for ``value``; the others' is not looked at."""
         held = [value]
         if self.several:
-            with _or_lost():
+            with _process_lost_errors():
                 distributed.broadcast_object_list(held, src=0)
         return held[0]
 
-    def agree(self, *numbers: int) -> list[int]:
+    def all_reduce_max(self, *numbers: int) -> list[int]:
         """The largest of each number over all processes; it does not wait for a GPU."""
         if not self.several:
             return list(numbers)
         values = torch.tensor(numbers)
-        with _or_lost():
+        with _process_lost_errors():
             distributed.all_reduce(values, op=distributed.ReduceOp.MAX)
         return [int(value) for value in values]
 
-    def spread(self, module: nn.Module) -> None:
+    def broadcast_module(self, module: nn.Module) -> None:
         """Gives the module's weights and buffers of the first process to the others."""
         if self.several:
-            with _or_lost():
+            with _process_lost_errors():
                 for tensor in module.state_dict().values():
                     held = tensor.contiguous()
                     distributed.broadcast(held, src=0)
                     if held is not tensor:
                         tensor.copy_(held)
 
-    def join_slopes(self, optimizer: Optimizer, shared: nn.Module) -> None:
-        """Has every step of an optimiser descend the slope of the whole batch.
+    def all_reduce_gradients(self, optimizer: Optimizer, shared: nn.Module) -> None:
+        """Has every step of an optimiser descend the gradient of the whole batch.
 
         Args:
             optimizer: of weights that ``shared`` has, or of others.
@@ -231,24 +230,24 @@ class Team:
         of_shared = {id(parameter) for parameter in shared.parameters()}
 
         def join(optimizer: Optimizer, *_: object) -> None:
-            slopes, weights = [], []
+            gradients, weights = [], []
             for group in optimizer.param_groups:
                 for parameter in group["params"]:
                     if parameter.grad is not None:
-                        slopes.append(parameter.grad)
+                        gradients.append(parameter.grad)
                         weights.append(1.0 if id(parameter) in of_shared else 1 / self.size)
-            torch._foreach_mul_(slopes, weights)
+            torch._foreach_mul_(gradients, weights)
             # In one message: there are many small ones.
-            flat = self.total(torch.cat([slope.flatten() for slope in slopes]))
-            parts = flat.split([slope.numel() for slope in slopes])
+            flat = self.all_reduce_sum(torch.cat([gradient.flatten() for gradient in gradients]))
+            parts = flat.split([gradient.numel() for gradient in gradients])
             torch._foreach_copy_(
-                slopes, [part.view(s.shape) for part, s in zip(parts, slopes, strict=True)]
+                gradients, [part.view(s.shape) for part, s in zip(parts, gradients, strict=True)]
             )
 
         optimizer.register_step_pre_hook(join)
 
 
-ALONE = Team()
+SINGLE_PROCESS = Team()
 
 
 @contextmanager
@@ -263,7 +262,7 @@ def joined(device: str) -> Iterator[Team]:
     """
     here = place()
     if here.size == 1:
-        yield ALONE
+        yield SINGLE_PROCESS
         return
     if os.environ.get("MASTER_PORT") == "0":
         raise UsageError(
@@ -275,7 +274,7 @@ def joined(device: str) -> Iterator[Team]:
     backend = "cpu:gloo,cuda:nccl" if on_gpu else "gloo"
     try:
         launched, rank, size = next(rendezvous("env://", timeout=TIMEOUT))
-        store = PrefixStore(f"{PREFIX}/{meet(launched, rank, size)}", launched)
+        store = PrefixStore(f"{PREFIX}/{agree_on_name(launched, rank, size)}", launched)
         distributed.init_process_group(
             backend, store=store, rank=rank, world_size=size, timeout=TIMEOUT
         )
@@ -291,7 +290,7 @@ def joined(device: str) -> Iterator[Team]:
     except ProcessLost:
         code = ProcessLost.exit_code
         if not team.first:
-            team.end_with_first()
+            team.end_with_rank_zero()
         raise
     except EndedElsewhere as error:
         code = error.exit_code
@@ -307,7 +306,7 @@ def joined(device: str) -> Iterator[Team]:
             store.set(ENDED, str(code))
 
 
-def meet(store: Any, rank: int, size: int) -> str:
+def agree_on_name(store: Any, rank: int, size: int) -> str:
     """A name that the processes of this start share, and those of an earlier one did not.
 
     A launcher that starts killed processes anew may go on with its store, and a process that reads
@@ -348,11 +347,11 @@ def _wait(end_s: float) -> None:
             f"The other processes did not connect within {TIMEOUT.total_seconds() / 60:g} "
             "minutes. Start them with torchrun, on every machine."
         )
-    time.sleep(MEET_S)
+    time.sleep(HANDSHAKE_POLL_S)
 
 
 @contextmanager
-def _or_lost() -> Iterator[None]:
+def _process_lost_errors() -> Iterator[None]:
     """What torch raises where another process is gone, in words.
 
     Raises:
@@ -372,26 +371,26 @@ def _or_lost() -> Iterator[None]:
 
 
 @dataclass
-class Rows:
-    """How many images the batch has that is worked on, over all processes."""
+class GlobalBatch:
+    """How many images the current batch has, over all processes."""
 
-    count: int = 0
+    size: int = 0
 
 
-class Shared(nn.Module):
+class BatchParallel(nn.Module):
     """A ``Student`` that is given whole batches and takes its part through the network.
 
     Args:
         network: a ``Student`` too.
         team: that shares the passes.
-        rows: is told of every batch.
+        batch: is given the size of every batch.
     """
 
-    def __init__(self, network: nn.Module, team: Team, rows: Rows) -> None:
+    def __init__(self, network: nn.Module, team: Team, batch: GlobalBatch) -> None:
         super().__init__()
         self.network: Any = network
         self._team = team
-        self._rows = rows
+        self._batch = batch
 
     def forward(self, x: Tensor) -> Tensor:
         """See ``Network``: logits [b, C]."""
@@ -412,40 +411,40 @@ class Shared(nn.Module):
         return module
 
     def _through(self, function: Callable[[Tensor], Tensor], whole: Tensor) -> Tensor:
-        self._rows.count = len(whole)
-        part: Tensor = _Share.apply(whole, self._team)
-        gathered: Tensor = _Gather.apply(function(part), self._team, len(whole))
+        self._batch.size = len(whole)
+        part: Tensor = _Scatter.apply(whole, self._team)
+        gathered: Tensor = _AllGather.apply(function(part), self._team, len(whole))
         return gathered
 
 
-class _Gather(torch.autograd.Function):
-    """The rows of all processes; backward, this process's rows of a slope that all have."""
+class _AllGather(torch.autograd.Function):
+    """The rows of all processes; backward, this process's rows of a gradient that all have."""
 
     @staticmethod
     def forward(ctx: Any, rows: Tensor, team: Team, count: int) -> Tensor:
-        ctx.mine = team.part(count)
-        return team.gather(rows, count)
+        ctx.mine = team.shard(count)
+        return team.all_gather(rows, count)
 
     @staticmethod
-    def backward(ctx: Any, *slopes: Tensor) -> tuple[Tensor, None, None]:
-        return slopes[0][ctx.mine], None, None
+    def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor, None, None]:
+        return gradients[0][ctx.mine], None, None
 
 
-class _Share(torch.autograd.Function):
-    """This process's rows; backward, the slope by all rows, for what made them everywhere."""
+class _Scatter(torch.autograd.Function):
+    """This process's rows; backward, the gradient by all rows, for what made them everywhere."""
 
     @staticmethod
     def forward(ctx: Any, whole: Tensor, team: Team) -> Tensor:
         ctx.team, ctx.count = team, len(whole)
-        return whole[team.part(len(whole))].clone(memory_format=torch.preserve_format)
+        return whole[team.shard(len(whole))].clone(memory_format=torch.preserve_format)
 
     @staticmethod
-    def backward(ctx: Any, *slopes: Tensor) -> tuple[Tensor, None]:
-        return ctx.team.gather(slopes[0], ctx.count), None
+    def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor, None]:
+        return ctx.team.all_gather(gradients[0], ctx.count), None
 
 
 @contextmanager
-def shared_layers(network: nn.Module, team: Team, rows: Rows) -> Iterator[None]:
+def synchronized_layers(network: nn.Module, team: Team, batch: GlobalBatch) -> Iterator[None]:
     """For as long as the block lasts, what couples a batch's images sees those of all processes.
 
     The layers that take the places of batch normalisation and dropout have the same parameters and
@@ -454,7 +453,7 @@ def shared_layers(network: nn.Module, team: Team, rows: Rows) -> Iterator[None]:
     replaced = []
     for parent in list(network.modules()):
         for name, layer in list(parent.named_children()):
-            other = _shared_layer(layer, team, rows)
+            other = _synchronized_layer(layer, team, batch)
             if other is not None:
                 replaced.append((parent, name, layer))
                 setattr(parent, name, other)
@@ -466,13 +465,13 @@ def shared_layers(network: nn.Module, team: Team, rows: Rows) -> Iterator[None]:
             setattr(parent, name, layer)
 
 
-def _shared_layer(layer: nn.Module, team: Team, rows: Rows) -> nn.Module | None:
+def _synchronized_layer(layer: nn.Module, team: Team, batch: GlobalBatch) -> nn.Module | None:
     """What takes a layer's place; None where it stays."""
     if isinstance(layer, nn.Dropout):
-        return SharedDropout(layer.p, team, rows)
+        return SyncDropout(layer.p, team, batch)
     if not isinstance(layer, nn.BatchNorm2d):
         return None
-    other = SharedBatchNorm2d(layer.num_features, layer.eps, layer.momentum)
+    other = SyncBatchNorm2d(layer.num_features, layer.eps, layer.momentum)
     other.weight, other.bias = layer.weight, layer.bias
     other.running_mean, other.running_var = layer.running_mean, layer.running_var
     other.num_batches_tracked = layer.num_batches_tracked
@@ -480,13 +479,13 @@ def _shared_layer(layer: nn.Module, team: Team, rows: Rows) -> nn.Module | None:
     return other.train(layer.training)
 
 
-class SharedBatchNorm2d(nn.BatchNorm2d):
+class SyncBatchNorm2d(nn.BatchNorm2d):
     """Batch normalisation with the statistics of all processes' images.
 
     torch's SyncBatchNorm is for GPUs alone, and waits for them in every pass.
     """
 
-    team: Team = ALONE
+    team: Team = SINGLE_PROCESS
 
     def forward(self, input: Tensor) -> Tensor:  # noqa: A002 - torch's name
         """[b, c, h, w] -> [b, c, h, w]."""
@@ -525,7 +524,9 @@ class _Normalize(torch.autograd.Function):
             variance, own_mean = torch.var_mean(full, dim=(0, 2, 3), correction=0)
             mean, squares = own_mean.double(), variance.double() * count
         own = torch.cat([mean, squares, mean.new_full((1,), count)])[None]
-        means, deviations, counts = team.gather(own, team.size).split([channels, channels, 1], 1)
+        means, deviations, counts = team.all_gather(own, team.size).split(
+            [channels, channels, 1], 1
+        )
         total = counts.sum()
         mean = (means * counts).sum(0) / total
         variance = (deviations + counts * (means - mean).square()).sum(0) / total
@@ -538,16 +539,16 @@ class _Normalize(torch.autograd.Function):
         return outputs.to(x.dtype), mean, variance, total
 
     @staticmethod
-    def backward(ctx: Any, *slopes: Tensor) -> tuple[Tensor, Tensor, Tensor, None, None]:
+    def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor, Tensor, Tensor, None, None]:
         normalized, weight, scale, total = ctx.saved_tensors
-        slope = _at_least_float(slopes[0])
-        by_bias = slope.sum(dim=(0, 2, 3))
-        by_weight = (slope * normalized).sum(dim=(0, 2, 3))
-        of_all = ctx.team.total(torch.cat([by_bias, by_weight]).double()) / total
-        by_mean, by_scale = (_by_channel(each, slope) for each in of_all.chunk(2))
-        by_x = (slope - by_mean - normalized * by_scale) * _by_channel(scale * weight, slope)
+        gradient = _at_least_float(gradients[0])
+        by_bias = gradient.sum(dim=(0, 2, 3))
+        by_weight = (gradient * normalized).sum(dim=(0, 2, 3))
+        of_all = ctx.team.all_reduce_sum(torch.cat([by_bias, by_weight]).double()) / total
+        by_mean, by_scale = (_by_channel(each, gradient) for each in of_all.chunk(2))
+        by_x = (gradient - by_mean - normalized * by_scale) * _by_channel(scale * weight, gradient)
         # Those by weight and bias are this process's share, as all of the student's are.
-        return by_x.to(slopes[0].dtype), by_weight, by_bias, None, None
+        return by_x.to(gradients[0].dtype), by_weight, by_bias, None, None
 
 
 def _at_least_float(x: Tensor) -> Tensor:
@@ -560,19 +561,19 @@ def _by_channel(values: Tensor, like: Tensor) -> Tensor:
     return values.to(like.dtype)[None, :, None, None]
 
 
-class SharedDropout(nn.Dropout):
+class SyncDropout(nn.Dropout):
     """Dropout that draws for the images of all processes and applies it to this one's.
 
     Args:
         p: probability that a unit is dropped.
         team: the processes.
-        rows: how many images they have together.
+        batch: how many images they have together.
     """
 
-    def __init__(self, p: float, team: Team, rows: Rows) -> None:
+    def __init__(self, p: float, team: Team, batch: GlobalBatch) -> None:
         super().__init__(p)
         self._team = team
-        self._rows = rows
+        self._batch = batch
 
     def forward(self, input: Tensor) -> Tensor:  # noqa: A002 - torch's name
         """[b, ...] -> [b, ...]."""
@@ -580,5 +581,5 @@ class SharedDropout(nn.Dropout):
             return input
         last = input.dim() == 4 and input.is_contiguous(memory_format=torch.channels_last)
         layout = torch.channels_last if last else torch.contiguous_format
-        ones = input.new_ones(self._rows.count, *input.shape[1:]).contiguous(memory_format=layout)
-        return input * functional.dropout(ones, self.p)[self._team.part(self._rows.count)]
+        ones = input.new_ones(self._batch.size, *input.shape[1:]).contiguous(memory_format=layout)
+        return input * functional.dropout(ones, self.p)[self._team.shard(self._batch.size)]

@@ -25,7 +25,7 @@ def result(precision: str, test: float) -> dict[str, Any]:
             "latency_ms": {"median": 0.4, "low": 0.39, "high": 0.41},
             "size_bytes": 300_000,
         },
-        "budget": {"kept": True},
+        "budget": {"outcome": "kept"},
         "precisions": narrow,
     }
 

@@ -10,12 +10,15 @@ import pytest
 from rich.console import Console
 
 from compress.commands import distill as command
-from compress.errors import BudgetMissed, CompressError, Inconclusive, StudentRefused
+from compress.errors import BudgetMissed, CompressError, Inconclusive, PrecisionLost, StudentRefused
 from compress.training.chance import Standing
 
 
 def result(
-    standing: Standing = Standing.BETTER, outcome: str | None = None, kept: bool | None = None
+    standing: Standing = Standing.BETTER,
+    outcome: str | None = None,
+    budget: str = "not judged",
+    narrowed: str | None = None,
 ) -> dict[str, Any]:
     """As much of result.json as the end of the command reads."""
     latency = {"median": 1.0, "low": 0.9, "high": 1.1}
@@ -34,15 +37,26 @@ def result(
         "teacher": network | {"file": "teacher.onnx"},
         "student": network | {"file": "student.onnx", "chance": chance, "parity": parity},
         "accuracy_drop": drop,
-        "target": {"runtime": "r", "device": "cpu", "precision": "fp32", "threads": 1},
-        "budget": {"kept": kept, "batch": 1, "latency_ms": None, "size_mb": 1.0, "speedup": None},
+        "target": {
+            "runtime": "r",
+            "device": "cpu",
+            "precision": "int8" if narrowed else "fp32",
+            "threads": 1,
+        },
+        "budget": {
+            "outcome": budget,
+            "batch": 1,
+            "latency_ms": None,
+            "size_mb": 1.0,
+            "speedup": None,
+        },
         "speedup": {"value": 2.0, "low": 1.9, "high": 2.1},
         "data": {"n": {"train": 9, "validation": 9, "test": 9}},
         "recipe": "kd",
         "epochs": 1,
         "seed": 0,
         "warnings": [],
-        "precisions": {},
+        "precisions": {"int8": {"outcome": narrowed, "why": "so it is"}} if narrowed else {},
     }
 
 
@@ -57,14 +71,33 @@ def said(found: dict[str, Any], out: Path) -> str:
 @pytest.mark.parametrize(
     ("found", "error", "words"),
     [
-        (result(), None, "the student, ready to ship"),
-        (result(outcome="pass"), None, "the student, ready to ship"),
+        (result(), None, "the student, to ship"),
+        (result(outcome="pass"), None, "the student, to ship"),
         (result(Standing.UNDECIDED), None, "the student, perhaps no better than chance"),
         (result(Standing.NO_BETTER), StudentRefused, "which is no better than chance"),
-        (result(Standing.NO_BETTER, kept=False), StudentRefused, "which is no better than chance"),
+        (
+            result(Standing.NO_BETTER, budget="missed"),
+            StudentRefused,
+            "which is no better than chance",
+        ),
         (result(outcome="fail"), StudentRefused, "which loses more than is allowed"),
-        (result(outcome="inconclusive"), Inconclusive, "the student, ready to ship"),
-        (result(outcome="inconclusive", kept=False), BudgetMissed, "the student, ready to ship"),
+        (result(outcome="inconclusive"), Inconclusive, "the student, to ship"),
+        (
+            result(outcome="inconclusive", budget="missed"),
+            BudgetMissed,
+            "the student, to ship",
+        ),
+        (result(budget="kept"), None, "the student, to ship"),
+        (result(budget="undecided"), Inconclusive, "the student, to ship"),
+        (result(narrowed="kept"), None, "the student, to ship"),
+        (result(narrowed="undecided"), Inconclusive, "the student, to ship"),
+        # What fails says more than what is not decided.
+        (
+            result(narrowed="missed", budget="undecided"),
+            PrecisionLost,
+            "the student, to ship",
+        ),
+        (result(narrowed="undecided", budget="missed"), BudgetMissed, "the student, to ship"),
     ],
 )
 def test_only_a_student_that_can_ship_ends_with_0(
@@ -72,7 +105,7 @@ def test_only_a_student_that_can_ship_ends_with_0(
 ) -> None:
     text = said(found, tmp_path)
     assert f"student.onnx  {words}" in text or words in text
-    assert ("to ship" in text) is (words == "the student, ready to ship")
+    assert ("to ship" in text) is (words == "the student, to ship")
     if error is None:
         command.judge(found, tmp_path)
         return

@@ -35,7 +35,7 @@ def described(engine: Path) -> EngineFile:
         batches=(1, 8),
         input_name="images",
         input_shape=(3, 8, 8),
-        output_name="logits",
+        output_names=("logits",),
         source={"onnx_sha256": "0"},
         spec=ModelSpec("wrn", 10, num_classes=2, input_shape=(3, 8, 8)),
         normalization=Normalization((0.5,), (0.25,)),

@@ -121,7 +121,7 @@ def test_warnings_of_the_package_are_told(
     source = tiny.save(tmp_path / "odd.onnx", [node], {}, [("images", (1, 2))])
     told: list[str] = []
     with pytest.raises(ExportError, match=r"tensorrt-rtx does not take odd\.onnx"):
-        engine_from_onnx(source, tmp_path / "f.engine", package=RTX, proof=PROOF, log=told.append)
+        engine_from_onnx(source, tmp_path / "f.engine", package=RTX, proof=PROOF, say=told.append)
     assert any(line.startswith("error: ") and "NoSuchOperator" in line for line in told)
     assert capfd.readouterr() == ("", "")
 

@@ -178,7 +178,7 @@ def test_result_json_has_what_it_promises(finished: dict[str, Any], folder: Path
         "batch": 1,
         "percentile": 50.0,
         "headroom": 0.0,
-        "kept": None,
+        "outcome": "not judged",
     }
     assert {"runtime", "precision", "threads"} <= finished["target"].keys()
     for role, name in (("teacher", "wrn-16-1"), ("student", "wrn-10-0.5")):
@@ -246,7 +246,7 @@ def test_a_student_in_8_bits_ships_with_what_that_costs(
     assert found["fidelity"]["images"] == len(data.validation)
     assert found["top1_agreement"] > 0.8
     # So few images cannot show that no more than half a point is lost; that counts as too much.
-    assert found["kept"] is False
+    assert found["outcome"] == "undecided"
     assert "images would decide" in found["why"]
     assert "The student may lose more in int8 than is allowed: " in result["warnings"][-1]
     assert f" {data.name} has " in result["warnings"][-1]
@@ -513,7 +513,7 @@ def test_a_budget_chooses_the_student_and_says_why(
     budget = Budget(size_bytes=400_000, target=ONE_THREAD)
     result = distill(request(data, teacher, out, student=None, budget=budget), listener)
     assert result["student"]["size_bytes"] <= 400_000
-    assert result["budget"]["kept"] is True
+    assert result["budget"]["outcome"] == "kept"
     with (out / "tradeoff.csv").open() as file:
         rows = list(csv.DictReader(line for line in file if not line.startswith("#")))
     chosen = [row for row in rows if row["status"] == "chosen"]
@@ -567,7 +567,7 @@ def test_figures_of_another_machine_cannot_be_confirmed_here(
         options=options,
     )
     result = distill(asked, Listener())
-    assert result["budget"]["kept"] is None
+    assert result["budget"]["outcome"] == "not judged"
     assert "table from another machine" in result["warnings"][0]
 
 

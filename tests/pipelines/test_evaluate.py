@@ -19,7 +19,7 @@ from compress.pipelines.evaluate import evaluate
 from compress.recipes.registry import make_recipe
 from compress.spec import ModelSpec, Normalization
 from compress.training.engine import fit
-from compress.training.evaluation import spread
+from compress.training.evaluation import stratified_sample
 from compress.training.options import TrainingOptions
 from tests.training.toy import Listener
 
@@ -140,5 +140,5 @@ def test_a_truncated_file_is_refused(network: Network, data: Dataset, tmp_path: 
 
 def test_a_sample_has_all_classes() -> None:
     labels = torch.arange(300) // 100
-    assert torch.bincount(labels[spread(labels, 30)]).tolist() == [10, 10, 10]
-    assert sorted(spread(labels, 999).tolist()) == list(range(300))
+    assert torch.bincount(labels[stratified_sample(labels, 30)]).tolist() == [10, 10, 10]
+    assert sorted(stratified_sample(labels, 999).tolist()) == list(range(300))

@@ -11,8 +11,8 @@ from torch import nn
 from compress import errors
 from compress.errors import ModelFileError, NothingMeasured, UsageError
 from compress.profiling.fresh import (
+    FreshRequest,
     FreshTiming,
-    Request,
     decode,
     encode,
     in_fresh_process,
@@ -31,7 +31,7 @@ def test_two_files_are_timed_in_a_fresh_process(tmp_path: Path) -> None:
     assert found.load_s > 0
     assert found.first_s > 0
     assert found.model is not None
-    assert not found.model.straddles
+    assert found.model.all_calls_s is not None
     assert found.model.latency.high < 10.0
     assert found.against is not None
     assert found.speedup is not None
@@ -42,7 +42,7 @@ def test_two_files_are_timed_in_a_fresh_process(tmp_path: Path) -> None:
 def test_memory_is_that_of_the_model_and_not_of_the_parent(tmp_path: Path) -> None:
     ballast = np.ones(60_000_000)  # 480 MB that a new process would seem to have had
     path = tiny.products(tmp_path / "m.onnx", layers=4, size=1448)  # 33.5 MB of weights
-    found = in_fresh_process(Request(Subject("m", path=path), timed=False))
+    found = in_fresh_process(FreshRequest(Subject("m", path=path), timed=False))
     assert found.model is None
     if found.memory_bytes is None:
         pytest.skip("the system does not tell")
@@ -62,19 +62,19 @@ def test_errors_come_back_as_they_were(tmp_path: Path) -> None:
 
 def test_a_network_is_loaded_there_and_what_it_prints_stays_off_the_answer() -> None:
     subject = Subject("loud", module=partial(_loud, 3), imports=("torch",), input_shape=(3, 4, 4))
-    found = in_fresh_process(Request(subject, timed=False, runtime="torch"))
+    found = in_fresh_process(FreshRequest(subject, timed=False, runtime="torch"))
     assert found.load_s > 0
 
 
 def test_a_process_that_dies_is_told() -> None:
     subject = Subject("deadly", module=partial(os._exit, 9), input_shape=(3, 4, 4))
     with pytest.raises(NothingMeasured, match="code 9"):
-        in_fresh_process(Request(subject, timed=False, runtime="torch"))
+        in_fresh_process(FreshRequest(subject, timed=False, runtime="torch"))
 
 
 def test_an_answer_survives_its_journey() -> None:
     timing = ModelTiming(
-        Estimate(1.0, 0.5, 2.0), Estimate(0.9, 0.8, 1.1), 6, 150, True, ("a warning",)
+        Estimate(1.0, 0.5, 2.0), Estimate(0.9, 0.8, 1.1), 1.2, 6, 150, ("a warning",)
     )
     whole = FreshTiming(0.1, 0.2, 3, timing, timing, Estimate(2.0, 1.0, 3.0))
     assert decode(encode(whole)) == whole

@@ -32,7 +32,7 @@ def test_a_file_beside_another(tmp_path: Path) -> None:
     model = Subject("small", path=tiny.products(tmp_path / "s.onnx", layers=2))
     other = Subject("large", path=tiny.products(tmp_path / "l.onnx", layers=40, size=192))
     said: list[str] = []
-    report = profile(model, against=other, settings=QUICK, progress=said.append)
+    report = profile(model, against=other, settings=QUICK, say=said.append)
     assert report.speedup is not None
     assert report.speedup.low > 1.0
     assert report.against is not None

@@ -47,8 +47,7 @@ def test_it_computes_what_the_file_says(name: str, fixed: bool, tmp_path: Path) 
     images = make_input(runtime, Subject("m", path=path), batch=3)
     assert images.shape == (3, 8)
     session = runtime.load(Subject("m", path=path), threads=2, images=images if fixed else None)
-    found = session.infer(images)
-    session.synchronize()
+    found = tiny.answer(session, images)
     weights = {
         each.name: onnx.numpy_helper.to_array(each) for each in onnx.load(path).graph.initializer
     }
@@ -61,10 +60,60 @@ def test_it_computes_what_the_file_says(name: str, fixed: bool, tmp_path: Path) 
 @pytest.mark.parametrize("name", FILE_RUNTIMES)
 def test_an_output_is_not_overwritten_by_the_next_call(name: str, tmp_path: Path) -> None:
     session = load(tiny.products(tmp_path / "m.onnx", layers=1, size=8), name)
-    first = session.infer(np.ones((1, 8), dtype=np.float32))
+    first = tiny.answer(session, np.ones((1, 8), dtype=np.float32))
     kept = first.copy()
     session.infer(np.zeros((1, 8), dtype=np.float32))
     np.testing.assert_array_equal(first, kept)
+
+
+@pytest.mark.parametrize("name", FILE_RUNTIMES)
+def test_several_outputs_come_by_their_names(name: str, tmp_path: Path) -> None:
+    model = onnx.load(tiny.convolution(tmp_path / "m.onnx"))
+    model.graph.output.insert(
+        0, helper.make_tensor_value_info("pooled", onnx.TensorProto.FLOAT, ["batch", 4])
+    )
+    onnx.save(model, tmp_path / "two.onnx")
+    session = load(tmp_path / "two.onnx", name)
+    session.infer(np.ones((3, 3, 8, 8), np.float32))
+    session.synchronize()
+    found = session.outputs()
+    assert {key: value.shape for key, value in found.items()} == {
+        "pooled": (3, 4),
+        "logits": (3, 10),
+    }
+    matrix = next(t for t in model.graph.initializer if t.name == "matrix")
+    expected = found["pooled"] @ onnx.numpy_helper.to_array(matrix).T
+    np.testing.assert_allclose(found["logits"], expected, rtol=1e-4, atol=1e-5)
+
+
+class TwoOutputs(nn.Module):
+    def forward(self, images: torch.Tensor) -> dict[str, torch.Tensor]:
+        return {"sum": images.sum(dim=(1, 2, 3)), "twice": 2 * images}
+
+
+@pytest.mark.parametrize("name", ["torch", "torch-compile"])
+def test_a_network_s_outputs_come_by_their_names(name: str) -> None:
+    subject = Subject("two", module=TwoOutputs, input_shape=(1, 2, 2))
+    session = runtime_named(name).load(subject, threads=1)
+    session.infer(np.ones((3, 1, 2, 2), np.float32))
+    found = session.outputs()
+    session.close()
+    np.testing.assert_array_equal(found["sum"], [4, 4, 4])
+    assert found["twice"].shape == (3, 1, 2, 2)
+
+
+class Nothing(nn.Module):
+    def forward(self, images: torch.Tensor) -> None:
+        return None
+
+
+def test_a_network_that_gives_no_tensors_is_told() -> None:
+    session = runtime_named("torch").load(
+        Subject("m", module=Nothing, input_shape=(1, 2, 2)), threads=1
+    )
+    with pytest.raises(ModelFileError, match="m answers with NoneType, neither"):
+        session.infer(np.ones((3, 1, 2, 2), np.float32))
+    session.close()
 
 
 def test_equal_seeds_give_equal_inputs(tmp_path: Path) -> None:
@@ -190,7 +239,7 @@ def test_torch_eager_computes_and_gives_the_threads_back() -> None:
     session = runtime.load(subject, threads=before + 1)
     assert torch.get_num_threads() == before + 1
     expected = network[1](torch.from_numpy(images).flatten(1)).detach().numpy()
-    np.testing.assert_allclose(session.infer(images), expected, rtol=1e-5)
+    np.testing.assert_allclose(tiny.answer(session, images), expected, rtol=1e-5)
     session.close()
     assert torch.get_num_threads() == before
 
@@ -361,7 +410,7 @@ def test_torch_compile_computes_and_compiles_a_shape_once() -> None:
     before = torch.get_num_threads()
     for _ in range(2):
         session = runtime.load(subject, threads=1, images=images)
-        found = session.infer(images)
+        found = tiny.answer(session, images)
         session.close()
     assert len(made) == 1
     assert torch.get_num_threads() == before

@@ -8,9 +8,11 @@ import numpy as np
 import pytest
 
 from compress.errors import Inconclusive, ModelFileError
+from compress.limits import Judgement
 from compress.profiling import protocol
 from compress.profiling.protocol import Timing
 from compress.profiling.timing import (
+    ModelTiming,
     fastest_of,
     is_clear,
     is_known,
@@ -112,7 +114,7 @@ def test_a_real_file_is_timed(tmp_path: Path) -> None:
     found = time_model(path, budget_s=10.0)
     assert found.rounds == 6
     assert found.calls == 150
-    assert not found.straddles
+    assert found.all_calls_s is not None
     assert 0 < found.latency.low <= found.latency.value <= found.latency.high < 10.0
     p90 = time_model(path, percentile=90, budget_s=10.0)
     assert p90.latency.high > 0
@@ -158,4 +160,14 @@ def test_too_few_calls_for_a_percentile_are_inconclusive() -> None:
         clock=clock,
     )
     with pytest.raises(Inconclusive, match="it takes 473"):
-        summarise(timing, "model", 99, straddles=False)
+        summarise(timing, "model", 99)
+
+
+def test_a_budget_that_only_undisturbed_calls_keep_is_undecided() -> None:
+    latency = Estimate(1e-3, 0.9e-3, 1.1e-3)
+    timing = ModelTiming(latency, latency, 1.2e-3, 6, 90, ())
+    assert [timing.judge(limit) for limit in (0.8e-3, 1.15e-3, 1.2e-3)] == [
+        Judgement.MISSED,
+        Judgement.UNDECIDED,
+        Judgement.KEPT,
+    ]

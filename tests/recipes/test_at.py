@@ -66,11 +66,11 @@ def test_maps_that_attend_alike_are_at_no_distance_and_have_a_gradient() -> None
     A = A_S.clone().requires_grad_()
     term = at.attention_term(A, A_S)
     assert float(term.detach()) == 0
-    (slope,) = torch.autograd.grad(term, A)
-    assert torch.isfinite(slope).all()
+    (gradient,) = torch.autograd.grad(term, A)
+    assert torch.isfinite(gradient).all()
     nothing = torch.zeros_like(A_S).requires_grad_()
-    (slope,) = torch.autograd.grad(at.attention_term(nothing, A_T), nothing)
-    assert torch.isfinite(slope).all()
+    (gradient,) = torch.autograd.grad(at.attention_term(nothing, A_T), nothing)
+    assert torch.isfinite(gradient).all()
 
 
 @pytest.mark.parametrize(
@@ -100,9 +100,9 @@ def test_the_student_descends_eq_2(options: dict[str, float | str], factor: floa
     expected = functional.cross_entropy(then.classify(m_s), batch.labels)
     expected = expected + factor * (apart**2).sum(1).sqrt().sum()
     assert torch.allclose(told, expected, rtol=1e-5)
-    slopes = torch.autograd.grad(expected, list(then.parameters()))
-    for old, slope, new in zip(then.parameters(), slopes, student.parameters(), strict=True):
-        assert torch.allclose(old - rate * slope, new, rtol=1e-4, atol=1e-6)
+    gradients = torch.autograd.grad(expected, list(then.parameters()))
+    for old, gradient, new in zip(then.parameters(), gradients, student.parameters(), strict=True):
+        assert torch.allclose(old - rate * gradient, new, rtol=1e-4, atol=1e-6)
 
 
 def test_wrong_options_are_told_at_once() -> None:

@@ -78,9 +78,9 @@ def test_one_image_and_equal_logits_stay_finite() -> None:
     ):
         leaf = student.clone().requires_grad_()
         loss = dist.L_tr(leaf, teacher, labels, 4.0, 2.0, 2.0)
-        (slope,) = torch.autograd.grad(loss, leaf)
+        (gradient,) = torch.autograd.grad(loss, leaf)
         assert torch.isfinite(loss)
-        assert torch.isfinite(slope).all()
+        assert torch.isfinite(gradient).all()
 
 
 def test_the_defaults_are_the_paper_s() -> None:

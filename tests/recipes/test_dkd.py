@@ -80,9 +80,9 @@ def test_two_classes_leave_nothing_among_the_others() -> None:
 def test_large_logits_stay_finite() -> None:
     student = (1e3 * F).requires_grad_()
     loss = dkd.DKD(student, 1e3 * t, LABELS, 1.0, 1.0, 8.0)
-    (slope,) = torch.autograd.grad(loss, student)
+    (gradient,) = torch.autograd.grad(loss, student)
     assert torch.isfinite(loss)
-    assert torch.isfinite(slope).all()
+    assert torch.isfinite(gradient).all()
 
 
 def test_the_defaults_are_the_paper_s() -> None:

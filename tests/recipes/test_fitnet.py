@@ -74,8 +74,8 @@ def test_student_and_regressor_descend_the_whole_loss(
     assert torch.allclose(told, loss, rtol=1e-5)
     old = [*then.parameters(), *r.parameters()]
     new = [*student.parameters(), *conv.parameters()]
-    for before, slope, after in zip(old, torch.autograd.grad(loss, old), new, strict=True):
-        assert torch.allclose(before - 0.01 * slope, after, rtol=1e-4, atol=1e-6)
+    for before, gradient, after in zip(old, torch.autograd.grad(loss, old), new, strict=True):
+        assert torch.allclose(before - 0.01 * gradient, after, rtol=1e-4, atol=1e-6)
 
 
 def test_equal_channels_need_no_regressor() -> None:

@@ -165,8 +165,8 @@ def test_too_few_epochs_are_told() -> None:
 
 
 def test_the_phases_of_alg_1_and_2() -> None:
-    pretrain = Phase("pretrain", 30, {}, asks_teacher=False)
-    regressor = Phase("regressor", 1, {"regressor": 0.01}, teaches=False)
+    pretrain = Phase("pretrain", 30, {}, uses_teacher=False)
+    regressor = Phase("regressor", 1, {"regressor": 0.01}, trains_student=False)
 
     def phases(name: str, **changes: Any) -> list[Phase]:
         """Those of a recipe; after Alg. 1 nothing but R(m_t) is asked for."""
@@ -246,10 +246,10 @@ def step_moves(
         if name not in wanted:
             assert all(torch.equal(a, b) for a, b in zip(old, new, strict=True)), name
             continue
-        slopes = torch.autograd.grad(wanted[name], same, retain_graph=True)
-        assert any(slope.abs().max() > 1e-4 for slope in slopes), name
-        for before, slope, after in zip(old, slopes, new, strict=True):
-            assert torch.allclose(before - RATE * slope, after, rtol=1e-4, atol=1e-6), name
+        gradients = torch.autograd.grad(wanted[name], same, retain_graph=True)
+        assert any(gradient.abs().max() > 1e-4 for gradient in gradients), name
+        for before, gradient, after in zip(old, gradients, new, strict=True):
+            assert torch.allclose(before - RATE * gradient, after, rtol=1e-4, atol=1e-6), name
     assert all(torch.equal(a, b) for a, b in zip(seen, kept, strict=True))
     more = 0 if phase == "regressor" else 1
     assert passes(now["student"]) == {count + more for count in passes(then["student"])}

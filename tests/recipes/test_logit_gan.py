@@ -119,11 +119,12 @@ def test_wgan_parts_the_mean_scores() -> None:
 
 
 def test_the_penalty_is_of_each_slope_s_length() -> None:
-    # The slope of |z|^2 / 2 is z: e t + (1 - e) F is (1, 0) and (0, 3), ((1-1)^2 + (3-1)^2)/2 = 2.
+    # The gradient of |z|^2 / 2 is z, and e t + (1 - e) F is (1, 0) and (0, 3):
+    # ((1-1)^2 + (3-1)^2) / 2 = 2.
     real, fake = torch.tensor([[2.0, 0.0], [0.0, 0.0]]), torch.tensor([[0.0, 0.0], [0.0, 4.0]])
     e = torch.tensor([[0.5], [0.25]])
     assert close(logit_gan.GP(lambda z: 0.5 * z.square().sum(dim=1), real, fake, e), 2.0)
-    # Of w (3, 4).z it is 5w everywhere: (5w - 1)^2 = 16, whose slope by w is 2 (5w - 1) 5 = 40.
+    # Of w (3, 4).z it is 5w everywhere: (5w - 1)^2 = 16, whose gradient by w is 2 (5w - 1) 5 = 40.
     w = torch.ones((), requires_grad=True)
     penalty = logit_gan.GP(lambda z: w * (z @ torch.tensor([3.0, 4.0])), real, fake, e)
     assert close(penalty, 16.0)
@@ -212,10 +213,10 @@ def eq_6(
         z.requires_grad_()
         condition = condition_of(options, D, batch)
         out = D(z, None if condition is None else torch.cat([condition] * k))
-        slopes = torch.autograd.grad(
+        gradients = torch.autograd.grad(
             out[:, 4].sum() - out[:, 5].sum(), z, create_graph=True, retain_graph=True
         )[0]
-        penalty = ((slopes.pow(2).sum(dim=1).sqrt() - 1) ** 2).mean()
+        penalty = ((gradients.pow(2).sum(dim=1).sqrt() - 1) ** 2).mean()
         L_A = s_t.mean() - s_F.mean() - options.penalty * penalty
     return (L_A + label_t.mean() + label_F.mean()) / 2, penalty
 
@@ -242,11 +243,13 @@ def eq_8(options: LogitGan, D: nn.Module | None, batch: Batch, F: Tensor) -> Ten
     return loss
 
 
-def moved_by(module: nn.Module, then: nn.Module, slopes: tuple[Tensor, ...]) -> bool:
-    """Whether each parameter, and nothing else, moved by its slope; it did at a rate of 1."""
+def moved_by(module: nn.Module, then: nn.Module, gradients: tuple[Tensor, ...]) -> bool:
+    """Whether each parameter, and nothing else, moved by its gradient; it did at a rate of 1."""
     return all(
-        torch.allclose(new - old, slope, rtol=1e-4, atol=1e-5)
-        for new, old, slope in zip(module.parameters(), then.parameters(), slopes, strict=True)
+        torch.allclose(new - old, gradient, rtol=1e-4, atol=1e-5)
+        for new, old, gradient in zip(
+            module.parameters(), then.parameters(), gradients, strict=True
+        )
     )
 
 
@@ -276,13 +279,13 @@ def test_d_climbs_its_own_loss_alone_and_then_f_descends_its_own_alone(
         assert torch.allclose(scalars["discriminator_loss"], -climbed, rtol=1e-4)
         if options.objective == "wgan-gp":
             assert torch.allclose(scalars["discriminator_penalty"], penalty, rtol=1e-4)
-        slopes = torch.autograd.grad(climbed, list(D_then.parameters()))
-        assert moved_by(D, D_then, slopes)
+        gradients = torch.autograd.grad(climbed, list(D_then.parameters()))
+        assert moved_by(D, D_then, gradients)
         # The student's update leaves nothing with it, and does not keep it held.
-        for parameter, slope in zip(D.parameters(), slopes, strict=True):
+        for parameter, gradient in zip(D.parameters(), gradients, strict=True):
             assert parameter.requires_grad
             assert parameter.grad is not None
-            assert torch.allclose(parameter.grad, -slope, rtol=1e-4, atol=1e-5)
+            assert torch.allclose(parameter.grad, -gradient, rtol=1e-4, atol=1e-5)
         # Eq. 8 is taken at the discriminator as it is after its own update.
         D_now = copy.deepcopy(D)
     else:
@@ -290,8 +293,8 @@ def test_d_climbs_its_own_loss_alone_and_then_f_descends_its_own_alone(
         assert set(scalars) == {"loss"}
     descended = eq_8(options, D_now, batch, F)
     assert torch.allclose(scalars["loss"], descended, rtol=1e-4)
-    slopes = torch.autograd.grad(descended, list(then["student"].parameters()))
-    assert moved_by(student, then["student"], tuple(-slope for slope in slopes))
+    gradients = torch.autograd.grad(descended, list(then["student"].parameters()))
+    assert moved_by(student, then["student"], tuple(-gradient for gradient in gradients))
 
 
 @pytest.mark.parametrize("values", VARIANTS, ids=str)
@@ -405,7 +408,7 @@ def test_a_useless_discriminator_is_told_of() -> None:
     assert LogitGan(terms="s+l1").start(setting()).advice({"loss": 1.0}) is None
     wgan = LogitGan(objective="wgan-gp").start(setting())
     assert wgan.advice({"discriminator_penalty": 1.0}) is None
-    assert "steeper" in (wgan.advice({"discriminator_penalty": 2.0}) or "")
+    assert "far longer" in (wgan.advice({"discriminator_penalty": 2.0}) or "")
 
 
 def test_the_discriminator_has_the_paper_s_shape() -> None:

@@ -33,17 +33,17 @@ def test_it_takes_no_notice_of_shift_and_scale() -> None:
     assert torch.allclose(Z(3 * F - 2), Z(F), atol=1e-6)
     # Nor may a loss behind it move the logits that way.
     leaf = F.clone().requires_grad_()
-    (slope,) = torch.autograd.grad(kd.L_KD(Z(leaf), Z(t), 2.0), leaf)
-    assert slope.abs().max() > 1e-3
-    assert torch.allclose(slope.sum(dim=1), torch.zeros(3), atol=1e-7)
-    assert torch.allclose((slope * F).sum(dim=1), torch.zeros(3), atol=1e-7)
+    (gradient,) = torch.autograd.grad(kd.L_KD(Z(leaf), Z(t), 2.0), leaf)
+    assert gradient.abs().max() > 1e-3
+    assert torch.allclose(gradient.sum(dim=1), torch.zeros(3), atol=1e-7)
+    assert torch.allclose((gradient * F).sum(dim=1), torch.zeros(3), atol=1e-7)
 
 
 def test_equal_logits_give_zeros() -> None:
     leaf = torch.full((2, 4), 3.0, requires_grad=True)
-    (slope,) = torch.autograd.grad(Z(leaf).square().sum(), leaf)
+    (gradient,) = torch.autograd.grad(Z(leaf).square().sum(), leaf)
     assert torch.equal(Z(leaf), torch.zeros(2, 4))
-    assert torch.isfinite(slope).all()
+    assert torch.isfinite(gradient).all()
 
 
 @pytest.mark.parametrize(("temperature", "expected"), [(2.0, 0.550043645), (5.0, 0.539730446)])

@@ -80,9 +80,9 @@ def test_the_student_descends_the_whole_loss(
 
     expected = loss(then(batch.images), t, batch.labels)
     assert torch.allclose(told, expected, rtol=1e-5)
-    slopes = torch.autograd.grad(expected, list(then.parameters()))
-    for old, slope, new in zip(then.parameters(), slopes, student.parameters(), strict=True):
-        assert torch.allclose(old - RATE * slope, new, rtol=1e-4, atol=1e-6)
+    gradients = torch.autograd.grad(expected, list(then.parameters()))
+    for old, gradient, new in zip(then.parameters(), gradients, student.parameters(), strict=True):
+        assert torch.allclose(old - RATE * gradient, new, rtol=1e-4, atol=1e-6)
     assert torch.equal(t, t_then)
 
 

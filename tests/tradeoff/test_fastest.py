@@ -34,7 +34,7 @@ def test_installed_runtimes_are_timed_and_the_fastest_is_taken(
 ) -> None:
     only(monkeypatch, "onnxruntime", "openvino", "torch")
     said: list[str] = []
-    choice = choose_runtime(ASKED, **TASK, progress=said.append)  # type: ignore[arg-type]
+    choice = choose_runtime(ASKED, **TASK, say=said.append)  # type: ignore[arg-type]
     assert choice is not None
     assert choice.runtime in ("onnxruntime", "openvino")
     ((other, ratio),) = choice.ratios.items()

@@ -23,7 +23,7 @@ BUDGET = Budget(latency_s=1.0)
 
 def test_a_candidate_is_measured_for_real_and_remembered(tmp_path: Path) -> None:
     said: list[str] = []
-    measurer = LocalMeasurer(progress=said.append, folder=tmp_path)
+    measurer = LocalMeasurer(say=said.append, folder=tmp_path)
     found = measurer.measure(SPEC, BUDGET, 1.0)
     assert 0 < found.latency.low <= found.latency.value <= found.latency.high < 1
     assert found.size_bytes > 4 * 70_000
@@ -32,7 +32,7 @@ def test_a_candidate_is_measured_for_real_and_remembered(tmp_path: Path) -> None
     assert said == ["Timing wrn-10-1."]
 
     # Another process: the cache has it.
-    later = LocalMeasurer(progress=said.append, folder=tmp_path)
+    later = LocalMeasurer(say=said.append, folder=tmp_path)
     assert later.measure(SPEC, BUDGET, 1.0) == replace(found, cached=True)
     assert later.machine == measurer.machine
     assert len(said) == 1
@@ -53,6 +53,7 @@ def remembered(tmp_path: Path) -> Path:
         "latency_s": {"value": 2.0, "low": 1.9, "high": 2.1},
         "size_bytes": 7,
         "rounds": 12,
+        "all_calls_s": 2.1,
         "straddles": False,
         "warnings": ["w"],
     }
@@ -70,7 +71,7 @@ def refuse(text: str) -> None:
 
 
 def test_a_hit_times_nothing(remembered: Path) -> None:
-    found = LocalMeasurer(progress=refuse, folder=remembered).measure(SPEC, BUDGET, 1.0)
+    found = LocalMeasurer(say=refuse, folder=remembered).measure(SPEC, BUDGET, 1.0)
     assert found.cached
     assert (found.latency.value, found.latency.high, found.size_bytes) == (2.0, 2.1, 7)
     assert found.warnings == ("w",)
@@ -89,11 +90,11 @@ def test_a_hit_times_nothing(remembered: Path) -> None:
 )
 def test_other_conditions_miss(remembered: Path, budget: Budget) -> None:
     with pytest.raises(Untimed):
-        LocalMeasurer(progress=refuse, folder=remembered).measure(SPEC, budget, 1.0)
+        LocalMeasurer(say=refuse, folder=remembered).measure(SPEC, budget, 1.0)
 
 
 def test_another_machine_network_or_wish_misses(remembered: Path) -> None:
-    measurer = LocalMeasurer(progress=refuse, folder=remembered)
+    measurer = LocalMeasurer(say=refuse, folder=remembered)
     with pytest.raises(Untimed):
         measurer.measure(SPEC.with_(num_classes=4), BUDGET, 1.0)
     with pytest.raises(Untimed):
@@ -101,14 +102,14 @@ def test_another_machine_network_or_wish_misses(remembered: Path) -> None:
     with pytest.raises(Untimed):
         measurer.measure(SPEC, BUDGET, 2.05)  # inside the remembered interval
     with pytest.raises(Untimed):
-        LocalMeasurer(cache=False, progress=refuse, folder=remembered).measure(SPEC, BUDGET, 1.0)
+        LocalMeasurer(cache=False, say=refuse, folder=remembered).measure(SPEC, BUDGET, 1.0)
     measurer.machine = measurer.machine | {"cpu": "another"}
     with pytest.raises(Untimed):
         measurer.measure(SPEC, BUDGET, 1.0)
 
 
 def test_a_ratio_is_never_one_to_a_figure_of_another_day(remembered: Path) -> None:
-    measurer = LocalMeasurer(progress=refuse, folder=remembered, teacher=SPEC)
+    measurer = LocalMeasurer(say=refuse, folder=remembered, teacher=SPEC)
     assert measurer._digest(BUDGET) == measurer._digest(Budget(speedup=2.0))
     with pytest.raises(Untimed):
         measurer.measure(SPEC, Budget(speedup=2.0), None)
@@ -124,7 +125,7 @@ def test_of_two_figures_of_this_process_the_faster_one_counts(
 
     monkeypatch.setattr(LocalMeasurer, "_time", lambda *_: found())
     said: list[str] = []
-    measurer = LocalMeasurer(folder=tmp_path, progress=said.append)
+    measurer = LocalMeasurer(folder=tmp_path, say=said.append)
     assert measurer.measure(SPEC, BUDGET, 1.0).latency.value == 3.0
     assert measurer.measure(SPEC, BUDGET, 1.0).latency.value == 3.0
     assert measurer.measure(SPEC, BUDGET, 1.0, again=True).latency.value == 2.0
@@ -151,7 +152,7 @@ def test_a_damaged_cache_is_no_cache(remembered: Path) -> None:
     for content in ("", "[]", '{"measured": 3}', path.read_text().replace("latency_s", "l")):
         path.write_text(content)
         with pytest.raises(Untimed):
-            LocalMeasurer(progress=refuse, folder=remembered).measure(SPEC, BUDGET, 1.0)
+            LocalMeasurer(say=refuse, folder=remembered).measure(SPEC, BUDGET, 1.0)
 
 
 def test_timing_leaves_the_random_numbers_alone() -> None:
@@ -185,7 +186,7 @@ def test_only_what_can_be_timed_is_timed() -> None:
 def test_a_candidate_is_timed_in_the_precision_that_would_ship(tmp_path: Path) -> None:
     said: list[str] = []
     # A student like the teacher in fewer bits is not the teacher.
-    measurer = LocalMeasurer(progress=said.append, folder=tmp_path, teacher=SPEC)
+    measurer = LocalMeasurer(say=said.append, folder=tmp_path, teacher=SPEC)
     wide = measurer.measure(SPEC, BUDGET, 1.0)
     narrow = measurer.measure(SPEC, BUDGET.in_precision("int8"), 1.0)
     assert said == ["Timing the teacher, wrn-10-1.", "Timing wrn-10-1 int8."]
@@ -197,7 +198,7 @@ def test_a_ratio_is_measured_in_the_same_rounds_as_the_teacher(tmp_path: Path) -
     teacher = SPEC.with_(depth=22, width=2)
     budget = Budget(speedup=2.0)
     said: list[str] = []
-    measurer = LocalMeasurer(folder=tmp_path, teacher=teacher, progress=said.append)
+    measurer = LocalMeasurer(folder=tmp_path, teacher=teacher, say=said.append)
     whole = measurer.measure(teacher, budget, None)
     small = measurer.measure(SPEC, budget, whole.latency.value / 2)
     # What the small one takes is the teacher's time divided by their ratio, which is far above 2.

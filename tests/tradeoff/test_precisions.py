@@ -19,7 +19,7 @@ def test_what_is_not_run_or_not_faster_is_told(monkeypatch: pytest.MonkeyPatch) 
     monkeypatch.setattr(precisions, "MODEL", "wrn-10-1")
     monkeypatch.setattr(precisions, "MAX_S", 2.0)
     said: list[str] = []
-    trials = try_precisions(AUTOMATIC, num_classes=3, input_shape=(1, 8, 8), progress=said.append)
+    trials = try_precisions(AUTOMATIC, num_classes=3, input_shape=(1, 8, 8), say=said.append)
     found = {trial.precision: trial for trial in trials}
     assert list(found) == ["fp32", "fp16", "bf16", "int8"]
     assert found["fp32"] is FLOAT

@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from compress.errors import InputError, NoStudentFits, UsageError
+from compress.errors import Inconclusive, InputError, NoStudentFits, UsageError
 from compress.results import Estimate
 from compress.spec import PRECISIONS, Budget, ModelSpec, Target
 from compress.tradeoff import (
@@ -21,11 +21,11 @@ from compress.tradeoff import (
     write_csv,
 )
 from compress.tradeoff.candidates import grid
-from compress.tradeoff.choice import Choice
+from compress.tradeoff.choice import Choice, status_of
 from compress.tradeoff.costs import costs_of
 from compress.tradeoff.precisions import FLOAT
 from compress.tradeoff.predictor import EXPECTED_LOSS, Predictor
-from compress.tradeoff.search import Measurement
+from compress.tradeoff.search import Limits, Measurement
 from compress.tradeoff.table import TradeoffTable, limits_of
 
 # What a file takes, by that of the float32 one.
@@ -430,3 +430,24 @@ def test_own_runs_on_the_data_are_looked_up(
     other = load_table(tmp_path / "t.csv", dataset_sha256="e" * 64, dataset_name="cifar100")
     assert other.select(budget).scale.endswith("Table 5 of arXiv 1709.00513 (CIFAR-100).")
     assert "only their order counts" in load_table(tmp_path / "t.csv").select(budget).scale
+
+
+def test_a_budget_within_the_smallest_interval_is_undecided() -> None:
+    """The smallest candidate may keep it, so that nobody knows that none does."""
+    smallest = Laboratory().measure(ModelSpec("wrn", 10, 1), Budget(), None)
+    told = "No candidate is known to keep .* The nearest is wrn-10-1"
+    with pytest.raises(Inconclusive, match=told):
+        table().select(Budget(latency_s=smallest.latency.value))
+    with pytest.raises(NoStudentFits, match="No candidate keeps"):
+        table().select(Budget(latency_s=smallest.latency.low / 2))
+
+
+def test_a_candidate_that_only_undisturbed_calls_make_fast_enough_is_undecided() -> None:
+    latency = Estimate(1e-3, 0.9e-3, 1.1e-3)
+    for all_calls_s, judgement in ((None, "kept"), (1.2e-3, "kept"), (1.3e-3, "undecided")):
+        found = Measurement(latency, 10, all_calls_s=all_calls_s)
+        assert Limits(1.2e-3).judge(found) == judgement
+    assert status_of(found, Limits(1.2e-3), better=True) == (
+        "undecided",
+        "with calls that others disturbed 1.30 ms, 1.20 ms allowed",
+    )

@@ -445,14 +445,14 @@ def test_what_was_good_before_a_loss_diverged_is_kept(data: Dataset, tmp_path: P
 
 
 def test_weights_that_are_no_numbers_are_not_saved(data: Dataset, tmp_path: Path) -> None:
-    """An infinite slope of a finite loss: the loss shows it one step later."""
+    """An infinite gradient of a finite loss: the loss shows it one step later."""
     folder = RunFolder(tmp_path, {})
     student: list[Network] = []
 
     def spoil(step: int) -> None:
         parameter = student[0].get_parameter("conv.weight")
         if step == 2:
-            parameter.register_hook(lambda slope: slope * math.nan)
+            parameter.register_hook(lambda gradient: gradient * math.nan)
 
     with pytest.raises(TrainingDiverged, match="weights are not finite after step 3 of 6"):
         train(data, folder=folder, on_step=spoil, on_build=student.append, save_every_s=0.0)

@@ -252,7 +252,7 @@ DISTILLED: dict[str, Any] = {
         "percentile": 50.0,
         "headroom": 0.1,
         "measured_ms": INTERVAL,
-        "kept": True,
+        "outcome": "kept",
     },
     "target": {"runtime": "onnxruntime", "device": "cpu", "precision": "int8", "threads": 1},
     "teacher": MODEL,
@@ -272,7 +272,7 @@ DISTILLED: dict[str, Any] = {
     "precisions": {
         "int8": {
             "why": "it loses 0.1 points",
-            "kept": True,
+            "outcome": "kept",
             "fine_tuning": {
                 "epochs": 2,
                 "lr": 0.01,

@@ -35,12 +35,12 @@ def handler() -> Iterator[None]:
 def test_a_signal_waits_until_it_is_obeyed() -> None:
     noted = []
     with StopSignals() as stop:
-        noted.append(stop.noted)
+        noted.append(stop.received)
         signal.raise_signal(signal.SIGTERM)
-        noted.append(stop.noted)
+        noted.append(stop.received)
         with pytest.raises(Heard):
-            stop.obey()
-        noted.append(stop.noted)
+            stop.raise_signal()
+        noted.append(stop.received)
     assert noted == [False, True, False]
 
 
@@ -50,7 +50,7 @@ def test_a_second_signal_acts_at_once() -> None:
         with pytest.raises(Heard):
             signal.raise_signal(signal.SIGTERM)
         with pytest.raises(KeyboardInterrupt):
-            stop.obey()
+            stop.raise_signal()
 
 
 def test_a_signal_that_nobody_looked_at_is_obeyed_at_the_end() -> None:
@@ -63,7 +63,7 @@ def test_what_is_ignored_stays_ignored() -> None:
     try:
         with StopSignals() as stop:
             signal.raise_signal(signal.SIGINT)
-            assert not stop.noted
+            assert not stop.received
     finally:
         signal.signal(signal.SIGINT, before)
 
@@ -80,7 +80,7 @@ def test_another_thread_can_train_too() -> None:
 
     def work() -> None:
         with StopSignals() as stop:
-            done.append(stop.noted)
+            done.append(stop.received)
 
     thread = threading.Thread(target=work)
     thread.start()

@@ -19,7 +19,7 @@ from compress.errors import EndedElsewhere, ProcessLost, UsageError
 from compress.recipes.registry import RECIPES
 from compress.training.engine import Fitted
 from compress.training.options import TrainingOptions
-from compress.training.team import SharedBatchNorm2d, Team, meet
+from compress.training.team import SyncBatchNorm2d, Team, agree_on_name
 from tests.training import pair
 from tests.training.toy import lines, stripes, train
 
@@ -85,12 +85,12 @@ def test_two_processes_end_where_one_does(of_two: Path, case: str) -> None:
 
 
 def few_images(team: Team, folder: Path) -> None:
-    layer = SharedBatchNorm2d(2)
+    layer = SyncBatchNorm2d(2)
     layer.team = team
     # Three images and one process with none of one: the statistics are those of all.
     for count in (3, 1):
         images = torch.arange(count * 8.0).sin().view(count, 2, 2, 2)
-        mine = images[team.part(count)].requires_grad_()
+        mine = images[team.shard(count)].requires_grad_()
         outputs = layer(mine)
         (outputs * torch.arange(len(mine) * 8.0).view_as(mine)).sum().backward()
         assert mine.grad is not None
@@ -111,7 +111,7 @@ def dies(team: Team, folder: Path) -> None:
     if not team.first:
         os._exit(7)
     try:
-        team.said(1)
+        team.broadcast_object(1)
     except ProcessLost:
         (folder / "lost").touch()
         raise EndedElsewhere(0) from None
@@ -135,7 +135,7 @@ def test_what_several_cannot_do_is_refused(batch: int, compiled: str) -> None:
 
 def test_parts_are_whole_and_even() -> None:
     for count in range(8):
-        parts = [list(range(count))[Team(rank, 3).part(count)] for rank in range(3)]
+        parts = [list(range(count))[Team(rank, 3).shard(count)] for rank in range(3)]
         assert [each for part in parts for each in part] == list(range(count))
         assert max(map(len, parts)) - min(map(len, parts)) <= 1
 
@@ -145,7 +145,7 @@ def test_processes_that_were_started_anew_do_not_meet_those_that_are_gone() -> N
     names: list[str] = []
     for _ in range(2):  # the second time all that the first left is still there
         with ThreadPoolExecutor(3) as started:
-            found = [started.submit(meet, store, rank, 3) for rank in (2, 0, 1)]
+            found = [started.submit(agree_on_name, store, rank, 3) for rank in (2, 0, 1)]
             told = {each.result(timeout=20) for each in found}
         assert len(told) == 1
         names += told
@@ -157,14 +157,14 @@ def test_nobody_goes_on_before_all_are_there() -> None:
     first, second = (Team(rank, 2, store) for rank in range(2))
     with ThreadPoolExecutor(1) as others:
         for _ in range(2):
-            waiting = others.submit(first.together)
+            waiting = others.submit(first.barrier)
             time.sleep(0.5)
             assert not waiting.done()
-            second.together()
+            second.barrier()
             waiting.result(timeout=20)
         for name, error in (("ended", EndedElsewhere), ("failed", ProcessLost)):
             store = HashStore()
-            waiting = others.submit(Team(1, 2, store).together)
+            waiting = others.submit(Team(1, 2, store).barrier)
             store.set(name, "0")
             with pytest.raises(error):
                 waiting.result(timeout=20)
@@ -176,7 +176,7 @@ def fails_beside(team: Team, folder: Path) -> None:
             raise UsageError("no such file here")
 
     try:
-        team.after_first("data", load)
+        team.rank_zero_first("data", load)
     except ProcessLost as error:
         (folder / "told").write_text(str(error))
         raise EndedElsewhere(0) from None
@@ -192,7 +192,7 @@ def are_killed(team: Team, folder: Path) -> None:
 
 
 def agree(team: Team, folder: Path) -> None:
-    assert team.agree(team.rank) == [1]
+    assert team.all_reduce_max(team.rank) == [1]
 
 
 def first_is_late(rank: int) -> None:

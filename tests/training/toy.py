@@ -20,7 +20,7 @@ from compress.training.kept import outputs_of
 from compress.training.options import TrainingOptions
 from compress.training.outputs import Teaching
 from compress.training.runfolder import RunFolder
-from compress.training.team import ALONE, Team
+from compress.training.team import SINGLE_PROCESS, Team
 
 SPEC = ModelSpec("wrn", 10, 0.5, num_classes=3, input_shape=(1, 8, 8), dropout=0.3)
 GRAY = Normalization((0.5,), (0.25,))
@@ -76,7 +76,7 @@ def train(
     on_step: Callable[[int], None] | None = None,
     on_build: Callable[[Network], None] | None = None,
     spec: ModelSpec = SPEC,
-    team: Team = ALONE,
+    team: Team = SINGLE_PROCESS,
     settings: Mapping[str, Any] | None = None,
     **more: Any,
 ) -> tuple[dict[str, Tensor], Fitted]:

@@ -18,6 +18,7 @@ from compress.engines.package import import_package, package_named
 from compress.errors import (
     CompressError,
     DataError,
+    Inconclusive,
     ModelFileError,
     PrecisionLost,
     UsageError,
@@ -47,7 +48,7 @@ from compress.results import Artifact, Fidelity, Parity
 from compress.scratch import scratch_folder
 from compress.spec import AUTO, PRECISIONS, Normalization, Target
 from compress.tradeoff.precisions import FLOAT, PrecisionTrial, not_run, run_once, timed
-from compress.training.evaluation import file_predictor, predictor, spread
+from compress.training.evaluation import file_predictor, predictor, stratified_sample
 from compress.training.identification import identify
 from compress.training.naming import believed_accuracy
 from compress.training.probing import check_channels, known_normalizations, probe_normalization
@@ -60,8 +61,7 @@ TIMING_S = 20.0
 def convert(
     request: Request,
     *,
-    progress: Callable[[str], None] = lambda _: None,
-    log: Callable[[str], None] = lambda _: None,
+    say: Callable[[str], None] = lambda _: None,
 ) -> Conversion:
     """Makes the file and proves it, each step against the one before.
 
@@ -70,19 +70,19 @@ def convert(
 
     Args:
         request: what is asked for.
-        progress: is told what is being done.
-        log: is told what an engine's builder warns of.
+        say: is told what is being done, and what an engine's builder warns of.
 
     Raises:
         CheckpointError, ModelFileError, DataError, UsageError: what was given cannot be used.
         ExportError: a tool cannot do it.
         ParityError: a file is not the same function.
         PrecisionLost: fewer bits cost too much.
+        Inconclusive: whether they do is not decided by the images that there are.
     """
     if request.target != ONNX:
         import_package(package_named(request.target))
     with scratch_folder("export") as folder:
-        return _Conversion(request, folder, progress, log).run()
+        return _Conversion(request, folder, say).run()
 
 
 class _Conversion:
@@ -92,18 +92,18 @@ class _Conversion:
         self,
         request: Request,
         folder: Path,
-        progress: Callable[[str], None],
-        log: Callable[[str], None],
+        say: Callable[[str], None],
     ) -> None:
         self.request, self.folder = request, folder
-        self.progress, self.log = progress, log
+        self.say = say
         self.notes: list[str] = []
         self.parity: Parity | None = None
         self.fidelity: Fidelity | None = None
         self.trials: tuple[PrecisionTrial, ...] = ()
         # All images, where the proof is on a part of them.
         self.whole_proof: Proof | None = None
-        self.undecided = False
+        # Why it is not decided what fewer bits cost; "" where it is.
+        self.undecided = ""
 
     def run(self) -> Conversion:
         request = self.request
@@ -127,14 +127,14 @@ class _Conversion:
         engine = None
         if request.target != ONNX:
             source = artifact
-            self.progress(f"Building an engine with {request.target}.")
+            self.say(f"Building an engine with {request.target}.")
             artifact, engine = engine_from_onnx(
                 source.path,
                 request.output,
                 package=request.target,
                 batches=request.batches,
                 proof=proof,
-                log=self.log,
+                say=self.say,
             )
             if source.path != request.model:
                 with atomic_path(request.typed) as temporary:
@@ -142,7 +142,7 @@ class _Conversion:
         latencies = {}
         if engine is not None and engine.gpu is not None:
             for batch in request.batches:
-                self.progress(f"Timing the engine with batch {batch}.")
+                self.say(f"Timing the engine with batch {batch}.")
                 timing = time_model(
                     request.output, batch=batch, runtime=request.target, max_s=TIMING_S
                 )
@@ -198,7 +198,7 @@ class _Conversion:
                 trials[precision] = replace(trials[precision], why=str(error).rstrip("."))
         chosen = "fp32"
         if len(paths) > 1:
-            self.progress(f"Timing {', '.join(paths)} in {request.runtime}, batch {batch}.")
+            self.say(f"Timing {', '.join(paths)} in {request.runtime}, batch {batch}.")
             timing = time_models(
                 paths,
                 batch=batch,
@@ -363,7 +363,7 @@ class _Conversion:
     def _note(self, *notes: str) -> None:
         self.notes += notes
         for note in notes:
-            self.progress(note)
+            self.say(note)
 
     def _proof_on(self, split: Split, normalization: Normalization) -> Proof:
         """The first images of a split, with their labels and the rule."""
@@ -379,11 +379,14 @@ class _Conversion:
     def _judge(self, ours: Sequence[bool], theirs: Sequence[bool]) -> str:
         rule, data = PrecisionRule(self.request.max_loss), self.request.data
         found = rule.compare(Paired.of(ours, theirs))
-        self.undecided = found.outcome is Outcome.INCONCLUSIVE
+        more = ""
+        if data is not None:
+            more = more_images(found, data.name, len(data.validation), len(data.train))
+        self.undecided = ""
+        if found.outcome is Outcome.INCONCLUSIVE:
+            self.undecided = f"{found.reason} (--max-precision-loss).{more}"
         reason = rule.judge(ours, theirs)
-        if not reason or data is None:
-            return reason
-        return reason + more_images(found, data.name, len(data.validation), len(data.train))
+        return reason and reason + more
 
     def _proof_without_data(
         self, shape: tuple[int, int, int], normalization: Normalization | None
@@ -414,18 +417,26 @@ class _Conversion:
             calibration=lambda: self._calibration(normalization),
             options=options,
         )
-        self.progress(f"Converting to {precision}.")
-        self.undecided = False
+        self.say(f"Converting to {precision}.")
+        self.undecided = ""
         try:
-            found = convert(proof=proof)
-        except PrecisionLost:
-            if not self.undecided or self.whole_proof is None:
-                raise
-            self._note(
-                f"{len(proof.images):,} images do not decide what {precision} loses; going on to "
-                f"all {len(self.whole_proof.images):,}."
-            )
-            found = convert(proof=self.whole_proof)
+            try:
+                found = convert(proof=proof)
+            except PrecisionLost:
+                if not self.undecided or self.whole_proof is None:
+                    raise
+                self._note(
+                    f"{len(proof.images):,} images do not decide what {precision} loses; going on "
+                    f"to all {len(self.whole_proof.images):,}."
+                )
+                found = convert(proof=self.whole_proof)
+        except PrecisionLost as error:
+            if self.undecided:
+                raise Inconclusive(
+                    f"Whether {request.model.name} loses too much in {precision} is not decided: "
+                    f"{self.undecided}"
+                ) from error
+            raise
         left = found[0].conversion.get("in_float")
         if left:
             self._note(
@@ -442,7 +453,7 @@ class _Conversion:
         train = data.train
         if len(train) == 0:
             raise DataError(f"{data.name} has no training images to calibrate on.")
-        chosen = spread(train.labels, request.calibration_images)
+        chosen = stratified_sample(train.labels, request.calibration_images)
         taken = normalization or (request.data or data).normalization
         images: Array = normalize(train.images[chosen], taken).numpy()
         self._note(

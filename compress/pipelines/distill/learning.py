@@ -16,7 +16,7 @@ from compress.training.options import TrainingOptions
 from compress.training.outputs import TeacherOutputs, Teaching
 from compress.training.runfolder import RunFolder
 from compress.training.student import first_network
-from compress.training.team import ALONE, Team
+from compress.training.team import SINGLE_PROCESS, Team
 
 # What the first of several processes tells the others before they train.
 TRAINING = "training"
@@ -34,7 +34,7 @@ def assist(request: Request, team: Team) -> None:
         ProcessLost: another process is gone.
     """
     device = choose_device(request.device)
-    told = team.told(TRAINING)
+    told = team.wait_for(TRAINING)
     teachers = []
     for each in told["teachers"]:
         network = build(ModelSpec.from_dict(each["spec"])).to(device).eval().requires_grad_(False)
@@ -56,7 +56,7 @@ def fit_student(
 ) -> None:
     """Trains the student; all processes of a team do this together."""
     for teacher in teachers:
-        team.spread(teacher.network)
+        team.broadcast_module(teacher.network)
     fit(
         request.recipe,
         student,
@@ -76,7 +76,7 @@ def teacher_outputs(
     options: TrainingOptions,
     teachers: Sequence[Teaching],
     listener: Listener,
-    team: Team = ALONE,
+    team: Team = SINGLE_PROCESS,
 ) -> TeacherOutputs | None:
     """Where a training with these options gets its teachers' outputs from."""
     return outputs_of(

@@ -27,13 +27,13 @@ from compress.gate.precision import PrecisionRule, more_images
 from compress.gate.verdict import Outcome
 from compress.pipelines.distill.learning import teacher_outputs
 from compress.pipelines.distill.names import FINE_TUNING, STUDENT, STUDENT_ONNX, TUNED_ONNX
-from compress.pipelines.distill.request import INT8, Request
+from compress.pipelines.distill.request import INT8, NOT_JUDGED, Request
 from compress.profiling.registry import RUNTIMES
 from compress.results import Artifact, Fidelity
 from compress.scratch import scratch_folder
 from compress.spec import ModelSpec, Target
 from compress.training.engine import Listener, choose_device
-from compress.training.evaluation import spread
+from compress.training.evaluation import stratified_sample
 from compress.training.outputs import Teaching
 from compress.training.quantization_aware import fine_tune
 from compress.training.runfolder import RunFolder
@@ -46,7 +46,7 @@ def first_images(split: Split) -> Split:
     """What is proved on: all, or a part where memory has no room for all."""
     if isinstance(split.images, Tensor):
         return split
-    return split.take(spread(split.labels, STREAMED_PROOF_IMAGES))
+    return split.take(stratified_sample(split.labels, STREAMED_PROOF_IMAGES))
 
 
 class Narrowing:
@@ -141,7 +141,7 @@ class Narrowing:
 
     def _calibration(self) -> Array:
         data = self.request.data
-        chosen = spread(data.train.labels, CALIBRATION_IMAGES)
+        chosen = stratified_sample(data.train.labels, CALIBRATION_IMAGES)
         found: Array = normalize(data.train.images[chosen], data.normalization).numpy()
         return found
 
@@ -231,13 +231,13 @@ class Narrowing:
 def _of_precision(found: Fidelity | str, rule: PrecisionRule) -> dict[str, Any]:
     """What result.json says of a precision with fewer bits."""
     if isinstance(found, str):
-        return {"accuracy": None, "top1_agreement": None, "kept": False, "why": found}
+        return {"accuracy": None, "top1_agreement": None, "outcome": NOT_JUDGED, "why": found}
     loss = rule.of(found)
     return {
         "accuracy": found.accuracy,
         "top1_agreement": found.top1_agreement,
         "fidelity": found.to_dict(),
         "loss": loss.to_dict(),
-        "kept": loss.outcome is Outcome.PASS,
+        "outcome": loss.outcome.judgement,
         "why": loss.reason,
     }

@@ -19,6 +19,8 @@ from compress.training.options import TrainingOptions
 from compress.training.quantization_aware import FineTuning
 
 INT8 = "int8"
+# Of a budget without limits, or with one that this machine does not decide.
+NOT_JUDGED = "not judged"
 
 
 class DistillListener(Listener, Protocol):

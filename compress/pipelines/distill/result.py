@@ -13,9 +13,10 @@ from compress.data.dataset import Dataset
 from compress.files import sha256_of
 from compress.gate.accuracy import AccuracyRule, Paired, compare_accuracy
 from compress.gate.verdict import Comparison
+from compress.limits import Judgement, judge, worst
 from compress.models.network import Network
 from compress.pipelines.distill.names import STUDENT_ONNX, TEACHER_ONNX
-from compress.pipelines.distill.request import Request
+from compress.pipelines.distill.request import NOT_JUDGED, Request
 from compress.profiling.costs import costs_of_module
 from compress.profiling.fresh import FreshTiming
 from compress.profiling.machine import fingerprint
@@ -26,6 +27,7 @@ from compress.tradeoff import RuntimeChoice
 from compress.training.chance import Standing, compare_with_chance
 from compress.training.evaluation import accuracy, file_predictor, logits_of
 from compress.training.teacher import Teacher
+from compress.units import format_time
 
 
 @dataclass(frozen=True)
@@ -149,7 +151,7 @@ def make_result(
     data = request.data
     student_onnx = request.out / STUDENT_ONNX
     size_bytes = student_onnx.stat().st_size
-    kept = _kept(budget, size_bytes, None if elsewhere else timing)
+    outcome = _outcome(budget, size_bytes, None if elsewhere else timing)
     warnings = _warnings(budget, timing)
     if elsewhere:
         warnings.insert(
@@ -158,7 +160,7 @@ def make_result(
             "verified. Run `compress profile student.onnx` there.",
         )
     lost = precisions.get(budget.target.precision)
-    if lost is not None and not lost["kept"]:
+    if lost is not None and lost["outcome"] != Judgement.KEPT:
         warnings.append(
             f"The student may lose more in {budget.target.precision} than --max-precision-loss "
             f"allows: {lost['why']}." + more_images
@@ -174,7 +176,7 @@ def make_result(
             "percentile": budget.percentile,
             "headroom": budget.headroom,
             "measured_ms": _estimate(timing.model, 1e3),
-            "kept": kept,
+            "outcome": outcome,
         },
         "target": asdict(budget.target),
         "runtime_choice": None if runtime is None else runtime.to_dict(),
@@ -229,33 +231,45 @@ def make_result(
     }
 
 
-def _kept(budget: Budget, size_bytes: int, timing: FreshTiming | None) -> bool | None:
-    """Whether the file keeps every limit, judged by the unfavourable end of each interval.
+def _outcome(budget: Budget, size_bytes: int, timing: FreshTiming | None) -> str:
+    """What became of the budget: that of the worst of its limits.
 
-    None: there is no limit, or none that is missed and one that could not be judged.
+    Args:
+        budget: what was asked for.
+        size_bytes: of the student's file.
+        timing: of both files; None where this machine does not decide.
     """
-    held: list[bool | None] = []
-    model = timing.model if timing else None
-    ratio = timing.speedup if timing else None
+    judged = []
     if budget.latency_s is not None:
-        held.append(None if model is None else model.latency.high <= budget.latency_s)
+        model = timing.model if timing else None
+        judged.append(model.judge(budget.latency_s) if model else None)
     if budget.speedup is not None:
-        held.append(None if ratio is None else ratio.low >= budget.speedup)
+        ratio = timing.speedup if timing else None
+        judged.append(judge(ratio, budget.speedup, at_least=True) if ratio else None)
     if budget.size_bytes is not None:
-        held.append(size_bytes <= budget.size_bytes)
-    if False in held:
-        return False
-    return None if None in held or not held else True
+        kept = size_bytes <= budget.size_bytes
+        judged.append(Judgement.KEPT if kept else Judgement.MISSED)
+    found = worst(each for each in judged if each is not None)
+    return NOT_JUDGED if found is Judgement.KEPT and (None in judged or not judged) else found.value
 
 
 def _warnings(budget: Budget, timing: FreshTiming) -> list[str]:
     """What is to be known about the last timing, a sentence each."""
     warnings = []
-    if timing.model is not None and timing.model.straddles:
-        warnings.append("The budget lies inside the interval of the latency, timed for long.")
-    ratio = timing.speedup
-    if ratio is not None and budget.speedup is not None and ratio.low < budget.speedup < ratio.high:
-        warnings.append("The speed-up asked for lies inside the interval, timed for long.")
+    model, ratio = timing.model, timing.speedup
+    limit_s, least = budget.latency_s, budget.speedup
+    if model and limit_s is not None and model.judge(limit_s) is Judgement.UNDECIDED:
+        low, high = (format_time(end) for end in (model.latency.low, model.latency.high))
+        why = f"its interval, {low} to {high}, holds {format_time(limit_s)}"
+        if model.latency.high <= limit_s:
+            median = format_time(model.all_calls_s or 0)
+            why = f"with the calls that others disturbed its median is {median}"
+        warnings.append(f"Whether the student keeps the time is not decided: {why}.")
+    if ratio and least is not None and judge(ratio, least, at_least=True) is Judgement.UNDECIDED:
+        warnings.append(
+            f"Whether the student is {least:g} times faster is not decided: the interval is "
+            f"{ratio.low:.2f} to {ratio.high:.2f}."
+        )
     for role, each in (("student", timing.model), ("teacher", timing.against)):
         said = () if each is None else each.warnings
         warnings += [f"Timing the {role}: {text}" for text in said]

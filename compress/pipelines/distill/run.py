@@ -55,13 +55,13 @@ from compress.tradeoff import (
 from compress.tradeoff.storage import StoredChoice, read_choice
 from compress.training.chance import Standing, compare_with_chance
 from compress.training.engine import choose_device
-from compress.training.evaluation import logits_of, predictor, spread, timing_sample
+from compress.training.evaluation import logits_of, predictor, stratified_sample, timing_sample
 from compress.training.finished import Distilled
 from compress.training.outputs import Teaching
 from compress.training.runfolder import RunFolder
 from compress.training.student import first_network, with_dropout
 from compress.training.teacher import Teacher, load_teacher
-from compress.training.team import ALONE, Team
+from compress.training.team import SINGLE_PROCESS, Team
 from compress.units import format_percent
 
 TEACHER_PROOF_IMAGES = 500
@@ -69,7 +69,9 @@ TEACHER_PROOF_IMAGES = 500
 MEDIAN_S, PERCENTILE_S = 30.0, 120.0
 
 
-def distill(request: Request, listener: DistillListener, team: Team = ALONE) -> dict[str, Any]:
+def distill(
+    request: Request, listener: DistillListener, team: Team = SINGLE_PROCESS
+) -> dict[str, Any]:
     """Teacher and budget in, student.onnx and result.json out.
 
     A run that was stopped goes on where it was; one that is finished is only reported. The
@@ -78,7 +80,7 @@ def distill(request: Request, listener: DistillListener, team: Team = ALONE) -> 
     Of several processes the first calls this, the others ``assist``.
 
     Returns:
-        what result.json says; "budget.kept" is None where no budget was given.
+        what result.json says; "budget.outcome" is "kept", "missed", "undecided" or "not judged".
 
     Raises:
         NoStudentFits: no candidate keeps the budget.
@@ -196,7 +198,7 @@ class _Run:
                 input_shape=data.input_shape,
                 tradeoff=request.tradeoff,
                 sample=self._sample(),
-                progress=self.listener.message,
+                say=self.listener.message,
             )
         if self.runtime is not None:
             runtime_named(self.runtime.runtime)
@@ -231,7 +233,7 @@ class _Run:
             self.listener.message(f"Exporting the teacher, {teacher.spec.name}, to {path}.")
             # The teacher's file is what the student is compared with, not what ships: a part of
             # the validation images is proof enough, and a large teacher is slow.
-            sample = spread(self.request.data.validation.labels, TEACHER_PROOF_IMAGES)
+            sample = stratified_sample(self.request.data.validation.labels, TEACHER_PROOF_IMAGES)
             images = self.request.data.validation.images[sample]
             self._export(teacher.network, teacher.spec, teacher.normalization, images, path, {})
             folder.keep(TEACHER_ONNX)
@@ -292,7 +294,7 @@ class _Run:
                 input_shape=data.input_shape,
                 tradeoff=request.tradeoff,
                 sample=self._sample(),
-                progress=self.listener.message,
+                say=self.listener.message,
             ),
         }
         if request.tradeoff is not None:
@@ -303,7 +305,7 @@ class _Run:
                 teacher_onnx=teacher_onnx,
                 sample=self._sample(),
                 cache=request.use_cache,
-                progress=self.listener.message,
+                say=self.listener.message,
             )
         choice = table.select(self.budget)
         write_csv(request.out / TRADEOFF, choice)
@@ -328,7 +330,7 @@ class _Run:
                 {"spec": each.network.spec.to_dict(), "normalization": each.normalization.to_dict()}
                 for each in teaching
             ]
-            self.team.tell(TRAINING, {"student": spec.to_dict(), "teachers": about})
+            self.team.publish(TRAINING, {"student": spec.to_dict(), "teachers": about})
         fit_student(request, student, data, teaching, folder, self.listener, self.team)
         student = student.to("cpu")
         self._compare_with_chance(student)

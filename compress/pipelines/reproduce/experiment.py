@@ -98,7 +98,7 @@ class Images:
 
 
 @dataclass(frozen=True)
-class Teacher:
+class ExperimentTeacher:
     """What a task's students learn from.
 
     Attributes:
@@ -117,7 +117,7 @@ class Teacher:
 
 
 @dataclass(frozen=True)
-class Task:
+class ExperimentTask:
     """One data set with its teacher and students.
 
     Attributes:
@@ -139,7 +139,7 @@ class Task:
     images: Images | None
     students: tuple[str, ...]
     schedule: TrainingOptions
-    teacher: Teacher | None
+    teacher: ExperimentTeacher | None
     paper: Mapping[tuple[str, str], float]
 
 
@@ -188,7 +188,7 @@ class Experiment:
     seeds: tuple[int, ...]
     split_seed: int
     methods: tuple[Method, ...]
-    tasks: tuple[Task, ...]
+    tasks: tuple[ExperimentTask, ...]
     figures: tuple[str, ...]
     score_class: int
     curve_images: int
@@ -197,7 +197,7 @@ class Experiment:
     timing_batch: int
     notes: tuple[str, ...]
 
-    def task(self, name: str) -> Task:
+    def task(self, name: str) -> ExperimentTask:
         """The task of that name."""
         return next(task for task in self.tasks if task.name == name)
 
@@ -333,10 +333,10 @@ def _task(
     teachers: TrainingOptions,
     folder: Path | None,
     faults: list[str],
-) -> Task:
+) -> ExperimentTask:
     where, theirs, teacher = f"task {declared.name}", declared.teacher, None
     if theirs is not None:
-        teacher = Teacher(
+        teacher = ExperimentTeacher(
             arch=theirs.arch or "",
             file=None if theirs.file is None else (folder or Path()) / theirs.file,
             normalize=theirs.normalize,
@@ -346,7 +346,7 @@ def _task(
     needy = [m.name or m.recipe for m in methods if m.make().teacher_outputs]
     if needy and teacher is None:
         faults.append(f"{where} has no teacher, but {', '.join(needy)} need one")
-    return Task(
+    return ExperimentTask(
         name=declared.name,
         data=declared.data,
         validation=declared.validation,

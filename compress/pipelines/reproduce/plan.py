@@ -24,8 +24,8 @@ from compress.models.checkpoint import read_tensors
 from compress.models.network import FEATURES, LOGITS
 from compress.models.registry import build
 from compress.pipelines.reproduce import work
-from compress.pipelines.reproduce.experiment import Images, Task, slug
-from compress.pipelines.reproduce.runner import Request, Training, trainings
+from compress.pipelines.reproduce.experiment import ExperimentTask, Images, slug
+from compress.pipelines.reproduce.runner import ReproduceRequest, Training, trainings
 from compress.pipelines.reproduce.work import FACTS, TEACHERS, TRAINING, load_data
 from compress.profiling.machine import fingerprint
 from compress.schema import decode_or_none
@@ -108,26 +108,26 @@ class Plan:
         }
 
 
-def make_plan(request: Request, progress: Callable[[str], None]) -> Plan:
+def make_plan(request: ReproduceRequest, say: Callable[[str], None]) -> Plan:
     """What is missing in the folder, and what it costs.
 
     Args:
         request: what is to be reproduced.
-        progress: is told what is being timed.
+        say: is told what is being timed.
 
     Raises:
         CompressError: data that has to be looked at, or a teacher's file, cannot be used.
     """
-    return _Planner(request, progress).plan()
+    return _Planner(request, say).plan()
 
 
 class _Planner:
     """An object because every part needs the request and the speeds that are known."""
 
-    def __init__(self, request: Request, progress: Callable[[str], None]) -> None:
+    def __init__(self, request: ReproduceRequest, say: Callable[[str], None]) -> None:
         self.request = request
         self.experiment = request.adapted.experiment
-        self.progress = progress
+        self.say = say
         self.device = choose_device(request.device)
         self.path = cache_folder() / "training" / f"{_conditions(self.device)}.json"
         self.speeds: dict[str, Speed] = _recall(self.path)
@@ -153,7 +153,7 @@ class _Planner:
             return None
         return max(0, training.options.epochs - _lines(folder / METRICS))
 
-    def _task(self, task: Task, missing: list[tuple[Training, int]]) -> list[Part]:
+    def _task(self, task: ExperimentTask, missing: list[tuple[Training, int]]) -> list[Part]:
         images = self._images(task)
         train, validation = self._counts(task, images)
         judged = min(validation, self.experiment.validate_images or validation)
@@ -182,7 +182,13 @@ class _Planner:
         return parts
 
     def _teacher(
-        self, task: Task, spec: ModelSpec, speed: Speed, train: int, validation: int, test: int
+        self,
+        task: ExperimentTask,
+        spec: ModelSpec,
+        speed: Speed,
+        train: int,
+        validation: int,
+        test: int,
     ) -> Part | None:
         """Training the teacher where none is given, scoring it, and asking it of the images."""
         folder = self.request.out / TEACHERS / slug(task.name)
@@ -198,7 +204,7 @@ class _Planner:
         what = f"{task.name}, the teacher {spec.name}"
         return Part(what, 1 if epochs else 0, epochs, epochs * train, seconds)
 
-    def _images(self, task: Task) -> Images:
+    def _images(self, task: ExperimentTask) -> Images:
         """How many images of which shape: as declared, or from the data itself."""
         if task.images is not None:
             return task.images
@@ -207,12 +213,12 @@ class _Planner:
             split_seed=self.experiment.split_seed,
             fraction=1.0,
             root=self.request.data_dir,
-            say=self.progress,
+            say=self.say,
         )
         train = len(data.train) + len(data.validation)
         return Images(train, len(data.test), data.num_classes, data.input_shape)
 
-    def _counts(self, task: Task, images: Images) -> tuple[int, int]:
+    def _counts(self, task: ExperimentTask, images: Images) -> tuple[int, int]:
         """Training and validation images that are used."""
         validation = task.validation or min(images.train // 10, 5000)
         train = task.limit_train or images.train - validation
@@ -222,7 +228,7 @@ class _Planner:
         spec = ModelSpec.parse(name, num_classes=images.classes, input_shape=images.shape)
         return with_dropout(spec, options.dropout)
 
-    def _teacher_arch(self, task: Task) -> str:
+    def _teacher_arch(self, task: ExperimentTask) -> str:
         """The name of the teacher: its file's, where one is given.
 
         Raises:
@@ -239,7 +245,7 @@ class _Planner:
         """Of one network, remembered or tried."""
         key = json.dumps([spec.to_dict(), options.autocast, options.batch_size], sort_keys=True)
         if key not in self.speeds:
-            self.progress(f"Timing some steps of {spec.name}.")
+            self.say(f"Timing some steps of {spec.name}.")
             batch = trial_batch(options.batch_size, costs_of(spec).macs)
             found = time_steps(
                 build(spec), self.device, batch=batch, bf16=takes_bf16(options, self.device)
@@ -249,7 +255,7 @@ class _Planner:
                 known = _recall(self.path) | {key: found}
                 write_json(self.path, {name: asdict(speed) for name, speed in known.items()})
             except CompressError:
-                self.progress("The trial's times could not be stored.")
+                self.say("The trial's times could not be stored.")
         return self.speeds[key]
 
 

@@ -30,7 +30,7 @@ from compress.models.checkpoint import save_checkpoint, weights_of
 from compress.models.network import Network
 from compress.models.registry import count_parameters
 from compress.pipelines.reproduce import figures
-from compress.pipelines.reproduce.experiment import Experiment, Method, Task, slug
+from compress.pipelines.reproduce.experiment import Experiment, ExperimentTask, Method, slug
 from compress.pipelines.reproduce.scores import Histogram, histogram
 from compress.pipelines.reproduce.settings import Adapted
 from compress.pipelines.reproduce.table import Report, TaskReport, write_report
@@ -41,7 +41,7 @@ from compress.schema import decode_or_none
 from compress.spec import Normalization
 from compress.training.checkpoints import Checkpoints
 from compress.training.engine import Listener, Progress, choose_device, fit
-from compress.training.evaluation import evaluate, logits_of, predictor, spread
+from compress.training.evaluation import evaluate, logits_of, predictor, stratified_sample
 from compress.training.finished import Reproduced
 from compress.training.options import TrainingOptions
 from compress.training.runfolder import RunFolder
@@ -61,7 +61,7 @@ class _Scores:
 
 
 @dataclass(frozen=True)
-class Request:
+class ReproduceRequest:
     """What is to be reproduced.
 
     Attributes:
@@ -83,7 +83,7 @@ class Request:
 class Training:
     """One training of a student."""
 
-    task: Task
+    task: ExperimentTask
     student: str
     method: Method
     seed: int
@@ -109,7 +109,7 @@ class TimeOver(Exception):
     """The time that was allowed is over; everything is saved."""
 
 
-def trainings(experiment: Experiment, task: Task) -> list[Training]:
+def trainings(experiment: Experiment, task: ExperimentTask) -> list[Training]:
     """All of a task; a seed of everything before the next seed."""
     return [
         Training(task, student, method, seed)
@@ -119,7 +119,7 @@ def trainings(experiment: Experiment, task: Task) -> list[Training]:
     ]
 
 
-def reproduce(request: Request, listener: Listener) -> Report:
+def reproduce(request: ReproduceRequest, listener: Listener) -> Report:
     """Trains what is missing and writes the table.
 
     Returns:
@@ -133,7 +133,7 @@ def reproduce(request: Request, listener: Listener) -> Report:
     return _Reproduction(request, listener).run()
 
 
-def assist(request: Request, listener: Listener) -> None:
+def assist(request: ReproduceRequest, listener: Listener) -> None:
     """Trains what is missing beside another process that calls ``reproduce``.
 
     Raises:
@@ -145,7 +145,7 @@ def assist(request: Request, listener: Listener) -> None:
 class _Reproduction:
     """An object because its stages share the request, the clock and what is found."""
 
-    def __init__(self, request: Request, listener: Listener) -> None:
+    def __init__(self, request: ReproduceRequest, listener: Listener) -> None:
         self.request = request
         self.experiment = request.adapted.experiment
         self.listener = listener
@@ -188,7 +188,7 @@ class _Reproduction:
         except TimeOver:
             return
 
-    def _work(self, task: Task) -> TaskWork:
+    def _work(self, task: ExperimentTask) -> TaskWork:
         request = self.request
         data = load_data(
             task,
@@ -358,7 +358,7 @@ class _Reproduction:
             work.task,
             num_classes=work.data.num_classes,
             input_shape=work.data.input_shape,
-            progress=self.listener.message,
+            say=self.listener.message,
             check=self.timed.check,
         )
         if times is not None:
@@ -510,4 +510,4 @@ class _TimedListener:
 
 def _part(split: Split, count: int) -> Split:
     """At most ``count`` images of all classes alike, always the same ones."""
-    return split.take(spread(split.labels, count))
+    return split.take(stratified_sample(split.labels, count))

@@ -10,9 +10,9 @@ from typing import Any
 from compress.errors import UnknownName, UsageError
 from compress.pipelines.reproduce.experiment import (
     Experiment,
+    ExperimentTask,
+    ExperimentTeacher,
     Method,
-    Task,
-    Teacher,
     check_network,
     check_seeds,
 )
@@ -139,7 +139,7 @@ def _faults(asked: Overrides) -> Iterator[str]:
 
 def _chosen_tasks(
     declared: Experiment, asked: Overrides, differences: list[str]
-) -> tuple[Task, ...]:
+) -> tuple[ExperimentTask, ...]:
     """The tasks that are asked for and have data.
 
     Raises:
@@ -184,7 +184,9 @@ def _chosen_methods(
     return tuple(method for method in declared.methods if method.name in chosen)
 
 
-def _by_task(given: Mapping[str, Any] | None, tasks: Sequence[Task], option: str) -> dict[str, Any]:
+def _by_task(
+    given: Mapping[str, Any] | None, tasks: Sequence[ExperimentTask], option: str
+) -> dict[str, Any]:
     """Task's name -> what was given for it.
 
     Raises:
@@ -220,7 +222,10 @@ def _schedule(options: TrainingOptions, asked: Overrides) -> TrainingOptions:
 
 
 def _schedule_differences(
-    task: Task, schedule: TrainingOptions, before: Teacher | None, teacher: Teacher | None
+    task: ExperimentTask,
+    schedule: TrainingOptions,
+    before: ExperimentTeacher | None,
+    teacher: ExperimentTeacher | None,
 ) -> Iterator[str]:
     """What is trained otherwise than declared, of students and of a teacher that is trained."""
     yield from _changes("", task.schedule, schedule)

@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from compress.files import write_json, write_text
-from compress.pipelines.reproduce.experiment import Experiment, Task
+from compress.pipelines.reproduce.experiment import Experiment, ExperimentTask
 from compress.pipelines.reproduce.scores import Histogram
 from compress.pipelines.reproduce.timing import Times
 from compress.pipelines.reproduce.work import TeacherFacts
@@ -57,7 +57,7 @@ class TaskReport:
         class_name: of that class.
     """
 
-    task: Task
+    task: ExperimentTask
     data: str
     n: dict[str, int]
     teacher: TeacherFacts | None

@@ -10,7 +10,7 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import Any
 
-from compress.pipelines.reproduce.experiment import Experiment, Task
+from compress.pipelines.reproduce.experiment import Experiment, ExperimentTask
 from compress.profiling.machine import default_threads
 from compress.results import Estimate
 from compress.spec import Budget, ModelSpec, Target
@@ -97,11 +97,11 @@ class Times:
 
 def time_networks(
     experiment: Experiment,
-    task: Task,
+    task: ExperimentTask,
     *,
     num_classes: int,
     input_shape: tuple[int, int, int],
-    progress: Callable[[str], None],
+    say: Callable[[str], None],
     check: Callable[[], None],
 ) -> Times | None:
     """Times the declared networks that the task has, and its teacher.
@@ -111,7 +111,7 @@ def time_networks(
         task: with the students and the teacher.
         num_classes: of the data.
         input_shape: of the data: channels, height, width.
-        progress: is told what is being timed.
+        say: is told what is being timed.
         check: raises where time is over; it is asked before each.
 
     Returns:
@@ -127,7 +127,7 @@ def time_networks(
         return None
     threads = default_threads()
     budget = Budget(batch=experiment.timing_batch, target=Target(threads=threads))
-    measurer = LocalMeasurer(progress=progress)
+    measurer = LocalMeasurer(say=say)
 
     def times() -> Iterator[NetworkTime]:
         for each in declared:

@@ -23,7 +23,7 @@ from compress.files import clear_up, read_json, sha256_of, try_lock, write_json
 from compress.models.checkpoint import save_checkpoint, weights_of
 from compress.models.network import Network
 from compress.models.registry import build, count_parameters
-from compress.pipelines.reproduce.experiment import Task, slug
+from compress.pipelines.reproduce.experiment import ExperimentTask, slug
 from compress.recipes.recipe import Recipe
 from compress.recipes.supervised import Supervised
 from compress.schema import decode
@@ -47,7 +47,7 @@ KEPT_BYTES = 5e9
 
 
 def load_data(
-    task: Task,
+    task: ExperimentTask,
     *,
     split_seed: int,
     fraction: float,
@@ -144,7 +144,7 @@ class TaskWork:
 
     def __init__(
         self,
-        task: Task,
+        task: ExperimentTask,
         data: Dataset,
         folder: Path,
         device: torch.device,

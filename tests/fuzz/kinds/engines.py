@@ -28,7 +28,7 @@ VALID: dict[str, Any] = {
     "batches": [1, 8],
     "input_name": "images",
     "input_shape": [1, SIZE, SIZE],
-    "output_name": "logits",
+    "output_names": ["logits"],
     "source": {"onnx_sha256": "0" * 64},
     "spec": None,
     "normalization": {"mean": [0.5], "std": [0.25]},

@@ -12,7 +12,7 @@ import torch
 
 from compress.pipelines.reproduce import figures, runner
 from compress.pipelines.reproduce.experiment import load_experiment, read_experiment
-from compress.pipelines.reproduce.runner import Request, reproduce, trainings
+from compress.pipelines.reproduce.runner import ReproduceRequest, reproduce, trainings
 from compress.pipelines.reproduce.scores import Histogram, histogram
 from compress.pipelines.reproduce.settings import Overrides, adapt
 from compress.pipelines.reproduce.table import Report, TaskReport
@@ -168,7 +168,9 @@ def test_a_run_draws_them_and_keeps_the_histograms(
     pytest.importorskip("matplotlib")
     monkeypatch.setenv("COMPRESS_CACHE", str(tmp_path / "cache"))
     file = make_experiment(tmp_path, make_data(tmp_path), TEXT)
-    request = Request(adapt(load_experiment(str(file)), Overrides(seeds=(0,))), tmp_path / "out")
+    request = ReproduceRequest(
+        adapt(load_experiment(str(file)), Overrides(seeds=(0,))), tmp_path / "out"
+    )
     reproduce(replace(request, device="cpu"), Quiet())
     assert {path.name for path in (tmp_path / "out").glob("*.png")} == PICTURES
     for path in (tmp_path / "out").glob("*.png"):
@@ -191,7 +193,7 @@ def test_without_matplotlib_there_is_a_table_and_the_command_for_pictures(
     file = make_experiment(tmp_path, make_data(tmp_path), TEXT)
     adapted = adapt(load_experiment(str(file)), Overrides(seeds=(0,), methods=("student",)))
     listener = Quiet()
-    reproduce(Request(adapted, tmp_path / "out", device="cpu"), listener)
+    reproduce(ReproduceRequest(adapted, tmp_path / "out", device="cpu"), listener)
     assert figures.HOW_TO_GET in listener.messages
     assert (tmp_path / "out/table.md").exists()
     assert not list((tmp_path / "out").glob("*.png"))

@@ -12,7 +12,7 @@ from compress.pipelines.reproduce import plan as planning
 from compress.pipelines.reproduce import work
 from compress.pipelines.reproduce.experiment import load_experiment
 from compress.pipelines.reproduce.plan import Plan, make_plan
-from compress.pipelines.reproduce.runner import Request, reproduce
+from compress.pipelines.reproduce.runner import ReproduceRequest, reproduce
 from compress.pipelines.reproduce.settings import Overrides, adapt
 from compress.training.trial import Speed
 from tests.pipelines.reproduce.tiny import EXPERIMENT, Quiet, make_data, make_experiment
@@ -34,7 +34,7 @@ def timed(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> list[str]:
 
 def plan(name: str, out: Path, **asked: Any) -> Plan:
     adapted = adapt(load_experiment(name), Overrides(**asked))
-    return make_plan(Request(adapted, out, device="cpu"), lambda text: None)
+    return make_plan(ReproduceRequest(adapted, out, device="cpu"), lambda text: None)
 
 
 def test_it_counts_what_is_missing(tmp_path: Path, timed: list[str]) -> None:
@@ -62,7 +62,7 @@ def test_it_remembers_its_trials(tmp_path: Path, timed: list[str]) -> None:
 def test_what_was_done_costs_nothing_any_more(tmp_path: Path, timed: list[str]) -> None:
     file = make_experiment(tmp_path, make_data(tmp_path))
     adapted = adapt(load_experiment(str(file)), Overrides())
-    request = Request(adapted, tmp_path / "out", device="cpu")
+    request = ReproduceRequest(adapted, tmp_path / "out", device="cpu")
     # Student of seed 0, the teacher, and the first epoch of the next.
     with pytest.raises(KeyboardInterrupt):
         reproduce(request, Quiet(stop_after=5))

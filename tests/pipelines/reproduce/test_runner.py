@@ -21,7 +21,7 @@ from compress.errors import Inconclusive, RunFolderError
 from compress.files import try_lock
 from compress.pipelines.reproduce import runner, work
 from compress.pipelines.reproduce.experiment import load_experiment
-from compress.pipelines.reproduce.runner import Request, reproduce
+from compress.pipelines.reproduce.runner import ReproduceRequest, reproduce
 from compress.pipelines.reproduce.settings import Overrides, adapt
 from compress.pipelines.reproduce.table import Report
 from tests.pipelines.reproduce.tiny import EXPERIMENT, Quiet, make_data, make_experiment
@@ -46,7 +46,7 @@ def whole(file: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
 def run(file: Path, out: Path, listener: Quiet | None = None, **asked: Any) -> Report:
     max_s = asked.pop("max_s", None)
     adapted = adapt(load_experiment(str(file)), Overrides(**asked))
-    request = Request(adapted, out, device="cpu", max_s=max_s)
+    request = ReproduceRequest(adapted, out, device="cpu", max_s=max_s)
     return reproduce(request, listener or Quiet())
 
 

@@ -21,8 +21,8 @@ class Measurer:
 
     asked: list[tuple[str, Budget]]
 
-    def __init__(self, *, progress: Any) -> None:
-        self.progress = progress
+    def __init__(self, *, say: Any) -> None:
+        self.say = say
 
     def measure(self, spec: ModelSpec, budget: Budget, limit_s: float | None) -> Measurement:
         self.asked.append((spec.name, budget))
@@ -45,7 +45,7 @@ def test_students_and_the_teacher_are_timed(asked: list[tuple[str, Budget]]) -> 
     experiment = load_experiment("logit-gan/table5")
     task = replace(experiment.tasks[0], students=("wrn-10-4", "wrn-34-4"))
     found = time_networks(
-        experiment, task, num_classes=100, input_shape=(3, 32, 32), progress=nothing, check=nothing
+        experiment, task, num_classes=100, input_shape=(3, 32, 32), say=nothing, check=nothing
     )
     assert found is not None
     assert [name for name, _ in asked] == ["wrn-10-4", "wrn-34-4", "wrn-40-10"]
@@ -69,7 +69,7 @@ def test_time_may_be_over_between_two_networks(asked: list[tuple[str, Budget]]) 
             experiment.tasks[0],
             num_classes=100,
             input_shape=(3, 32, 32),
-            progress=nothing,
+            say=nothing,
             check=over,
         )
     assert len(asked) == 2
@@ -79,7 +79,7 @@ def test_nothing_declared_is_nothing_timed(asked: list[tuple[str, Budget]]) -> N
     experiment = load_experiment("logit-gan/table2")
     task = experiment.tasks[0]
     found = time_networks(
-        experiment, task, num_classes=10, input_shape=(3, 32, 32), progress=nothing, check=nothing
+        experiment, task, num_classes=10, input_shape=(3, 32, 32), say=nothing, check=nothing
     )
     assert found is None
     assert asked == []
