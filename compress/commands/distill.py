@@ -422,7 +422,7 @@ def _about_fine_tuning(found: dict[str, Any] | None) -> list[str]:
     )
     if found["after"] is None:
         return [f"{about}: it diverged, so the student from before ships."]
-    taken = "taken" if found["taken"] else "not used, because it is no better"
+    taken = "used" if found["taken"] else "not used, because it is no better"
     return [f"{about}, {taken}: before, {found['before']['why']}; after, {found['after']['why']}."]
 
 

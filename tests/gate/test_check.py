@@ -252,7 +252,7 @@ def test_without_its_model_milliseconds_are_advice(
     verdict = check(Request(candidate, baseline, budget_s=2e-3))
     found = named(verdict)["latency"]
     assert found.outcome is Outcome.INCONCLUSIVE
-    assert "+50.0%: advice and no verdict" in found.reason
+    assert "+50.0%, which is advice and not a verdict" in found.reason
     assert "the baseline has no ratio to a teacher" in found.reason
     assert named(verdict)["budget"].outcome is Outcome.PASS
     assert named(verdict)["accuracy"].outcome is Outcome.PASS
@@ -356,7 +356,7 @@ def test_what_cannot_stand_in_for_a_ratio_is_told(
         return found.reason
 
     with_teacher(baseline, teacher, count=4)
-    assert "4 stored ratios are too few, 5 are needed" in reason()
+    assert "4 stored ratios are too few; 5 are needed" in reason()
     with_teacher(baseline, teacher)
     elsewhere = teacher.rename(tmp_path / "elsewhere.onnx")
     assert "the teacher ../teacher.onnx is not there" in reason()
@@ -399,7 +399,7 @@ def test_a_model_that_takes_seconds_to_load_is_warned_of(
     scripted.append(replace(rounds(), load_s=4.3))
     verdict = check(Request(other, baseline))
     assert verdict.outcome is Outcome.PASS
-    assert any("takes 4.30 s to load and the other model 11.0 ms" in x for x in verdict.warnings)
+    assert any("takes 4.30 s to load, and the other model 11.0 ms" in x for x in verdict.warnings)
 
 
 def test_logits_that_are_scaled_down_fail_where_calibration_is_judged(
@@ -520,7 +520,7 @@ def test_another_version_of_the_engine_is_warned_of(
 @pytest.mark.parametrize(
     ("changes", "message"),
     [
-        ({"classes": 5}, "another task: its model is for 1x8x8 images, 4 classes, .* 5 classes"),
+        ({"classes": 5}, "another task: its model takes 1x8x8 images, 4 classes, .* 5 classes"),
         ({"channels": 3}, "another task: .* for 3x8x8 images"),
     ],
 )
@@ -551,7 +551,7 @@ def test_other_images_are_refused(
     with pytest.raises(UsageError, match="its test images, their labels"):
         check(Request(model, baseline, data=str(others)))
     moved = (baseline.parent / "data.npz").rename(tmp_path / "moved.npz")
-    with pytest.raises(DataError, match=r"is not at .*data\.npz. Say where it is with --data"):
+    with pytest.raises(DataError, match=r"is not at .*data\.npz. Give its place with --data"):
         check(Request(model, baseline))
     assert check(Request(model, baseline, data=str(moved))).outcome is Outcome.PASS
 

@@ -226,7 +226,7 @@ def test_a_finished_run_is_what_its_hashes_say(
     assert again["teacher"]["sha256"] == finished["teacher"]["sha256"]
     once_more = Listener()
     distill(request(data, teacher, out), once_more)
-    assert "is finished already" in once_more.messages[0]
+    assert "is already finished" in once_more.messages[0]
 
 
 def test_a_student_in_8_bits_ships_with_what_that_costs(
@@ -248,7 +248,10 @@ def test_a_student_in_8_bits_ships_with_what_that_costs(
     # So few images cannot show that no more than half a point is lost; that counts as too much.
     assert found["outcome"] == "undecided"
     assert "images would decide" in found["why"]
-    assert "The student may lose more in int8 than is allowed: " in result["warnings"][-1]
+    assert (
+        "The student may lose more in int8 than --max-precision-loss allows: "
+        in result["warnings"][-1]
+    )
     assert f" {data.name} has " in result["warnings"][-1]
     assert "--validation" in result["warnings"][-1]
     # Nor that they lose as much, so it was fine-tuned, and what is better shipped.
@@ -312,7 +315,7 @@ def test_a_student_that_loses_in_8_bits_learns_to_live_with_them(
     out = out.rename(folder / "moved")
     listener = Listener()
     result = distill(replace(asked, out=out), listener)
-    assert any("Going on after epoch 2 of 6." in text for text in listener.messages)
+    assert any("Resuming after epoch 2 of 6." in text for text in listener.messages)
     found = result["precisions"]["int8"]
     tuning = found["fine_tuning"]
     assert tuning["taken"] is True
@@ -321,9 +324,11 @@ def test_a_student_that_loses_in_8_bits_learns_to_live_with_them(
     assert result["student"]["accuracy"]["validation"] == pytest.approx(found["accuracy"])
     assert result["student"]["sha256"] == sha256_of(out / "student.onnx")
     shipped = read_artifact(out / "student.onnx")
-    assert shipped.conversion["fine_tuned"] == "6 epochs of kd from a rate of 0.002."
-    assert any("The fine-tuned student is taken: " in text for text in listener.messages)
-    assert "Fine-tuned in int8 for 6 epochs from a rate of 0.002, taken: before, " in said(result)
+    assert shipped.conversion["fine_tuned"] == "6 epochs of kd from a learning rate of 0.002."
+    assert any("The fine-tuned student is used: " in text for text in listener.messages)
+    assert "Fine-tuned in int8 for 6 epochs from a learning rate of 0.002, used: before, " in said(
+        result
+    )
     # What it is compared with is the float student, which stays.
     assert shipped.source["float_sha256"] == sha256_of(out / "student.fp32.onnx")
 
@@ -443,7 +448,7 @@ def test_a_finished_run_is_reported_and_not_touched(
     before = {path: path.stat().st_mtime_ns for path in (folder / "run").iterdir()}
     listener = Listener()
     assert distill(request(data, teacher, folder / "run"), listener) == finished
-    assert "finished already" in listener.messages[0]
+    assert "already finished" in listener.messages[0]
     assert {path: path.stat().st_mtime_ns for path in (folder / "run").iterdir()} == before
 
 
@@ -543,7 +548,7 @@ def test_a_cache_that_cannot_be_written_loses_no_run(
     options = TrainingOptions(epochs=1, batch_size=32, dropout=0.0, lr=0.05)
     distill(request(data, teacher, folder / "uncached", options=options), listener)
     assert (folder / "uncached/result.json").exists()
-    assert "not kept for the next choice" in listener.messages[-1]
+    assert "not recorded for later choices" in listener.messages[-1]
 
 
 @pytest.mark.slow
@@ -583,7 +588,7 @@ def test_a_teacher_that_knows_nothing_stops_the_run(folder: Path, data: Dataset)
 def test_a_student_or_a_budget_has_to_be_given(data: Dataset, teacher: Path, folder: Path) -> None:
     with pytest.raises(UsageError, match="No budget was given"):
         request(data, teacher, folder / "x", student=None)
-    with pytest.raises(UsageError, match="nothing to choose"):
+    with pytest.raises(UsageError, match="no effect"):
         request(data, teacher, folder / "x", tradeoff=folder / "table.csv")
 
 

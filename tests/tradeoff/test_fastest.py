@@ -87,7 +87,7 @@ def test_candidates_are_timed_in_the_runtime_and_on_its_device() -> None:
 
 @pytest.mark.parametrize("values", [None, {}, {"runtime": "openvino"}])
 def test_what_says_no_runtime_is_an_error(values: object) -> None:
-    with pytest.raises(InputError, match="does not say"):
+    with pytest.raises(InputError, match="does not record"):
         RuntimeChoice.from_dict(values)
 
 

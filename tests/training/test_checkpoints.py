@@ -101,7 +101,7 @@ def test_damage_that_points_outside_of_the_file_is_damage(tmp_path: Path) -> Non
         return number_of(found)
 
     assert kept.load(fail) == 1
-    assert "Going on from previous.ckpt" in said[0]
+    assert "Resuming from the previous state, previous.ckpt" in said[0]
 
 
 def test_a_state_of_a_newer_version_is_left_alone(tmp_path: Path) -> None:
@@ -228,4 +228,6 @@ def test_a_broken_state_falls_back_to_the_one_before(tmp_path: Path, broken: str
     torch.save(saved, path)
     listener = Listener()
     train(data, folder=folder, listener=listener)
-    assert any("Going on from previous.ckpt" in text for text in listener.messages)
+    assert any(
+        "Resuming from the previous state, previous.ckpt" in text for text in listener.messages
+    )

@@ -285,7 +285,7 @@ def test_a_changed_note_of_how_steps_are_computed_is_refused(
     folder = RunFolder(tmp_path, {})
     folder.begin({})
     folder.note("tuning", {**Tuning().to_dict(), **noted} if noted else noted)
-    with pytest.raises(RunFolderError, match="which no run writes"):
+    with pytest.raises(RunFolderError, match="that no run writes"):
         train(data, folder=RunFolder(tmp_path, {}), options=OPTIONS)
 
 
@@ -384,7 +384,7 @@ def test_a_run_that_was_stopped_within_an_epoch_ends_with_the_same_student(
     assert stops >= 4
     assert same(whole, resumed)
     assert lines(fitted) == lines(expected)
-    assert any(re.match(r"Going on after step \d of 6 of epoch", m) for m in listener.messages)
+    assert any(re.match(r"Resuming after step \d of 6 of epoch", m) for m in listener.messages)
 
 
 def test_a_damaged_checkpoint_gives_way_to_the_one_before(data: Dataset, tmp_path: Path) -> None:
@@ -398,7 +398,7 @@ def test_a_damaged_checkpoint_gives_way_to_the_one_before(data: Dataset, tmp_pat
     listener = Listener()
     resumed, _ = train(data, folder=folder, listener=listener)
     assert re.search(r"Damaged: .*last.ckpt .*checksum.* previous.ckpt", listener.messages[0])
-    assert listener.messages[1] == "Going on after epoch 2 of 4."
+    assert listener.messages[1] == "Resuming after epoch 2 of 4."
     assert same(whole, resumed)
 
 
@@ -554,7 +554,7 @@ def test_impossible_options_are_told_at_once() -> None:
 
 
 def test_what_is_drawn_anew_cannot_be_kept() -> None:
-    with pytest.raises(UsageError, match=r"dropout is 0.3 and views is 1: .* take 0 views"):
+    with pytest.raises(UsageError, match=r"dropout is 0.3 and views is 1: .* give --views 0"):
         TrainingOptions(teacher_dropout=0.3)
 
 
@@ -571,7 +571,7 @@ def test_accuracy_counts_best_classes() -> None:
 
 def test_what_torch_lacks_is_told_in_words() -> None:
     compiled = Tuning(compile="on")
-    full = r"no memory left: CUDA out of memory\. Take a smaller --batch-size \(it is 16\)"
+    full = r"no memory left: CUDA out of memory\. Use a smaller --batch-size \(it is 16\)"
     with pytest.raises(UsageError, match=full), explained(OPTIONS, Tuning()):
         raise torch.OutOfMemoryError("CUDA out of memory.\nAnd more of it.")
     failed = r"torch\.compile failed: .*no compiler\. Use --compile off"

@@ -55,7 +55,7 @@ def test_a_run_that_goes_on_elsewhere_says_so_and_records_both(
     assert "continued" not in json.loads((tmp_path / "run.json").read_text())
     monkeypatch.setattr(runfolder, "installed_versions", lambda: {"torch": "2.14.1"})
     told = RunFolder(tmp_path, CONFIG).begin({"machine": machine | {"cpu": "other"}})
-    assert "goes on with torch 2.14.1, not 2.13.0; cpu other, not one" in told
+    assert "resumes with torch 2.14.1, not 2.13.0; cpu other, not one" in told
     assert "may differ in the last bits" in told
     run = json.loads((tmp_path / "run.json").read_text())
     assert (run["versions"], run["machine"]) == ({"torch": "2.13.0"}, machine)

@@ -110,7 +110,7 @@ def test_what_does_not_fit_the_data_is_told_with_both_figures(path: Path) -> Non
     images, labels = toy_images(50, 2)
     with pytest.raises(TeacherError, match="it has 4 classes, but the data has 7"):
         load(path, images, labels, num_classes=7)
-    with pytest.raises(TeacherError, match=r"3 channel\(s\) and the data has 1"):
+    with pytest.raises(TeacherError, match=r"3 channel\(s\), but the data has 1"):
         load(path, images[:, :1], labels)
     with pytest.raises(UsageError, match=r"--normalize has 1 channel\(s\)"):
         load(path, images, labels, normalization=KNOWN["half-gray"])
@@ -206,7 +206,7 @@ def test_without_validation_images_the_normalisation_has_to_be_stated(path: Path
     with pytest.raises(DataError, match="Give --normalize"):
         identified(path, images[:0], labels[:0])
     found = identified(path, images[:0], labels[:0], normalization=KNOWN["half"])
-    assert "no validation images to find it on" in found.notes[0]
+    assert "no validation images to find it" in found.notes[0]
     assert "shortcut=pad,stride_conv=1, say" in found.notes[0]
     with pytest.raises(DataError, match="no validation images to judge"):
         load(path, images[:0], labels[:0], normalization=KNOWN["half"])
@@ -216,7 +216,7 @@ def test_a_good_teacher_is_not_refused_for_want_of_images(path: Path) -> None:
     images, labels = toy_images(400, 2)
     few = torch.cat([torch.nonzero(labels == label)[:1, 0] for label in (0, 1)])
     teacher = load(path, images[few], labels[few], normalization=KNOWN["half"])
-    assert any("2 images are too few to tell; about" in note for note in teacher.notes)
+    assert any("2 images are too few to decide; about" in note for note in teacher.notes)
     teacher = load(path, images, labels)
     assert not any("Warning" in note for note in teacher.notes)
 

@@ -73,7 +73,7 @@ def test_what_was_done_costs_nothing_any_more(tmp_path: Path, timed: list[str]) 
     reproduce(request, Quiet())
     found = plan(str(file), tmp_path / "out")
     assert found.parts == ()
-    assert found.text == "All of the 6 trainings are finished."
+    assert found.text == "All 6 trainings are finished."
 
 
 def test_a_known_experiment_is_planned_without_its_data(
