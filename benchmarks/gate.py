@@ -47,7 +47,7 @@ from compress.data.dataset import Dataset, Split, load_dataset
 from compress.errors import CompressError
 from compress.exporting import read_artifact
 from compress.files import sha256_of
-from compress.gate.accuracy import AccuracyRule, Paired, compare_accuracy
+from compress.gate.accuracy import AccuracyRule, compare_accuracy
 from compress.gate.consistency import compare_consistency
 from compress.gate.evaluation import score
 from compress.gate.extra_work import slow_down
@@ -61,6 +61,7 @@ from compress.profiling.machine import fingerprint
 from compress.profiling.protocol import LOOKS
 from compress.profiling.registry import runtime_named
 from compress.profiling.runtime import Subject
+from compress.tasks.classification import LOGITS, Paired
 from compress.training.evaluation import timing_sample
 
 LATENCY, FOOLED, ACCURACY = "latency.jsonl", "fooled.jsonl", "accuracy.jsonl"
@@ -198,7 +199,7 @@ def origin_of(model: Path, file: Path) -> dict[str, str]:
 def sample_for(model: Path, data: Dataset) -> Sample | None:
     """Test images for the model and what is made of it, as it takes them."""
     normalization = read_artifact(model).normalization or data.normalization
-    return timing_sample(data.test, normalization, data.name)
+    return timing_sample(data, data.test, normalization)
 
 
 # --- models that fool a careless gate ------------------------------------------------------------
@@ -212,7 +213,7 @@ def check_fooled(options: argparse.Namespace) -> None:
     file = folder / FOOLED
     origin = origin_of(options.model, file)
     data = load_dataset(options.data)
-    fewer = Split(data.test.images[:FOOLED_IMAGES], data.test.labels[:FOOLED_IMAGES])
+    fewer = Split(data.test.images[:FOOLED_IMAGES], data.test.targets[:FOOLED_IMAGES])
     data = replace(data, test=fewer)
     sample = sample_for(options.model, data)
     paths = {
@@ -399,7 +400,9 @@ def right_of(path: Path, data: str | None) -> np.ndarray:
         return np.asarray(np.load(path)["right"], dtype=bool)
     if data is None:
         sys.exit(f"{path} has to be scored: give --data.")
-    return np.asarray(score(path, load_dataset(data), Settings(), None).right.numpy())
+    images = load_dataset(data)
+    answered = score(path, images, Settings(), None).outputs[LOGITS].argmax(dim=1)
+    return np.asarray((answered == images.test.targets).numpy())
 
 
 # --- report --------------------------------------------------------------------------------------

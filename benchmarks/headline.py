@@ -36,7 +36,7 @@ from compress.exporting import read_artifact
 from compress.exporting.fidelity import logits_of
 from compress.exporting.half import predictor_of_any
 from compress.files import sha256_of, write_text
-from compress.gate.accuracy import AccuracyRule, Paired, compare_accuracy
+from compress.gate.accuracy import AccuracyRule, compare_accuracy
 from compress.onnx_file import size_of
 from compress.profiling import protocol
 from compress.profiling.inputs import make_input
@@ -47,6 +47,7 @@ from compress.profiling.runtime import Session, Subject
 from compress.profiling.timing import is_clear
 from compress.results import Estimate
 from compress.spec import PRECISIONS
+from compress.tasks.classification import Paired
 from compress.tradeoff.measure import untrained
 from compress.units import format_bytes
 
@@ -242,7 +243,7 @@ def timed(
 
 def judged(teacher: Path, student: Path, data: Dataset) -> dict[str, Any]:
     """The student's file against the teacher's, on the same test images."""
-    labels = data.test.labels.numpy()
+    labels = data.test.targets.numpy()
     right = [
         (
             logits_of(predictor_of_any(path), images_of(path, data, data.test.images)).argmax(1)

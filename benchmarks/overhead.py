@@ -51,6 +51,7 @@ from compress.data.sources import embedded_teacher_path
 from compress.profiling.machine import fingerprint
 from compress.recipes.registry import DEFAULT_RECIPE, make_recipe
 from compress.spec import ModelSpec
+from compress.tasks.task import Task
 from compress.training import probing
 from compress.training import teacher as judging
 from compress.training.engine import choose_device, fit
@@ -145,9 +146,9 @@ def train(asked: argparse.Namespace, device: torch.device) -> dict[str, Any]:
         data = load_dataset(asked.data, limit_train=asked.limit_train)
         data = to_device(data, device)
 
-    def timed_predictor(network: nn.Module) -> Predict:
+    def timed_predictor(network: nn.Module, task: Task) -> Predict:
         time_passes(network, clock, TEACHER_PASSES)
-        return predictor(network)
+        return predictor(network, task)
 
     # A teacher is probed and judged on the validation images when it is loaded.
     with (
@@ -163,9 +164,7 @@ def train(asked: argparse.Namespace, device: torch.device) -> dict[str, Any]:
             device=device,
         )
     recipe = TimedRecipe(make_recipe(asked.recipe), clock)
-    spec = ModelSpec.parse(
-        asked.student, num_classes=data.num_classes, input_shape=data.input_shape
-    )
+    spec = ModelSpec.parse(asked.student, num_classes=data.task.width, input_shape=data.input_shape)
     student = first_network(with_dropout(spec, 0.0), 0)
     time_passes(student, clock, VALIDATION)
     with tempfile.TemporaryDirectory() as scratch, timed_engine(clock):

@@ -34,7 +34,7 @@ class PilImages(TorchDataset[tuple[Tensor, int]]):
 
     def __init__(self, data: Dataset) -> None:
         self.images = np.ascontiguousarray(data.train.images[:].cpu().permute(0, 2, 3, 1).numpy())
-        self.labels = data.train.labels.tolist()
+        self.labels = data.train.targets.tolist()
         self.transform = transforms.Compose(
             [
                 transforms.RandomCrop(data.input_shape[1], padding=4),

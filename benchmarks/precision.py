@@ -36,7 +36,6 @@ from compress.exporting.parity import Array
 from compress.exporting.precision import narrowed_for_timing, narrowed_from_onnx
 from compress.exporting.quantize import CALIBRATION_IMAGES, Quantization
 from compress.files import sha256_of, write_text
-from compress.gate.accuracy import Paired
 from compress.gate.precision import PrecisionRule
 from compress.profiling import Settings, Subject, profile
 from compress.profiling.kernels import kernels_of, share
@@ -44,6 +43,7 @@ from compress.profiling.layers import PROFILERS
 from compress.profiling.machine import fingerprint
 from compress.profiling.timing import time_models
 from compress.spec import PRECISIONS
+from compress.tasks.classification import Paired
 from compress.training.evaluation import stratified_sample
 from compress.units import format_bytes, format_percent
 
@@ -113,7 +113,7 @@ def converted(source: Path, precision: str, data: Dataset | None, folder: Path) 
         return path
 
     def calibration() -> Array:
-        chosen = stratified_sample(data.train.labels, CALIBRATION_IMAGES)
+        chosen = stratified_sample(data.train, data.task, CALIBRATION_IMAGES)
         return images_of(source, data, data.train.images[chosen])
 
     try:
@@ -141,7 +141,7 @@ def images_of(source: Path, data: Dataset, pixels: Any) -> Array:
 def score(source: Path, path: Path, data: Dataset, images: int | None) -> dict[str, Any]:
     """Accuracy on the test images beside the float32 file's."""
     pixels = images_of(source, data, data.test.images[:images])
-    proof = Proof(pixels, data.test.labels[:images].numpy().astype(np.int64))
+    proof = Proof(pixels, data.test.targets[:images].numpy().astype(np.int64))
     expected, found = (logits_of(predictor_of_any(each), pixels) for each in (source, path))
     fidelity = compare(expected, found, proof)
     pair = Paired(fidelity.images, fidelity.lost or 0, fidelity.won or 0, fidelity.right or 0)

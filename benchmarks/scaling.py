@@ -203,7 +203,7 @@ def train(point: Point, device: torch.device, path: Path, scratch: Path) -> dict
     data = to_device(load_dataset(str(path), limit_train=point.images), device)
     read_s = time.perf_counter() - began_s
     teacher_spec, student_spec = (
-        ModelSpec.parse(name, num_classes=data.num_classes, input_shape=data.input_shape)
+        ModelSpec.parse(name, num_classes=data.task.width, input_shape=data.input_shape)
         for name in (point.teacher, point.student)
     )
     teacher = untaught(teacher_spec, device)

@@ -10,6 +10,7 @@ from compress.data.seeds import generator
 from compress.models.network import Network
 from compress.models.registry import build
 from compress.spec import ModelSpec
+from compress.tasks.classification import Classification
 
 CLASSES = 10
 SHAPE = (3, 32, 32)
@@ -32,14 +33,12 @@ def images_of_nothing(
         images = torch.randint(0, 256, (count, *shape), generator=rng, dtype=torch.uint8)
         return Split(images.to(device), (torch.arange(count) % classes).to(device))
 
-    names = tuple(str(number) for number in range(classes))
     return Dataset(
         name="nothing",
         train=split(train),
         validation=split(validation),
         test=split(0),
-        num_classes=classes,
-        class_names=names,
+        task=Classification.of_width(classes),
         normalization=KNOWN["cifar10"],
         flip=True,
         sha256="0" * 64,

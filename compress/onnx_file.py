@@ -16,7 +16,7 @@ import onnx
 from google.protobuf.message import DecodeError  # type: ignore[import-untyped]
 from onnx import TensorProto
 
-from compress.errors import ModelFileError
+from compress.errors import ModelFileError, first_line
 from compress.files import is_lfs_pointer, lfs_advice, regular_file
 from compress.onnx_claims import check_model, graphs_of, tensors_of
 from compress.units import format_bytes
@@ -58,6 +58,8 @@ _SHAPED_BY_INPUTS = frozenset(
 _QUANTISED = frozenset(
     ("QuantizeLinear", "QLinearConv", "QLinearMatMul", "ConvInteger", "MatMulInteger")
 )
+# Of a file, as its metadata may state it too.
+PRECISION_KEY = "compress.precision"
 _PRECISIONS: dict[int, str] = {
     TensorProto.FLOAT: "fp32",
     TensorProto.FLOAT16: "fp16",
@@ -199,6 +201,23 @@ def _content(path: Path) -> bytes:
     return content
 
 
+def load_model(path: Path) -> onnx.ModelProto:
+    """The same with the tensors that it keeps in other files.
+
+    Raises:
+        ModelFileError: as ``read_model``, or there is not enough memory for them.
+    """
+    model = read_model(path)
+    try:
+        onnx.load_external_data_for_model(model, str(path.parent))
+    except (OSError, ValueError, MemoryError, onnx.checker.ValidationError) as error:
+        raise ModelFileError(
+            f"The weights that {path.name} keeps in {', '.join(external_files(model))} cannot be "
+            f"read: {first_line(error)}. {MEND}"
+        ) from error
+    return model
+
+
 def without_weight_inputs(model: onnx.ModelProto) -> None:
     """Removes the weights from a model's inputs, in place.
 
@@ -278,8 +297,18 @@ def outputs_of(model: onnx.ModelProto) -> tuple[Value, ...]:
 
 def stated_output(model: onnx.ModelProto) -> str | None:
     """The output that a file's metadata says its answers are; None where it says nothing."""
-    said = {entry.key: entry.value for entry in model.metadata_props}
-    return said.get(OUTPUT_KEY)
+    return metadata_of(model).get(OUTPUT_KEY)
+
+
+def fixed_batch(model: onnx.ModelProto) -> int | None:
+    """How many images a model takes at once, where it does not take any number of them."""
+    shape = described(image_input(model)).shape
+    return shape[0] if shape and isinstance(shape[0], int) else None
+
+
+def metadata_of(model: onnx.ModelProto) -> dict[str, str]:
+    """What a file says of itself, key -> text."""
+    return {entry.key: entry.value for entry in model.metadata_props}
 
 
 # --- Tensors -------------------------------------------------------------------------------------
@@ -314,29 +343,31 @@ def weights_of(model: onnx.ModelProto) -> Iterable[TensorProto]:
 def precision_of(model: onnx.ModelProto) -> str:
     """'int8' where values are quantised, else the type of most weights: 'fp32', 'fp16', ...
 
-    UNKNOWN where it has no weights, 'mixed' where most are of a type that is no precision.
+    It follows from what the file holds, not from what its metadata state. A file without weights
+    computes in the type of its images. 'mixed' where most weights are of a type that is no
+    precision.
     """
-    if any(node.op_type in _QUANTISED for node in model.graph.node):
+    called = (node for function in model.functions for node in function.node)
+    if any(node.op_type in _QUANTISED for node in (*nodes_of(model.graph), *called)):
         return "int8"
     # Those in branches of an If, and what functions hold, where the graph itself has none.
     floats = (tensor for tensor in tensors_of(model) if tensor.data_type in _PRECISIONS)
     sizes: Counter[int] = Counter()
     for tensor in list(weights_of(model)) or floats:
         sizes[tensor.data_type] += math.prod(tensor.dims)
-    most = sizes.most_common(1)
-    return _PRECISIONS.get(most[0][0], "mixed") if most else UNKNOWN
+    if sizes:
+        return _PRECISIONS.get(sizes.most_common(1)[0][0], "mixed")
+    images = model.graph.input[0].type.tensor_type.elem_type if model.graph.input else 0
+    return _PRECISIONS.get(images, "fp32")
 
 
 def precision_of_file(path: Path) -> str:
-    """The same of a file; one without weights computes in the type of its images.
+    """The same of a file.
 
     Raises:
         ModelFileError: as ``read_model``.
     """
-    model = read_model(path)
-    kind = image_input(model).type.tensor_type.elem_type
-    found = precision_of(model)
-    return _PRECISIONS.get(kind, "fp32") if found == UNKNOWN else found
+    return precision_of(read_model(path))
 
 
 # --- External tensors ----------------------------------------------------------------------------
@@ -378,6 +409,14 @@ def _initialised(graph: onnx.GraphProto) -> set[str]:
     """Values that the file itself gives."""
     weights = {tensor.name for tensor in graph.initializer}
     return weights | {tensor.values.name for tensor in graph.sparse_initializer}
+
+
+def nodes_of(graph: onnx.GraphProto) -> Iterator[onnx.NodeProto]:
+    """Every node, those of graphs within nodes as well."""
+    for node in graph.node:
+        yield node
+        for inner in graphs_within(node):
+            yield from nodes_of(inner)
 
 
 def graphs_within(node: onnx.NodeProto) -> Iterator[onnx.GraphProto]:

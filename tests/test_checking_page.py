@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 
-from compress.gate.check import Request
+from compress.gate.check import CheckRequest
 from tests import test_readme
 from tests.test_readme import ROOT
 
@@ -138,10 +138,10 @@ def test_the_test_that_is_shown_asks_what_can_be_asked() -> None:
     (plugin,) = names["pytest_plugins"]
     assert plugin == "compress.gate.pytest_plugin"
     exec(compile(shown, "test_model.py", "exec"), names)
-    asked: list[Request] = []
+    asked: list[CheckRequest] = []
 
     def compress_check(candidate: str, **request: Any) -> None:
-        asked.append(Request(Path(candidate), **request))
+        asked.append(CheckRequest(Path(candidate), **request))
 
     names["test_the_student_is_as_good_as_the_baseline"](compress_check)
     assert asked[0].latency.allowed == 0.05

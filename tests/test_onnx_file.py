@@ -1,17 +1,23 @@
 from __future__ import annotations
 
 import os
+import re
 from collections.abc import Callable
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import onnx
 import pytest
 from onnx import TensorProto, helper, numpy_helper
+from onnxruntime.quantization import quantize_static
 
-from compress.errors import ModelFileError
+from compress.errors import ModelFileError, UsageError
 from compress.exporting import read_artifact
+from compress.exporting.conversion import float_model
 from compress.onnx_file import external_files, input_of, is_onnx, precision_of_file, read_model
+from compress.profiling.registry import runtime_named
+from compress.profiling.runtime import Subject
 from tests.profiling import tiny
 
 LFS = "version https://git-lfs.github.com/spec/v1\noid sha256:0\nsize 9\n"
@@ -79,7 +85,59 @@ def test_the_reader_and_the_metadata_agree_on_a_quantised_file(tmp_path: Path) -
         helper.make_node("MatMul", ["x", "matrix"], ["logits"], "m"),
     ]
     path = tiny.save(tmp_path / "q.onnx", nodes, constants, [("images", ("n", 4))])
-    assert precision_of_file(path) == read_artifact(path).precision == "int8"
+    assert precisions(path) == {"int8"}
+
+
+def precisions(path: Path) -> set[str]:
+    """What each part of the package takes a file's precision to be."""
+    subject = Subject(path.name, path=path)
+    found = {runtime_named(name).precision(subject) for name in ("onnxruntime", "openvino")}
+    try:
+        float_model(path, "fp16")
+        found.add("fp32")
+    except UsageError as error:
+        said = re.search(r"is (\w+) already", str(error))
+        found.add(said[1] if said else str(error))
+    return found | {precision_of_file(path), read_artifact(path).precision}
+
+
+@pytest.mark.parametrize("stated", [None, "fp32", "fp16", "int8"])
+def test_a_file_has_one_precision_whatever_its_metadata_state(
+    stated: str | None, tmp_path: Path
+) -> None:
+    floats = onnx.load(tiny.convolution(tmp_path / "floats.onnx"))
+    quantised = quantise(tmp_path / "floats.onnx", tmp_path / "int8.onnx")
+    for model, precision in ((floats, "fp32"), (quantised, "int8")):
+        del model.metadata_props[:]
+        if stated is not None:
+            helper.set_model_props(model, {"compress.precision": stated})
+        onnx.save(model, tmp_path / "m.onnx")
+        assert precisions(tmp_path / "m.onnx") == {precision}
+
+
+def test_a_file_that_quantises_in_a_branch_or_a_function_is_int8(tmp_path: Path) -> None:
+    branched = nested(3)
+    inner = branched.graph.node[0].attribute[1].g.node
+    quantise_node = helper.make_node("QuantizeLinear", ["images", "yes"], ["q"])
+    inner.append(quantise_node)
+    called = doubling(2)
+    called.functions[1].node.append(helper.make_node("QuantizeLinear", ["x", "y"], ["q"]))
+    for model in (branched, called):
+        onnx.save(model, tmp_path / "m.onnx")
+        assert precision_of_file(tmp_path / "m.onnx") == "int8"
+
+
+def quantise(source: Path, path: Path) -> onnx.ModelProto:
+    """A file as onnxruntime's quantiser writes it, without this package."""
+    batches = iter([{"images": np.zeros((1, 3, 8, 8), np.float32)}])
+    quantize_static(source, path, SimpleNamespace(get_next=lambda: next(batches, None)))
+    return onnx.load(path)
+
+
+def test_a_file_without_weights_has_the_precision_of_its_images(tmp_path: Path) -> None:
+    node = helper.make_node("Relu", ["images"], ["logits"])
+    path = tiny.save(tmp_path / "m.onnx", [node], {}, [("images", ("n", 4))])
+    assert precision_of_file(path) == read_artifact(path).precision == "fp32"
 
 
 def test_initializers_that_are_inputs_too_are_no_inputs(tmp_path: Path) -> None:

@@ -93,7 +93,7 @@ def update(
             "scored on."
         )
     baseline = making.update(
-        making.Request(
+        making.UpdateRequest(
             model=model,
             data=options["data"],
             reason=reason,

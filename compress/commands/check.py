@@ -20,7 +20,7 @@ from compress.commands.options import (
 from compress.streams import write_commands
 
 if TYPE_CHECKING:
-    from compress.gate.check import Request
+    from compress.gate.check import CheckRequest
     from compress.gate.limits import SizeRule
     from compress.gate.verdict import Verdict
 
@@ -191,7 +191,7 @@ def command(
     click.get_current_context().exit(verdict.exit_code(inconclusive_passes=passes))
 
 
-def read_request(model: Path | None, options: dict[str, Any]) -> Request:
+def read_request(model: Path | None, options: dict[str, Any]) -> CheckRequest:
     """What the command line asks for.
 
     Raises:
@@ -201,7 +201,7 @@ def read_request(model: Path | None, options: dict[str, Any]) -> Request:
     from compress.errors import UsageError
     from compress.gate.accuracy import AccuracyRule
     from compress.gate.calibration import CalibrationRule
-    from compress.gate.check import Request
+    from compress.gate.check import CheckRequest
     from compress.gate.latency import LatencyRule
 
     if model is None:
@@ -212,7 +212,7 @@ def read_request(model: Path | None, options: dict[str, Any]) -> Request:
             "`compress baseline update --threads` sets."
         )
     budget_ms, worse = options["budget_ms"], options["max_calibration_drop"]
-    return Request(
+    return CheckRequest(
         candidate=model,
         baseline=options["baseline"],
         latency=LatencyRule(parse_percent(options["max_slowdown"], "--max-slowdown")),

@@ -184,7 +184,7 @@ def _sample(data: str, model: Path) -> Sample:
     stated = None
     if is_onnx(model):
         stated = read_artifact(model).normalization
-    sample = timing_sample(found.test, stated or found.normalization, found.name)
+    sample = timing_sample(found, found.test, stated or found.normalization)
     if sample is None:
         raise DataError(f"{found.name} has no test images to time {model} on.")
     return sample

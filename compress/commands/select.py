@@ -135,7 +135,7 @@ def command(
     if data is not None:
         from compress.training.evaluation import timing_sample
 
-        sample = timing_sample(data.validation, data.normalization, data.name)
+        sample = timing_sample(data, data.validation, data.normalization)
     if tradeoff is None:
         _say(
             "Networks are timed on seeded noise; give --data to time them on images."
@@ -347,7 +347,7 @@ def _task(
         "the options": (num_classes, shape)
     }
     if data is not None:
-        said["the data"] = (data.num_classes, data.input_shape)
+        said["the data"] = (data.task.width, data.input_shape)
     if teacher is not None:
         said["the teacher"] = (teacher.num_classes, teacher.input_shape)
     classes = {who: value for who, (value, _) in said.items() if value is not None}
@@ -364,7 +364,7 @@ def _task(
         )
     if not classes or not shapes:
         default = load_dataset("default")
-        classes.setdefault("", default.num_classes)
+        classes.setdefault("", default.task.width)
         shapes.setdefault("", default.input_shape)
     return next(iter(classes.values())), next(iter(shapes.values()))
 

@@ -16,8 +16,6 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import replace
 
-import torch
-
 from compress.data.dataset import Dataset, Split
 from compress.errors import DataError
 
@@ -80,27 +78,26 @@ def class_note(model_classes: Sequence[str], data_classes: Sequence[str]) -> str
 
 
 def renumbered(data: Dataset, model_classes: Sequence[str]) -> Dataset:
-    """The data set with its labels as a model numbers its classes, where both name them.
+    """The data set with its targets as a model numbers its classes, where both name them.
 
     For a model that has to stay as it is: what is written beside it keeps its own names.
 
     Raises:
         DataError: as ``class_mapping`` does.
     """
-    order = class_mapping(model_classes, data.class_names)
+    order = class_mapping(model_classes, data.task.classes)
     if order is None:
         return data
-    numbers = torch.tensor(order)
 
     def moved(split: Split) -> Split:
-        return replace(split, labels=numbers[split.labels])
+        return replace(split, targets=data.task.renumbered(split.targets, order))
 
     return replace(
         data,
         train=moved(data.train),
         validation=moved(data.validation),
         test=moved(data.test),
-        class_names=tuple(model_classes),
+        task=data.task.with_classes(model_classes),
     )
 
 

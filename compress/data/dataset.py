@@ -1,4 +1,4 @@
-"""A data set: uint8 images, labels, its normalisation, and its splits."""
+"""A data set: uint8 images, their targets, its task and normalisation, and its splits."""
 
 from __future__ import annotations
 
@@ -27,6 +27,8 @@ from compress.data.sources import (
 from compress.errors import DataError, UsageError
 from compress.files import printable
 from compress.spec import Normalization
+from compress.tasks.classification import Classification
+from compress.tasks.task import Targets, Task
 
 EMBEDDED = "default"
 VALIDATION_FRACTION = 0.1
@@ -35,28 +37,28 @@ LARGEST_DEFAULT_VALIDATION = 5000
 
 @dataclass(frozen=True)
 class Split:
-    """Images uint8 [n, c, h, w] and labels int64 [n]."""
+    """Images uint8 [n, c, h, w] and what they are to be answered with, a row an image."""
 
     images: Images
-    labels: Tensor
+    targets: Targets
 
     def __len__(self) -> int:
-        return len(self.labels)
+        return len(self.targets)
 
     def take(self, index: Tensor) -> Split:
-        """The images and labels at ``index``, int64 [k]."""
-        images, labels = self.images, self.labels[index.to(self.labels.device)]
+        """The images and targets at ``index``, int64 [k]."""
+        images, targets = self.images, self.targets[index.to(self.targets.device)]
         if isinstance(images, StreamedImages):
-            return Split(images.take(index), labels)
-        return Split(images[index.to(images.device)], labels)
+            return Split(images.take(index), targets)
+        return Split(images[index.to(images.device)], targets)
 
     def part(self, part: slice) -> Split:
         """Those of a range; nothing is copied or fetched."""
         images = self.images
         if isinstance(images, StreamedImages):
             rows = torch.arange(len(self))[part]
-            return Split(images.take(rows), self.labels[part])
-        return Split(images[part], self.labels[part])
+            return Split(images.take(rows), self.targets[part])
+        return Split(images[part], self.targets[part])
 
 
 @dataclass(frozen=True)
@@ -68,11 +70,10 @@ class Dataset:
         train: what a student learns from.
         validation: taken from the training data; every choice looks at this and at nothing else.
         test: looked at once, at the end.
-        num_classes: number of classes.
-        class_names: one a class; their numbers where the data set names none.
+        task: what its images ask of a network, and how the answers are scored.
         normalization: part of the data set, recorded with every model trained on it.
-        flip: whether a mirrored image is still of its class.
-        sha256: of the images and labels of all splits before they were split.
+        flip: whether a mirrored image still has its target.
+        sha256: of the images and targets of all splits before they were split.
         source: where it came from, in words.
     """
 
@@ -80,8 +81,7 @@ class Dataset:
     train: Split
     validation: Split
     test: Split
-    num_classes: int
-    class_names: tuple[str, ...]
+    task: Task
     normalization: Normalization
     flip: bool
     sha256: str
@@ -148,7 +148,9 @@ def load_dataset(
             f"{printable(name)}. Ask for fewer."
         )
     everything = Split(raw.train_images, raw.train_labels)
-    kept, held_out = _stratified(everything.labels, validation, seed, "validation")
+    task = Classification(raw.class_names)
+    strata = task.strata(everything.targets)
+    kept, held_out = _stratified(strata, validation, seed, "validation")
     if limit_train is not None:
         if not 1 <= limit_train <= len(kept):
             raise DataError(
@@ -156,15 +158,14 @@ def load_dataset(
                 f"{len(kept)} besides {validation} validation images. Lower --limit-train or "
                 "--validation."
             )
-        _, chosen = _stratified(everything.labels[kept], limit_train, seed, "limit")
+        _, chosen = _stratified(strata[kept], limit_train, seed, "limit")
         kept = kept[chosen]
     return Dataset(
         name=raw.name,
         train=_near(everything.take(kept)),
         validation=_near(everything.take(held_out)),
         test=_near(Split(raw.test_images, raw.test_labels)),
-        num_classes=len(raw.class_names),
-        class_names=raw.class_names,
+        task=task,
         normalization=raw.normalization,
         flip=raw.flip if flip is None else flip,
         sha256=digest.hexdigest(),
@@ -173,7 +174,7 @@ def load_dataset(
 
 
 def to_device(dataset: Dataset, device: torch.device) -> Dataset:
-    """The same data set with its images and labels on ``device``.
+    """The same data set with its images and targets on ``device``.
 
     Images that it has no room for stay where they are and are fetched when they are asked for.
     """
@@ -186,7 +187,7 @@ def to_device(dataset: Dataset, device: torch.device) -> Dataset:
             and not fits(_bytes(images), device)
         ):
             images = StreamedImages(images)
-        return Split(images.to(device), split.labels.to(device))
+        return Split(images.to(device), split.targets.to(device))
 
     return replace(
         dataset,
@@ -200,7 +201,7 @@ def _near(split: Split) -> Split:
     """The same split, its images in memory where there is room."""
     images = split.images
     if isinstance(images, StreamedImages) and fits(_bytes(images), images.device):
-        return Split(images[:], split.labels)
+        return Split(images[:], split.targets)
     return split
 
 
@@ -260,20 +261,20 @@ def _mode(path: Path) -> int:
         return 0
 
 
-def _stratified(labels: Tensor, count: int, seed: int, purpose: str) -> tuple[Tensor, Tensor]:
-    """Splits indices into (rest, taken), ``count`` taken in proportion to each class.
+def _stratified(strata: Tensor, count: int, seed: int, purpose: str) -> tuple[Tensor, Tensor]:
+    """Splits indices into (rest, taken), ``count`` taken in proportion to each stratum.
 
-    Each class gives the floor of its share; what is missing comes from the classes with the
+    Each stratum gives the floor of its share; what is missing comes from those with the
     largest remainders. Both halves keep the order of the data set.
     """
-    classes, sizes = torch.unique(labels, return_counts=True)
-    shares = sizes.double() * count / len(labels)
+    kinds, sizes = torch.unique(strata, return_counts=True)
+    shares = sizes.double() * count / len(strata)
     quota = shares.floor().long()
     missing = count - int(quota.sum())
     quota[torch.argsort(shares - quota, descending=True, stable=True)[:missing]] += 1
-    taken = torch.zeros(len(labels), dtype=torch.bool)
+    taken = torch.zeros(len(strata), dtype=torch.bool)
     rng = generator(seed, purpose)
-    for label, wanted in zip(classes.tolist(), quota.tolist(), strict=True):
-        members = torch.nonzero(labels == label).flatten()
+    for kind, wanted in zip(kinds.tolist(), quota.tolist(), strict=True):
+        members = torch.nonzero(strata == kind).flatten()
         taken[members[torch.randperm(len(members), generator=rng)[:wanted]]] = True
     return torch.nonzero(~taken).flatten(), torch.nonzero(taken).flatten()

@@ -4,7 +4,7 @@ The metadata of a file that is made here (ONNX ``metadata_props``, all values te
 
     compress.version         of this package
     compress.spec            JSON, the architecture
-    compress.precision       "fp32"
+    compress.precision       "fp32"; for readers of the file, it is not believed here
     compress.normalization   JSON {"mean": [...], "std": [...]} or "unknown"
     compress.classes         JSON, the class names in the order of the logits
     compress.source          JSON, where the weights come from: run, checkpoint, their hashes
@@ -34,7 +34,16 @@ import onnx
 from compress import __version__
 from compress.errors import ModelFileError
 from compress.files import atomic_path, sha256_of
-from compress.onnx_file import OUTPUT_KEY, UNKNOWN, precision_of, read_model, size_of
+from compress.onnx_file import (
+    OUTPUT_KEY,
+    PRECISION_KEY,
+    UNKNOWN,
+    load_model,
+    precision_of,
+    read_model,
+    size_of,
+)
+from compress.onnx_file import metadata_of as metadata_in
 from compress.results import Artifact, Fidelity
 from compress.schema import decode_json
 from compress.schema.words import shown
@@ -90,7 +99,7 @@ def metadata_of_conversion(
     Raises:
         ModelFileError: the float file's own metadata is damaged.
     """
-    values = {entry.key: entry.value for entry in float_file.metadata_props}
+    values = metadata_in(float_file)
 
     def added(key: str, more: Mapping[str, str]) -> str:
         return _json((_read("the float file", values, key, dict[str, str]) or {}) | dict(more))
@@ -126,9 +135,8 @@ def write_output_name(source: Path, path: Path, name: str) -> Path:
 
 def _write_again(source: Path, path: Path, key: str, value: str) -> None:
     """Writes an ONNX file with one entry of its metadata more or changed."""
-    model = onnx.load(source)
-    values = {entry.key: entry.value for entry in model.metadata_props}
-    onnx.helper.set_model_props(model, values | {key: value})
+    model = load_model(source)
+    onnx.helper.set_model_props(model, metadata_in(model) | {key: value})
     with atomic_path(path) as temporary:
         temporary.write_bytes(model.SerializeToString(deterministic=True))
 
@@ -136,14 +144,15 @@ def _write_again(source: Path, path: Path, key: str, value: str) -> None:
 def read_artifact(path: Path) -> Artifact:
     """Describes an ONNX file, made here or elsewhere.
 
-    What the file does not say is None (``spec``, ``normalization``) or empty (``classes``,
-    ``toolchain``, ``source``).
+    Its precision is that of what it holds. What the file does not say is None (``spec``,
+    ``normalization``) or empty (``classes``, ``toolchain``, ``source``).
 
     Raises:
         ModelFileError: it is not a whole ONNX file, or its metadata is damaged.
     """
     model = read_model(path)
-    properties = {entry.key: entry.value for entry in model.metadata_props}
+    properties = metadata_in(model)
+    _check_precision(path, properties)
     stored = properties.get(PREFIX + "normalization", UNKNOWN)
     return Artifact(
         path=path,
@@ -151,7 +160,7 @@ def read_artifact(path: Path) -> Artifact:
         sha256=sha256_of(path),
         size_bytes=size_of(path),
         spec=_read(path, properties, "spec", ModelSpec),
-        precision=_stated_precision(path, properties) or precision_of(model),
+        precision=precision_of(model),
         normalization=(
             None if stored == UNKNOWN else _read(path, properties, "normalization", Normalization)
         ),
@@ -178,14 +187,13 @@ def _read(
     )
 
 
-def _stated_precision(path: Path, properties: Mapping[str, str]) -> str | None:
-    stated = properties.get(PREFIX + "precision")
+def _check_precision(path: Path, properties: Mapping[str, str]) -> None:
+    stated = properties.get(PRECISION_KEY)
     if stated is not None and stated not in (*PRECISIONS, "fp64", UNKNOWN):
         raise ModelFileError(
-            f"The metadata '{PREFIX}precision' of {path} is damaged: it is {shown(stated)}, known "
+            f"The metadata '{PRECISION_KEY}' of {path} is damaged: it is {shown(stated)}, known "
             f"are {', '.join(PRECISIONS)}. Export it again."
         )
-    return stated
 
 
 def _json(value: Any) -> str:

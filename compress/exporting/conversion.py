@@ -15,14 +15,16 @@ import onnxruntime
 from onnx import helper, version_converter
 
 from compress.errors import CompressError, ExportError, ModelFileError, UsageError, first_line
-from compress.exporting.artifact import metadata_of_conversion, read_artifact
-from compress.exporting.graphs import control_flow, listed, nodes_of, normalise
+from compress.exporting.artifact import metadata_of_conversion
+from compress.exporting.graphs import control_flow, listed, normalise
 from compress.files import sha256_of
 from compress.onnx_file import (
-    UNKNOWN,
     graphs_within,
     input_of,
+    load_model,
+    nodes_of,
     precision_of,
+    weights_of,
     without_weight_inputs,
 )
 from compress.onnx_io import ImageInput, image_form
@@ -41,12 +43,10 @@ def float_model(source: Path, precision: str) -> onnx.ModelProto:
         UsageError: it is not float32.
         ExportError: it cannot be brought into that form.
     """
-    stated = read_artifact(source).precision
     model = normalised(source)
-    quantises = any(node.op_type == "QuantizeLinear" for node in nodes_of(model.graph))
-    found = "int8" if quantises else stated if stated != UNKNOWN else precision_of(model)
-    if found == UNKNOWN:
+    if not any(weights_of(model)):
         raise UsageError(f"{source} holds no weights, so it is the same in {precision}.")
+    found = precision_of(model)
     if found != "fp32":
         raise UsageError(
             f"{source} is {found} already; {precision} is made of a float32 file. Give that."
@@ -58,11 +58,11 @@ def normalised(source: Path) -> onnx.ModelProto:
     """Loads a file, with the weights that lie beside it, in the form of ``normalise``.
 
     Raises:
+        ModelFileError: it is no ONNX file.
         ExportError: it cannot be brought into that form.
     """
+    model = load_model(source)
     with guarded(f"{source.name} cannot be converted", "onnx"):
-        model = onnx.load(source, format="protobuf")
-        without_weight_inputs(model)
         normalise(model)
     return model
 
@@ -71,11 +71,11 @@ def whole_model(source: Path) -> bytes:
     """An ONNX file as one that holds its weights itself, and has none among its inputs.
 
     Raises:
-        ExportError: it cannot be read or written.
+        ModelFileError: it is no ONNX file.
+        ExportError: it cannot be written.
     """
+    model = load_model(source)
     with guarded(f"{source.name} cannot be written as one file", "onnx"):
-        model = onnx.load(source, format="protobuf")
-        without_weight_inputs(model)
         content: bytes = model.SerializeToString(deterministic=True)
     return content
 

@@ -23,7 +23,8 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from compress.errors import ExportError
-from compress.onnx_file import image_input
+from compress.onnx_file import image_input, outputs_of, stated_output
+from compress.onnx_io import answers_of
 from compress.spec import ModelSpec
 
 # Of weights: symmetric, so -128 is left out.
@@ -73,7 +74,8 @@ class FakeQuantized(nn.Module):
             raise ExportError(
                 f"{spec.name} cannot be fine-tuned in int8: its file has {', '.join(unknown)}."
             )
-        self._input, self._output = image_input(quantised).name, graph.output[0].name
+        answers, _ = answers_of(outputs_of(quantised), spec.name, stated_output(quantised))
+        self._input, self._output = image_input(quantised).name, answers.name
         constants = {tensor.name: numpy_helper.to_array(tensor) for tensor in graph.initializer}
         self._constants = {
             name: value for name, value in constants.items() if value.dtype != np.float32

@@ -11,21 +11,19 @@ from __future__ import annotations
 import heapq
 import math
 from collections import Counter
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 
 import numpy as np
 import onnx
 from onnx import TensorProto, helper, inliner, numpy_helper
 
 from compress.errors import ExportError
-from compress.onnx_file import graphs_within
+from compress.onnx_file import graphs_within, nodes_of
 
 # What multiplies by weights, which are one of the first two inputs.
 PRODUCTS = ("Conv", "ConvTranspose", "Gemm", "MatMul")
 CONTROL_FLOW = ("If", "Loop", "Scan")
-# A file of a few bytes may hold functions that call each other to any number of nodes, and a sparse
-# tensor of any size.
-MAX_NODES = 1_000_000
+# A file of a few bytes may hold a sparse tensor of any size.
 MAX_BYTES = 2**31
 # Names that a message lists.
 SHOWN = 5
@@ -39,12 +37,10 @@ def normalise(model: onnx.ModelProto) -> None:
     names.
 
     Raises:
-        ExportError: the functions call each other in a circle or come to too many nodes, or a
-            sparse tensor is too large.
+        ExportError: a sparse tensor is too large.
         ValueError, TypeError, or an error of onnx: the graph is damaged.
     """
     if model.functions:
-        _check_functions(model)
         # The operator sets of a function may be other ones than the graph's.
         model.CopyFrom(inliner.inline_local_functions(model, convert_version=True))
     for entry in (*model.opset_import, *nodes_of(model.graph)):
@@ -106,14 +102,6 @@ def pass_by_identity(model: onnx.ModelProto) -> None:
     for name, new in names.items():
         graph.node.add().CopyFrom(helper.make_node("Identity", [name], [new], new))
     sort_nodes(model)
-
-
-def nodes_of(graph: onnx.GraphProto) -> Iterator[onnx.NodeProto]:
-    """Every node, those of graphs within nodes as well."""
-    for node in graph.node:
-        yield node
-        for inner in graphs_within(node):
-            yield from nodes_of(inner)
 
 
 def products(model: onnx.ModelProto) -> Iterator[tuple[onnx.NodeProto, list[TensorProto]]]:
@@ -245,39 +233,6 @@ def _defined(graph: onnx.GraphProto) -> Iterator[str]:
         yield from node.output
         for inner in graphs_within(node):
             yield from _defined(inner)
-
-
-def _check_functions(model: onnx.ModelProto) -> None:
-    """Counts the nodes that a file's functions come to, without writing them out.
-
-    Raises:
-        ExportError: there are too many, or no end of them.
-    """
-    bodies = {(each.domain, each.name): each.node for each in model.functions}
-    sizes: dict[tuple[str, str], int] = {}
-    open_ones: list[tuple[str, str]] = []
-
-    def size(nodes: Iterable[onnx.NodeProto]) -> int:
-        return sum(1 + size_of((node.domain, node.op_type)) for node in nodes)
-
-    def size_of(key: tuple[str, str]) -> int:
-        if key in open_ones:
-            raise ExportError(
-                f"The function '{key[1]}' of the file calls itself, which ONNX does not allow. "
-                "Export the file again."
-            )
-        if key in bodies and key not in sizes:
-            open_ones.append(key)
-            sizes[key] = size(each for node in bodies[key] for each in (node, *_within(node)))
-            open_ones.pop()
-        return sizes.get(key, 0)
-
-    total = size(nodes_of(model.graph))
-    if total > MAX_NODES:
-        raise ExportError(
-            f"The functions of the file come to {total:,} nodes where they are called; up to "
-            f"{MAX_NODES:,} are converted. Export the file again without functions."
-        )
 
 
 def _read_within(node: onnx.NodeProto) -> Iterator[str]:

@@ -40,15 +40,17 @@ from compress.exporting.graphs import listed, products, sort_nodes
 from compress.exporting.parity import (
     Array,
     check_batch,
-    fixed_batch,
     in_batches_of,
     predictor_of,
     values_of,
 )
 from compress.files import atomic_path
 from compress.onnx_file import (
+    fixed_batch,
     graphs_within,
+    load_model,
     outputs_of,
+    precision_of_file,
     stated_output,
     without_weight_inputs,
 )
@@ -119,11 +121,9 @@ def predictor_of_any(path: Path) -> Predict:
         ModelFileError: the file cannot be loaded.
         ExportError: ONNX Runtime does not run it rounded.
     """
-    if read_artifact(path).precision != BF16.name:
+    if precision_of_file(path) != BF16.name:
         return predictor_of(path, threads=torch.get_num_threads())
-    with guarded(f"{path.name} cannot be loaded", "onnx"):
-        model = onnx.load(path, format="protobuf")
-    return _rounded_predictor(model, path, BF16)
+    return _rounded_predictor(load_model(path), path, BF16)
 
 
 def _converted(source: Path, path: Path, proof: Proof, target: Format) -> tuple[Artifact, Fidelity]:

@@ -17,7 +17,14 @@ from torch import Tensor, nn
 from compress.errors import ModelFileError, ParityError, first_line
 from compress.exporting.conversion import normalised
 from compress.exporting.graphs import fixed_reshapes, listed
-from compress.onnx_file import described, image_input, outputs_of, read_model, stated_output
+from compress.onnx_file import (
+    described,
+    fixed_batch,
+    image_input,
+    outputs_of,
+    read_model,
+    stated_output,
+)
 from compress.onnx_io import answers_of, image_form, rows_of
 from compress.results import Parity
 from compress.spec import Normalization
@@ -184,12 +191,6 @@ def _loaded(path: Path, threads: int) -> tuple[int | None, Callable[[Array], Arr
         return rows_of(found, len(images), answers, path.name)
 
     return form.batch, predict
-
-
-def fixed_batch(model: onnx.ModelProto) -> int | None:
-    """How many images a file takes at once, where it does not take any number of them."""
-    sizes = image_input(model).type.tensor_type.shape.dim
-    return (sizes[0].dim_value or None) if sizes else None
 
 
 def check_batch(path: Path, predict: Callable[[Array], Array], image: Array) -> None:

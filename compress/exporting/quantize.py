@@ -53,9 +53,9 @@ from compress.exporting.graphs import (
     products,
     sort_nodes,
 )
-from compress.exporting.parity import Array, check_batch, fixed_batch, predictor_of
+from compress.exporting.parity import Array, check_batch, predictor_of
 from compress.files import atomic_path
-from compress.onnx_file import image_input, without_weight_inputs
+from compress.onnx_file import fixed_batch, image_input, without_weight_inputs
 from compress.results import Artifact, Fidelity
 from compress.scratch import scratch_folder
 

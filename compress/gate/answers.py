@@ -1,4 +1,4 @@
-"""Which images the baseline's model has right, here and now, and the candidate beside it."""
+"""What the baseline's model says of the images, here and now, and the candidate beside it."""
 
 from __future__ import annotations
 
@@ -11,12 +11,13 @@ import torch
 from torch import Tensor
 
 from compress.data.dataset import Dataset
-from compress.gate.accuracy import AccuracyRule, Paired, compare_accuracy
+from compress.gate.accuracy import AccuracyRule, compare_accuracy
 from compress.gate.baseline import Baseline
 from compress.gate.evaluation import score
 from compress.gate.measuring import Settings
 from compress.gate.verdict import Comparison, Outcome
 from compress.results import Machine
+from compress.tasks.task import Evidence, Outputs
 
 # Of an evaluation set of more, so many are scored again at each check, others each time.
 SAMPLE = 500
@@ -24,23 +25,23 @@ SAMPLE = 500
 
 @dataclass(frozen=True)
 class Theirs:
-    """What the baseline's model has right.
+    """What the baseline's model says.
 
     Attributes:
-        right: of the test images [n].
+        evidence: what each test image contributes to its score.
         what: they are called in a sentence.
         doubt: why nothing can be decided by them; empty where it can.
         warnings: what makes them less than they seem, a sentence each.
         index: of the images that the model was scored on here [k]; None: it is not there.
-        logits: what it said of them, float32 [k, C]; None as well.
+        outputs: its answers to them; None as well.
     """
 
-    right: tuple[bool, ...]
+    evidence: Evidence
     what: str = "the baseline"
     doubt: str = ""
     warnings: tuple[str, ...] = ()
     index: Tensor | None = None
-    logits: Tensor | None = None
+    outputs: Outputs | None = None
 
 
 def own_answers(baseline: Baseline) -> Comparison:
@@ -49,7 +50,7 @@ def own_answers(baseline: Baseline) -> Comparison:
         "accuracy",
         Outcome.PASS,
         "the candidate is the baseline's own file",
-        {"baseline": baseline.accuracy, "n": len(baseline.right), "drop": {"value": 0.0}},
+        {"baseline": baseline.evidence.value, "n": len(baseline.evidence), "drop": {"value": 0.0}},
     )
 
 
@@ -76,7 +77,7 @@ def answers_of_baseline(
         data: the evaluation set.
         settings: how models are run.
         say: is told what is being done.
-        all_images: whether the logits of all are needed.
+        all_images: whether the answers to all are needed.
     """
     isa = sorted(here.isa) != sorted(baseline.machine["isa"])
     others = baseline.engine_differences(here)
@@ -89,12 +90,11 @@ def answers_of_baseline(
         say(f"Scoring the baseline's model on {SAMPLE} of the test images again.")
         part = replace(data, test=data.test.take(chosen))
         found = score(model, part, settings, baseline.normalization)
-        if found.right.tolist() == [baseline.right[place] for place in chosen.tolist()]:
-            return Theirs(baseline.right, index=chosen, logits=found.logits)
+        if not found.evidence.differing(baseline.evidence.take(chosen)):
+            return Theirs(baseline.evidence, index=chosen, outputs=found.outputs)
     say(f"Scoring the baseline's model on all {count:,} test images again.")
     found = score(model, data, settings, baseline.normalization)
-    right = tuple(found.right.tolist())
-    differing = sum(ours != stored for ours, stored in zip(right, baseline.right, strict=True))
+    differing = found.evidence.differing(baseline.evidence)
     warnings: tuple[str, ...] = ()
     if differing and not (isa or others):
         warnings = (
@@ -103,14 +103,15 @@ def answers_of_baseline(
             "baseline again, or find out who changed it.",
         )
     what = "the baseline, scored here" if isa or others or differing else "the baseline"
-    return Theirs(right, what, warnings=warnings, index=torch.arange(count), logits=found.logits)
+    everything = torch.arange(count)
+    return Theirs(found.evidence, what, warnings=warnings, index=everything, outputs=found.outputs)
 
 
 def _believed(baseline: Baseline, others: Sequence[str], *, isa: bool) -> Theirs:
     """The stored answers, where there is no model to ask."""
     if isa:
         return Theirs(
-            baseline.right,
+            baseline.evidence,
             doubt="the baseline was scored with other instruction sets "
             f"({' '.join(baseline.machine['isa'])}), with which int8 rounds differently, "
             "and its model is missing, so it cannot be scored here",
@@ -120,19 +121,19 @@ def _believed(baseline: Baseline, others: Sequence[str], *, isa: bool) -> Theirs
             f"The baseline was scored by another version of the engine ({'; '.join(others)}), "
             "which may answer differently."
         )
-        return Theirs(baseline.right, warnings=(warning,))
-    return Theirs(baseline.right)
+        return Theirs(baseline.evidence, warnings=(warning,))
+    return Theirs(baseline.evidence)
 
 
-def judge_accuracy(right: Tensor, theirs: Theirs, rule: AccuracyRule) -> Comparison:
+def judge_accuracy(evidence: Evidence, theirs: Theirs, rule: AccuracyRule) -> Comparison:
     """The candidate's answers beside the baseline's.
 
     Args:
-        right: whether the candidate has each test image right, bool [n].
+        evidence: what each test image contributes to the candidate's score.
         theirs: the same of the baseline.
         rule: what is allowed.
     """
-    found = compare_accuracy(Paired.of(right.tolist(), theirs.right), rule, theirs.what)
+    found = compare_accuracy(evidence.against(theirs.evidence), rule, theirs.what)
     if theirs.doubt:
         reason = f"{found.reason}; but {theirs.doubt}"
         return replace(found, outcome=Outcome.INCONCLUSIVE, reason=reason)

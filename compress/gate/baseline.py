@@ -9,7 +9,6 @@ either.
 
 from __future__ import annotations
 
-import base64
 import contextlib
 import glob
 import hashlib
@@ -17,15 +16,12 @@ import json
 import math
 import os
 import re
-import textwrap
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from datetime import UTC, datetime
 from importlib.metadata import version
 from pathlib import Path
 from typing import Annotated, Any
-
-import numpy as np
 
 from compress import __version__
 from compress.errors import InputError, ModelFileError, UsageError
@@ -39,14 +35,13 @@ from compress.files import (
 )
 from compress.gate.latency import spread_of
 from compress.gate.measuring import Settings
-from compress.gate.task import Task
+from compress.gate.signature import Signature
 from compress.profiling.machine import fingerprint
 from compress.results import SCHEMA_VERSION, Estimate, Machine
-from compress.schema import decode, decode_or_none
+from compress.schema import Decoder, decode_or_none
 from compress.schema.rules import (
     Beside,
     Check,
-    Count,
     FileName,
     FilePath,
     Length,
@@ -58,10 +53,10 @@ from compress.schema.rules import (
 )
 from compress.schema.words import shown
 from compress.spec import Normalization
-from compress.units import format_bytes, format_percent, format_time
+from compress.tasks.task import Evidence, Metric
+from compress.units import format_bytes, format_time
 
 FILE = Path("compress-baseline.json")
-LINE = 76
 SIGNIFICANT = 6
 VERSIONS = ("numpy", "onnx")
 
@@ -128,7 +123,7 @@ class EvaluationSet:
 
 
 @dataclass(frozen=True)
-class Teacher:
+class TimedTeacher:
     """Another model that the baseline was timed beside, in several processes.
 
     Attributes:
@@ -159,9 +154,9 @@ class Baseline:
 
     Attributes:
         model, evaluation_set, teacher: see there; there may be no teacher.
-        task: of the model.
+        signature: of the model: its task, the images that it takes, how it answers them.
         settings: that it was measured with, and candidates are.
-        right: whether it had each test image right [n].
+        evidence: what each test image contributes to its score.
         latency: its median call in seconds, on ``machine``.
         machine: where that was.
         reason: why the baseline was made or changed.
@@ -172,21 +167,21 @@ class Baseline:
 
     model: Model
     evaluation_set: EvaluationSet
-    task: Task
+    signature: Signature
     settings: Settings
-    right: tuple[bool, ...]
+    evidence: Evidence
     latency: Estimate
     machine: Mapping[str, Any]
     reason: str
     created: str
     versions: Mapping[str, str]
-    teacher: Teacher | None
+    teacher: TimedTeacher | None
     path: Path
 
     @property
-    def accuracy(self) -> float:
-        """On the test images, as a fraction of 1."""
-        return sum(self.right) / len(self.right)
+    def metric(self) -> Metric:
+        """Of its score."""
+        return self.signature.task.metric
 
     @property
     def normalization(self) -> Normalization:
@@ -257,11 +252,11 @@ class Baseline:
         settings, latency = self.settings, self.latency
         threads = f"{settings.threads} thread{'s' if settings.threads > 1 else ''}"
         return (
-            f"{self.path}: {self.model.name}, {self.task}, {self.model.precision}, "
+            f"{self.path}: {self.model.name}, {self.signature}, {self.model.precision}, "
             f"{format_bytes(self.model.size_bytes)}, {self.model.file} "
             f"({self.model.sha256[:12]}...)",
-            f"accuracy {format_percent(self.accuracy)} of {len(self.right):,} test images of "
-            f"{self.evaluation_set.name}",
+            f"{self.metric.name} {self.metric.text(self.evidence.value)} of "
+            f"{len(self.evidence):,} test images of {self.evaluation_set.name}",
             f"latency {format_time(latency.value)} (95%: {format_time(latency.low)} to "
             f"{format_time(latency.high)}); {settings.runtime}, {threads}, batch "
             f"{settings.batch}, {self.machine['cpu']}",
@@ -273,11 +268,7 @@ class Baseline:
         """What the file holds, its digest among it."""
         teacher = self.teacher
         content = {
-            "accuracy": {
-                "bits": encode_bits(self.right),
-                "n": len(self.right),
-                "right": sum(self.right),
-            },
+            self.metric.name: self.evidence.to_dict(),
             "created": self.created,
             "evaluation_set": asdict(self.evaluation_set),
             "latency_ms": _rounded(self.latency.to_dict(1e3, "median")),
@@ -287,7 +278,7 @@ class Baseline:
             "schema_version": SCHEMA_VERSION,
             "settings": asdict(self.settings)
             | {"shape": None if self.settings.shape is None else list(self.settings.shape)},
-            "task": {"classes": self.task.classes, "image_shape": list(self.task.image_shape)},
+            "task": asdict(self.signature) | {"image_shape": list(self.signature.image_shape)},
             "teacher": None
             if teacher is None
             else {
@@ -325,14 +316,14 @@ def read_baseline(path: Path) -> Baseline:
         raise InputError(
             f"{path} was edited by hand or damaged: its digest does not match its content. {_MEND}"
         )
-    stored = decode(_Stored, content, f"{path} is not a baseline", mend=_MEND)
+    stored, evidence = _decoded(content, f"{path} is not a baseline")
     latency = stored.latency_ms
     return Baseline(
         model=stored.model,
         evaluation_set=stored.evaluation_set,
-        task=stored.task,
+        signature=stored.task,
         settings=stored.settings,
-        right=stored.accuracy.each,
+        evidence=evidence,
         latency=Estimate(latency.median / 1e3, latency.low / 1e3, latency.high / 1e3),
         machine=stored.machine.to_dict(),
         reason=stored.reason,
@@ -483,41 +474,6 @@ def digest_of(content: Mapping[str, Any]) -> str:
     return hashlib.sha256(text.encode(errors="backslashreplace")).hexdigest()
 
 
-def encode_bits(right: tuple[bool, ...]) -> list[str]:
-    """A bit an image, in base64, in lines that a diff can show."""
-    packed = np.packbits(np.array(right, dtype=np.bool_)).tobytes()
-    return textwrap.wrap(base64.b64encode(packed).decode("ascii"), LINE)
-
-
-def decode_bits(lines: list[str], n: int) -> tuple[bool, ...]:
-    """The inverse of ``encode_bits``.
-
-    Raises:
-        ValueError: there are not so many bits.
-    """
-    packed = np.frombuffer(base64.b64decode("".join(lines), validate=True), dtype=np.uint8)
-    if len(packed) != (n + 7) // 8:
-        raise ValueError(f"{len(packed)} bytes do not hold {n} bits")
-    return tuple(np.unpackbits(packed, count=n).astype(bool).tolist())
-
-
-@dataclass(frozen=True)
-class _Accuracy:
-    """Which test images were right, as the file has it."""
-
-    bits: list[str]
-    n: Number
-    right: Count
-
-    def __post_init__(self) -> None:
-        if sum(self.each) != self.right:
-            raise ValueError(f"right is {self.right}, {sum(self.each)} of the bits are set")
-
-    @property
-    def each(self) -> tuple[bool, ...]:
-        return decode_bits(self.bits, self.n)
-
-
 @dataclass(frozen=True)
 class _Latency:
     """The median call in milliseconds, as the file has it."""
@@ -535,7 +491,6 @@ class _Latency:
 class _Stored:
     """What the file holds."""
 
-    accuracy: _Accuracy
     created: Name
     digest: Sha256
     evaluation_set: EvaluationSet
@@ -545,20 +500,42 @@ class _Stored:
     reason: str
     schema_version: int
     settings: Settings
-    task: Task
-    teacher: Annotated[Teacher, Beside(("spread",))] | None
+    task: Signature
+    teacher: Annotated[TimedTeacher, Beside(("spread",))] | None
     versions: dict[str, str]
 
     def __post_init__(self) -> None:
-        if self.accuracy.n != self.evaluation_set.n:
-            raise ValueError(
-                f"accuracy.n is {self.accuracy.n} and evaluation_set.n {self.evaluation_set.n}"
-            )
         if self.settings.batch * math.prod(self.task.image_shape) > MOST_VALUES:
             raise ValueError(
                 f"settings.batch is {self.settings.batch} images of task.image_shape "
                 f"{list(self.task.image_shape)}, more than {MOST_VALUES:,} values in a call"
             )
+
+
+def _decoded(content: Mapping[str, Any], where: str) -> tuple[_Stored, Evidence]:
+    """What the file holds; the evidence lies there as its task has it, under the score's name.
+
+    Raises:
+        InputError: with everything that is wrong.
+    """
+    decoder = Decoder()
+    signature = decode_or_none(Signature, content.get("task"))
+    # Without a task nothing but the task can be told.
+    key = "*" if signature is None else signature.task.metric.name
+    stored = decoder.value(Annotated[_Stored, Beside((key,))], content, "")
+    held = None
+    if signature is not None and key in content:
+        held = decoder.value(signature.task.stored, content[key], key)
+    elif signature is not None:
+        decoder.fault(key, "is missing")
+    if stored is not None and held is not None:
+        images, there = len(held.evidence), stored.evaluation_set.n
+        if images != there:
+            decoder.fault(key, f"is of {images} images and evaluation_set.n is {there}")
+    decoder.refuse(where, mend=_MEND)
+    if held is None:  # pragma: no cover - was refused
+        raise InputError(f"{where}: it has no {key}. {_MEND}")
+    return stored, held.evidence
 
 
 def _rounded(values: Mapping[str, float]) -> dict[str, float]:

@@ -1,36 +1,24 @@
-"""Whether a classifier is as sure as it is right: the expected calibration error beside another's.
+"""Whether a model is as sure as it is right: its expected calibration error beside another's.
 
-Images are put into bins by the probability of the class that is answered; in each bin the share
-that is right is held against the mean of those probabilities. The expected calibration error is the
-mean of the differences, each bin counting with its images (Guo et al., On Calibration of Modern
-Neural Networks, 2017, equation 3, with 15 bins of equal width). Logits that are all multiplied by a
-number answer the same classes and have another one.
+How sure a model is of what is the task's (``Confidence``).
 
     PASS   the upper bound of how much larger it is, is below what is allowed
     FAIL   its lower bound is above 0, and it is larger by more than what is allowed
     else   INCONCLUSIVE
 
-The bounds are those of a bootstrap over images, both classifiers on the same ones.
+The bounds are those of a bootstrap over images, both models on the same ones.
 """
 
 from __future__ import annotations
 
 from dataclasses import dataclass
 
-import numpy as np
-import torch
-from torch import Tensor
-
 from compress.errors import UsageError
 from compress.gate.verdict import Comparison, Figures, Outcome
-from compress.profiling.estimates import Array
 from compress.results import Estimate
+from compress.tasks.means import bootstrap
+from compress.tasks.task import Confidence
 from compress.units import format_percent
-
-BINS = 15
-RESAMPLES = 1000
-# Rows of probabilities add up to one within this, in 16 bits, too.
-SUM_TOLERANCE = 5e-3
 
 
 @dataclass(frozen=True)
@@ -62,37 +50,21 @@ class CalibrationRule:
         return Outcome.INCONCLUSIVE
 
 
-def calibration_error(logits: Tensor, labels: Tensor) -> float:
-    """The expected calibration error, as a fraction of 1.
-
-    Args:
-        logits: float32 [n, C], or probabilities.
-        labels: int64 [n].
-    """
-    return _error(*_binned(logits, labels), np.ones(len(labels)))
-
-
 def compare_calibration(
-    ours: Tensor, theirs: Tensor, labels: Tensor, rule: CalibrationRule
+    ours: Confidence, theirs: Confidence, count: int, rule: CalibrationRule
 ) -> Comparison:
-    """The errors of two classifiers on the same images, judged.
+    """The errors of two models on the same images, judged.
 
     Args:
-        ours: logits of the candidate [n, C].
-        theirs: of the baseline [n, C].
-        labels: of the images [n].
+        ours: of the candidate.
+        theirs: of the baseline.
+        count: images.
         rule: what is allowed.
     """
-    binned = [_binned(logits, labels) for logits in (ours, theirs)]
-    count = len(labels)
-    here, there = (_error(*each, np.ones(count)) for each in binned)
-    generator = np.random.default_rng(0)
-    drawn = []
-    for _ in range(RESAMPLES):
-        weights = np.bincount(generator.integers(0, count, count), minlength=count).astype(float)
-        drawn.append(_error(*binned[0], weights) - _error(*binned[1], weights))
-    low, high = np.quantile(drawn, (0.025, 0.975))
-    larger = Estimate(here - there, min(float(low), here - there), max(float(high), here - there))
+    here, there = ours.error(), theirs.error()
+    larger = bootstrap(
+        count, lambda weights: ours.error(weights) - theirs.error(weights), here - there
+    )
     outcome = rule.decide(larger)
     reason = (
         f"expected calibration error {format_percent(here)} against {format_percent(there)} of the "
@@ -119,27 +91,9 @@ def compare_calibration(
     )
 
 
-def told_calibration(ours: Tensor, theirs: Tensor | None, labels: Tensor) -> str:
+def told_calibration(ours: Confidence, theirs: Confidence | None, count: int) -> str:
     """The same where nothing is asked of it, for what is not judged."""
-    here = f"expected calibration error {format_percent(calibration_error(ours, labels))}"
+    here = f"expected calibration error {format_percent(ours.error())}"
     if theirs is not None:
-        there = format_percent(calibration_error(theirs, labels))
-        here += f" against {there} of the baseline"
-    return f"{here}, {len(labels):,} images (--max-calibration-drop judges it)"
-
-
-def _binned(logits: Tensor, labels: Tensor) -> tuple[Array, Array, Array]:
-    """Of each image: its bin, the probability of its class, and whether that is right [n]."""
-    values = logits.double().cpu()
-    sums = values.sum(dim=1)
-    already = bool((values >= 0).all()) and bool(((sums - 1).abs() < SUM_TOLERANCE).all())
-    probabilities = values if already else torch.softmax(values, dim=1)
-    sure, answered = probabilities.max(dim=1)
-    bins = (sure * BINS).ceil().clamp(1, BINS) - 1
-    right = answered == labels.cpu()
-    return bins.numpy().astype(np.intp), sure.numpy(), right.double().numpy()
-
-
-def _error(bins: Array, sure: Array, right: Array, weights: Array) -> float:
-    gap = np.bincount(bins.astype(np.intp), weights=weights * (right - sure), minlength=BINS)
-    return float(np.abs(gap).sum() / weights.sum())
+        here += f" against {format_percent(theirs.error())} of the baseline"
+    return f"{here}, {count:,} images (--max-calibration-drop judges it)"

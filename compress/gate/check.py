@@ -10,7 +10,6 @@ from typing import Any
 
 import numpy as np
 import torch
-from torch import Tensor
 
 from compress.data.classes import named
 from compress.data.dataset import Dataset
@@ -38,6 +37,7 @@ from compress.gate.latency import STORED_RUNS, LatencyRule
 from compress.gate.limits import SizeRule, compare_parity, compare_size
 from compress.gate.measuring import MAX_S, Trial, judge
 from compress.gate.naming import compare_classes
+from compress.gate.signature import signature_of
 from compress.gate.slowdown import (
     FAR,
     compare_confirmed_budget,
@@ -48,7 +48,6 @@ from compress.gate.slowdown import (
     told_loading,
     unsteady,
 )
-from compress.gate.task import task_of
 from compress.gate.verdict import Comparison, Outcome, Verdict
 from compress.onnx_file import is_onnx
 from compress.profiling.inputs import Sample
@@ -56,6 +55,7 @@ from compress.profiling.machine import fingerprint
 from compress.profiling.runtime import input_of_onnx
 from compress.results import SCHEMA_VERSION, Artifact, Machine
 from compress.spec import Normalization
+from compress.tasks.task import Outputs, rows_at
 from compress.training.evaluation import stratified_sample, timing_sample
 from compress.training.identification import identify
 
@@ -65,7 +65,7 @@ CHECKPOINT = "student.safetensors"
 
 
 @dataclass(frozen=True)
-class Request:
+class CheckRequest:
     """What is to be checked.
 
     Attributes:
@@ -115,7 +115,7 @@ class Request:
             raise UsageError("--percentile needs a budget. Give --budget-ms, too.")
 
 
-def check(request: Request, say: Callable[[str], None] = lambda _: None) -> Verdict:
+def check(request: CheckRequest, say: Callable[[str], None] = lambda _: None) -> Verdict:
     """Judges a candidate.
 
     Whatever is wrong with what was given is found before anything is timed.
@@ -134,7 +134,7 @@ def check(request: Request, say: Callable[[str], None] = lambda _: None) -> Verd
 class _Check:
     """One check; an object because its comparisons share what was read."""
 
-    def __init__(self, request: Request, say: Callable[[str], None]) -> None:
+    def __init__(self, request: CheckRequest, say: Callable[[str], None]) -> None:
         self.request = request
         self.say = say
         self.warnings: list[str] = []
@@ -152,12 +152,13 @@ class _Check:
         self.here: Machine = fingerprint()
         #: The candidate may call its answers otherwise than the baseline's model.
         self.asked = replace(self.settings, output=request.output_name or self.settings.output)
-        task = task_of(request.candidate, self.asked)
-        if task != self.baseline.task:
+        there = self.baseline.signature
+        found = signature_of(request.candidate, self.asked, there.task)
+        if found != there:
             raise UsageError(
-                f"{request.baseline} is for another task: its model takes {self.baseline.task}, "
-                f"{request.candidate} takes {task}. Give the baseline of this task with "
-                "--baseline, or make one with `compress baseline update`."
+                f"{request.baseline} is of another task: its model is for {there}, "
+                f"{request.candidate} for {found}. Give the baseline of this task with --baseline, "
+                "or make one with `compress baseline update`."
             )
         self.say(f"Reading the evaluation set, {self.baseline.evaluation_set.name}.")
         self.data: Dataset = data_of(
@@ -261,7 +262,7 @@ class _Check:
         values are those of images, too.
         """
         data = self.data
-        return timing_sample(data.test, normalization or data.normalization, data.name)
+        return timing_sample(data, data.test, normalization or data.normalization)
 
     def _teacher(self) -> tuple[Path | None, str]:
         """A model to be timed beside in the baseline's place, or why there is none."""
@@ -309,29 +310,35 @@ class _Check:
         self.say(f"Comparing its answers with those at batch size {batch}, at which it is timed.")
         consistency = compare_consistency(request.candidate, self.data, self.asked, scored)
         return (
-            judge_accuracy(scored.right, theirs, request.accuracy),
+            judge_accuracy(scored.evidence, theirs, request.accuracy),
             *(() if consistency is None else (consistency,)),
-            *self._calibration(scored.logits, theirs),
+            *self._calibration(scored.outputs, theirs),
         )
 
-    def _calibration(self, logits: Tensor, theirs: Theirs) -> tuple[Comparison, ...]:
+    def _calibration(self, outputs: Outputs, theirs: Theirs) -> tuple[Comparison, ...]:
         """How sure both are, judged where that is asked for."""
-        rule, labels = self.request.calibration, self.data.test.labels.cpu()
-        if theirs.index is None or theirs.logits is None:
+        rule, task = self.request.calibration, self.data.task
+        index, targets = theirs.index, self.data.test.targets.cpu()
+        if index is None or theirs.outputs is None:
+            alone = task.confidence(outputs, targets)
+            if rule is None and alone is not None:
+                self.not_judged.append(told_calibration(alone, None, len(targets)))
             if rule is None:
-                self.not_judged.append(told_calibration(logits, None, labels))
                 return ()
             why = "the baseline's model is missing, and its calibration error is not stored"
             return (Comparison("calibration", Outcome.INCONCLUSIVE, why),)
-        chosen = logits[theirs.index], theirs.logits, labels[theirs.index]
+        ours = task.confidence(rows_at(outputs, index), targets[index])
+        other = task.confidence(theirs.outputs, targets[index])
+        if ours is None or other is None:
+            return ()
         if rule is not None:
-            return (compare_calibration(*chosen, rule),)
-        self.not_judged.append(told_calibration(*chosen))
+            return (compare_calibration(ours, other, len(index), rule),)
+        self.not_judged.append(told_calibration(ours, other, len(index)))
         return ()
 
     def _classes(self) -> tuple[Comparison, ...]:
         """The names of the outputs, where both files have some."""
-        if self.own:
+        if self.own or not self.data.task.classes:
             return ()
         theirs = () if self.model is None else read_artifact(self.model).classes
         found = compare_classes(self.artifact.classes, theirs)
@@ -360,7 +367,7 @@ class _Check:
             arch=None,
             device=torch.device("cpu"),
         )
-        sample = stratified_sample(self.data.test.labels, PARITY_IMAGES)
+        sample = stratified_sample(self.data.test, self.data.task, PARITY_IMAGES)
         images = normalize(self.data.test.images[sample], found.normalization)
         try:
             batch = input_of_onnx(request.candidate).shape[0]

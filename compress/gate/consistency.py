@@ -3,11 +3,12 @@
 Accuracy is measured in large batches, for that takes minutes less, and latency at the batch that is
 served. A file that answers otherwise there would pass both and serve neither.
 
-An answer differs where one of an image's logits does by more than ``TOLERANCE`` of the distance
-between its largest and its smallest; what is added to all of them alike changes no answer. In
-float32 another batch adds the same products in another order, which is less than a hundred
-thousandth of it. Files in fewer bits round: activations that are scaled by the batch that they are
-in (DynamicQuantizeLinear) move by per cents.
+An answer differs where one of an image's numbers does by more than ``TOLERANCE`` of the distance
+between its largest and its smallest (of logits, to all of which may be added what changes no
+answer; other tasks say in ``Agreement`` what moved beside what). In float32 another batch adds the
+same products in another order, which is less than a hundred thousandth of it. Files in fewer bits
+round: activations that are scaled by the batch that they are in (DynamicQuantizeLinear) move by
+per cents.
 """
 
 from __future__ import annotations
@@ -15,7 +16,6 @@ from __future__ import annotations
 import time
 from pathlib import Path
 
-import torch
 from torch import Tensor
 
 from compress.data.dataset import Dataset
@@ -25,9 +25,9 @@ from compress.gate.measuring import Settings
 from compress.gate.verdict import Comparison, Figures, Outcome
 from compress.profiling.runtime import input_of_onnx
 from compress.spec import Target
+from compress.tasks.task import Outputs, Targets, Task, arrays_of, joined, rows_at
 from compress.training.evaluation import EVALUATION_BATCH, stratified_sample
 from compress.training.scoring import Scored, answering
-from compress.units import format_percent
 
 IMAGES = 256
 # Of slow models fewer: no further batch begins after so many seconds, once there are so many.
@@ -35,7 +35,7 @@ MAX_S, LEAST_IMAGES = 20.0, 32
 
 TOLERANCE = {"fp32": 1e-3, "fp64": 1e-3}
 TOLERANCE_OF_FEWER_BITS = 0.1
-# Where all logits of an image are the same.
+# Where all numbers of an image are the same.
 NOTHING = 1e-6
 
 
@@ -56,23 +56,21 @@ def compare_consistency(
     artifact = read_artifact(path)
     if isinstance(input_of_onnx(path).shape[0], int) or settings.batch == EVALUATION_BATCH:
         return None
-    chosen = _whole(
-        stratified_sample(data.test.labels, max(IMAGES, settings.batch)), settings.batch
-    )
+    count = max(IMAGES, settings.batch)
+    chosen = _whole(stratified_sample(data.test, data.task, count), settings.batch)
     target = Target(runtime=settings.runtime, threads=settings.threads)
     with answering(artifact, data, target, settings.output) as (predict, _):
-        found: list[Tensor] = []
+        found: list[Outputs] = []
         end = time.monotonic() + MAX_S
         for part in chosen.split(settings.batch):
             if time.monotonic() > end and len(found) * settings.batch >= LEAST_IMAGES:
                 break
             images = normalize(data.test.images[part], scored.normalization)
             found.append(predict(images))
-    alone = torch.cat(found)
-    chosen = chosen[: len(alone)]
-    batched = scored.logits[chosen]
+    chosen = chosen[: len(found) * settings.batch]
     allowed = TOLERANCE.get(artifact.precision, TOLERANCE_OF_FEWER_BITS)
-    return judge(alone, batched, data.test.labels.cpu()[chosen], allowed, settings.batch)
+    batched, targets = rows_at(scored.outputs, chosen), data.test.targets.cpu()[chosen]
+    return judge(data.task, joined(found), batched, targets, allowed, settings.batch)
 
 
 def _whole(index: Tensor, batch: int) -> Tensor:
@@ -81,34 +79,34 @@ def _whole(index: Tensor, batch: int) -> Tensor:
     return index.repeat(-(-count // len(index)))[:count]
 
 
-def judge(alone: Tensor, batched: Tensor, labels: Tensor, allowed: float, batch: int) -> Comparison:
+def judge(
+    task: Task, alone: Outputs, batched: Outputs, targets: Targets, allowed: float, batch: int
+) -> Comparison:
     """The rule.
 
     Args:
-        alone: logits at the timed batch [n, C].
-        batched: of the same images in large batches [n, C].
-        labels: of the images [n].
-        allowed: difference, as a share of the distance of an image's logits.
+        task: of the images.
+        alone: answers at the timed batch.
+        batched: to the same images in large batches.
+        targets: of the images [n].
+        allowed: difference, as a share of the distance of an image's numbers.
         batch: images a call, of the first.
     """
-    distance = batched.amax(dim=1) - batched.amin(dim=1)
-    moved = alone - batched
-    differences = (moved - moved.mean(dim=1, keepdim=True)).abs().amax(dim=1)
-    # Not (a > b), so that what is not a number counts as different.
-    differing = int((~(differences <= allowed * distance + NOTHING)).sum())
-    other = int((alone.argmax(dim=1) != batched.argmax(dim=1)).sum())
-    right = [float((each.argmax(dim=1) == labels).double().mean()) for each in (alone, batched)]
-    count = len(alone)
+    found = task.agreement(arrays_of(batched), arrays_of(alone))
+    differing = int(found.moved_beyond(allowed, NOTHING).sum())
+    other, largest = int(found.other.sum()), float(found.moved.max())
+    scores = [task.evidence(each, targets).value for each in (alone, batched)]
+    count = len(targets)
     how = "one by one" if batch == 1 else f"{batch} a call"
     evidence = {
         "images": count,
         "batch": batch,
         "scored_batch": EVALUATION_BATCH,
         "differing": differing,
-        "other_class": other,
-        "right": right[0],
-        "right_in_large_batches": right[1],
-        "max_abs_diff": float(differences.max()),
+        f"other_{task.answer}": other,
+        task.metric.name: scores[0],
+        f"{task.metric.name}_in_large_batches": scores[1],
+        "max_abs_diff": largest,
         "tolerance": allowed,
     }
     figures = Figures(
@@ -117,12 +115,13 @@ def judge(alone: Tensor, batched: Tensor, labels: Tensor, allowed: float, batch:
     if not differing:
         reason = (
             f"the same answers {how} as in batches of {EVALUATION_BATCH} on {count} images, "
-            f"largest difference of a logit {float(differences.max()):.1e}"
+            f"largest difference of a {task.number} {largest:.1e}"
         )
         return Comparison("consistency", Outcome.PASS, reason, evidence, figures)
     reason = (
-        f"{differing} of {count} images get other answers {how} (as timed) than in batches of "
-        f"{EVALUATION_BATCH} (as scored); {other} get another class, and "
-        f"{format_percent(right[0])} and {format_percent(right[1])} are right"
+        f"{differing} of {count} images are answered otherwise {how}, as it is timed, than in "
+        f"batches of {EVALUATION_BATCH}, as it is scored; {other} get another {task.answer}, "
+        f"{task.metric.name} {task.metric.text(scores[0])} there and "
+        f"{task.metric.text(scores[1])} here"
     )
     return Comparison("consistency", Outcome.FAIL, reason, evidence, figures)

@@ -1,4 +1,4 @@
-"""The images that a candidate and a baseline are scored on, and what each has right of them."""
+"""The images that a candidate and a baseline are scored on, and what each says of them."""
 
 from __future__ import annotations
 
@@ -38,9 +38,9 @@ def describe_data(
 
 
 def digest_of_test(data: Dataset) -> str:
-    """SHA-256 of the test images and labels, in their order."""
+    """SHA-256 of the test images and targets, in their order."""
     digest = hashlib.sha256()
-    for values in (data.test.images, data.test.labels):
+    for values in (data.test.images, data.test.targets):
         digest.update(f"{values[:1].dtype} {tuple(values.shape)}".encode())
         for part in values.split(part_length(values)):
             digest.update(part.contiguous().numpy().data)
@@ -80,15 +80,17 @@ def data_of(
         image_size=there.image_size if image_size is None else image_size,
         say=say,
     )
-    faults = []
+    wanted, faults = baseline.signature, []
+    if data.task.name != wanted.name:
+        faults.append(f"it is for {data.task.name}, not for {wanted.name}")
     if len(data.test) != there.n:
         faults.append(f"it has {len(data.test):,} test images, not {there.n:,}")
-    if data.num_classes != baseline.task.classes:
-        faults.append(f"it has {data.num_classes} classes, not {baseline.task.classes}")
-    if data.input_shape != baseline.task.image_shape:
+    if data.task.width != wanted.width:
+        faults.append(f"it has {data.task.width} {data.task.noun}, not {wanted.width}")
+    if data.input_shape != wanted.image_shape:
         faults.append(
             f"its images are {'x'.join(map(str, data.input_shape))}, not "
-            f"{'x'.join(map(str, baseline.task.image_shape))}"
+            f"{'x'.join(map(str, wanted.image_shape))}"
         )
     if not faults and digest_of_test(data) != there.sha256:
         faults.append("its test images, their labels or their order differ")
@@ -104,7 +106,7 @@ def data_of(
 def score(
     path: Path, data: Dataset, settings: Settings, normalization: Normalization | None
 ) -> Scored:
-    """What a file has right, run as the settings say.
+    """What a file says of the test images, run as the settings say.
 
     Raises:
         ModelFileError, DataError, UsageError: as ``score_onnx``.

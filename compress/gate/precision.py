@@ -6,9 +6,11 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from compress.errors import UsageError
-from compress.gate.accuracy import AccuracyRule, Paired, compare_accuracy, rounded
+from compress.gate.accuracy import AccuracyRule, compare_accuracy
 from compress.gate.verdict import Comparison, Outcome
 from compress.results import Fidelity
+from compress.tasks.classification import Paired
+from compress.tasks.deciding import rounded
 
 # Points of accuracy, as a fraction of 1.
 MAX_LOSS = 0.005

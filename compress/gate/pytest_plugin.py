@@ -35,7 +35,7 @@ class CompressCheck(Protocol):
             candidate: an ONNX file.
             baseline: of the same task.
             undecided: "fail" or "skip" the test where a comparison is inconclusive.
-            request: further fields of ``compress.gate.check.Request``, such as
+            request: further fields of ``compress.gate.check.CheckRequest``, such as
                 ``latency=LatencyRule(0.05)`` or ``budget_s=0.002``.
         """
         ...
@@ -45,7 +45,7 @@ class CompressCheck(Protocol):
 def compress_check() -> CompressCheck:
     """Judges a candidate beside a baseline, as ``compress check`` does."""
     # Here, so that a test run that gates nothing does not wait for torch.
-    from compress.gate.check import Request, check
+    from compress.gate.check import CheckRequest, check
     from compress.gate.reports import lines
 
     def run(
@@ -57,7 +57,7 @@ def compress_check() -> CompressCheck:
     ) -> Verdict:
         if undecided not in ("fail", "skip"):
             raise ValueError(f"undecided is '{undecided}'; it takes 'fail' or 'skip'.")
-        verdict = check(Request(Path(candidate), Path(baseline), **request))
+        verdict = check(CheckRequest(Path(candidate), Path(baseline), **request))
         said = "\n".join(lines(verdict))
         if verdict.outcome is Outcome.INCONCLUSIVE and undecided == "skip":
             pytest.skip(said)

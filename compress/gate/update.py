@@ -13,7 +13,7 @@ from compress.files import sha256_of
 from compress.gate.baseline import (
     FILE,
     Baseline,
-    Teacher,
+    TimedTeacher,
     check_target,
     describe_model,
     machine_here,
@@ -27,7 +27,7 @@ from compress.gate.consistency import compare_consistency
 from compress.gate.evaluation import describe_data, score
 from compress.gate.latency import STORED_RUNS
 from compress.gate.measuring import Settings, Trial, measure
-from compress.gate.task import leaves_open, task_of
+from compress.gate.signature import leaves_open, signature_of
 from compress.gate.verdict import Outcome
 from compress.profiling.inputs import Sample
 from compress.results import Estimate
@@ -36,7 +36,7 @@ from compress.training.evaluation import timing_sample
 
 
 @dataclass(frozen=True)
-class Request:
+class UpdateRequest:
     """What a baseline is made from.
 
     Attributes:
@@ -77,7 +77,7 @@ class Request:
             raise UsageError(f"--output is {self.output}; a baseline's name must end in .json.")
 
 
-def update(request: Request, say: Callable[[str], None] = lambda _: None) -> Baseline:
+def update(request: UpdateRequest, say: Callable[[str], None] = lambda _: None) -> Baseline:
     """Scores and times a model, and writes the baseline and a copy of the model beside it.
 
     Raises:
@@ -88,28 +88,26 @@ def update(request: Request, say: Callable[[str], None] = lambda _: None) -> Bas
     """
     artifact = read_artifact(request.model)
     check_target(request.output, name_of_copy(request.output, artifact.sha256), artifact.sha256)
-    data = None
+    data = load_dataset(request.data, root=request.data_dir, image_size=request.image_size, say=say)
     if request.settings.shape is None and leaves_open(request.model, request.settings):
-        data = _load(request, say)
         request = replace(request, settings=replace(request.settings, shape=data.input_shape))
     settings, folder = request.settings, request.output.parent
-    task = task_of(request.model, settings)
+    signature = signature_of(request.model, settings, data.task)
     if request.teacher is not None:
-        theirs = task_of(request.teacher, settings)
-        if theirs.image_shape != task.image_shape:
+        theirs = signature_of(request.teacher, settings, data.task)
+        if theirs.image_shape != signature.image_shape:
             raise ModelFileError(
-                f"{request.teacher} takes {theirs}; {request.model} takes {task}. Give a teacher "
-                "for the same images."
+                f"{request.teacher} takes {theirs}; {request.model} takes {signature}. Give a "
+                "teacher for the same images."
             )
-    data = data or _load(request, say)
     say(f"Scoring {request.model.name} on {len(data.test):,} test images of {data.name}.")
     scored = score(request.model, data, settings, request.normalization)
     for note in scored.notes:
         say(note)
-    if task.image_shape != data.input_shape:
+    if signature.image_shape != data.input_shape:
         raise UsageError(
-            f"--shape is {','.join(map(str, task.image_shape))}, but the images of {data.name} "
-            f"are {','.join(map(str, data.input_shape))}. Leave --shape out."
+            f"--shape is {','.join(map(str, signature.image_shape))}, but the images of "
+            f"{data.name} are {','.join(map(str, data.input_shape))}. Leave --shape out."
         )
     consistency = compare_consistency(request.model, data, settings, scored)
     if consistency is not None and consistency.outcome is Outcome.FAIL:
@@ -127,16 +125,16 @@ def update(request: Request, say: Callable[[str], None] = lambda _: None) -> Bas
         normalization=scored.normalization.to_dict(),
     )
     say(f"Timing {request.model.name} on images of {data.name}.")
-    sample = timing_sample(data.test, scored.normalization, data.name)
+    sample = timing_sample(data, data.test, scored.normalization)
     timed = measure(Trial(request.model, settings=settings, sample=sample))
     for warning in timed.warnings:
         say(warning)
     baseline = Baseline(
         model=model,
         evaluation_set=describe_data(data, request.data, request.image_size, folder),
-        task=task,
+        signature=signature,
         settings=settings,
-        right=tuple(scored.right.tolist()),
+        evidence=scored.evidence,
         latency=timed.median,
         machine=machine_here(),
         reason=request.reason.strip(),
@@ -149,13 +147,9 @@ def update(request: Request, say: Callable[[str], None] = lambda _: None) -> Bas
     return baseline
 
 
-def _load(request: Request, say: Callable[[str], None]) -> Dataset:
-    return load_dataset(request.data, root=request.data_dir, image_size=request.image_size, say=say)
-
-
 def _teacher(
-    request: Request, data: Dataset, sample: Sample | None, say: Callable[[str], None]
-) -> Teacher | None:
+    request: UpdateRequest, data: Dataset, sample: Sample | None, say: Callable[[str], None]
+) -> TimedTeacher | None:
     """The ratio to the teacher, from several processes."""
     if request.teacher is None:
         return None
@@ -168,11 +162,11 @@ def _teacher(
             request.teacher,
             settings=request.settings,
             sample=sample,
-            against_sample=timing_sample(data.test, theirs, data.name),
+            against_sample=timing_sample(data, data.test, theirs),
             seed=run,
         )
         ratios.append(measure(trial).ratio())
-    return Teacher(
+    return TimedTeacher(
         relative_to(request.teacher, request.output.parent),
         sha256_of(request.teacher),
         tuple(ratios),

@@ -14,8 +14,9 @@ from torch import Tensor, nn
 
 from compress.errors import UnknownName
 from compress.spec import ModelSpec
+from compress.tasks.classification import LOGITS as LOGITS
 
-LOGITS, FEATURES = "logits", "features"
+FEATURES = "features"
 # The inner taps of a network whose three stages are ``stages``.
 FIRST_STAGES = {"stage1": "stages.0", "stage2": "stages.1"}
 

@@ -13,9 +13,9 @@ from compress.onnx_file import is_onnx
 from compress.profiling.machine import default_threads
 from compress.results import SCHEMA_VERSION
 from compress.spec import Normalization, Target
-from compress.training.chance import Standing, compare_with_chance
+from compress.tasks.task import Standing
 from compress.training.engine import choose_device
-from compress.training.evaluation import accuracy, logits_of, predictor
+from compress.training.evaluation import answers_to, predictor
 from compress.training.identification import identify
 from compress.training.scoring import score_onnx
 
@@ -95,7 +95,7 @@ def evaluate(
         target = Target(threads=threads or default_threads())
         scored = score_onnx(model, data, normalization=normalization, target=target, output=output)
         name, normalization, notes = scored.name, scored.normalization, scored.notes
-        logits = scored.logits
+        outputs = scored.outputs
     else:
         found = identify(
             model,
@@ -105,9 +105,10 @@ def evaluate(
             device=choose_device(device),
         )
         name, normalization, notes = found.spec.name, found.normalization, found.notes
-        logits = logits_of(predictor(found.network), data.test.images, normalization)
-    share = accuracy(logits, data.test.labels)
-    chance = compare_with_chance(logits, data.test.labels)
+        predict = predictor(found.network, data.task)
+        outputs = answers_to(predict, data.test.images, normalization)
+    share = data.task.evidence(outputs, data.test.targets).value
+    chance = data.task.chance(outputs, data.test.targets)
     if chance.standing is Standing.NO_BETTER:
         notes = (*notes, f"On the test images it is {chance.text}")
     return Evaluation(

@@ -108,7 +108,7 @@ def assist(
 
 
 def _for_data(spec: ModelSpec, data: Dataset, options: TrainingOptions) -> ModelSpec:
-    spec = spec.with_(num_classes=data.num_classes, input_shape=data.input_shape)
+    spec = spec.with_(num_classes=data.task.width, input_shape=data.input_shape)
     return with_dropout(spec, options.dropout)
 
 
@@ -133,7 +133,7 @@ def _train(
     if told:
         listener.message(told)
     data = to_device(data, where)
-    network = first_network(spec, options.seed, init, data.class_names)
+    network = first_network(spec, options.seed, init, data.task.classes)
     listener.message(
         f"Training {spec.name} ({count_parameters(network):,} parameters) on "
         f"{len(data.train):,} images of {data.name} for {options.epochs} epochs on {where.type}."
@@ -151,8 +151,8 @@ def _train(
         listener=listener,
         team=team,
     )
-    predict = predictor(network)
-    test = evaluate(predict, data.test, data.normalization)
+    predict = predictor(network, data.task)
+    test = evaluate(predict, data.task, data.test, data.normalization)
     spec = replace(spec, dropout=0.0)
     result = {
         "model": {"name": spec.name, "params": count_parameters(network), "file": MODEL},
@@ -165,7 +165,7 @@ def _train(
         folder.path / MODEL,
         network.to("cpu"),
         normalization=data.normalization,
-        classes=data.class_names,
+        classes=data.task.classes,
         extra={"training": folder.config, "accuracy": result["accuracy"], "n": result["n"]},
     )
     folder.keep(MODEL)

@@ -11,7 +11,7 @@ from compress.profiling.machine import default_threads, fingerprint
 from compress.profiling.profile_model import Settings, profile
 from compress.profiling.protocol import Timing, measure
 from compress.profiling.runtime import Subject
-from compress.profiling.timing import ModelTiming, time_against_budget, time_model, time_models
+from compress.profiling.timing import ModelTiming, time_model, time_models
 
 __all__ = [
     "FreshTiming",
@@ -26,7 +26,6 @@ __all__ = [
     "measure",
     "profile",
     "profile_layers",
-    "time_against_budget",
     "time_in_fresh_process",
     "time_model",
     "time_models",

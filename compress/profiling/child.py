@@ -1,4 +1,4 @@
-"""The fresh process of ``compress.profiling.fresh``: a pickled FreshRequest in, JSON out.
+"""The fresh process of ``compress.profiling.fresh``: a pickled request in, JSON out.
 
 The request comes from the parent alone, through a pipe, as in ``multiprocessing``; no file is
 unpickled here.
@@ -17,18 +17,17 @@ import signal
 import sys
 import time
 from collections.abc import Callable
-from functools import partial
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
 from compress.errors import CompressError, UnknownName
-from compress.profiling import protocol
 from compress.profiling.estimates import calls_needed
-from compress.profiling.fresh import FreshRequest, FreshTiming, encode
+from compress.profiling.fresh import FreshTiming, Loading, LoadingRequest, TimingRequest
 from compress.profiling.inputs import inputs_of
-from compress.profiling.protocol import Draw, Timing, batches_of
+from compress.profiling.protocol import Timing
 from compress.profiling.registry import runtime_named
-from compress.profiling.timing import is_clear, is_decided, summarise
+from compress.profiling.timing import is_clear, is_decided, summarise, time_in_rounds
 
 CALLS = 5
 # Of prctl(2).
@@ -37,7 +36,7 @@ PR_SET_PDEATHSIG = 1
 
 def main() -> None:
     """Reads the request, measures, answers."""
-    serve(lambda request: encode(measure(request)))
+    serve(lambda request: asdict(measure(request)))
 
 
 def serve(answer_to_request: Callable[[Any], dict[str, Any]]) -> None:
@@ -72,23 +71,28 @@ def _end_with_parent() -> None:
         os.kill(os.getpid(), signal.SIGKILL)
 
 
-def measure(request: FreshRequest) -> FreshTiming:
+def measure(request: LoadingRequest | TimingRequest) -> Loading | FreshTiming:
     """What was asked for.
 
     Raises:
         CompressError: as ``time_model``.
     """
-    runtime = runtime_named(request.runtime)
-    subject = request.subject
-    draw = inputs_of(
+    if isinstance(request, LoadingRequest):
+        return loading(request)
+    return timed(request, loading(request.loading))
+
+
+def loading(request: LoadingRequest) -> Loading:
+    """Loads a model and calls it."""
+    runtime, subject = runtime_named(request.runtime), request.subject
+    (images, *_) = inputs_of(
         runtime,
         subject,
         batch=request.batch,
         shape=request.shape,
         seed=request.seed,
         sample=request.sample,
-    )
-    (images, *_) = draw(0)
+    )(0)
     for name in subject.imports:
         importlib.import_module(name)
     before = _reset_high_water()
@@ -103,60 +107,43 @@ def measure(request: FreshRequest) -> FreshTiming:
         session.infer(images)
     session.synchronize()
     after = _high_water()
-    memory = None if before is None or after is None else max(0, after - before)
     session.close()
-    found = FreshTiming(load_s, first_s, memory)
-    return _timed(request, draw, found) if request.timed else found
+    return Loading(
+        load_s, first_s, None if before is None or after is None else max(0, after - before)
+    )
 
 
-def _timed(request: FreshRequest, draw: Draw, found: FreshTiming) -> FreshTiming:
-    runtime = runtime_named(request.runtime)
-    subjects = {"model": request.subject}
-    inputs = {"model": draw}
-    if request.against is not None:
-        subjects["against"] = request.against
-        inputs["against"] = inputs_of(
-            runtime,
-            request.against,
-            batch=request.batch,
-            shape=request.shape,
-            seed=request.seed,
-            sample=request.sample,
-        )
+def timed(request: TimingRequest, found: Loading) -> FreshTiming:
+    """Times a model, beside another one where there is one."""
+    asked, against = request.loading, request.against
+    runtime = runtime_named(asked.runtime)
+    models = {"model": (runtime, asked.subject)}
+    if against is not None:
+        models["against"] = (runtime, against)
 
     def decided(timing: Timing) -> bool:
-        if not is_decided(timing, "model", request.percentile, request.budget_s):
-            return False
-        if request.against is None:
-            return True
+        known = is_decided(timing, "model", request.percentile, request.budget_s)
+        if not known or against is None:
+            return known
         return is_clear(timing.ratio("against", "model"), request.speedup)
 
-    timing = protocol.measure(
-        {
-            name: partial(
-                runtime.load, subject, threads=request.threads, images=batches_of(inputs[name])[0]
-            )
-            for name, subject in subjects.items()
-        },
-        inputs,
-        stop=decided,
-        calls_wanted=0 if request.percentile == 50 else calls_needed(request.percentile),
+    timing = time_in_rounds(
+        models,
+        decided,
+        batch=asked.batch,
+        threads=asked.threads,
+        shape=asked.shape,
+        sample=asked.sample,
         max_s=request.max_s,
-        threads=request.threads,
-        seed=request.seed,
+        seed=asked.seed,
+        calls_wanted=0 if request.percentile == 50 else calls_needed(request.percentile),
     )
     model = summarise(timing, "model", request.percentile)
-    if request.against is None:
-        return FreshTiming(found.load_s, found.first_s, found.memory_bytes, model)
-    return FreshTiming(
-        found.load_s,
-        found.first_s,
-        found.memory_bytes,
-        model,
-        # The other model is there for the ratio of medians; it may be too slow for a percentile.
-        summarise(timing, "against", 50.0),
-        timing.ratio("against", "model"),
-    )
+    if against is None:
+        return FreshTiming(found, model)
+    # The other model is there for the ratio of medians; it may be too slow for a percentile.
+    other = summarise(timing, "against", 50.0)
+    return FreshTiming(found, model, other, timing.ratio("against", "model"))
 
 
 def _reset_high_water() -> int | None:

@@ -294,12 +294,10 @@ def _without_weights(model: onnx.ModelProto) -> onnx.ModelProto:
 def _shapes(graph: onnx.GraphProto) -> dict[str, Shape]:
     """Value -> its sizes, where all of them are known."""
     shapes: dict[str, Shape] = {}
-    for value in (*graph.input, *graph.value_info, *graph.output):
-        dimensions = value.type.tensor_type.shape.dim
-        if value.type.tensor_type.HasField("shape") and all(
-            dimension.HasField("dim_value") for dimension in dimensions
-        ):
-            shapes[value.name] = tuple(dimension.dim_value for dimension in dimensions)
+    for value in map(described, (*graph.input, *graph.value_info, *graph.output)):
+        sizes = [size for size in value.shape or () if isinstance(size, int)]
+        if value.shape is not None and len(sizes) == len(value.shape):
+            shapes[value.name] = tuple(sizes)
     for tensor in graph.initializer:
         shapes[tensor.name] = tuple(tensor.dims)
     for node in graph.node:

@@ -2,7 +2,7 @@
 
 A process that has trained or exported before has its memory, its threads and its caches in a
 state that a server's has not. The work is done by ``compress.profiling.child``, which gets a
-``FreshRequest`` on its standard input and answers with JSON on its standard output.
+request on its standard input and answers with JSON on its standard output.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ import sys
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import compress
 from compress import errors, schema
@@ -27,51 +27,70 @@ from compress.profiling.timing import ModelTiming
 from compress.results import Estimate
 from compress.scratch import scratch_folder
 
+CHILD = "compress.profiling.child"
+Answer = TypeVar("Answer")
+
 
 @dataclass(frozen=True)
-class FreshRequest:
-    """What a fresh process is to measure.
-
-    Attributes:
-        subject, against: the models; ``against`` may be missing.
-        timed: whether to time rounds, or only loading, the first call and memory.
-        budget_s, speedup: what the latency and the ratio are looked at for.
-        sample: images that they are called with; None: seeded noise.
-        others: as for ``time_model``.
-    """
+class LoadingRequest:
+    """A model whose loading is to be measured; the rest is as for ``time_model``."""
 
     subject: Subject
-    against: Subject | None = None
-    timed: bool = True
     runtime: str = "onnxruntime"
     batch: int = 1
     threads: int = 1
-    percentile: float = 50.0
     shape: tuple[int, ...] | None = None
-    budget_s: float | None = None
-    speedup: float | None = None
     sample: Sample | None = None
-    max_s: float = 30.0
     seed: int = 0
 
 
 @dataclass(frozen=True)
-class FreshTiming:
-    """What a fresh process found.
+class TimingRequest:
+    """What is to be timed once a model is loaded.
+
+    Attributes:
+        loading: of the model.
+        against: another model, timed in the same rounds; None where there is none.
+        percentile, budget_s, max_s: as for ``time_model``.
+        speedup: looking ends when the ratio's interval is clear of it, or within 2%.
+    """
+
+    loading: LoadingRequest
+    against: Subject | None = None
+    percentile: float = 50.0
+    budget_s: float | None = None
+    speedup: float | None = None
+    max_s: float = 30.0
+
+
+@dataclass(frozen=True)
+class Loading:
+    """What loading a model took.
 
     Attributes:
         load_s: creating the session, the runtime being imported.
         first_s: the first call.
         memory_bytes: growth of the high-water mark over loading and five calls; None where the
             system does not tell.
-        model, against: timings; None where they were not asked for.
-        speedup: time(against) / time(model), interleaved.
     """
 
     load_s: float
     first_s: float
     memory_bytes: int | None
-    model: ModelTiming | None = None
+
+
+@dataclass(frozen=True)
+class FreshTiming:
+    """What a fresh process found of a model, and of another beside it.
+
+    Attributes:
+        loading: of the model.
+        model, against: timings in the same rounds.
+        speedup: time(against) / time(model), interleaved.
+    """
+
+    loading: Loading
+    model: ModelTiming
     against: ModelTiming | None = None
     speedup: Estimate | None = None
 
@@ -113,32 +132,27 @@ def time_in_fresh_process(
         CompressError: whatever ``time_model`` raises.
         NothingMeasured: the process died.
     """
-    return in_fresh_process(
-        FreshRequest(
-            subject=Subject(path.name, path=path.absolute()),
-            against=None if against is None else Subject(against.name, path=against.absolute()),
-            runtime=runtime,
-            batch=batch,
-            threads=threads,
-            percentile=percentile,
-            shape=shape,
-            budget_s=budget_s,
-            speedup=speedup,
-            sample=sample,
-            max_s=max_s,
-            seed=seed,
-        )
+    request = TimingRequest(
+        LoadingRequest(
+            Subject(path.name, path=path.absolute()), runtime, batch, threads, shape, sample, seed
+        ),
+        against=None if against is None else Subject(against.name, path=against.absolute()),
+        percentile=percentile,
+        budget_s=budget_s,
+        speedup=speedup,
+        max_s=max_s,
     )
+    return _decode(FreshTiming, ask(CHILD, request, path.name))
 
 
-def in_fresh_process(request: FreshRequest) -> FreshTiming:
-    """Runs one request.
+def load_in_fresh_process(request: LoadingRequest) -> Loading:
+    """Loads a model and calls it five times, in a process that has done nothing else.
 
     Raises:
-        CompressError: what the measuring raised there.
+        CompressError: what loading and calling it raised there.
         NothingMeasured: the process died.
     """
-    return decode(ask("compress.profiling.child", request, request.subject.name))
+    return _decode(Loading, ask(CHILD, request, request.subject.name))
 
 
 def ask(module: str, request: object, name: str, *, limit_s: float | None = None) -> dict[str, Any]:
@@ -203,39 +217,9 @@ def _end(process: subprocess.Popen[bytes]) -> None:
             pipe.close()
 
 
-def encode(found: FreshTiming) -> dict[str, Any]:
-    """Plain values of an answer."""
-
-    def timing(one: ModelTiming | None) -> dict[str, Any] | None:
-        if one is None:
-            return None
-        return {
-            "latency": one.latency.to_dict(),
-            "median": one.median.to_dict(),
-            "rounds": one.rounds,
-            "calls": one.calls,
-            "all_calls_s": one.all_calls_s,
-            "warnings": one.warnings,
-        }
-
-    return {
-        "load_s": found.load_s,
-        "first_s": found.first_s,
-        "memory_bytes": found.memory_bytes,
-        "model": timing(found.model),
-        "against": timing(found.against),
-        "speedup": None if found.speedup is None else found.speedup.to_dict(),
-    }
-
-
-def decode(answer: dict[str, Any]) -> FreshTiming:
-    """The inverse of ``encode``.
-
-    Raises:
-        NothingMeasured: it is not.
-    """
+def _decode(kind: type[Answer], answer: dict[str, Any]) -> Answer:
     where = "The process that was to measure gave a broken answer"
-    return schema.decode(FreshTiming, answer, where, error=NothingMeasured)
+    return schema.decode(kind, answer, where, error=NothingMeasured)
 
 
 def _environment() -> dict[str, str]:

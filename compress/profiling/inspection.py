@@ -128,7 +128,7 @@ def _inspected(
 
 def _repeating(path: Path) -> str:
     """That a file has loops, a sentence; empty where it has none."""
-    kinds = {node.op_type for node in onnx_file.read_model(path).graph.node}
+    kinds = {node.op_type for node in onnx_file.nodes_of(onnx_file.read_model(path).graph)}
     loops = sorted(kinds & {"Loop", "Scan"})
     return f"It has a {' and a '.join(loops)}, which may have no end. " if loops else ""
 

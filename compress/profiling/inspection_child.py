@@ -10,7 +10,7 @@ import numpy as np
 
 from compress import onnx_file
 from compress.errors import CompressError, ModelFileError
-from compress.onnx_file import Value, graphs_within
+from compress.onnx_file import Value, nodes_of
 from compress.profiling.child import serve
 from compress.profiling.inputs import random_input
 from compress.profiling.inspection import RANDOM, Inspection, Question
@@ -37,7 +37,7 @@ def inspect(question: Question) -> Inspection:
     limit_memory(question.limit_bytes)
     path = question.path
     model = onnx_file.read_model(path)
-    random = sorted(set(_kinds(model.graph)) & set(RANDOM))
+    random = sorted({node.op_type for node in nodes_of(model.graph)} & set(RANDOM))
     try:
         session = OnnxSession(path, threads=1, tensors_only=False)
         rows, first, second = _two_runs(session, question.shape)
@@ -91,16 +91,6 @@ def _two_runs(
 def _run(session: OnnxSession, images: Input) -> list[Any]:
     session.infer(images)
     return list(session.outputs().values())
-
-
-def _kinds(graph: Any) -> list[str]:
-    """The operators of a graph and of those within it."""
-    found = []
-    for node in graph.node:
-        found.append(node.op_type)
-        for inner in graphs_within(node):
-            found += _kinds(inner)
-    return found
 
 
 def _shown(said: Value, found: Any) -> Value:

@@ -18,7 +18,7 @@ from compress.onnx_file import size_of
 from compress.profiling import protocol
 from compress.profiling.costs import costs_of_module, costs_of_onnx
 from compress.profiling.estimates import MINIMUM_CALLS, calls_needed
-from compress.profiling.fresh import FreshRequest, FreshTiming, in_fresh_process
+from compress.profiling.fresh import Loading, LoadingRequest, load_in_fresh_process
 from compress.profiling.inputs import Sample, inputs_of, make_input
 from compress.profiling.machine import fingerprint, gpu_state, shares_cores
 from compress.profiling.peak import product_for, side_of
@@ -123,14 +123,14 @@ def profile(
     costs = {role: _costs(subjects[role], _of(runs, role), settings) for role in subjects}
     with scratch_folder("profile") as folder:
         measuring = _Measuring(runs, batches, settings, folder, say)
-        fresh = measuring.fresh()
+        loading = measuring.loading()
         before = _device_states(runs)
         timing = measuring.latency()
         after = _device_states(runs)
         speeds, disturbed = measuring.throughput(timing)
     found = {
         run.key: replace(
-            _figures(run, timing, fresh.get(run.key), costs[run.role][0], measuring),
+            _figures(run, timing, loading.get(run.key), costs[run.role][0], measuring),
             throughput=tuple(speeds[run.key]),
             warnings=(*timing.warnings(run.key), *_disturbed(disturbed[run.key])),
             device=_told(before, after, run),
@@ -204,7 +204,7 @@ class _Measuring:
         side = side_of(product.runtime.name, self.settings.threads)
         return make_input(product.runtime, product.subject, batch=side)
 
-    def fresh(self) -> dict[str, FreshTiming]:
+    def loading(self) -> dict[str, Loading]:
         """Loading, the first call and memory, each in a process of its own."""
         found = {}
         for run in self.runs:
@@ -215,10 +215,9 @@ class _Measuring:
                 f"{subject.name}: loading and memory in a fresh process ({run.runtime.name}, "
                 f"{self.settings.threads} thread{'s' if self.settings.threads > 1 else ''})"
             )
-            found[run.key] = in_fresh_process(
-                FreshRequest(
+            found[run.key] = load_in_fresh_process(
+                LoadingRequest(
                     replace(subject, module=subject.loader),
-                    timed=False,
                     runtime=run.runtime.name,
                     batch=self.batches[0],
                     threads=self.settings.threads,
@@ -419,7 +418,7 @@ def _batches(runs: Sequence[_ModelInRuntime]) -> tuple[int, ...]:
 def _figures(
     run: _ModelInRuntime,
     timing: Timing,
-    fresh: FreshTiming | None,
+    loading: Loading | None,
     costs: Costs,
     measuring: _Measuring,
 ) -> RuntimeProfile:
@@ -435,13 +434,13 @@ def _figures(
         threads=settings.threads,
         batch=batch,
         options=run.runtime.options(settings.threads),
-        load_s=fresh.load_s if fresh else timing.load_s(key),
-        first_s=fresh.first_s if fresh else timing.first_s(key),
+        load_s=loading.load_s if loading else timing.load_s(key),
+        first_s=loading.first_s if loading else timing.first_s(key),
         latency=latency,
         p90=timing.latency(key, 90),
         p99=timing.latency(key, 99),
         throughput=(),
-        memory_bytes=fresh.memory_bytes if fresh else None,
+        memory_bytes=loading.memory_bytes if loading else None,
         rounds=len(timing.rounds),
         calls=len(timing.calls_s(key)),
         preempted=timing.preempted_share(key),

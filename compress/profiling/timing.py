@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
@@ -16,9 +15,9 @@ from compress.profiling import protocol
 from compress.profiling.estimates import calls_needed, why_unknown
 from compress.profiling.inputs import Sample, inputs_of
 from compress.profiling.machine import shares_cores
-from compress.profiling.protocol import Clock, Draw, Timing, batches_of
+from compress.profiling.protocol import Timing
 from compress.profiling.registry import runtime_named
-from compress.profiling.runtime import Input, Session, Subject
+from compress.profiling.runtime import Runtime, Subject
 from compress.results import Estimate, Fastest
 
 # For so long at most workers go on spinning after a call; torch's were seen to do so for 3 to 7 ms.
@@ -85,55 +84,67 @@ def time_model(
         UsageError: an unknown runtime, or a dimension that has no value.
         Inconclusive: too few calls for the percentile when time was up.
     """
-    subject = Subject(path.name, path=path)
-    found = runtime_named(runtime)
-    draw = inputs_of(found, subject, batch=batch, shape=shape, seed=seed, sample=sample)
-    (images, *_) = draw(0)
-    timing, _ = time_against_budget(
-        lambda: found.load(subject, threads=threads, images=images),
-        draw,
-        budget_s=budget_s,
-        percentile=percentile,
-        name=path.name,
+    timing = time_in_rounds(
+        {path.name: (runtime_named(runtime), Subject(path.name, path=path))},
+        lambda timing: is_decided(timing, path.name, percentile, budget_s),
+        calls_wanted=0 if percentile == 50 else calls_needed(percentile),
+        batch=batch,
         threads=threads,
+        shape=shape,
+        sample=sample,
         max_s=max_s,
         seed=seed,
     )
     return summarise(timing, path.name, percentile)
 
 
-def time_against_budget(
-    load: Callable[[], Session],
-    images: Input | Draw,
+def time_in_rounds(
+    models: Mapping[str, tuple[Runtime, Subject]],
+    stop: Callable[[Timing], bool],
     *,
-    budget_s: float | None,
-    percentile: float = 50.0,
-    name: str = "model",
-    threads: int = 1,
-    max_s: float = math.inf,
-    seed: int = 0,
-    clock: Clock | None = None,
-) -> tuple[Timing, bool]:
-    """Looks after 6, 12, 24 and 48 rounds whether it is decided that the budget is kept.
+    batch: int,
+    threads: int,
+    shape: tuple[int, ...] | None,
+    sample: Sample | None,
+    max_s: float,
+    seed: int,
+    calls_wanted: int = 0,
+    quiet_s: float = 0.0,
+) -> Timing:
+    """Times models, each in its runtime, in the same rounds.
 
-    Returns:
-        the timing, and whether a budget is undecided all the same.
+    Args:
+        models: name -> what runs it, and the model.
+        stop: whether what was asked is decided; asked after 6, 12, 24 and 48 rounds.
+        batch: images a call, for a dynamic first dimension.
+        threads: of each session.
+        shape: channels, height and width, where a model leaves them open.
+        sample: images that they are called with; None: seeded noise.
+        max_s: no further round begins after so many seconds.
+        seed: of the inputs, the orders and the resampling.
+        calls_wanted: counted calls that every model shall have after half of the rounds.
+        quiet_s: what is waited between bursts of two models.
     """
-
-    def decided(timing: Timing) -> bool:
-        return is_decided(timing, name, percentile, budget_s)
-
-    timing = protocol.measure(
-        {name: load},
-        {name: images},
-        stop=decided,
-        calls_wanted=0 if percentile == 50 else calls_needed(percentile),
+    inputs = {
+        name: inputs_of(runtime, subject, batch=batch, shape=shape, seed=seed, sample=sample)
+        for name, (runtime, subject) in models.items()
+    }
+    loads = {
+        name: partial(
+            runtime.load, subject, threads=threads, images=protocol.batches_of(inputs[name])[0]
+        )
+        for name, (runtime, subject) in models.items()
+    }
+    return protocol.measure(
+        loads,
+        inputs,
+        stop=stop,
+        calls_wanted=calls_wanted,
         max_s=max_s,
         threads=threads,
         seed=seed,
-        clock=clock,
+        quiet_s=quiet_s,
     )
-    return timing, budget_s is not None and not decided(timing)
 
 
 def time_models(
@@ -167,16 +178,6 @@ def time_models(
     Raises:
         ModelFileError, UsageError: as ``time_model``.
     """
-    found = runtime_named(runtime)
-    subjects = {name: Subject(name, path=path) for name, path in paths.items()}
-    inputs = {
-        name: inputs_of(found, subject, batch=batch, shape=shape, seed=seed, sample=sample)
-        for name, subject in subjects.items()
-    }
-    loads = {
-        name: partial(found.load, subject, threads=threads, images=batches_of(inputs[name])[0])
-        for name, subject in subjects.items()
-    }
     first, *others = names = list(paths)
 
     def narrow(timing: Timing) -> bool:
@@ -185,7 +186,17 @@ def time_models(
             return latency is not None and is_clear(latency, None)
         return all(is_clear(timing.ratio(first, other), ratio) for other in others)
 
-    return protocol.measure(loads, inputs, stop=narrow, max_s=max_s, threads=threads, seed=seed)
+    found = runtime_named(runtime)
+    return time_in_rounds(
+        {name: (found, Subject(name, path=path)) for name, path in paths.items()},
+        narrow,
+        batch=batch,
+        threads=threads,
+        shape=shape,
+        sample=sample,
+        max_s=max_s,
+        seed=seed,
+    )
 
 
 def time_runtimes(
@@ -217,20 +228,14 @@ def time_runtimes(
         ModelFileError, UsageError: as ``time_model``.
     """
     subject = Subject(path.name, path=path)
-    engines = {name: runtime_named(name) for name in runtimes}
-    inputs = {
-        name: inputs_of(engine, subject, batch=batch, shape=shape, seed=seed, sample=sample)
-        for name, engine in engines.items()
-    }
-    return protocol.measure(
-        {
-            name: partial(engine.load, subject, threads=threads, images=batches_of(inputs[name])[0])
-            for name, engine in engines.items()
-        },
-        inputs,
-        stop=lambda timing: is_known(fastest_of(timing, {name: name for name in runtimes})),
-        max_s=max_s,
+    return time_in_rounds(
+        {name: (runtime_named(name), subject) for name in runtimes},
+        lambda timing: is_known(fastest_of(timing, {name: name for name in runtimes})),
+        batch=batch,
         threads=threads,
+        shape=shape,
+        sample=sample,
+        max_s=max_s,
         seed=seed,
         quiet_s=0.0 if threads == 1 or shares_cores(threads) else SPINNING_S,
     )

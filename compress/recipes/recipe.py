@@ -11,7 +11,6 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Protocol, TypeVar
 
-import torch
 from torch import Tensor, nn
 from torch.optim import Optimizer
 
@@ -202,12 +201,6 @@ class OneLoss:
     def advice(self, means: Mapping[str, float]) -> str | None:
         """See ``Method.advice``; one loss that falls has nothing to be warned of."""
         return None
-
-
-def smooth(labels: Tensor, num_classes: int, share: float) -> Tensor:
-    """Labels [n] as probabilities [n, C], a share of each spread evenly over all classes."""
-    even = torch.full((len(labels), num_classes), share / num_classes, device=labels.device)
-    return even.scatter_(1, labels[:, None], 1 - share + share / num_classes)
 
 
 def over_teachers(batch: Batch, term: Callable[[Tensor], Tensor]) -> Tensor:

@@ -33,9 +33,9 @@ from compress.errors import (
     first_line,
 )
 from compress.launched import place as launched_place
-from compress.recipes.recipe import Batch, Method, Phase, Recipe, Setting, smooth
+from compress.recipes.recipe import Batch, Method, Phase, Recipe, Setting
 from compress.training.checkpoints import Checkpoints
-from compress.training.evaluation import accuracy_on_device
+from compress.training.evaluation import score_on_device
 from compress.training.options import TrainingOptions
 from compress.training.outputs import Outputs, TeacherOutputs, feature_shape
 from compress.training.passes import Average, Learner, Passes, arithmetic
@@ -242,7 +242,7 @@ def fit(
             trained = BatchParallel(trained, team, batch)
         setting = Setting(
             student=trained,
-            num_classes=data.num_classes,
+            num_classes=data.task.width,
             input_shape=data.input_shape,
             optimizer=optimizer,
             epochs=options.epochs,
@@ -564,8 +564,9 @@ class _Loop:
         }
 
     def _score(self, split: Split) -> float:
-        return accuracy_on_device(
-            self.judged, split, self.data.normalization, self.layout, self.team
+        data = self.data
+        return score_on_device(
+            self.judged, data.task, split, data.normalization, self.layout, self.team
         )
 
     def _set_rates(self, phase: Phase, epochs_done: float) -> None:
@@ -580,14 +581,14 @@ class _Loop:
         teacher = self._teacher(place.phase)
         with interruptible(self._interrupt):
             outputs = Outputs() if teacher is None else teacher(index, place.view, pixels)
-        labels = self.data.train.labels[index.to(pixels.device, non_blocking=True)]
+        labels = self.data.train.targets[index.to(pixels.device, non_blocking=True)]
         smoothing = self.options.label_smoothing
         return Batch(
             images=images.contiguous(memory_format=self.layout),
             labels=labels,
             teacher_logits=outputs.logits,
             teacher_features=outputs.features,
-            smoothed=smooth(labels, self.data.num_classes, smoothing) if smoothing else None,
+            smoothed=self.data.task.targets(labels, smoothing) if smoothing else None,
         )
 
     def _teacher(self, phase: Phase) -> TeacherOutputs | None:

@@ -6,11 +6,9 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 import torch
-from torch import Tensor
 
 from compress.data.classes import class_mapping, class_note
 from compress.data.dataset import Dataset
-from compress.data.images import Images
 from compress.data.normalization import describe, note_on_scale
 from compress.errors import CheckpointError, TeacherError
 from compress.models.checkpoint import read_tensors
@@ -18,8 +16,8 @@ from compress.models.network import Network
 from compress.models.recognition.hypothesis import in_order, instantiate
 from compress.models.recognition.statement import statement_of, structure
 from compress.spec import ModelSpec, Normalization
-from compress.training.chance import Standing, compare_with_chance
-from compress.training.evaluation import logits_of, predictor, stratified_sample
+from compress.tasks.task import Standing
+from compress.training.evaluation import answers_to, predictor, stratified_sample
 from compress.training.probing import (
     PROBE_ROUNDS,
     Candidate,
@@ -80,15 +78,15 @@ def identify(
             classes are in another order than the data's and cannot be matched by name.
         UsageError: ``arch`` or ``normalization`` cannot be.
     """
-    images, labels, input_shape = data.validation.images, data.validation.labels, data.input_shape
+    input_shape = data.input_shape
     checkpoint = read_tensors(path)
     hypotheses = checkpoint.hypotheses(arch=arch, image_size=input_shape[1:])
     spec = hypotheses[0].spec
-    _check_fits(path, spec, data.num_classes, input_shape)
+    _check_fits(path, spec, data.task.width, input_shape)
     notes = list(checkpoint.notes)
     classes = checkpoint.classes if len(checkpoint.classes) == spec.num_classes else ()
-    order = class_mapping(classes, data.class_names)
-    if note := class_note(classes, data.class_names):
+    order = class_mapping(classes, data.task.classes)
+    if note := class_note(classes, data.task.classes):
         notes.append(note)
     if order is not None:
         classes = tuple(classes[place] for place in order)
@@ -120,10 +118,10 @@ def identify(
         tried = [stated]
         notes.append(f"The normalisation is the file's own: {describe(stated)}.")
     else:
-        tried = known_normalizations(path, data.normalization, len(labels))
+        tried = known_normalizations(path, data.normalization, len(data.validation))
     candidates = [Candidate(h, n) for n in tried for h in hypotheses]
-    if len(candidates) > 1 and len(labels):
-        chosen, found = probe(candidates, images, labels, device)
+    if len(candidates) > 1 and len(data.validation):
+        chosen, found = probe(candidates, data.validation, data.task, device)
         notes += found
     else:
         chosen = candidates[0]
@@ -134,7 +132,7 @@ def identify(
                 f"wrong ({statement_of(hypotheses[1].spec)}, say)."
             )
     if chosen.hypothesis.doubt:
-        notes.append(_settle(path, chosen, images, labels, device))
+        notes.append(_settle(path, chosen, data, device))
     notes += chosen.hypothesis.notes
     return Identified(
         instantiate(chosen.hypothesis).to(device).requires_grad_(False),
@@ -146,9 +144,7 @@ def identify(
     )
 
 
-def _settle(
-    path: Path, candidate: Candidate, images: Images, labels: Tensor, device: torch.device
-) -> str:
+def _settle(path: Path, candidate: Candidate, data: Dataset, device: torch.device) -> str:
     """What images say of a network that its weights' shapes alone do not prove, in a sentence.
 
     Raises:
@@ -156,15 +152,16 @@ def _settle(
     """
     hypothesis = candidate.hypothesis
     stated = f"State it if you know it: {statement_of(hypothesis.spec)}."
-    if len(labels) == 0:
+    if len(data.validation) == 0:
         raise CheckpointError(
             f"{path}: {hypothesis.doubt} There are no validation images to find out. Hold some "
             f"out with --validation. {stated}"
         )
-    sample = stratified_sample(labels, PROBE_ROUNDS[-1])
-    predict = predictor(instantiate(hypothesis).to(device))
-    logits = logits_of(predict, images[sample], candidate.normalization)
-    chance = compare_with_chance(logits, labels[sample])
+    sample = stratified_sample(data.validation, data.task, PROBE_ROUNDS[-1])
+    chosen = data.validation.take(sample)
+    predict = predictor(instantiate(hypothesis).to(device), data.task)
+    outputs = answers_to(predict, chosen.images, candidate.normalization)
+    chance = data.task.chance(outputs, chosen.targets)
     if chance.standing is not Standing.BETTER:
         raise CheckpointError(
             f"{path}: {hypothesis.doubt} With such averages it is {chance.text} {stated}"

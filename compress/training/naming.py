@@ -1,4 +1,4 @@
-"""How accurate a model is whose names of the classes have to be believed."""
+"""How good a model is whose names of the classes have to be believed."""
 
 from __future__ import annotations
 
@@ -8,18 +8,18 @@ from compress.data.classes import names_differ
 from compress.data.dataset import Dataset
 from compress.errors import DataError
 from compress.spec import Normalization
-from compress.training.chance import Standing, compare_with_chance
-from compress.training.evaluation import Predict, accuracy, logits_of
+from compress.tasks.task import Standing
+from compress.training.evaluation import Predict, answers_to
 
 
-def believed_accuracy(
+def believed_score(
     name: str,
     predict: Predict,
     data: Dataset,
     normalization: Normalization,
     classes: Sequence[str],
 ) -> tuple[float, tuple[str, ...]]:
-    """Accuracy on the validation images, and a warning where it is no better than chance.
+    """The score on the validation images, and a warning where it is no better than chance.
 
     Args:
         name: of the model, for messages.
@@ -32,16 +32,16 @@ def believed_accuracy(
         DataError: it is no better than chance, and names its classes otherwise than the data, so
             that nothing shows that they are the same ones in the same order.
     """
-    labels = data.validation.labels
-    logits = logits_of(predict, data.validation.images, normalization)
-    chance = compare_with_chance(logits, labels)
+    targets = data.validation.targets
+    outputs = answers_to(predict, data.validation.images, normalization)
+    chance = data.task.chance(outputs, targets)
     warnings: tuple[str, ...] = ()
     if chance.standing is Standing.NO_BETTER:
-        if names_differ(classes, data.class_names):
+        if names_differ(classes, data.task.classes):
             raise DataError(
                 f"{name} and {data.name} have different class names, and in the same order the "
                 f"model is {chance.text} Give the data that it was made for, or use the same "
                 "class names in both."
             )
         warnings = (f"Warning: on the validation images the model is {chance.text}",)
-    return accuracy(logits, labels), warnings
+    return data.task.evidence(outputs, targets).value, warnings

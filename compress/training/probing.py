@@ -10,15 +10,16 @@ alone it often cannot decide, since a slightly wrong normalisation costs no accu
 from __future__ import annotations
 
 import copy
-import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Any
 
 import torch
 from torch import Tensor, nn
 
 from compress.data.augment import Augmenter
+from compress.data.dataset import Split
 from compress.data.images import Images
 from compress.data.normalization import describe, known_for, name_of, normalize
 from compress.errors import DataError, UsageError
@@ -26,15 +27,9 @@ from compress.models.network import Network
 from compress.models.recognition.hypothesis import Hypothesis, instantiate
 from compress.models.recognition.statement import structure
 from compress.spec import Normalization
-from compress.training.chance import (
-    EPSILON,
-    REJECTING_DEVIATIONS,
-    Chance,
-    Standing,
-    compare_answers_with_chance,
-)
-from compress.training.evaluation import Predict, logits_of, predictor, stratified_sample
-from compress.units import format_percent
+from compress.tasks.deciding import REJECTING_DEVIATIONS
+from compress.tasks.task import Chance, Evidence, Outputs, Standing, Targets, Task, joined
+from compress.training.evaluation import Predict, answers_to, predictor, stratified_sample
 
 # A reading is dropped as soon as it is worse than the best by this many standard deviations of
 # the paired difference; what is left after the last round is tied.
@@ -42,6 +37,8 @@ PROBE_ROUNDS = (32, 128, 500)
 # Of a model whose statistics cannot be read; accuracy alone has to decide.
 MODEL_PROBE_ROUNDS = (*PROBE_ROUNDS, 1000)
 STATISTICS_IMAGES = 128
+# That of torch's batch norms.
+EPSILON = 1e-5
 # Statistics decide where the next best differs from them by more than twice as much.
 DECIDING_RATIO = 2.0
 
@@ -87,7 +84,7 @@ class Candidate:
 
 
 def probe(
-    candidates: Sequence[Candidate], images: Images, labels: Tensor, device: torch.device
+    candidates: Sequence[Candidate], split: Split, task: Task, device: torch.device
 ) -> tuple[Candidate, list[str]]:
     """The best of several ways to run a file, and what was found, in sentences.
 
@@ -95,9 +92,8 @@ def probe(
     first of them alone, then the structure by all. Then every other normalisation, and every
     other structure, is scored against it on the same images.
     """
-    sample = stratified_sample(labels, PROBE_ROUNDS[-1])
-    pixels, labels = images[sample], labels[sample]
-    few = pixels[:STATISTICS_IMAGES]
+    chosen_images = split.take(stratified_sample(split, task, PROBE_ROUNDS[-1]))
+    few = chosen_images.images[:STATISTICS_IMAGES]
     hypotheses = list({id(c.hypothesis): c.hypothesis for c in candidates}.values())
     normalizations = list(dict.fromkeys(c.normalization for c in candidates))
     first = instantiate(hypotheses[0]).to(device)
@@ -113,7 +109,7 @@ def probe(
     distances = [by_normalization[n] for n in normalizations]
     distances += [value for index, value in enumerate(by_structure) if index != likely]
     favourite = normalizations.index(normalization)
-    tests = _score([_runner(each, device) for each in contest], pixels, labels)
+    tests = _score([_runner(each, task, device) for each in contest], chosen_images, task)
     chance = tests.chance
     chosen = favourite
     # Among networks that all guess, the luckiest guess overrules nothing.
@@ -124,7 +120,7 @@ def probe(
 
 
 def probe_normalization(
-    predict: Predict, tried: Sequence[Normalization], images: Images, labels: Tensor
+    predict: Predict, tried: Sequence[Normalization], split: Split, task: Task
 ) -> tuple[Normalization | None, str]:
     """The normalisation with which a model is right most often, and what was found, in a sentence.
 
@@ -132,19 +128,17 @@ def probe_normalization(
     finding.
 
     Args:
-        predict: normalised images -> logits, with weights that cannot be looked into.
+        predict: normalised images -> answers, with weights that cannot be looked into.
         tried: what to choose from; the first, the data's own, wins a draw.
-        images: uint8 [n, c, h, w], n >= 1.
-        labels: int64 [n].
+        split: one image or more to find it on.
+        task: of them.
     """
 
     def runner(normalization: Normalization) -> _Run:
-        return lambda part: logits_of(predict, part, normalization)
+        return lambda part: answers_to(predict, part, normalization)
 
-    sample = stratified_sample(labels, MODEL_PROBE_ROUNDS[-1])
-    tests = _score(
-        [runner(each) for each in tried], images[sample], labels[sample], MODEL_PROBE_ROUNDS
-    )
+    sample = split.take(stratified_sample(split, task, MODEL_PROBE_ROUNDS[-1]))
+    tests = _score([runner(each) for each in tried], sample, task, MODEL_PROBE_ROUNDS)
     best = tests.best
     chance = tests.chance
     if chance.standing is not Standing.BETTER:
@@ -153,7 +147,7 @@ def probe_normalization(
     others = ", ".join(name_of(tried[i]) or describe(tried[i]) for i in tests.alive if i != best)
     tied = f" These are within noise of it: {others}." if others else ""
     return tried[best], (
-        f"The best of {len(tried)} known ones on {len(tests.answers[best])} validation images is "
+        f"The best of {len(tried)} known ones on {len(tests.evidence[best])} validation images is "
         f"{describe(tried[best])}, {tests.score(best)}.{tied}"
     )
 
@@ -167,15 +161,15 @@ def _none_found(tried: int, chance: Chance, taken: str) -> str:
     )
 
 
-_Run = Callable[[Tensor], Tensor]  # uint8 images -> logits
+_Run = Callable[[Images], Outputs]  # uint8 images -> answers
 
 
-def _runner(candidate: Candidate, device: torch.device) -> _Run:
+def _runner(candidate: Candidate, task: Task, device: torch.device) -> _Run:
     """Builds the network for each call, so that only one is in memory."""
 
-    def run(images: Tensor) -> Tensor:
+    def run(images: Images) -> Outputs:
         network = instantiate(candidate.hypothesis).to(device)
-        return logits_of(predictor(network), images, candidate.normalization)
+        return answers_to(predictor(network, task), images, candidate.normalization)
 
     return run
 
@@ -185,64 +179,61 @@ class _Tests:
     """What several ways to run something answered to the same images.
 
     Attributes:
-        answers: of each way, the classes [k] of the first k images.
-        labels: of all images, int64 [n].
-        classes: how many there are to answer.
+        task: of the images.
+        targets: of all of them [n].
+        outputs: of each way, its answers to the first k images.
+        evidence: what these are worth, image by image.
         alive: the ways that are within noise of the best.
     """
 
-    answers: Sequence[Tensor]
-    labels: Tensor
-    classes: int
+    task: Task
+    targets: Targets
+    outputs: Sequence[Outputs]
+    evidence: Sequence[Evidence]
     alive: Sequence[int]
 
-    def right(self, way: int) -> Tensor:
-        """Which images one way has right, bool [k]."""
-        return self.answers[way] == self.labels[: len(self.answers[way])]
-
     def score(self, way: int) -> str:
-        """The share of them."""
-        return format_percent(float(self.right(way).double().mean()), 1)
+        """Of one way, for people."""
+        return self.task.metric.text(self.evidence[way].value, 1)
 
     @property
     def best(self) -> int:
-        """The way that has the most right; the first of several."""
-        return max(self.alive, key=lambda way: int(self.right(way).sum()))
+        """The way with the highest score; the first of several."""
+        return max(self.alive, key=lambda way: self.evidence[way].value)
 
     @property
     def chance(self) -> Chance:
         """The best beside chance, as the best of so many."""
-        answers = self.answers[self.best]
-        return compare_answers_with_chance(
-            answers, self.labels[: len(answers)], self.classes, tried=len(self.answers)
-        )
+        best = self.best
+        seen = self.targets[: len(self.evidence[best])]
+        return self.task.chance(self.outputs[best], seen, tried=len(self.outputs))
 
 
 def _score(
-    runs: Sequence[_Run], images: Tensor, labels: Tensor, rounds: Sequence[int] = PROBE_ROUNDS
+    runs: Sequence[_Run], split: Split, task: Task, rounds: Sequence[int] = PROBE_ROUNDS
 ) -> _Tests:
     """What each run answers. The clearly worse are dropped after each round; the rest see more."""
-    answers = [torch.zeros(0, dtype=torch.long) for _ in runs]
-    tests = _Tests(answers, labels.cpu(), 0, range(len(runs)))
+    outputs: list[Outputs] = [{} for _ in runs]
+    evidence: list[Any] = [None for _ in runs]
+    tests = _Tests(task, split.targets.cpu(), outputs, evidence, range(len(runs)))
+    start = 0
     for end in rounds:
-        start = len(answers[tests.alive[0]])
         for way in tests.alive:
-            logits = runs[way](images[start:end]).cpu()
-            answers[way] = torch.cat([answers[way], logits.argmax(dim=1)])
-            tests = replace(tests, classes=logits.shape[1])
-        best = tests.right(tests.best)
-        alive = [way for way in tests.alive if not _is_worse(tests.right(way), best)]
+            found = runs[way](split.images[start:end])
+            outputs[way] = joined([outputs[way], found]) if start else found
+            evidence[way] = task.evidence(outputs[way], tests.targets[:end])
+        best = evidence[tests.best]
+        alive = [way for way in tests.alive if not _is_worse(evidence[way], best)]
         tests = replace(tests, alive=alive)
-        if len(alive) == 1 or end >= len(labels):
+        if len(alive) == 1 or end >= len(split):
             break
+        start = end
     return tests
 
 
-def _is_worse(right: Tensor, best: Tensor) -> bool:
-    """Whether one is worse than another on the same images, by more than noise (McNemar)."""
-    lost = int((best & ~right).sum())
-    won = int((right & ~best).sum())
-    return bool(lost - won > REJECTING_DEVIATIONS * math.sqrt(lost + won))
+def _is_worse(evidence: Evidence, best: Evidence) -> bool:
+    """Whether one is worse than another on the same images, by more than noise."""
+    return evidence.against(best).deviations() > REJECTING_DEVIATIONS
 
 
 def mismatch(
@@ -316,7 +307,7 @@ class _Outcome:
             notes.append(
                 "The normalisation was found by trying: "
                 f"{describe(winner.normalization)}, {self.tests.score(self.chosen)} of "
-                f"{len(self.tests.answers[self.chosen])} validation images."
+                f"{len(self.tests.evidence[self.chosen])} validation images."
             )
             notes += self._tied(same_structure, self.distances[self.favourite], "first batch norm")
         if same_images:

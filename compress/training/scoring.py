@@ -1,14 +1,11 @@
-"""The logits of an ONNX file on a data set's test images, after a check that it fits them."""
+"""The answers of an ONNX file on a data set's test images, after a check that it fits them."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-
-import torch
-from torch import Tensor
 
 from compress.data.classes import class_mapping, class_note
 from compress.data.dataset import Dataset
@@ -17,7 +14,8 @@ from compress.errors import DataError, ModelFileError, UsageError
 from compress.exporting import read_artifact
 from compress.results import Artifact
 from compress.spec import Normalization, Target
-from compress.training.evaluation import FilePredictor, Predict, file_predictor, logits_of
+from compress.tasks.task import Evidence, Outputs, arrays_of, finite_rows
+from compress.training.evaluation import FilePredictor, Predict, answers_to, file_predictor
 from compress.training.probing import check_channels, known_normalizations, probe_normalization
 
 
@@ -28,15 +26,15 @@ class Scored:
     Attributes:
         name: of its architecture, or of the file.
         normalization: that it was scored with.
-        logits: float32 [n, C], in the order of the data's classes.
-        right: whether the largest logit is the label's, bool [n].
+        outputs: its answers, in the order of the data's classes.
+        evidence: what each image contributes to the score.
         notes: what was found and assumed, in sentences.
     """
 
     name: str
     normalization: Normalization
-    logits: Tensor
-    right: Tensor
+    outputs: Outputs
+    evidence: Evidence
     notes: tuple[str, ...]
 
 
@@ -72,15 +70,15 @@ def score_onnx(
     if normalization is not None:
         check_channels(normalization, data.input_shape[0])
     artifact = read_artifact(path)
-    order = class_mapping(artifact.classes, data.class_names)
+    order = class_mapping(artifact.classes, data.task.classes)
     with answering(artifact, data, target, output) as (predict, file):
         name, normalization, notes = _prepare(artifact, data, normalization, predict, file)
-        logits = logits_of(predict, data.test.images, normalization)
-    finite = torch.isfinite(logits).all(dim=1)
-    if not bool(finite.all()):
+        outputs = answers_to(predict, data.test.images, normalization)
+    finite = finite_rows(arrays_of(outputs))
+    if not finite.all():
         raise ModelFileError(
-            f"{path} answers {int((~finite).sum()):,} of {len(logits):,} test images with values "
-            f"that are not finite (NaN or infinity) (first image {int((~finite).nonzero()[0])}). "
+            f"{path} answers {int((~finite).sum()):,} of {len(finite):,} test images with values "
+            f"that are not finite (NaN or infinity), image {int((~finite).argmax())} first. "
             "Its weights are damaged, or its training diverged."
         )
     if order is not None:
@@ -88,10 +86,10 @@ def score_onnx(
             f"{path.name} has its classes in another order than {data.name}; its answers are "
             "taken by name.",
         )
-    elif note := class_note(artifact.classes, data.class_names):
+    elif note := class_note(artifact.classes, data.task.classes):
         notes += (note,)
-    right = logits.argmax(dim=1).cpu() == data.test.labels.cpu()
-    return Scored(name, normalization, logits, right, notes)
+    evidence = data.task.evidence(outputs, data.test.targets)
+    return Scored(name, normalization, outputs, evidence, notes)
 
 
 @contextmanager
@@ -104,20 +102,27 @@ def answering(
         ModelFileError: as ``file_predictor``.
         DataError: its classes are in another order and cannot be matched by name.
     """
-    order = class_mapping(artifact.classes, data.class_names)
-    with file_predictor(artifact.path, target, shape=data.input_shape, output=output) as file:
-        yield file if order is None else in_order(file, order), file
+    order = class_mapping(artifact.classes, data.task.classes)
+    shape, task = data.input_shape, data.task
+    with file_predictor(artifact.path, target, task, shape=shape, output=output) as file:
+        if order is None:
+            yield file, file
+        else:
+            yield lambda images: task.permuted(file(images), order), file
 
 
-def in_order(predict: Predict, order: Sequence[int]) -> Predict:
-    """The same with output ``order[i]`` at place i."""
+def check_width(path: Path, answers: Outputs, data: Dataset) -> None:
+    """Refuses a file whose answers are not as wide as the data's task asks.
 
-    def reordered(images: Tensor) -> Tensor:
-        logits = predict(images)
-        # Of another number of classes it is not its order that is to be told.
-        return logits[:, list(order)] if logits.shape[1] == len(order) else logits
-
-    return reordered
+    Raises:
+        ModelFileError: they are not.
+    """
+    width = data.task.width_of(answers)
+    if width != data.task.width:
+        raise ModelFileError(
+            f"{path} gives {width} {data.task.noun}, {data.name} has {data.task.width}. "
+            "Give the data that the model was made for."
+        )
 
 
 def _prepare(
@@ -131,17 +136,13 @@ def _prepare(
     path = artifact.path
     name = artifact.spec.name if artifact.spec else path.name
     try:
-        outputs = logits_of(predict, data.test.images[:1], data.normalization).shape[1]
+        answers = answers_to(predict, data.test.images[:1], data.normalization)
     except ModelFileError as error:
         shape = "x".join(map(str, data.input_shape))
         raise ModelFileError(
             f"{path} does not take the {shape} images of {data.name}: {error}"
         ) from error
-    if outputs != data.num_classes:
-        raise ModelFileError(
-            f"{path} gives {outputs} classes, but {data.name} has {data.num_classes}. Give the "
-            "data that the model was made for."
-        )
+    check_width(path, answers, data)
     notes = (file.note,) if file.note else ()
     if file.form.takes_bytes:
         if stated is not None:
@@ -154,9 +155,7 @@ def _prepare(
     if normalization is not None:
         return name, normalization, (*notes, *note_on_scale(normalization))
     tried = known_normalizations(path, data.normalization, len(data.validation))
-    best, found = probe_normalization(
-        predict, tried, data.validation.images, data.validation.labels
-    )
+    best, found = probe_normalization(predict, tried, data.validation, data.task)
     return (
         name,
         best or data.normalization,

@@ -6,7 +6,6 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import torch
-from torch import Tensor
 
 from compress.data.dataset import Dataset
 from compress.data.normalization import describe, name_of
@@ -15,10 +14,9 @@ from compress.files import sha256_of
 from compress.models.network import Network
 from compress.models.recognition.statement import statement_of, structure
 from compress.spec import ModelSpec, Normalization
-from compress.training.chance import Standing, compare_with_chance
-from compress.training.evaluation import accuracy, logits_of, predictor
+from compress.tasks.task import Chance, Standing
+from compress.training.evaluation import answers_to, predictor
 from compress.training.identification import Identified, identify
-from compress.units import format_percent
 
 
 @dataclass(frozen=True)
@@ -64,11 +62,12 @@ def load_teacher(
             "--validation."
         )
     found = identify(path, data, normalization=normalization, arch=arch, device=device)
-    labels = data.validation.labels
-    logits = logits_of(predictor(found.network), data.validation.images, found.normalization)
-    chance = compare_with_chance(logits, labels)
+    task, targets = data.task, data.validation.targets
+    predict = predictor(found.network, task)
+    outputs = answers_to(predict, data.validation.images, found.normalization)
+    chance = task.chance(outputs, targets)
     if chance.standing is Standing.NO_BETTER:
-        raise TeacherError(f"The teacher is {chance.text} {_causes(logits, labels, found)}")
+        raise TeacherError(f"The teacher is {chance.text} {_causes(chance, found)}")
     notes = list(found.notes)
     if chance.standing is Standing.UNDECIDED:
         notes.append(f"Warning: the teacher is {chance.text}")
@@ -76,31 +75,18 @@ def load_teacher(
         found.network,
         found.spec,
         found.normalization,
-        accuracy(logits, labels),
+        task.evidence(outputs, targets).value,
         tuple(notes),
         sha256_of(path),
     )
 
 
-def _causes(logits: Tensor, labels: Tensor, found: Identified) -> str:
+def _causes(chance: Chance, found: Identified) -> str:
     """Why a network may be no better than chance."""
-    predicted, labels = logits.argmax(dim=1), labels.cpu()
-    # The best that renumbering the classes could do.
-    table = torch.zeros(logits.shape[1], logits.shape[1], dtype=torch.long)
-    table.index_put_((predicted, labels), torch.ones_like(labels), accumulate=True)
-    renumbered = float(table.max(dim=1).values.sum()) / len(labels)
-    share = float((predicted == labels).double().mean())
-    commonest = float(torch.bincount(labels).max()) / len(labels)
-    hint = ""
-    if renumbered > 2 * max(share, commonest) and renumbered > 0.5:
-        hint = (
-            " (likely: with other class numbers it would be right on "
-            f"{format_percent(renumbered, 1)})"
-        )
     names = ", ".join(name_of(value) or describe(value) for value in found.tried)
     return (
-        f"Likely causes: its classes differ or are in another order{hint}; its images were "
-        f"normalised differently (tried: {names}; give it with --normalize); it is not a "
-        f"{found.spec.name} ({structure(found.spec)}; give it with --teacher-arch, for instance "
+        f"Likely causes: {chance.cause}; its images were normalised otherwise (tried: {names}; say "
+        f"it with --normalize); it is another network than {found.spec.name} "
+        f"({structure(found.spec)}; say it with --teacher-arch, for instance "
         f"{statement_of(found.spec)})."
     )

@@ -21,9 +21,9 @@ from benchmarks.gate import (
     markdown,
 )
 from benchmarks.trials import append, clopper_pearson, read
-from compress.gate.accuracy import Paired
 from compress.gate.measuring import Judged, Trial
 from compress.gate.verdict import Outcome
+from compress.tasks.classification import Paired
 from tests.gate.small import classifier, images, rounds
 
 

@@ -44,8 +44,8 @@ def test_a_baseline_and_its_model_lie_in_the_folder(folder: Path, capsys: Captur
     }
     found = read_baseline(Path("compress-baseline.json"))
     assert found.evaluation_set.source == "data.npz"
-    assert found.evaluation_set.n == len(found.right) == 1000
-    assert found.accuracy == pytest.approx(0.95, abs=0.02)
+    assert found.evaluation_set.n == len(found.evidence) == 1000
+    assert found.evidence.value == pytest.approx(0.95, abs=0.02)
     assert found.latency.low <= found.latency.value <= found.latency.high
     assert found.model.normalization == {"mean": [0.5], "std": [0.25]}
     assert found.settings.threads == 1
@@ -58,7 +58,8 @@ def test_updating_again_changes_only_what_was_found_anew(folder: Path) -> None:
     assert main([*UPDATE, "--reason", "second"]) == 0
     after = read_baseline(Path("compress-baseline.json"))
     assert (before.reason, after.reason) == ("first", "second")
-    assert (before.model, before.right, before.task) == (after.model, after.right, after.task)
+    assert (before.model, before.evidence) == (after.model, after.evidence)
+    assert before.signature == after.signature
 
 
 def test_a_model_that_answers_otherwise_one_by_one_is_no_baseline(
@@ -186,7 +187,8 @@ def test_the_normalisation_may_have_to_be_said(folder: Path, capsys: Capture) ->
     classifier(folder / "bare.onnx", metadata=False)
     bare = ["baseline", "update", "bare.onnx", "--data", "data.npz", "--reason", "x"]
     assert main([*bare, "--normalize", "0.5/0.25", "--threads", "1"]) == 0
-    assert read_baseline(Path("compress-baseline.json")).accuracy == pytest.approx(0.95, abs=0.02)
+    found = read_baseline(Path("compress-baseline.json"))
+    assert found.evidence.value == pytest.approx(0.95, abs=0.02)
 
 
 def test_every_option_is_explained() -> None:

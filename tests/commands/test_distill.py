@@ -11,7 +11,7 @@ from rich.console import Console
 
 from compress.commands import distill as command
 from compress.errors import BudgetMissed, CompressError, Inconclusive, PrecisionLost, StudentRefused
-from compress.training.chance import Standing
+from compress.tasks.task import Standing
 
 
 def result(

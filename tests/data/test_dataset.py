@@ -28,7 +28,7 @@ def identities(images: torch.Tensor) -> set[int]:
 
 def test_the_validation_split_is_stratified_and_disjoint(npz: Path) -> None:
     data = load_dataset(str(npz), validation=105)
-    assert torch.bincount(data.validation.labels).tolist() in ([63, 32, 10], [63, 31, 11])
+    assert torch.bincount(data.validation.targets).tolist() in ([63, 32, 10], [63, 31, 11])
     assert len(data.train) == 895
     assert len(data.test) == 100
     held_out, kept = identities(data.validation.images[:]), identities(data.train.images[:])
@@ -36,7 +36,7 @@ def test_the_validation_split_is_stratified_and_disjoint(npz: Path) -> None:
     assert held_out | kept == set(range(1000))
     assert not held_out & kept
     assert data.input_shape == (3, 8, 8)
-    assert data.num_classes == 3
+    assert data.task.width == 3
     assert data.name == "data"
 
 
@@ -51,7 +51,7 @@ def test_the_split_follows_the_seed(npz: Path) -> None:
 def test_a_limit_is_stratified_and_leaves_the_validation_split_alone(npz: Path) -> None:
     whole, limited = load_dataset(str(npz)), load_dataset(str(npz), limit_train=90)
     assert torch.equal(whole.validation.images[:], limited.validation.images[:])
-    assert torch.bincount(limited.train.labels).tolist() == [54, 27, 9]
+    assert torch.bincount(limited.train.targets).tolist() == [54, 27, 9]
     assert identities(limited.train.images[:]) <= identities(whole.train.images[:])
 
 

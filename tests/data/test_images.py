@@ -43,7 +43,7 @@ def test_streamed_images_read_like_a_tensor() -> None:
     taken = Split(streamed, torch.arange(10)).take(torch.tensor([4, 1]))
     assert isinstance(taken.images, StreamedImages)
     assert torch.equal(taken.images[:], IMAGES[[4, 1]])
-    assert taken.labels.tolist() == [4, 1]
+    assert taken.targets.tolist() == [4, 1]
 
 
 def test_large_images_are_gone_through_a_few_at_once() -> None:
@@ -141,7 +141,7 @@ def test_a_folder_is_the_same_data_set_in_a_file(
     ):
         assert isinstance(mine.images, StreamedImages)
         assert torch.equal(mine.images[:], other.images[:])
-        assert torch.equal(mine.labels, other.labels)
+        assert torch.equal(mine.targets, other.targets)
     assert isinstance(to_device(far, CPU).train.images, StreamedImages)
     before = file.stat().st_mtime_ns
     again = load_dataset(str(folder), image_size=size, validation=4, say=said.append)

@@ -6,8 +6,9 @@ from collections.abc import Iterator
 import pytest
 
 from compress.errors import UsageError
-from compress.gate.accuracy import AccuracyRule, Paired, compare_accuracy
+from compress.gate.accuracy import AccuracyRule, compare_accuracy
 from compress.gate.verdict import Outcome
+from compress.tasks.classification import Paired
 
 
 def test_pairs_are_counted() -> None:
@@ -139,7 +140,7 @@ def test_equal_models_fail_in_no_more_than_one_of_a_hundred(n: int, discordant: 
 def test_the_number_of_images_that_would_decide_does(n: int, lost: int, won: int) -> None:
     rule, pair = AccuracyRule(), Paired(n, lost, won, n // 2)
     assert rule.decide(pair) is Outcome.INCONCLUSIVE
-    needed = rule.images_needed(pair)
+    needed = pair.images_needed(rule.allowed)
     assert needed is not None
     assert needed > n
     factor = 1.15 * needed / n
@@ -153,7 +154,7 @@ def test_the_number_of_images_that_would_decide_does(n: int, lost: int, won: int
 
 def test_a_drop_of_just_what_is_allowed_is_never_decided() -> None:
     pair = Paired(2000, 20, 10, 1800)
-    assert AccuracyRule().images_needed(pair) is None
+    assert pair.images_needed(0.005) is None
     assert "no number of images" in compare_accuracy(pair, AccuracyRule()).reason
 
 

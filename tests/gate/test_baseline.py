@@ -17,11 +17,9 @@ from compress.gate.baseline import (
     Baseline,
     EvaluationSet,
     Model,
-    Teacher,
-    decode_bits,
+    TimedTeacher,
     describe_model,
     digest_of,
-    encode_bits,
     machine_here,
     read_baseline,
     relative_to,
@@ -29,9 +27,10 @@ from compress.gate.baseline import (
     write_baseline,
 )
 from compress.gate.measuring import Settings
-from compress.gate.task import Task
+from compress.gate.signature import Signature
 from compress.profiling.machine import fingerprint
 from compress.results import Estimate
+from compress.tasks.classification.accuracy import Right, decode_bits, encode_bits
 from tests.schema.broken import answers, broken_json
 
 CONTENT = b"a model"
@@ -52,15 +51,15 @@ def baseline(tmp_path: Path, model: Path) -> Baseline:
             "b.onnx", sha256_of(model), 7, "wrn-10-1", "fp32", {"mean": [0.0], "std": [1.0]}
         ),
         evaluation_set=EvaluationSet("data/x.npz", None, "x", "f" * 64, 11),
-        task=Task((3, 8, 8), 4),
+        signature=Signature("classification", (3, 8, 8), 4),
         settings=Settings(threads=2, shape=(3, 8, 8)),
-        right=(True, False, True) * 3 + (True, True),
+        evidence=Right((True, False, True) * 3 + (True, True)),
         latency=Estimate(0.001234567891, 0.0012, 0.0013),
         machine=machine_here(),
         reason="the first one",
         created="2026-01-02T03:04:05+00:00",
         versions=versions(),
-        teacher=Teacher("../t.onnx", "e" * 64, (Estimate(0.5, 0.49, 0.51),) * 5),
+        teacher=TimedTeacher("../t.onnx", "e" * 64, (Estimate(0.5, 0.49, 0.51),) * 5),
         path=tmp_path / "out" / "b.json",
     )
 
@@ -76,7 +75,7 @@ def test_what_is_written_is_read_and_reads_as_a_diff(baseline: Baseline, model: 
     assert text == json.dumps(content, indent=2, sort_keys=True, ensure_ascii=False) + "\n"
     assert (baseline.path.parent / "b.onnx").read_bytes() == CONTENT
     assert read.model_path == baseline.path.parent / "b.onnx"
-    assert read.accuracy == pytest.approx(8 / 11)
+    assert read.evidence.value == pytest.approx(8 / 11)
     write_baseline(read, model)
     assert baseline.path.read_text() == text
 
@@ -283,7 +282,7 @@ def test_whatever_a_baseline_holds_is_told_by_the_name_of_its_field(
         path.write_text(text)
         found = read_baseline(path)
         # What may be allocated for it later is bounded.
-        assert found.settings.batch * math.prod(found.task.image_shape) <= 2**29
+        assert found.settings.batch * math.prod(found.signature.image_shape) <= 2**29
         assert found.lines()
         found.differences(fingerprint())
 

@@ -6,11 +6,11 @@ import torch
 from compress.errors import UsageError
 from compress.gate.calibration import (
     CalibrationRule,
-    calibration_error,
     compare_calibration,
     told_calibration,
 )
 from compress.gate.verdict import Outcome
+from compress.tasks.classification.calibration import calibration
 
 
 def test_the_error_is_what_is_worked_out_by_hand() -> None:
@@ -19,9 +19,9 @@ def test_the_error_is_what_is_worked_out_by_hand() -> None:
     probabilities = torch.stack([sure, 1 - sure], dim=1)
     labels = torch.tensor([0] * 6 + [1] * 4 + [0] * 10)
     by_hand = 0.5 * 0.15 + 0.5 * 0.05
-    assert calibration_error(probabilities, labels) == pytest.approx(by_hand)
+    assert calibration(probabilities, labels).error() == pytest.approx(by_hand)
     # Logits of the same probabilities, whatever is added to them.
-    assert calibration_error(probabilities.log() + 7, labels) == pytest.approx(by_hand)
+    assert calibration(probabilities.log() + 7, labels).error() == pytest.approx(by_hand)
 
 
 def drawn(count: int = 2000) -> tuple[torch.Tensor, torch.Tensor]:
@@ -34,19 +34,25 @@ def drawn(count: int = 2000) -> tuple[torch.Tensor, torch.Tensor]:
 
 def test_logits_that_are_scaled_down_are_calibrated_worse() -> None:
     logits, labels = drawn()
-    assert calibration_error(logits, labels) < 0.04
-    assert calibration_error(1e-4 * logits, labels) > 0.4
+    assert calibration(logits, labels).error() < 0.04
+    assert calibration(1e-4 * logits, labels).error() > 0.4
     rule = CalibrationRule(0.01)
-    found = compare_calibration(1e-4 * logits, logits, labels, rule)
+    sure, unsure = calibration(logits, labels), calibration(1e-4 * logits, labels)
+    found = compare_calibration(unsure, sure, 2000, rule)
     assert found.outcome is Outcome.FAIL
     assert "expected calibration error" in found.reason
     assert found.evidence["larger"]["low"] > 0.3
-    assert compare_calibration(logits, logits, labels, rule).outcome is Outcome.PASS
+    assert compare_calibration(sure, sure, 2000, rule).outcome is Outcome.PASS
     # Of a hundred images such a difference is not known.
-    few = compare_calibration(0.9 * logits[:100], logits[:100], labels[:100], rule)
+    few = compare_calibration(
+        calibration(0.9 * logits[:100], labels[:100]),
+        calibration(logits[:100], labels[:100]),
+        100,
+        rule,
+    )
     assert few.outcome is Outcome.INCONCLUSIVE
-    assert " against " in told_calibration(logits, logits, labels)
-    assert " against " not in told_calibration(logits, None, labels)
+    assert " against " in told_calibration(sure, sure, 2000)
+    assert " against " not in told_calibration(sure, None, 2000)
 
 
 @pytest.mark.parametrize("points", [0.0, -1.0, 100.0, float("nan")])

@@ -16,13 +16,14 @@ from compress.gate import answers
 from compress.gate import check as checking
 from compress.gate import update as making
 from compress.gate.accuracy import AccuracyRule
-from compress.gate.baseline import Baseline, Teacher, read_baseline, write_baseline
+from compress.gate.baseline import Baseline, TimedTeacher, read_baseline, write_baseline
 from compress.gate.calibration import CalibrationRule
-from compress.gate.check import Request, check
+from compress.gate.check import CheckRequest, check
 from compress.gate.measuring import Judged, Rounds, Settings, Trial, outcomes
 from compress.gate.verdict import Comparison, Outcome, Verdict
 from compress.results import Estimate
 from compress.spec import Normalization
+from compress.tasks.classification.accuracy import Right
 from tests.gate.small import classifier, images, rounds
 
 REASON = "the first one"
@@ -63,7 +64,7 @@ def baseline(tmp_path: Path, model: Path, monkeypatch: pytest.MonkeyPatch) -> Pa
     output = tmp_path / "repository" / "compress-baseline.json"
     output.parent.mkdir()
     data = images(output.parent / "data.npz", model)
-    making.update(making.Request(model, str(data), REASON, output))
+    making.update(making.UpdateRequest(model, str(data), REASON, output))
     return output
 
 
@@ -74,6 +75,11 @@ def edited(path: Path, **changes: Any) -> Baseline:
     return found
 
 
+def right_of(baseline: Baseline) -> tuple[bool, ...]:
+    assert isinstance(baseline.evidence, Right)
+    return baseline.evidence.each
+
+
 def named(verdict: Verdict) -> dict[str, Comparison]:
     return {one.name: one for one in verdict.comparisons}
 
@@ -82,7 +88,7 @@ def test_a_candidate_that_is_as_good_passes(
     baseline: Path, tmp_path: Path, scripted: list[Rounds]
 ) -> None:
     candidate = classifier(tmp_path / "candidate.onnx", noise=1e-6)
-    verdict = check(Request(candidate, baseline))
+    verdict = check(CheckRequest(candidate, baseline))
     assert list(named(verdict)) == ["latency", "size", "accuracy", "consistency"]
     assert verdict.outcome is Outcome.PASS
     assert verdict.warnings == ()
@@ -94,7 +100,7 @@ def test_a_candidate_that_is_as_good_passes(
 
 def test_the_models_are_really_timed(baseline: Path, tmp_path: Path) -> None:
     slower = classifier(tmp_path / "slower.onnx", layers=120)
-    verdict = check(Request(slower, baseline))
+    verdict = check(CheckRequest(slower, baseline))
     assert named(verdict)["latency"].outcome is Outcome.FAIL
     assert named(verdict)["size"].outcome is Outcome.FAIL
 
@@ -103,7 +109,7 @@ def test_a_model_that_is_slow_on_images_alone_fails(
     baseline: Path, model: Path, tmp_path: Path
 ) -> None:
     fooling = slow_on_images(model, tmp_path / "fooling.onnx", above=-2.01)
-    verdict = check(Request(fooling, baseline))
+    verdict = check(CheckRequest(fooling, baseline))
     found = named(verdict)
     assert found["latency"].outcome is Outcome.FAIL
     assert found["accuracy"].outcome is Outcome.PASS
@@ -114,7 +120,7 @@ def test_a_model_that_is_wrong_one_by_one_fails(
     baseline: Path, model: Path, tmp_path: Path, scripted: list[Rounds]
 ) -> None:
     fooling = wrong_one_by_one(model, tmp_path / "fooling.onnx")
-    verdict = check(Request(fooling, baseline))
+    verdict = check(CheckRequest(fooling, baseline))
     found = named(verdict)
     assert found["accuracy"].outcome is Outcome.PASS
     assert found["consistency"].outcome is Outcome.FAIL
@@ -133,7 +139,7 @@ def test_both_models_are_timed_on_images_as_each_takes_them(
     monkeypatch.setattr(checking, "judge", judged)
     bare = classifier(tmp_path / "bare.onnx", metadata=False)
     stated = Normalization((0.4,), (0.3,))
-    check(Request(bare, baseline, normalization=stated))
+    check(CheckRequest(bare, baseline, normalization=stated))
     (trial,) = seen
     assert trial.sample is not None
     assert trial.against_sample is not None
@@ -145,10 +151,10 @@ def test_both_models_are_timed_on_images_as_each_takes_them(
 
 def test_wrong_answers_fail(baseline: Path, tmp_path: Path, scripted: list[Rounds]) -> None:
     candidate = classifier(tmp_path / "candidate.onnx", noise=0.5)
-    found = named(check(Request(candidate, baseline)))["accuracy"]
+    found = named(check(CheckRequest(candidate, baseline)))["accuracy"]
     assert found.outcome is Outcome.FAIL
     assert found.evidence["candidate"] < found.evidence["baseline"]
-    lenient = Request(candidate, baseline, accuracy=AccuracyRule(0.9))
+    lenient = CheckRequest(candidate, baseline, accuracy=AccuracyRule(0.9))
     assert named(check(lenient))["accuracy"].outcome is Outcome.PASS
 
 
@@ -156,7 +162,7 @@ def test_a_few_other_answers_are_not_decided(
     baseline: Path, tmp_path: Path, scripted: list[Rounds]
 ) -> None:
     candidate = classifier(tmp_path / "candidate.onnx", noise=0.01)
-    found = named(check(Request(candidate, baseline)))["accuracy"]
+    found = named(check(CheckRequest(candidate, baseline)))["accuracy"]
     assert found.outcome is Outcome.INCONCLUSIVE
     assert "images would decide" in found.reason
 
@@ -165,7 +171,7 @@ def test_another_architecture_and_a_fixed_batch_can_be_judged(
     baseline: Path, tmp_path: Path, scripted: list[Rounds]
 ) -> None:
     candidate = classifier(tmp_path / "candidate.onnx", layers=2, shape=(1, 1, 8, 8))
-    found = named(check(Request(candidate, baseline)))["accuracy"]
+    found = named(check(CheckRequest(candidate, baseline)))["accuracy"]
     assert found.outcome is Outcome.FAIL
     assert found.evidence["n"] == 1000
 
@@ -173,7 +179,7 @@ def test_another_architecture_and_a_fixed_batch_can_be_judged(
 def test_the_baselines_own_file_need_not_be_scored(
     baseline: Path, model: Path, scripted: list[Rounds]
 ) -> None:
-    found = named(check(Request(model, baseline)))["accuracy"]
+    found = named(check(CheckRequest(model, baseline)))["accuracy"]
     assert found.outcome is Outcome.PASS
     assert "own file" in found.reason
 
@@ -182,7 +188,7 @@ def test_a_slower_one_fails_and_says_by_how_much(
     baseline: Path, model: Path, scripted: list[Rounds]
 ) -> None:
     scripted.append(rounds(0.05))
-    found = named(check(Request(model, baseline)))["latency"]
+    found = named(check(CheckRequest(model, baseline)))["latency"]
     assert found.outcome is Outcome.FAIL
     assert found.reason == (
         "+5.0% (95%: +4.9% to +5.1%) in fast calls and +5.0% (95%: +4.9% to +5.1%) in all "
@@ -195,8 +201,10 @@ def test_a_slower_one_fails_and_says_by_how_much(
 def test_a_budget_is_judged_where_there_is_one(
     baseline: Path, model: Path, scripted: list[Rounds]
 ) -> None:
-    assert named(check(Request(model, baseline, budget_s=2e-3)))["budget"].outcome is Outcome.PASS
-    verdict = check(Request(model, baseline, budget_s=0.5e-3))
+    assert (
+        named(check(CheckRequest(model, baseline, budget_s=2e-3)))["budget"].outcome is Outcome.PASS
+    )
+    verdict = check(CheckRequest(model, baseline, budget_s=0.5e-3))
     assert named(verdict)["budget"].outcome is Outcome.FAIL
     assert named(verdict)["latency"].outcome is Outcome.PASS
 
@@ -208,7 +216,7 @@ def test_a_process_that_dies_is_no_pass(
         raise NothingMeasured("The process ended with code -9.")
 
     monkeypatch.setattr(checking, "judge", dies)
-    verdict = check(Request(model, baseline, budget_s=1.0))
+    verdict = check(CheckRequest(model, baseline, budget_s=1.0))
     assert named(verdict)["latency"].outcome is Outcome.NOT_MEASURED
     assert named(verdict)["budget"].outcome is Outcome.NOT_MEASURED
     assert verdict.exit_code() == 4
@@ -228,12 +236,12 @@ def test_a_baseline_and_a_candidate_are_scored_by_the_names_of_their_classes(
     data = images(tmp_path / "data.npz", plain, names=NAMES)
     mixed = classifier(tmp_path / "mixed.onnx", names=MIXED, order=ORDER)
     said: list[str] = []
-    request = making.Request(mixed, str(data), REASON, tmp_path / "b.json")
+    request = making.UpdateRequest(mixed, str(data), REASON, tmp_path / "b.json")
     found = making.update(request, said.append)
-    assert found.accuracy > 0.9
-    assert any("matched by name" in text for text in said)
+    assert found.evidence.value > 0.9
+    assert any("taken by name" in text for text in said)
     again = classifier(tmp_path / "again.onnx", noise=1e-6, names=MIXED, order=ORDER)
-    assert named(check(Request(again, found.path)))["accuracy"].outcome is Outcome.PASS
+    assert named(check(CheckRequest(again, found.path)))["accuracy"].outcome is Outcome.PASS
 
 
 # --- where the baseline's model is missing -------------------------------------------------------
@@ -249,7 +257,7 @@ def test_without_its_model_milliseconds_are_advice(
     candidate = classifier(tmp_path / "candidate.onnx", noise=1e-6)
     without_model(baseline)
     scripted.append(rounds(0.5, other=False))
-    verdict = check(Request(candidate, baseline, budget_s=2e-3))
+    verdict = check(CheckRequest(candidate, baseline, budget_s=2e-3))
     found = named(verdict)["latency"]
     assert found.outcome is Outcome.INCONCLUSIVE
     assert "+50.0%, which is advice and not a verdict" in found.reason
@@ -267,20 +275,20 @@ def test_without_its_model_twice_the_milliseconds_of_the_same_machine_fail(
     content = kept.read_bytes()
     without_model(baseline)
     scripted.append(rounds(16.0, other=False))
-    verdict = check(Request(other, baseline))
+    verdict = check(CheckRequest(other, baseline))
     # Not even where what is not decided is only warned of.
     assert verdict.exit_code(inconclusive_passes=True) == 1
     latency = named(verdict)["latency"]
     assert latency.outcome is Outcome.FAIL
     assert "is +1600.0%: no noise makes a call take 2 times as long" in latency.reason
     scripted.append(rounds(0.99, other=False))  # 1.97 to 2.01 of what was stored at most
-    assert named(check(Request(other, baseline)))["latency"].outcome is Outcome.INCONCLUSIVE
+    assert named(check(CheckRequest(other, baseline)))["latency"].outcome is Outcome.INCONCLUSIVE
     # Of another machine nothing is known.
     kept.write_bytes(content)
     edited(baseline, machine={**found.machine, "cpu": "another one"})
     without_model(baseline)
     scripted.append(rounds(16.0, other=False))
-    assert named(check(Request(other, baseline)))["latency"].outcome is Outcome.INCONCLUSIVE
+    assert named(check(CheckRequest(other, baseline)))["latency"].outcome is Outcome.INCONCLUSIVE
 
 
 @pytest.mark.parametrize("threads", [1, 2])
@@ -292,7 +300,7 @@ def test_sessions_whose_threads_are_now_on_one_core_and_now_on_two_are_told(
     against = (1e-3, slow) * 6
     candidate = (slow, 1e-3, 1e-3, slow) * 3
     scripted.append(replace(rounds(count=12), candidate_s=candidate, against_s=against))
-    verdict = check(Request(model, baseline))
+    verdict = check(CheckRequest(model, baseline))
     assert named(verdict)["latency"].outcome is Outcome.INCONCLUSIVE
     told = [each for each in verdict.warnings if "made with --threads 1" in each]
     assert len(told) == (threads == 2 and slow == 1.5e-3)
@@ -303,13 +311,13 @@ def test_the_baselines_own_file_is_never_slower_than_itself(
     baseline: Path, model: Path, scripted: list[Rounds]
 ) -> None:
     without_model(baseline)
-    verdict = check(Request(model, baseline))
+    verdict = check(CheckRequest(model, baseline))
     latency = named(verdict)["latency"]
     assert latency.outcome is Outcome.PASS
     assert "byte for byte" in latency.reason
     assert verdict.outcome is Outcome.PASS
     assert verdict.warnings == ()
-    found = named(check(Request(model, baseline, budget_s=2e-3)))
+    found = named(check(CheckRequest(model, baseline, budget_s=2e-3)))
     assert (found["latency"].outcome, found["budget"].outcome) == (Outcome.PASS, Outcome.PASS)
 
 
@@ -319,14 +327,14 @@ def test_milliseconds_of_another_machine_are_not_even_that(
     found = read_baseline(baseline)
     edited(baseline, machine={**found.machine, "cpu": "another one"})
     without_model(baseline)
-    latency = named(check(Request(other, baseline)))["latency"]
+    latency = named(check(CheckRequest(other, baseline)))["latency"]
     assert latency.outcome is Outcome.INCONCLUSIVE
     assert "of another machine (cpu " in latency.reason
 
 
 def with_teacher(path: Path, teacher: Path, count: int = 5) -> None:
     ratios = tuple(Estimate(1 + step / 1e4, 0.99, 1.01) for step in range(count))
-    edited(path, teacher=Teacher("../teacher.onnx", sha256_of(teacher), ratios))
+    edited(path, teacher=TimedTeacher("../teacher.onnx", sha256_of(teacher), ratios))
     without_model(path)
 
 
@@ -335,11 +343,11 @@ def test_a_stored_ratio_to_a_teacher_is_second_best(
 ) -> None:
     teacher = classifier(tmp_path / "teacher.onnx", layers=3)
     with_teacher(baseline, teacher)
-    found = named(check(Request(other, baseline)))["latency"]
+    found = named(check(CheckRequest(other, baseline)))["latency"]
     assert found.outcome is Outcome.PASS
     assert "by way of teacher.onnx (5 stored ratios, spread 0.02%)" in found.reason
     scripted.append(rounds(0.1))
-    assert named(check(Request(other, baseline)))["latency"].outcome is Outcome.FAIL
+    assert named(check(CheckRequest(other, baseline)))["latency"].outcome is Outcome.FAIL
 
 
 def test_what_cannot_stand_in_for_a_ratio_is_told(
@@ -350,7 +358,7 @@ def test_what_cannot_stand_in_for_a_ratio_is_told(
     kept = copied.read_bytes()
 
     def reason(**request: Any) -> str:
-        found = named(check(Request(other, baseline, **request)))["latency"]
+        found = named(check(CheckRequest(other, baseline, **request)))["latency"]
         assert found.outcome is Outcome.INCONCLUSIVE
         copied.write_bytes(kept)
         return found.reason
@@ -361,10 +369,10 @@ def test_what_cannot_stand_in_for_a_ratio_is_told(
     elsewhere = teacher.rename(tmp_path / "elsewhere.onnx")
     assert "the teacher ../teacher.onnx is not there" in reason()
     with_teacher(baseline, elsewhere)
-    found = named(check(Request(other, baseline, teacher=elsewhere)))["latency"]
+    found = named(check(CheckRequest(other, baseline, teacher=elsewhere)))["latency"]
     assert found.outcome is Outcome.PASS
     with pytest.raises(UsageError, match="is not the teacher"):
-        check(Request(other, baseline, teacher=other))
+        check(CheckRequest(other, baseline, teacher=other))
     copied.write_bytes(kept)
     machine = read_baseline(baseline).machine
     edited(baseline, machine={**machine, "isa": ["other"]})
@@ -379,7 +387,7 @@ def test_what_is_not_judged_is_named(
     baseline: Path, tmp_path: Path, scripted: list[Rounds]
 ) -> None:
     candidate = classifier(tmp_path / "candidate.onnx", noise=1e-6)
-    verdict = check(Request(candidate, baseline))
+    verdict = check(CheckRequest(candidate, baseline))
     assert [text.split(" ")[0] for text in verdict.not_judged] == ["expected", "loading", "names"]
     calibration, loading, names = verdict.not_judged
     assert "500 images (--max-calibration-drop judges it)" in calibration
@@ -387,7 +395,7 @@ def test_what_is_not_judged_is_named(
     assert names == "class names: there are none in the candidate's file and the baseline's file"
     assert verdict.to_dict()["not_judged"] == list(verdict.not_judged)
     without_model(baseline)
-    told = check(Request(candidate, baseline)).not_judged
+    told = check(CheckRequest(candidate, baseline)).not_judged
     assert "1,000 images" in told[0]
     assert " against " not in told[0]
     assert told[2].endswith("which is not there")
@@ -397,7 +405,7 @@ def test_a_model_that_takes_seconds_to_load_is_warned_of(
     baseline: Path, other: Path, scripted: list[Rounds]
 ) -> None:
     scripted.append(replace(rounds(), load_s=4.3))
-    verdict = check(Request(other, baseline))
+    verdict = check(CheckRequest(other, baseline))
     assert verdict.outcome is Outcome.PASS
     assert any("takes 4.30 s to load, and the other model 11.0 ms" in x for x in verdict.warnings)
 
@@ -406,17 +414,17 @@ def test_logits_that_are_scaled_down_fail_where_calibration_is_judged(
     baseline: Path, tmp_path: Path, scripted: list[Rounds]
 ) -> None:
     faint = classifier(tmp_path / "faint.onnx", scale=1e-4)
-    verdict = check(Request(faint, baseline))
+    verdict = check(CheckRequest(faint, baseline))
     assert verdict.outcome is Outcome.PASS
     rule = CalibrationRule(0.01)
-    found = named(check(Request(faint, baseline, calibration=rule)))
+    found = named(check(CheckRequest(faint, baseline, calibration=rule)))
     assert found["accuracy"].outcome is Outcome.PASS
     assert found["calibration"].outcome is Outcome.FAIL
     assert found["calibration"].evidence["n"] == 1000
     same = classifier(tmp_path / "same.onnx", noise=1e-6)
-    assert check(Request(same, baseline, calibration=rule)).outcome is Outcome.PASS
+    assert check(CheckRequest(same, baseline, calibration=rule)).outcome is Outcome.PASS
     without_model(baseline)
-    found = named(check(Request(same, baseline, calibration=rule)))
+    found = named(check(CheckRequest(same, baseline, calibration=rule)))
     assert found["calibration"].outcome is Outcome.INCONCLUSIVE
 
 
@@ -427,13 +435,13 @@ def test_names_in_another_order_over_the_same_outputs_fail(
     model = classifier(tmp_path / "model.onnx", names=NAMES)
     # The data names no classes, so that both have as many right.
     data = images(tmp_path / "data.npz", model)
-    found = making.update(making.Request(model, str(data), REASON, tmp_path / "b.json"))
+    found = making.update(making.UpdateRequest(model, str(data), REASON, tmp_path / "b.json"))
     renamed = with_classes(model, tmp_path / "renamed.onnx", list(MIXED))
-    said = named(check(Request(renamed, found.path)))
+    said = named(check(CheckRequest(renamed, found.path)))
     assert said["accuracy"].outcome is Outcome.PASS
     assert said["classes"].outcome is Outcome.FAIL
     same = classifier(tmp_path / "same.onnx", noise=1e-6, names=NAMES)
-    assert named(check(Request(same, found.path)))["classes"].outcome is Outcome.PASS
+    assert named(check(CheckRequest(same, found.path)))["classes"].outcome is Outcome.PASS
 
 
 # --- what is stored and what the model says ------------------------------------------------------
@@ -444,14 +452,15 @@ def test_stored_answers_that_are_not_the_models_are_not_believed(
     changed: int, baseline: Path, tmp_path: Path, scripted: list[Rounds]
 ) -> None:
     found = read_baseline(baseline)
-    wrong = (*(not each for each in found.right[:changed]), *found.right[changed:])
+    right = right_of(found)
+    wrong = (*(not each for each in right[:changed]), *right[changed:])
     # The digest is made again, as whoever edits the file can.
-    edited(baseline, right=wrong)
+    edited(baseline, evidence=Right(wrong))
     useless = classifier(tmp_path / "useless.onnx", order=(1, 2, 3, 0))
-    verdict = check(Request(useless, baseline, accuracy=AccuracyRule(0.03)))
+    verdict = check(CheckRequest(useless, baseline, accuracy=AccuracyRule(0.03)))
     accuracy = named(verdict)["accuracy"]
     assert accuracy.outcome is Outcome.FAIL
-    assert accuracy.evidence["baseline"] == pytest.approx(found.accuracy)
+    assert accuracy.evidence["baseline"] == pytest.approx(found.evidence.value)
     assert any(
         f"disagree about {changed:,} of 1,000 test images" in text for text in verdict.warnings
     )
@@ -463,12 +472,12 @@ def test_a_sample_is_scored_again_and_all_where_it_differs(
     monkeypatch.setattr(answers, "SAMPLE", 50)
     candidate = classifier(tmp_path / "candidate.onnx", noise=1e-6)
     said: list[str] = []
-    assert check(Request(candidate, baseline), said.append).warnings == ()
+    assert check(CheckRequest(candidate, baseline), said.append).warnings == ()
     assert "Scoring the baseline's model on 50 of the test images again." in said
     assert not any("on all 1,000" in text for text in said)
-    edited(baseline, right=tuple(not each for each in read_baseline(baseline).right))
+    edited(baseline, evidence=Right(tuple(not e for e in right_of(read_baseline(baseline)))))
     said.clear()
-    assert check(Request(candidate, baseline), said.append).outcome is Outcome.PASS
+    assert check(CheckRequest(candidate, baseline), said.append).outcome is Outcome.PASS
     assert "Scoring the baseline's model on all 1,000 test images again." in said
 
 
@@ -481,12 +490,12 @@ def test_with_other_instruction_sets_both_are_scored_here(
     candidate = classifier(tmp_path / "candidate.onnx", noise=1e-6)
     found = read_baseline(baseline)
     # As a machine would have it that answers otherwise.
-    wrong = tuple(not each for each in found.right)
-    edited(baseline, machine={**found.machine, "isa": ["other"]}, right=wrong)
-    accuracy = named(check(Request(candidate, baseline)))["accuracy"]
+    wrong = tuple(not each for each in right_of(found))
+    edited(baseline, machine={**found.machine, "isa": ["other"]}, evidence=Right(wrong))
+    accuracy = named(check(CheckRequest(candidate, baseline)))["accuracy"]
     assert accuracy.outcome is Outcome.PASS
     assert "the baseline, scored here" in accuracy.reason
-    assert accuracy.evidence["baseline"] == pytest.approx(found.accuracy)
+    assert accuracy.evidence["baseline"] == pytest.approx(found.evidence.value)
 
 
 def test_without_its_model_other_instruction_sets_decide_nothing(
@@ -496,7 +505,7 @@ def test_without_its_model_other_instruction_sets_decide_nothing(
     machine = read_baseline(baseline).machine
     edited(baseline, machine={**machine, "isa": ["other"]})
     without_model(baseline)
-    accuracy = named(check(Request(candidate, baseline)))["accuracy"]
+    accuracy = named(check(CheckRequest(candidate, baseline)))["accuracy"]
     assert accuracy.outcome is Outcome.INCONCLUSIVE
     assert "other instruction sets (other)" in accuracy.reason
 
@@ -507,9 +516,9 @@ def test_another_version_of_the_engine_is_warned_of(
     candidate = classifier(tmp_path / "candidate.onnx", noise=1e-6)
     machine = read_baseline(baseline).machine
     edited(baseline, machine={**machine, "engines": {"onnxruntime": "0.1"}})
-    assert "scored here" in named(check(Request(candidate, baseline)))["accuracy"].reason
+    assert "scored here" in named(check(CheckRequest(candidate, baseline)))["accuracy"].reason
     without_model(baseline)
-    verdict = check(Request(candidate, baseline))
+    verdict = check(CheckRequest(candidate, baseline))
     assert named(verdict)["accuracy"].outcome is Outcome.PASS
     assert any("another version of the engine" in warning for warning in verdict.warnings)
 
@@ -529,7 +538,7 @@ def test_a_baseline_of_another_task_is_refused(
 ) -> None:
     candidate = classifier(tmp_path / "candidate.onnx", **changes)
     with pytest.raises(UsageError, match=message):
-        check(Request(candidate, baseline))
+        check(CheckRequest(candidate, baseline))
 
 
 def test_answers_that_are_no_numbers_are_refused(
@@ -538,7 +547,7 @@ def test_answers_that_are_no_numbers_are_refused(
     for scale in (np.nan, np.inf):
         candidate = classifier(tmp_path / "candidate.onnx", scale=scale)
         with pytest.raises(ModelFileError, match="not finite"):
-            check(Request(candidate, baseline))
+            check(CheckRequest(candidate, baseline))
 
 
 def test_other_images_are_refused(
@@ -546,27 +555,27 @@ def test_other_images_are_refused(
 ) -> None:
     fewer = images(tmp_path / "fewer.npz", model, count=900)
     with pytest.raises(UsageError, match="it has 900 test images, not 1,000"):
-        check(Request(model, baseline, data=str(fewer)))
+        check(CheckRequest(model, baseline, data=str(fewer)))
     others = images(tmp_path / "others.npz", model, wrong=0.1)
     with pytest.raises(UsageError, match="its test images, their labels"):
-        check(Request(model, baseline, data=str(others)))
+        check(CheckRequest(model, baseline, data=str(others)))
     moved = (baseline.parent / "data.npz").rename(tmp_path / "moved.npz")
     with pytest.raises(DataError, match=r"is not at .*data\.npz. Give its place with --data"):
-        check(Request(model, baseline))
-    assert check(Request(model, baseline, data=str(moved))).outcome is Outcome.PASS
+        check(CheckRequest(model, baseline))
+    assert check(CheckRequest(model, baseline, data=str(moved))).outcome is Outcome.PASS
 
 
 def test_what_cannot_be_asked(model: Path, baseline: Path, tmp_path: Path) -> None:
     with pytest.raises(UsageError, match="--budget-ms is -1"):
-        Request(model, baseline, budget_s=-1e-3)
+        CheckRequest(model, baseline, budget_s=-1e-3)
     with pytest.raises(UsageError, match="Give --budget-ms"):
-        Request(model, baseline, percentile=90)
+        CheckRequest(model, baseline, percentile=90)
     with pytest.raises(ModelFileError, match=r"compress export .*student\.safetensors"):
-        check(Request(tmp_path / "student.safetensors", baseline))
+        check(CheckRequest(tmp_path / "student.safetensors", baseline))
 
 
 def test_more_threads_than_there_are_cpus_are_warned_of(
     baseline: Path, model: Path, scripted: list[Rounds]
 ) -> None:
     edited(baseline, settings=Settings(threads=512))
-    assert any("512 threads" in text for text in check(Request(model, baseline)).warnings)
+    assert any("512 threads" in text for text in check(CheckRequest(model, baseline)).warnings)

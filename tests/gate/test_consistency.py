@@ -11,6 +11,7 @@ from compress.gate.consistency import compare_consistency, judge
 from compress.gate.evaluation import score
 from compress.gate.measuring import Settings
 from compress.gate.verdict import Comparison, Outcome
+from compress.tasks.classification import LOGITS, Classification
 from tests.gate.small import SIZE, classifier, images
 
 
@@ -35,7 +36,7 @@ def test_a_model_that_is_wrong_one_by_one_fails(model: Path, data: Dataset, tmp_
     assert said is not None
     assert said.outcome is Outcome.FAIL
     assert "256 of 256 images get other answers one by one" in said.reason
-    assert said.evidence["right_in_large_batches"] > 0.9 > 0.2 > said.evidence["right"]
+    assert said.evidence["accuracy_in_large_batches"] > 0.9 > 0.2 > said.evidence["accuracy"]
     # Served in threes it is as good as it seems.
     in_threes = found(fooling, data, batch=3)
     assert in_threes is not None
@@ -61,9 +62,16 @@ def test_what_is_scored_at_the_timed_batch_needs_no_comparison(
     assert found(classifier(tmp_path / "open.onnx"), data, batch=250) is None
 
 
+def judged(
+    alone: torch.Tensor, batched: torch.Tensor, labels: torch.Tensor, allowed: float
+) -> Comparison:
+    task = Classification.of_width(3)
+    return judge(task, {LOGITS: alone}, {LOGITS: batched}, labels, allowed, batch=1)
+
+
 def test_what_is_added_to_all_logits_alike_changes_no_answer() -> None:
     batched = torch.tensor([[0.0, 10.0, 3.0], [1.0, 1.0, 1.0]])
-    assert judge(batched + 5, batched, torch.tensor([1, 1]), 1e-3, 1).outcome is Outcome.PASS
+    assert judged(batched + 5, batched, torch.tensor([1, 1]), 1e-3).outcome is Outcome.PASS
 
 
 @pytest.mark.parametrize(
@@ -82,6 +90,6 @@ def test_the_tolerance_is_a_share_of_the_distance_of_the_logits(
     batched = torch.tensor([[0.0, 10.0, 3.0]] * 4)
     alone = batched.clone()
     alone[2, 2] += change
-    said = judge(alone, batched, torch.tensor([1] * 4), allowed, batch=1)
+    said = judged(alone, batched, torch.tensor([1] * 4), allowed)
     assert said.outcome is outcome
     assert said.evidence["differing"] == (outcome is Outcome.FAIL)

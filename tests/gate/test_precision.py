@@ -3,10 +3,10 @@ from __future__ import annotations
 import pytest
 
 from compress.errors import UsageError
-from compress.gate.accuracy import Paired
 from compress.gate.precision import PrecisionRule, more_images
 from compress.gate.verdict import Outcome
 from compress.results import Fidelity
+from compress.tasks.classification import Paired
 
 
 @pytest.mark.parametrize(

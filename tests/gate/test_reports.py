@@ -8,10 +8,11 @@ import pytest
 
 from compress.errors import ModelFileError
 from compress.gate import reports
-from compress.gate.accuracy import AccuracyRule, Paired, compare_accuracy
+from compress.gate.accuracy import AccuracyRule, compare_accuracy
 from compress.gate.limits import SizeRule, compare_budget, compare_size
 from compress.gate.verdict import Comparison, Outcome, Verdict
 from compress.results import Estimate
+from compress.tasks.classification import Paired
 
 NASTY = "100% a|b <b>\r\n::error::no\x00, x: y"
 

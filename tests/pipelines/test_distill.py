@@ -34,10 +34,10 @@ from compress.profiling.registry import available
 from compress.recipes.registry import make_recipe
 from compress.results import Estimate, Fidelity
 from compress.spec import FASTEST, Budget, ModelSpec, Target
+from compress.tasks.task import Standing
 from compress.tradeoff import Choice, PrecisionTrial, RuntimeChoice, table_for, write_csv
 from compress.tradeoff.precisions import FLOAT
 from compress.tradeoff.runs import load_runs
-from compress.training.chance import Standing
 from compress.training.engine import Progress
 from compress.training.options import TrainingOptions
 from compress.training.quantization_aware import FineTuning
@@ -139,7 +139,7 @@ def test_the_networks_that_no_budget_chooses(
     assert result["student"]["accuracy"]["test"] > 0.5
     # What its run showed is no ground for predictions; the next choice is made all the same.
     table_for(
-        num_classes=data.num_classes,
+        num_classes=data.task.width,
         input_shape=data.input_shape,
         dataset_name=data.name,
         dataset_sha256=data.sha256,
@@ -373,7 +373,7 @@ def test_more_images_are_taken_where_some_do_not_decide(
         data,
         validation=Split(
             StreamedImages(torch.as_tensor(data.validation.images[:]), rows),
-            data.validation.labels,
+            data.validation.targets,
         ),
     )
     narrow = Budget(target=replace(ONE_THREAD, precision="int8"))

@@ -9,7 +9,7 @@ import pytest
 import torch
 
 from compress.cli import main
-from compress.data.dataset import Dataset, load_dataset
+from compress.data.dataset import Dataset, Split, load_dataset
 from compress.errors import DataError, ModelFileError, TeacherError, UsageError
 from compress.exporting import onnx_from_torch
 from compress.models.checkpoint import save_checkpoint
@@ -18,6 +18,7 @@ from compress.models.registry import build
 from compress.pipelines.evaluate import evaluate
 from compress.recipes.registry import make_recipe
 from compress.spec import ModelSpec, Normalization
+from compress.tasks.classification import Classification
 from compress.training.engine import fit
 from compress.training.evaluation import stratified_sample
 from compress.training.options import TrainingOptions
@@ -140,5 +141,7 @@ def test_a_truncated_file_is_refused(network: Network, data: Dataset, tmp_path: 
 
 def test_a_sample_has_all_classes() -> None:
     labels = torch.arange(300) // 100
-    assert torch.bincount(labels[stratified_sample(labels, 30)]).tolist() == [10, 10, 10]
-    assert sorted(stratified_sample(labels, 999).tolist()) == list(range(300))
+    split, task = Split(torch.zeros(300, 1, 8, 8), labels), Classification.of_width(3)
+    some = stratified_sample(split, task, 30)
+    assert torch.bincount(labels[some]).tolist() == [10, 10, 10]
+    assert sorted(stratified_sample(split, task, 999).tolist()) == list(range(300))

@@ -1,6 +1,8 @@
 from __future__ import annotations
 
+import json
 import os
+from dataclasses import asdict
 from functools import partial
 from pathlib import Path
 
@@ -11,11 +13,11 @@ from torch import nn
 from compress import errors
 from compress.errors import ModelFileError, NothingMeasured, UsageError
 from compress.profiling.fresh import (
-    FreshRequest,
     FreshTiming,
-    decode,
-    encode,
-    in_fresh_process,
+    Loading,
+    LoadingRequest,
+    _decode,
+    load_in_fresh_process,
     time_in_fresh_process,
 )
 from compress.profiling.runtime import Subject
@@ -28,22 +30,20 @@ def test_two_files_are_timed_in_a_fresh_process(tmp_path: Path) -> None:
     small = tiny.products(tmp_path / "small.onnx", layers=2)
     large = tiny.products(tmp_path / "large.onnx", layers=60, size=192)
     found = time_in_fresh_process(small, against=large, budget_s=10.0, speedup=1.5)
-    assert found.load_s > 0
-    assert found.first_s > 0
-    assert found.model is not None
+    assert found.loading.load_s > 0
+    assert found.loading.first_s > 0
     assert found.model.all_calls_s is not None
     assert found.model.latency.high < 10.0
     assert found.against is not None
     assert found.speedup is not None
     assert found.speedup.low > 1.5
-    assert found.memory_bytes is None or found.memory_bytes >= 0
+    assert found.loading.memory_bytes is None or found.loading.memory_bytes >= 0
 
 
 def test_memory_is_that_of_the_model_and_not_of_the_parent(tmp_path: Path) -> None:
     ballast = np.ones(60_000_000)  # 480 MB that a new process would seem to have had
     path = tiny.products(tmp_path / "m.onnx", layers=4, size=1448)  # 33.5 MB of weights
-    found = in_fresh_process(FreshRequest(Subject("m", path=path), timed=False))
-    assert found.model is None
+    found = load_in_fresh_process(LoadingRequest(Subject("m", path=path)))
     if found.memory_bytes is None:
         pytest.skip("the system does not tell")
     assert 25e6 < found.memory_bytes < 250e6
@@ -62,24 +62,24 @@ def test_errors_come_back_as_they_were(tmp_path: Path) -> None:
 
 def test_a_network_is_loaded_there_and_what_it_prints_stays_off_the_answer() -> None:
     subject = Subject("loud", module=partial(_loud, 3), imports=("torch",), input_shape=(3, 4, 4))
-    found = in_fresh_process(FreshRequest(subject, timed=False, runtime="torch"))
+    found = load_in_fresh_process(LoadingRequest(subject, runtime="torch"))
     assert found.load_s > 0
 
 
 def test_a_process_that_dies_is_told() -> None:
     subject = Subject("deadly", module=partial(os._exit, 9), input_shape=(3, 4, 4))
     with pytest.raises(NothingMeasured, match="code 9"):
-        in_fresh_process(FreshRequest(subject, timed=False, runtime="torch"))
+        load_in_fresh_process(LoadingRequest(subject, runtime="torch"))
 
 
 def test_an_answer_survives_its_journey() -> None:
     timing = ModelTiming(
         Estimate(1.0, 0.5, 2.0), Estimate(0.9, 0.8, 1.1), 1.2, 6, 150, ("a warning",)
     )
-    whole = FreshTiming(0.1, 0.2, 3, timing, timing, Estimate(2.0, 1.0, 3.0))
-    assert decode(encode(whole)) == whole
-    bare = FreshTiming(0.1, 0.2, None)
-    assert decode(encode(bare)) == bare
+    alone = FreshTiming(Loading(0.1, 0.2, None), timing)
+    both = FreshTiming(Loading(0.1, 0.2, 3), timing, timing, Estimate(2.0, 1.0, 3.0))
+    for found in (alone, both):
+        assert _decode(FreshTiming, json.loads(json.dumps(asdict(found)))) == found
 
 
 def test_every_error_can_be_built_from_its_message() -> None:

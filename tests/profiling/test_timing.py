@@ -10,14 +10,15 @@ import pytest
 from compress.errors import Inconclusive, ModelFileError
 from compress.limits import Judgement
 from compress.profiling import protocol
+from compress.profiling.estimates import calls_needed
 from compress.profiling.protocol import Timing
 from compress.profiling.timing import (
     ModelTiming,
     fastest_of,
     is_clear,
+    is_decided,
     is_known,
     summarise,
-    time_against_budget,
     time_model,
     time_models,
 )
@@ -32,14 +33,20 @@ def against(budget_s: float, low_s: float, high_s: float, **options: float) -> t
     """Rounds and straddling, for sessions that are fast and slow in turn."""
     clock = ScriptedClock()
     speeds = itertools.cycle([low_s, high_s])
-    timing, straddles = time_against_budget(
-        lambda: ScriptedSession(clock, itertools.repeat(next(speeds))),
-        IMAGES,
-        budget_s=budget_s,
+    percentile = options.pop("percentile", 50.0)
+
+    def decided(timing: Timing) -> bool:
+        return is_decided(timing, "model", percentile, budget_s)
+
+    timing = protocol.measure(
+        {"model": lambda: ScriptedSession(clock, itertools.repeat(next(speeds)))},
+        {"model": IMAGES},
+        stop=decided,
+        calls_wanted=0 if percentile == 50 else calls_needed(percentile),
         clock=clock,
         **options,  # type: ignore[arg-type]
     )
-    return len(timing.rounds), straddles
+    return len(timing.rounds), not decided(timing)
 
 
 def test_looking_ends_when_the_interval_is_clear_of_the_budget() -> None:
@@ -153,10 +160,9 @@ def test_a_broken_file_is_not_timed(tmp_path: Path) -> None:
 
 def test_too_few_calls_for_a_percentile_are_inconclusive() -> None:
     clock = ScriptedClock()
-    timing, _ = time_against_budget(
-        lambda: ScriptedSession(clock, itertools.repeat(0.001)),
-        IMAGES,
-        budget_s=1.0,
+    timing = protocol.measure(
+        {"model": lambda: ScriptedSession(clock, itertools.repeat(0.001))},
+        {"model": IMAGES},
         clock=clock,
     )
     with pytest.raises(Inconclusive, match="it takes 473"):

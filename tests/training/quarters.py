@@ -10,6 +10,7 @@ from compress.data.normalization import KNOWN, normalize
 from compress.models.network import Network
 from compress.models.registry import build
 from compress.spec import ModelSpec, Normalization
+from compress.tasks.classification import Classification
 
 CPU = torch.device("cpu")
 CLASSES = 4
@@ -53,6 +54,6 @@ SPEC = ModelSpec(
 
 def dataset(images: Tensor, labels: Tensor, num_classes: int = CLASSES) -> Dataset:
     """Whose validation images are these."""
-    split, names = Split(images, labels), tuple(map(str, range(num_classes)))
+    split, task = Split(images, labels), Classification.of_width(num_classes)
     own = KNOWN["cifar10"] if images.shape[1] == 3 else KNOWN["fashion-mnist"]
-    return Dataset("toy", split, split, split, num_classes, names, own, False, "0" * 64, "here")
+    return Dataset("toy", split, split, split, task, own, False, "0" * 64, "here")

@@ -22,7 +22,7 @@ from compress.models.registry import build
 from compress.recipes.registry import RECIPES, make_recipe
 from compress.training import engine
 from compress.training.engine import choose_device, explained, fit
-from compress.training.evaluation import accuracy, evaluate, predictor
+from compress.training.evaluation import evaluate, predictor
 from compress.training.options import TrainingOptions
 from compress.training.outputs import (
     ComputedOutputs,
@@ -58,7 +58,7 @@ def test_it_learns(data: Dataset) -> None:
     history = fitted.history
     assert [metrics["epoch"] for metrics in history] == list(range(1, 16))
     assert history[-1]["loss"] < 0.5 * history[0]["loss"]
-    assert evaluate(predictor(student), data.test, GRAY) > 0.9
+    assert evaluate(predictor(student, data.task), data.task, data.test, GRAY) > 0.9
     assert not student.training
     assert listener.epochs == history
     reached = [metrics["validation_accuracy"] for metrics in history]
@@ -66,7 +66,10 @@ def test_it_learns(data: Dataset) -> None:
     assert fitted.best.accuracy == max(reached)
     assert fitted.best.epoch == 1 + reached.index(max(reached))
     student.load_state_dict(fitted.best.weights)
-    assert evaluate(predictor(student), data.validation, GRAY) == fitted.best.accuracy
+    assert (
+        evaluate(predictor(student, data.task), data.task, data.validation, GRAY)
+        == fitted.best.accuracy
+    )
 
 
 @pytest.mark.parametrize("recipe", sorted(RECIPES))
@@ -164,7 +167,7 @@ def test_the_teacher_is_asked_in_the_phases_that_ask_it(data: Dataset) -> None:
 @pytest.mark.parametrize("views", [1, 2])
 def test_images_that_are_fetched_give_the_same_student(data: Dataset, views: int) -> None:
     def elsewhere(split: Split) -> Split:
-        return Split(StreamedImages(split.images[:]), split.labels)
+        return Split(StreamedImages(split.images[:]), split.targets)
 
     far = replace(data, train=elsewhere(data.train), validation=elsewhere(data.validation))
     options = replace(OPTIONS, views=views)
@@ -242,7 +245,7 @@ def test_an_average_is_what_is_judged_and_kept(data: Dataset, tmp_path: Path) ->
     torch.manual_seed(5)
     student = build(SPEC)
     student.load_state_dict(whole)
-    scored = evaluate(predictor(student), data.validation, GRAY)
+    scored = evaluate(predictor(student, data.task), data.task, data.validation, GRAY)
     assert fitted.history[-1]["validation_accuracy"] == scored
     folder = RunFolder(tmp_path, {})
     with pytest.raises(KeyboardInterrupt):
@@ -347,7 +350,7 @@ def test_watched_images_are_scored_and_change_nothing(data: Dataset) -> None:
         watched={"train": data.train},
     )
     assert same(student.state_dict(), other.state_dict())
-    scored = evaluate(predictor(other), data.train, GRAY)
+    scored = evaluate(predictor(other, data.task), data.task, data.train, GRAY)
     assert watched.history[-1]["train_accuracy"] == scored
     assert "train_accuracy" not in plain.history[-1]
 
@@ -564,11 +567,6 @@ def test_a_missing_gpu_is_named() -> None:
         choose_device("tpu")
 
 
-def test_accuracy_counts_best_classes() -> None:
-    logits = torch.tensor([[1.0, 2.0], [3.0, 0.0], [0.0, 1.0], [5.0, 4.0]])
-    assert accuracy(logits, torch.tensor([1, 0, 0, 1])) == 0.5
-
-
 def test_what_torch_lacks_is_told_in_words() -> None:
     compiled = Tuning(compile="on")
     full = r"no memory left: CUDA out of memory\. Use a smaller --batch-size \(it is 16\)"
@@ -584,6 +582,6 @@ def test_what_torch_lacks_is_told_in_words() -> None:
 @pytest.mark.parametrize("count", [0, 1])
 def test_one_image_is_too_few(count: int) -> None:
     data = stripes()
-    few = replace(data, train=Split(data.train.images[:count], data.train.labels[:count]))
+    few = replace(data, train=Split(data.train.images[:count], data.train.targets[:count]))
     with pytest.raises(UsageError, match=f"{count} training images, but batch normalisation"):
         train(few)

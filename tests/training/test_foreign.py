@@ -16,8 +16,10 @@ from compress.exporting.fidelity import Proof
 from compress.exporting.half import fp16_from_onnx
 from compress.exporting.parity import predictor_of
 from compress.gate.measuring import Settings
-from compress.gate.task import task_of
+from compress.gate.signature import signature_of
 from compress.spec import Normalization, Target
+from compress.tasks.classification import LOGITS
+from compress.tasks.registry import unstated
 from compress.training.scoring import Scored, score_onnx
 from tests import foreign
 
@@ -44,7 +46,7 @@ def score(path: Path, data: Dataset, output: str | None = None) -> Scored:
 
 @pytest.fixture(scope="module")
 def expected(data: Dataset, tmp_path_factory: pytest.TempPathFactory) -> torch.Tensor:
-    return score(foreign.save(tmp_path_factory.mktemp("plain") / "m.onnx"), data).logits
+    return score(foreign.save(tmp_path_factory.mktemp("plain") / "m.onnx"), data).outputs[LOGITS]
 
 
 @pytest.mark.parametrize("output", ["1x1", "row", "two, one called logits"])
@@ -53,9 +55,9 @@ def test_outputs_that_hold_the_logits_are_found(
 ) -> None:
     path = foreign.save(tmp_path / "m.onnx", output)
     found = score(path, data)
-    torch.testing.assert_close(found.logits, expected)
+    torch.testing.assert_close(found.outputs[LOGITS], expected)
     assert any("'logits'" in note for note in found.notes) is output.startswith("two")
-    assert task_of(path, Settings()).classes == foreign.CLASSES
+    assert signature_of(path, Settings(), unstated()).width == foreign.CLASSES
     images = torch.rand(2, 3, 8, 8).numpy()
     assert predictor_of(path)(images).shape == (2, foreign.CLASSES)
 
@@ -64,19 +66,19 @@ def test_probabilities_beside_a_label_are_taken_and_told(
     data: Dataset, expected: torch.Tensor, tmp_path: Path
 ) -> None:
     found = score(foreign.save(tmp_path / "m.onnx", "label and probabilities"), data)
-    torch.testing.assert_close(found.logits, expected.softmax(1))
+    torch.testing.assert_close(found.outputs[LOGITS], expected.softmax(1))
     assert "'probabilities'" in found.notes[0]
     assert "not 'label'" in found.notes[0]
 
 
 def test_of_two_outputs_one_is_named(data: Dataset, expected: torch.Tensor, tmp_path: Path) -> None:
     path = foreign.save(tmp_path / "m.onnx", "two")
-    for refused in (lambda: score(path, data), lambda: task_of(path, Settings())):
+    for refused in (lambda: score(path, data), lambda: signature_of(path, Settings(), unstated())):
         with pytest.raises(ModelFileError, match=r"'a' .*'b' .*--output-name"):
             refused()
-    torch.testing.assert_close(score(path, data, "b").logits, expected)
-    torch.testing.assert_close(score(path, data, "a").logits, -expected)
-    assert task_of(path, Settings(output="b")).classes == foreign.CLASSES
+    torch.testing.assert_close(score(path, data, "b").outputs[LOGITS], expected)
+    torch.testing.assert_close(score(path, data, "a").outputs[LOGITS], -expected)
+    assert signature_of(path, Settings(output="b"), unstated()).width == foreign.CLASSES
     with pytest.raises(UnknownName, match="There is no output 'c'"):
         score(path, data, "c")
 
@@ -87,9 +89,9 @@ def test_images_are_cast_and_transposed(
 ) -> None:
     path = foreign.save(tmp_path / "m.onnx", entry=entry)
     found = score(path, data)
-    torch.testing.assert_close(found.logits, expected, atol=3e-3, rtol=0)
+    torch.testing.assert_close(found.outputs[LOGITS], expected, atol=3e-3, rtol=0)
     assert "m.onnx takes 'x' as" in found.notes[0]
-    assert task_of(path, Settings()).image_shape == (3, 8, 8)
+    assert signature_of(path, Settings(), unstated()).image_shape == (3, 8, 8)
 
 
 def test_bytes_are_pixels_without_a_normalisation(
@@ -97,7 +99,7 @@ def test_bytes_are_pixels_without_a_normalisation(
 ) -> None:
     path = foreign.save(tmp_path / "uint8.onnx", entry="uint8")
     found = score(path, data)
-    torch.testing.assert_close(found.logits, expected)
+    torch.testing.assert_close(found.outputs[LOGITS], expected)
     assert "as uint8 [n, c, h, w]" in found.notes[0]
     with pytest.raises(UsageError, match="normalises them itself"):
         score_onnx(path, data, normalization=NORMALIZATION, target=Target())
@@ -123,7 +125,7 @@ def test_what_cannot_be_scored_is_refused_by_all(
     with pytest.raises(ModelFileError, match=said):
         score(path, data)
     with pytest.raises(ModelFileError, match=said):
-        task_of(path, Settings())
+        signature_of(path, Settings(), unstated())
 
 
 def test_integers_are_no_images(data: Dataset, tmp_path: Path) -> None:

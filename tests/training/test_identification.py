@@ -15,6 +15,8 @@ from compress.exporting import onnx_from_torch
 from compress.models.checkpoint import save_checkpoint
 from compress.models.registry import build
 from compress.spec import Normalization, Target
+from compress.tasks.classification import LOGITS
+from compress.tasks.registry import unstated
 from compress.training.evaluation import file_predictor
 from compress.training.identification import Identified, identify
 from tests.models.layouts import WindowedResNet
@@ -107,8 +109,11 @@ def test_it_is_recognised_where_images_show_it(
     )
     assert parity.top1_agreement == 1.0
     assert artifact.spec == found.spec
-    with file_predictor(tmp_path / "a.onnx", Target()) as predict, torch.inference_mode():
-        torch.testing.assert_close(predict(inputs), windowed(inputs), rtol=1e-4, atol=1e-4)
+    with (
+        file_predictor(tmp_path / "a.onnx", Target(), unstated()) as predict,
+        torch.inference_mode(),
+    ):
+        torch.testing.assert_close(predict(inputs)[LOGITS], windowed(inputs), rtol=1e-4, atol=1e-4)
 
 
 def test_it_is_refused_where_images_do_not_show_it(

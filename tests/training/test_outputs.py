@@ -9,7 +9,8 @@ from compress.models.network import FEATURES, LOGITS, Network
 from compress.models.registry import build
 from compress.recipes.teacher_to_student import TeacherToStudent
 from compress.spec import ModelSpec, Normalization
-from compress.training.evaluation import logits_of, predictor
+from compress.tasks.registry import unstated
+from compress.training.evaluation import answers_to, predictor
 from compress.training.outputs import (
     ComputedOutputs,
     Outputs,
@@ -60,7 +61,8 @@ def test_each_teacher_sees_its_own_normalisation(images: Tensor) -> None:
     found = outputs(images[INDEX], *two)
     assert len(found.logits) == 2
     for mine, teacher in zip(found.logits, two, strict=True):
-        expected = logits_of(predictor(teacher.network), images[INDEX], teacher.normalization)
+        predict = predictor(teacher.network, unstated())
+        expected = answers_to(predict, images[INDEX], teacher.normalization)[LOGITS]
         assert torch.allclose(mine, expected, atol=1e-5)
 
 

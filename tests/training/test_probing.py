@@ -10,11 +10,14 @@ import torch
 from torch import Tensor, nn
 
 from compress.data.augment import Augmenter
+from compress.data.dataset import Split
 from compress.data.normalization import KNOWN, normalize
 from compress.models.network import Network
 from compress.models.registry import build
 from compress.spec import ModelSpec, Normalization
-from compress.training.chance import Standing, compare_answers_with_chance
+from compress.tasks.classification import Classification
+from compress.tasks.classification.chance import compare_with_chance
+from compress.tasks.task import Standing
 from compress.training.evaluation import predictor
 from compress.training.probing import mismatch, probe_normalization
 from tests.training.quarters import CLASSES, CPU, SIZE, SPEC, toy_images, train
@@ -79,19 +82,22 @@ def test_the_first_batch_norm_is_the_one_that_images_meet(name: str, first: str,
     assert mismatch(network, images, KNOWN["half"], CPU)[0] > before[0] + 1
 
 
+TASK = Classification.of_width(CLASSES)
 TRIED = [KNOWN["cifar10"], KNOWN["half"], KNOWN["none"]]
 
 
 def test_the_normalisation_of_a_model_is_the_best_of_those_that_are_tried(network: Network) -> None:
     images, labels = toy_images(300, 2)
-    best, found = probe_normalization(predictor(network), TRIED, images, labels)
+    best, found = probe_normalization(predictor(network, TASK), TRIED, Split(images, labels), TASK)
     assert best == KNOWN["half"]
     assert found.startswith("The best of 3 known ones on 128 validation images is half (mean")
 
 
 def test_no_normalisation_is_found_for_a_model_that_guesses(network: Network) -> None:
     images, labels = toy_images(300, 2)
-    best, found = probe_normalization(predictor(network), TRIED, images, (labels + 1) % CLASSES)
+    best, found = probe_normalization(
+        predictor(network, TASK), TRIED, Split(images, (labels + 1) % CLASSES), TASK
+    )
     assert best is None
     assert found.startswith(
         "Tried 3 normalisations; it is better than chance with none of them (with the best, it is "
@@ -107,8 +113,10 @@ def test_the_luckiest_of_several_is_not_found(network: Network) -> None:
     chosen = torch.cat([torch.nonzero(right)[:7, 0], torch.nonzero(right)[8:9, 0]])
     pixels, wrong = images[chosen], labels[chosen].clone()
     wrong[-1] = (wrong[-1] + 1) % CLASSES
-    alone = compare_answers_with_chance(labels[chosen], wrong, CLASSES)
+    alone = compare_with_chance(labels[chosen], wrong, CLASSES)
     assert alone.standing is Standing.BETTER
-    _, found = probe_normalization(predictor(network), TRIED[1:2] * 3, pixels, wrong)
+    _, found = probe_normalization(
+        predictor(network, TASK), TRIED[1:2] * 3, Split(pixels, wrong), TASK
+    )
     assert "it is surely better than chance with none of them" in found
     assert "8 images are too few to decide" in found

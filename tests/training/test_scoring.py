@@ -11,6 +11,9 @@ import torch
 from compress.data.dataset import Dataset, load_dataset
 from compress.errors import DataError, ModelFileError, UsageError
 from compress.spec import Normalization, Target
+from compress.tasks.classification import LOGITS
+from compress.tasks.classification.accuracy import Right
+from compress.tasks.registry import unstated
 from compress.training.evaluation import file_predictor
 from compress.training.scoring import score_onnx
 from tests.gate.small import CLASSES, SIZE, classifier, images
@@ -30,10 +33,12 @@ def data(folder: Path) -> Dataset:
 
 def test_what_is_right_is_what_the_labels_say(folder: Path, data: Dataset) -> None:
     found = score_onnx(folder / "model.onnx", data, normalization=None, target=Target())
-    assert found.logits.shape == (301, CLASSES)
+    assert found.outputs[LOGITS].shape == (301, CLASSES)
     assert found.notes == ()
-    assert found.right.tolist() == (found.logits.argmax(1) == data.test.labels).tolist()
-    assert 0.9 < float(found.right.double().mean()) < 1
+    assert found.evidence == Right(
+        tuple((found.outputs[LOGITS].argmax(1) == data.test.targets).tolist())
+    )
+    assert 0.9 < found.evidence.value < 1
 
 
 def test_a_file_that_states_its_normalisation_for_bytes(
@@ -46,7 +51,7 @@ def test_a_file_that_states_its_normalisation_for_bytes(
     plain = score_onnx(folder / "model.onnx", data, normalization=None, target=Target())
     found = score_onnx(tmp_path / "bytes.onnx", data, normalization=None, target=Target())
     assert found.normalization == plain.normalization == Normalization((0.5,), (0.25,))
-    assert torch.equal(found.logits, plain.logits)
+    assert torch.equal(found.outputs[LOGITS], plain.outputs[LOGITS])
     (note,) = found.notes
     assert "given for pixels in 0..255. Divided by 255 it is mean 0.5; std 0.25" in note
 
@@ -58,7 +63,9 @@ def test_a_file_of_a_fixed_batch_answers_as_one_of_an_open_one(
     fixed = classifier(tmp_path / "fixed.onnx", shape=(batch, 1, SIZE, SIZE))
     open_one = score_onnx(folder / "model.onnx", data, normalization=None, target=Target())
     found = score_onnx(fixed, data, normalization=None, target=Target())
-    torch.testing.assert_close(found.logits, open_one.logits, atol=1e-4, rtol=1e-4)
+    torch.testing.assert_close(
+        found.outputs[LOGITS], open_one.outputs[LOGITS], atol=1e-4, rtol=1e-4
+    )
 
 
 NAMES, ORDER = ("cat", "dog", "ship", "car"), (2, 0, 3, 1)
@@ -73,13 +80,13 @@ def test_answers_are_taken_by_name(tmp_path: Path) -> None:
     ours, theirs = (
         score_onnx(path, data, normalization=None, target=Target()) for path in (model, other)
     )
-    assert torch.equal(ours.right, theirs.right)
-    torch.testing.assert_close(ours.logits, theirs.logits)
+    assert ours.evidence == theirs.evidence
+    torch.testing.assert_close(ours.outputs[LOGITS], theirs.outputs[LOGITS])
     assert ours.notes == ()
     assert "in another order than data; its answers are matched by name" in theirs.notes[0]
     strange = classifier(tmp_path / "strange.onnx", names=(*NAMES[:3], "truck"))
     found = score_onnx(strange, data, normalization=None, target=Target())
-    assert torch.equal(found.right, ours.right)
+    assert found.evidence == ours.evidence
     assert "only the model has 'truck', only the data has 'car'" in found.notes[0]
     mixed = classifier(tmp_path / "mixed.onnx", names=("dog", "cat", "ship", "truck"))
     with pytest.raises(DataError, match="'cat' is class 1 of the model and class 0 of the data"):
@@ -103,15 +110,15 @@ def test_a_normalisation_is_looked_for_by_name_too(tmp_path: Path) -> None:
         normalization=None,
         target=Target(),
     )
-    assert float(found.right.double().mean()) > 0.9
+    assert found.evidence.value > 0.9
 
 
 def test_images_are_not_changed_by_filling_a_batch(tmp_path: Path) -> None:
     fixed = classifier(tmp_path / "fixed.onnx", shape=(4, 1, SIZE, SIZE))
     pixels = torch.randn(6, 1, SIZE, SIZE)
     before = pixels.clone()
-    with file_predictor(fixed, Target()) as predict:
-        assert predict(pixels).shape == (6, CLASSES)
+    with file_predictor(fixed, Target(), unstated()) as predict:
+        assert predict(pixels)[LOGITS].shape == (6, CLASSES)
     assert torch.equal(pixels, before)
 
 

@@ -22,7 +22,8 @@ from compress.models.checkpoint import save_checkpoint
 from compress.models.network import Network
 from compress.models.registry import build
 from compress.spec import ModelSpec, Normalization
-from compress.training.chance import Standing, compare_with_chance
+from compress.tasks.classification import LOGITS, Classification
+from compress.tasks.task import Standing
 from compress.training.identification import Identified, identify
 from compress.training.student import first_network
 from compress.training.teacher import Teacher, load_teacher
@@ -166,7 +167,7 @@ def test_a_teacher_of_another_order_of_classes_teaches_in_the_datas(
     """Its classifier's rows change places, which is exact."""
     images, labels = toy_images(256, 2)
     names, order = ("red", "green", "blue", "grey"), [2, 0, 3, 1]
-    data = replace(dataset(images, labels), class_names=names)
+    data = replace(dataset(images, labels), task=Classification(names))
     path = tmp_path / "t.safetensors"
     moved = copy.deepcopy(network)
     for values in (moved.linear.weight, moved.linear.bias):
@@ -174,10 +175,8 @@ def test_a_teacher_of_another_order_of_classes_teaches_in_the_datas(
     save_checkpoint(
         path, moved, normalization=KNOWN["half"], classes=[names[place] for place in order]
     )
-    assert (
-        compare_with_chance(network(normalize(images, KNOWN["cifar10"])), labels).standing
-        is Standing.BETTER
-    )
+    logits = network(normalize(images, KNOWN["cifar10"]))
+    assert data.task.chance({LOGITS: logits}, labels).standing is Standing.BETTER
     found = load_teacher(path, data, normalization=None, arch=None, device=CPU)
     inputs = normalize(images[:8], found.normalization)
     assert torch.equal(found.network(inputs), network(inputs))

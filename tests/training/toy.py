@@ -15,6 +15,7 @@ from compress.models.network import Network
 from compress.models.registry import build
 from compress.recipes.registry import make_recipe
 from compress.spec import ModelSpec, Normalization
+from compress.tasks.classification import Classification
 from compress.training.engine import Fitted, Progress, fit
 from compress.training.kept import outputs_of
 from compress.training.options import TrainingOptions
@@ -63,8 +64,8 @@ def stripes() -> Dataset:
         return Split(images, labels)
 
     train, validation, test = split(97), split(30), split(30)
-    names = ("a", "b", "c")
-    return Dataset("toy", train, validation, test, 3, names, GRAY, False, "0" * 64, "made here")
+    task = Classification(("a", "b", "c"))
+    return Dataset("toy", train, validation, test, task, GRAY, False, "0" * 64, "made here")
 
 
 def train(

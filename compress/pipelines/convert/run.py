@@ -32,7 +32,6 @@ from compress.exporting.quantize import Quantization
 from compress.exporting.to_onnx import onnx_from_torch
 from compress.exporting.to_tensorrt import engine_from_onnx
 from compress.files import atomic_path, sha256_of
-from compress.gate.accuracy import Paired
 from compress.gate.precision import PrecisionRule, more_images
 from compress.gate.verdict import Outcome
 from compress.models.checkpoint import read_tensors
@@ -47,11 +46,14 @@ from compress.profiling.timing import time_model, time_models
 from compress.results import Artifact, Fidelity, Parity
 from compress.scratch import scratch_folder
 from compress.spec import AUTO, PRECISIONS, Normalization, Target
+from compress.tasks.classification import Paired
+from compress.tasks.registry import unstated
 from compress.tradeoff.precisions import FLOAT, PrecisionTrial, not_run, run_once, timed
 from compress.training.evaluation import file_predictor, predictor, stratified_sample
 from compress.training.identification import identify
-from compress.training.naming import believed_accuracy
+from compress.training.naming import believed_score
 from compress.training.probing import check_channels, known_normalizations, probe_normalization
+from compress.training.scoring import check_width
 from compress.units import format_percent
 
 # No further round of the timing for AUTO begins after so long.
@@ -238,8 +240,11 @@ class _Conversion:
             float_images(path)
         stated = request.normalization or artifact.normalization
         self._note(*note_on_scale(stated))
-        shape = None if request.data is None else request.data.input_shape
-        with file_predictor(path, Target(threads=default_threads()), shape=shape) as predict:
+        shape, task = None, unstated()
+        if request.data is not None:
+            shape, task = request.data.input_shape, request.data.task
+        target = Target(threads=default_threads())
+        with file_predictor(path, target, task, shape=shape) as predict:
             if predict.note:
                 self._note(predict.note)
             if request.data is None:
@@ -250,27 +255,25 @@ class _Conversion:
                 check_channels(stated, data.input_shape[0])
             first = normalize(data.validation.images[:1], stated or data.normalization)
             try:
-                classes = predict(first).shape[1]
+                answers = predict(first)
             except ModelFileError as error:
                 sizes = "x".join(map(str, data.input_shape))
                 raise ModelFileError(
                     f"{path} does not take the {sizes} images of {data.name}: {error}"
                 ) from error
-            check_batch(path, lambda x: predict(torch.from_numpy(x)).numpy(), first.numpy())
-            if classes != data.num_classes:
-                raise ModelFileError(
-                    f"{path} gives {classes} classes, {data.name} has {data.num_classes}. Give the "
-                    "data that the model was made for."
-                )
+            check_batch(
+                path,
+                lambda x: predict(torch.from_numpy(x))[task.output].numpy(),
+                first.numpy(),
+            )
+            check_width(path, answers, data)
             if stated is None:
                 tried = known_normalizations(path, data.normalization, len(data.validation))
-                stated, found = probe_normalization(
-                    predict, tried, data.validation.images, data.validation.labels
-                )
+                stated, found = probe_normalization(predict, tried, data.validation, task)
                 self._note(f"{path.name} does not state its normalisation. {found}")
             taken = stated or data.normalization
-            if note := class_note(artifact.classes, request.data.class_names):
-                told = believed_accuracy(path.name, predict, data, taken, artifact.classes)
+            if note := class_note(artifact.classes, request.data.task.classes):
+                told = believed_score(path.name, predict, data, taken, artifact.classes)
                 self._note(note, *told[1])
         return path, stated, self._proof_on(data.validation, taken)
 
@@ -290,7 +293,7 @@ class _Conversion:
             proof = self._proof_without_data(network.spec.input_shape, normalization)
         else:
             stated = read_tensors(request.model).classes
-            note = class_note(stated, request.data.class_names)
+            note = class_note(stated, request.data.task.classes)
             # The file keeps its own numbers and names, and the images are labelled by them.
             data = renumbered(request.data, stated)
             found = identify(
@@ -301,10 +304,14 @@ class _Conversion:
                 device=torch.device("cpu"),
             )
             network, normalization = found.network, found.normalization
-            classes = found.classes or data.class_names
+            classes = found.classes or data.task.classes
             self._note(*dict.fromkeys([*([note] if note else ()), *found.notes]))
-            share, warnings = believed_accuracy(
-                request.model.name, predictor(network), data, normalization, found.classes
+            share, warnings = believed_score(
+                request.model.name,
+                predictor(network, data.task),
+                data,
+                normalization,
+                found.classes,
             )
             self._note(
                 f"{found.spec.name}: {format_percent(share)} on {len(data.validation):,} "
@@ -368,7 +375,7 @@ class _Conversion:
     def _proof_on(self, split: Split, normalization: Normalization) -> Proof:
         """The first images of a split, with their labels and the rule."""
         images = Normalized(split.images, normalization)
-        labels = split.labels.numpy().astype(np.int64)
+        labels = split.targets.numpy().astype(np.int64)
         whole = Proof(images, labels, self._judge)
         count = self.request.images
         if count is None or count >= len(split):
@@ -453,7 +460,7 @@ class _Conversion:
         train = data.train
         if len(train) == 0:
             raise DataError(f"{data.name} has no training images to calibrate on.")
-        chosen = stratified_sample(train.labels, request.calibration_images)
+        chosen = stratified_sample(train, data.task, request.calibration_images)
         taken = normalization or (request.data or data).normalization
         images: Array = normalize(train.images[chosen], taken).numpy()
         self._note(

@@ -32,6 +32,7 @@ from compress.profiling.registry import RUNTIMES
 from compress.results import Artifact, Fidelity
 from compress.scratch import scratch_folder
 from compress.spec import ModelSpec, Target
+from compress.tasks.task import Task
 from compress.training.engine import Listener, choose_device
 from compress.training.evaluation import stratified_sample
 from compress.training.outputs import Teaching
@@ -42,11 +43,11 @@ from compress.training.runfolder import RunFolder
 STREAMED_PROOF_IMAGES = 5000
 
 
-def first_images(split: Split) -> Split:
+def first_images(split: Split, task: Task) -> Split:
     """What is proved on: all, or a part where memory has no room for all."""
     if isinstance(split.images, Tensor):
         return split
-    return split.take(stratified_sample(split.labels, STREAMED_PROOF_IMAGES))
+    return split.take(stratified_sample(split, task, STREAMED_PROOF_IMAGES))
 
 
 class Narrowing:
@@ -141,7 +142,7 @@ class Narrowing:
 
     def _calibration(self) -> Array:
         data = self.request.data
-        chosen = stratified_sample(data.train.labels, CALIBRATION_IMAGES)
+        chosen = stratified_sample(data.train, data.task, CALIBRATION_IMAGES)
         found: Array = normalize(data.train.images[chosen], data.normalization).numpy()
         return found
 
@@ -152,7 +153,7 @@ class Narrowing:
             convert: makes the file, given the proof.
         """
         split = self.request.data.validation
-        first = first_images(split)
+        first = first_images(split, self.request.data.task)
         _, found = convert(proof=self._proof(first))
         undecided = PrecisionRule(self.request.max_precision_loss).of(found)
         if undecided.outcome is Outcome.INCONCLUSIVE and len(first) < len(split):
@@ -165,7 +166,7 @@ class Narrowing:
 
     def _proof(self, split: Split) -> Proof:
         images = Normalized(split.images, self.request.data.normalization)
-        return Proof(images, split.labels.numpy().astype(np.int64))
+        return Proof(images, split.targets.numpy().astype(np.int64))
 
     def _fine_tune(
         self, floats: Path, spec: ModelSpec, teaching: Sequence[Teaching], before: Fidelity

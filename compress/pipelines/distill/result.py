@@ -7,11 +7,9 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-from torch import Tensor
-
 from compress.data.dataset import Dataset
 from compress.files import sha256_of
-from compress.gate.accuracy import AccuracyRule, Paired, compare_accuracy
+from compress.gate.accuracy import AccuracyRule, compare_accuracy
 from compress.gate.verdict import Comparison
 from compress.limits import Judgement, judge, worst
 from compress.models.network import Network
@@ -22,17 +20,18 @@ from compress.profiling.fresh import FreshTiming
 from compress.profiling.machine import fingerprint
 from compress.profiling.timing import ModelTiming
 from compress.results import Parity
-from compress.spec import Budget, ModelSpec, Normalization, Target
+from compress.spec import Budget, ModelSpec, Target
+from compress.tasks.classification import Paired
+from compress.tasks.task import Pair, Standing
 from compress.tradeoff import RuntimeChoice
-from compress.training.chance import Standing, compare_with_chance
-from compress.training.evaluation import accuracy, file_predictor, logits_of
+from compress.training.evaluation import answers_to, evaluate, file_predictor
 from compress.training.teacher import Teacher
 from compress.units import format_time
 
 
 @dataclass(frozen=True)
 class Scores:
-    """What the student's and the teacher's files have right.
+    """How the student's and the teacher's files score.
 
     Attributes:
         student: accuracy by split, as a fraction of 1.
@@ -43,7 +42,7 @@ class Scores:
 
     student: dict[str, float]
     teacher: dict[str, float]
-    pair: Paired
+    pair: Pair
     chance: dict[str, str]
 
 
@@ -51,38 +50,28 @@ def score(
     student: Path, teacher: Teacher, teacher_onnx: Path, data: Dataset, target: Target
 ) -> Scores:
     """Scores both files as the target runs them."""
-
-    def logits(images: Any, normalization: Normalization) -> Tensor:
-        return logits_of(predict, images, normalization)
-
-    test = data.test
-    with file_predictor(student, target, made_here=True) as predict:
-        on_validation = logits(data.validation.images, data.normalization)
-        ours = logits(test.images, data.normalization)
-    with file_predictor(teacher_onnx, target, made_here=True) as predict:
-        theirs = logits(test.images, teacher.normalization)
-    chance = compare_with_chance(ours, test.labels)
+    task, test = data.task, data.test
+    with file_predictor(student, target, task, made_here=True) as predict:
+        validation = evaluate(predict, task, data.validation, data.normalization)
+        outputs = answers_to(predict, test.images, data.normalization)
+    with file_predictor(teacher_onnx, target, task, made_here=True) as predict:
+        theirs = task.evidence(
+            answers_to(predict, test.images, teacher.normalization), test.targets
+        )
+    ours, chance = task.evidence(outputs, test.targets), task.chance(outputs, test.targets)
     return Scores(
-        student={
-            "validation": accuracy(on_validation, data.validation.labels),
-            "test": accuracy(ours, test.labels),
-        },
-        teacher={"validation": teacher.accuracy, "test": accuracy(theirs, test.labels)},
-        pair=Paired.of(_right(ours, test.labels), _right(theirs, test.labels)),
+        student={"validation": validation, "test": ours.value},
+        teacher={"validation": teacher.accuracy, "test": theirs.value},
+        pair=ours.against(theirs),
         chance={"standing": chance.standing.value, "text": chance.text},
     )
 
 
-def _right(logits: Tensor, labels: Tensor) -> list[bool]:
-    right: list[bool] = (logits.argmax(dim=1).cpu() == labels.cpu()).tolist()
-    return right
-
-
-def drop_of(pair: Paired) -> dict[str, Any]:
+def drop_of(pair: Pair) -> dict[str, Any]:
     """How much accuracy the student loses against the teacher, fractions of 1, 95% interval."""
     return {
         **pair.interval().to_dict(),
-        **asdict(pair),
+        **pair.to_dict(),
         "allowed": None,
         "outcome": None,
         "reason": None,
@@ -210,9 +199,9 @@ def make_result(
         "accuracy_drop": drop_of(scores.pair),
         "precisions": precisions,
         "speedup": timing.speedup.to_dict() if timing.speedup else None,
-        "load_ms": timing.load_s * 1e3,
-        "first_ms": timing.first_s * 1e3,
-        "memory_bytes": timing.memory_bytes,
+        "load_ms": timing.loading.load_s * 1e3,
+        "first_ms": timing.loading.first_s * 1e3,
+        "memory_bytes": timing.loading.memory_bytes,
         "recipe": request.recipe.name,
         "recipe_options": request.recipe.to_dict(),
         "epochs": request.options.epochs,
@@ -258,7 +247,7 @@ def _warnings(budget: Budget, timing: FreshTiming) -> list[str]:
     warnings = []
     model, ratio = timing.model, timing.speedup
     limit_s, least = budget.latency_s, budget.speedup
-    if model and limit_s is not None and model.judge(limit_s) is Judgement.UNDECIDED:
+    if limit_s is not None and model.judge(limit_s) is Judgement.UNDECIDED:
         low, high = (format_time(end) for end in (model.latency.low, model.latency.high))
         why = f"its interval, {low} to {high}, holds {format_time(limit_s)}"
         if model.latency.high <= limit_s:

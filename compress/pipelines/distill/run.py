@@ -39,6 +39,7 @@ from compress.profiling.machine import fingerprint
 from compress.profiling.registry import runtime_named
 from compress.results import Fidelity, Parity
 from compress.spec import AUTO, FASTEST, ModelSpec, Normalization
+from compress.tasks.task import Standing
 from compress.tradeoff import (
     OwnRun,
     Plan,
@@ -53,9 +54,8 @@ from compress.tradeoff import (
     write_csv,
 )
 from compress.tradeoff.storage import StoredChoice, read_choice
-from compress.training.chance import Standing, compare_with_chance
 from compress.training.engine import choose_device
-from compress.training.evaluation import logits_of, predictor, stratified_sample, timing_sample
+from compress.training.evaluation import answers_to, predictor, stratified_sample, timing_sample
 from compress.training.finished import Distilled
 from compress.training.outputs import Teaching
 from compress.training.runfolder import RunFolder
@@ -194,7 +194,7 @@ class _Run:
         else:
             self.runtime = choose_runtime(
                 request.budget,
-                num_classes=data.num_classes,
+                num_classes=data.task.width,
                 input_shape=data.input_shape,
                 tradeoff=request.tradeoff,
                 sample=self._sample(),
@@ -233,8 +233,9 @@ class _Run:
             self.listener.message(f"Exporting the teacher, {teacher.spec.name}, to {path}.")
             # The teacher's file is what the student is compared with, not what ships: a part of
             # the validation images is proof enough, and a large teacher is slow.
-            sample = stratified_sample(self.request.data.validation.labels, TEACHER_PROOF_IMAGES)
-            images = self.request.data.validation.images[sample]
+            data = self.request.data
+            sample = stratified_sample(data.validation, data.task, TEACHER_PROOF_IMAGES)
+            images = data.validation.images[sample]
             self._export(teacher.network, teacher.spec, teacher.normalization, images, path, {})
             folder.keep(TEACHER_ONNX)
         return path
@@ -254,7 +255,7 @@ class _Run:
             path,
             spec=replace(spec, dropout=0.0),
             normalization=normalization,
-            classes=data.class_names,
+            classes=data.task.classes,
             images=normalize(images, normalization),
             source={"data": data.name, "data_sha256": data.sha256, **source},
         )
@@ -266,7 +267,7 @@ class _Run:
         dropout = request.options.dropout
         if request.student is not None:
             spec = ModelSpec.parse(
-                request.student, num_classes=data.num_classes, input_shape=data.input_shape
+                request.student, num_classes=data.task.width, input_shape=data.input_shape
             )
             if self.budget.target.precision != "fp32":
                 refuse_unrunnable(spec, self.budget)
@@ -276,7 +277,7 @@ class _Run:
             self.budget = self.budget.in_precision(stored.precision)
             return with_dropout(stored.spec, dropout)
         known: dict[str, Any] = {
-            "num_classes": data.num_classes,
+            "num_classes": data.task.width,
             "input_shape": data.input_shape,
             "dataset_name": data.name,
             "dataset_sha256": data.sha256,
@@ -290,7 +291,7 @@ class _Run:
             "teacher": teacher.spec,
             "precisions": try_precisions(
                 self.budget,
-                num_classes=data.num_classes,
+                num_classes=data.task.width,
                 input_shape=data.input_shape,
                 tradeoff=request.tradeoff,
                 sample=self._sample(),
@@ -317,7 +318,7 @@ class _Run:
     def _train(self, folder: RunFolder, teacher: Teacher, spec: ModelSpec) -> Network:
         request = self.request
         data = to_device(request.data, self.device)
-        student = first_network(spec, request.options.seed, request.student_init, data.class_names)
+        student = first_network(spec, request.options.seed, request.student_init, data.task.classes)
         self.listener.message(
             f"Training {spec.name} ({count_parameters(student):,} parameters) with "
             f"{request.recipe.name} for {request.options.epochs} epochs on {len(data.train):,} "
@@ -339,8 +340,9 @@ class _Run:
     def _compare_with_chance(self, student: Network) -> None:
         """Says at once where the training came to nothing; what ships is judged in the end."""
         data = self.request.data
-        logits = logits_of(predictor(student), data.validation.images, data.normalization)
-        chance = compare_with_chance(logits, data.validation.labels)
+        predict = predictor(student, data.task)
+        outputs = answers_to(predict, data.validation.images, data.normalization)
+        chance = data.task.chance(outputs, data.validation.targets)
         if chance.standing is not Standing.BETTER:
             self.listener.message(f"Warning: on the validation images the student is {chance.text}")
 
@@ -355,7 +357,7 @@ class _Run:
             path,
             student,
             normalization=data.normalization,
-            classes=data.class_names,
+            classes=data.task.classes,
             extra={"run": self._config()},
         )
         source = {
@@ -366,7 +368,7 @@ class _Run:
         shipped = self.budget.target.precision
         path = request.out / (STUDENT_ONNX if shipped == "fp32" else FLOAT_ONNX)
         self.listener.message(f"Exporting the student to {path}.")
-        images = first_images(data.validation).images[:]
+        images = first_images(data.validation, data.task).images[:]
         parity = self._export(student, spec, data.normalization, images, path, source)
         if request.budget.target.precision != "fp32":
             self.narrowing = Narrowing(request, self.budget.target, self.listener)
@@ -385,7 +387,7 @@ class _Run:
     def _sample(self) -> Sample | None:
         """Images that networks are timed on; the test images are looked at once, at the end."""
         data = self.request.data
-        return timing_sample(data.validation, data.normalization, data.name)
+        return timing_sample(data, data.validation, data.normalization)
 
     def _time(self, teacher_onnx: Path) -> FreshTiming:
         budget = self.budget

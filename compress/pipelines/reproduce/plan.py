@@ -216,7 +216,7 @@ class _Planner:
             say=self.say,
         )
         train = len(data.train) + len(data.validation)
-        return Images(train, len(data.test), data.num_classes, data.input_shape)
+        return Images(train, len(data.test), data.task.width, data.input_shape)
 
     def _counts(self, task: ExperimentTask, images: Images) -> tuple[int, int]:
         """Training and validation images that are used."""

@@ -39,9 +39,11 @@ from compress.pipelines.reproduce.work import TaskWork, TeacherFacts, load_data
 from compress.profiling.machine import fingerprint
 from compress.schema import decode_or_none
 from compress.spec import Normalization
+from compress.tasks.classification import LOGITS
+from compress.tasks.task import Task
 from compress.training.checkpoints import Checkpoints
 from compress.training.engine import Listener, Progress, choose_device, fit
-from compress.training.evaluation import evaluate, logits_of, predictor, stratified_sample
+from compress.training.evaluation import answers_to, evaluate, predictor, stratified_sample
 from compress.training.finished import Reproduced
 from compress.training.options import TrainingOptions
 from compress.training.runfolder import RunFolder
@@ -284,7 +286,7 @@ class _Reproduction:
         validate = self.experiment.validate_images
         judged = data
         if validate is not None and validate < len(data.validation):
-            judged = replace(data, validation=_part(data.validation, validate))
+            judged = replace(data, validation=_part(data.validation, data.task, validate))
         curves = self.experiment.curve_images
         about = {
             "task": training.task.name,
@@ -308,7 +310,7 @@ class _Reproduction:
                 teacher=outputs,
                 folder=folder,
                 listener=self.timed,
-                watched={"train": _part(data.train, curves)} if curves else None,
+                watched={"train": _part(data.train, data.task, curves)} if curves else None,
             )
         except TrainingDiverged as error:
             # That is what this cell of the table is; the others do not wait for it.
@@ -331,7 +333,7 @@ class _Reproduction:
                     folder.path / file,
                     student,
                     normalization=data.normalization,
-                    classes=data.class_names,
+                    classes=data.task.classes,
                 )
         folder.finish({**about, **accuracies})
         # What resuming needs is as large as four students, and there is nothing left to resume.
@@ -339,10 +341,11 @@ class _Reproduction:
 
     def _score(self, work: TaskWork, student: Network) -> dict[str, float]:
         """The only look at the test images that a training gets."""
-        predict, data = predictor(student), work.data
+        data = work.data
+        predict = predictor(student, data.task)
         return {
-            "validation": evaluate(predict, data.validation, data.normalization),
-            "test": evaluate(predict, data.test, data.normalization),
+            "validation": evaluate(predict, data.task, data.validation, data.normalization),
+            "test": evaluate(predict, data.task, data.test, data.normalization),
         }
 
     # --- What is measured when all is trained ----------------------------------------------------
@@ -356,7 +359,7 @@ class _Reproduction:
         times = time_networks(
             self.experiment,
             work.task,
-            num_classes=work.data.num_classes,
+            num_classes=work.data.task.width,
             input_shape=work.data.input_shape,
             say=self.listener.message,
             check=self.timed.check,
@@ -369,7 +372,7 @@ class _Reproduction:
 
     def _score_class(self, work: TaskWork) -> int:
         """The class that is shown; the last one where the data has fewer."""
-        return min(self.experiment.score_class, work.data.num_classes - 1)
+        return min(self.experiment.score_class, work.data.task.width - 1)
 
     def _histograms(self, work: TaskWork) -> tuple[Histogram, ...]:
         """Of a student trained on the labels, of the teacher, and of the last method's student.
@@ -400,8 +403,9 @@ class _Reproduction:
         test = work.data.test
 
         def of(name: str, network: Network, normalization: Normalization) -> Histogram:
-            logits = logits_of(predictor(network), test.images, normalization)
-            return histogram(name, logits, test.labels, label)
+            predict = predictor(network, work.data.task)
+            logits = answers_to(predict, test.images, normalization)[LOGITS]
+            return histogram(name, logits, test.targets, label)
 
         found = []
         for name, file in files.items():
@@ -442,7 +446,7 @@ class _Reproduction:
             results=tuple(self._results(work)),
             times=self.times.get(work.task.name),
             scores=self.scores.get(work.task.name, ()),
-            class_name=work.data.class_names[self._score_class(work)],
+            class_name=work.data.task.classes[self._score_class(work)],
         )
 
     def _results(self, work: TaskWork) -> Iterator[dict[str, Any]]:
@@ -508,6 +512,6 @@ class _TimedListener:
             raise TimeOver
 
 
-def _part(split: Split, count: int) -> Split:
+def _part(split: Split, task: Task, count: int) -> Split:
     """At most ``count`` images of all classes alike, always the same ones."""
-    return split.take(stratified_sample(split.labels, count))
+    return split.take(stratified_sample(split, task, count))

@@ -74,7 +74,7 @@ def load_data(
 
     data = load(task.limit_train)
     if fraction < 1:
-        data = load(max(data.num_classes, round(fraction * len(data.train))))
+        data = load(max(data.task.width, round(fraction * len(data.train))))
     if len(data.validation) == 0 or len(data.test) == 0:
         raise UsageError(
             f"{data.name} has {len(data.validation)} validation and {len(data.test)} test images, "
@@ -167,7 +167,7 @@ class TaskWork:
     def spec(self, name: str, options: TrainingOptions) -> ModelSpec:
         """A network for this task's images."""
         spec = ModelSpec.parse(
-            name, num_classes=self.data.num_classes, input_shape=self.data.input_shape
+            name, num_classes=self.data.task.width, input_shape=self.data.input_shape
         )
         return with_dropout(spec, options.dropout)
 
@@ -239,15 +239,15 @@ class TaskWork:
         else:
             network, origin = self._train()
             normalization, notes = self.data.normalization, ()
-        predict = predictor(network)
+        predict = predictor(network, self.data.task)
         path = self.folder / TEACHER
         save_checkpoint(path, network, normalization=normalization)
         facts = TeacherFacts(
             sha256=sha256_of(path),
             spec=replace(network.spec, dropout=0.0),
             normalization=normalization,
-            validation=evaluate(predict, self.data.validation, normalization),
-            test=evaluate(predict, self.data.test, normalization),
+            validation=evaluate(predict, self.data.task, self.data.validation, normalization),
+            test=evaluate(predict, self.data.task, self.data.test, normalization),
             origin=origin,
             notes=notes,
         )

@@ -6,8 +6,8 @@ from typing import Any
 
 import pytest
 
-from compress.gate.accuracy import Paired
 from compress.pipelines.distill.result import drop_of, judged
+from compress.tasks.classification import Paired
 
 
 def result(lost: int, won: int, n: int = 1000) -> dict[str, Any]:

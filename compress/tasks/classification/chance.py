@@ -3,17 +3,16 @@
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
-from enum import Enum
 
 import torch
 from torch import Tensor
 
+from compress.tasks.deciding import REJECTING_DEVIATIONS
+from compress.tasks.task import Chance, Standing
 from compress.units import format_percent
 
 # The probability with which a network that only guesses counts as better than chance.
 SIGNIFICANCE = 1e-3
-REJECTING_DEVIATIONS = 3.0
 # So many standard deviations above the mean of a normal distribution is as unlikely.
 DECIDING_DEVIATIONS = 3.09
 # Accuracy that goes less than this share of the way from chance to 1 is next to chance.
@@ -22,43 +21,7 @@ NEXT_TO_CHANCE = 0.1
 EPSILON = 1e-5
 
 
-class Standing(Enum):
-    """Whether a network is better than chance."""
-
-    BETTER = "better"
-    UNDECIDED = "undecided"
-    NO_BETTER = "no better"
-
-
-@dataclass(frozen=True)
-class Chance:
-    """A network beside one that does not look at the images.
-
-    Attributes:
-        standing: whether it is better.
-        found: the figures, as a sentence that begins with "it is right on".
-    """
-
-    standing: Standing
-    found: str
-
-    @property
-    def text(self) -> str:
-        """What was found; the end of a sentence that says what the network is."""
-        perhaps = {
-            Standing.BETTER: "better than chance",
-            Standing.UNDECIDED: "perhaps no better than chance",
-            Standing.NO_BETTER: "no better than chance",
-        }[self.standing]
-        return f"{perhaps}: {self.found}"
-
-
-def compare_with_chance(logits: Tensor, labels: Tensor) -> Chance:
-    """Judges logits [n, C] of images with these labels [n]; see ``compare_answers_with_chance``."""
-    return compare_answers_with_chance(logits.argmax(dim=1).cpu(), labels, logits.shape[1])
-
-
-def compare_answers_with_chance(
+def compare_with_chance(
     predicted: Tensor, labels: Tensor, classes: int, *, tried: int = 1
 ) -> Chance:
     """Judges answers [n] to images with these labels [n], of so many classes.
@@ -99,7 +62,7 @@ def compare_answers_with_chance(
     next_to = chance + NEXT_TO_CHANCE * (1 - chance)
     # One that has nothing wrong cannot be refused, however few the images.
     if hits < count and not (above and highest >= next_to):
-        return Chance(Standing.NO_BETTER, found)
+        return Chance(Standing.NO_BETTER, found, _cause(predicted, labels, classes, share))
     enough = "images of more classes"
     if above:
         needed = DECIDING_DEVIATIONS**2 * chance * (1 - chance) / (share - chance) ** 2
@@ -108,6 +71,19 @@ def compare_answers_with_chance(
         Standing.UNDECIDED,
         f"{found} {count} images are too few to decide; {enough} would be enough.",
     )
+
+
+def _cause(predicted: Tensor, labels: Tensor, classes: int, share: float) -> str:
+    """Why answers [n] may be no better; with a hint where renumbering them would help."""
+    # The best that renumbering the classes could do.
+    table = torch.zeros(classes, classes, dtype=torch.long)
+    table.index_put_((predicted, labels), torch.ones_like(labels), accumulate=True)
+    renumbered = float(table.max(dim=1).values.sum()) / len(labels)
+    commonest = float(torch.bincount(labels).max()) / len(labels)
+    hint = ""
+    if renumbered > 2 * max(share, commonest) and renumbered > 0.5:
+        hint = f" (renumbered, it would be right on {format_percent(renumbered, 1)}: likely)"
+    return f"its classes are others or in another order{hint}"
 
 
 def binomial_tail(successes: int, trials: int, chance: float) -> float:

@@ -6,21 +6,18 @@ import math
 
 import pytest
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
-from compress.training.chance import (
-    Standing,
-    binomial_tail,
-    compare_with_chance,
-)
+from compress.tasks.classification.chance import binomial_tail, compare_with_chance
+from compress.tasks.task import Standing
 
 
-def answers(*cells: tuple[int, int, int]) -> tuple[Tensor, Tensor]:
-    """Logits and labels from (answer, label, count)."""
+def answers(*cells: tuple[int, int, int]) -> tuple[Tensor, Tensor, int]:
+    """Answers, labels and classes from (answer, label, count)."""
     answered = torch.cat([torch.full((count,), answer) for answer, _, count in cells])
     labels = torch.cat([torch.full((count,), label) for _, label, count in cells])
     classes = 1 + max(max(answer, label) for answer, label, _ in cells)
-    return nn.functional.one_hot(answered, classes).float(), labels
+    return answered, labels, classes
 
 
 @pytest.mark.parametrize(

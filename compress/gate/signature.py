@@ -1,36 +1,49 @@
-"""What a classifier is for: the images that it takes and how many classes it tells apart."""
+"""What a model takes and gives: models of the same signature can be compared."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
 from pathlib import Path
-
-import torch
+from typing import Annotated
 
 from compress.errors import ModelFileError
 from compress.gate.measuring import Settings
 from compress.profiling.inputs import make_input
 from compress.profiling.registry import runtime_named
 from compress.profiling.runtime import Subject
-from compress.schema.rules import Classes, Shape
+from compress.schema.rules import Check, Classes, Shape, known
 from compress.spec import Target
+from compress.tasks.registry import TASKS
+from compress.tasks.task import Task, arrays_of, finite_rows
 from compress.training.evaluation import file_predictor
 
 
+def _unknown(name: str) -> str:
+    return known(*TASKS).fault(name)
+
+
 @dataclass(frozen=True)
-class Task:
-    """Images and classes; models of the same task can be compared.
+class Signature:
+    """The images that a model takes and how it answers them.
 
     Attributes:
+        name: of the task.
         image_shape: channels, height, width.
-        classes: how many logits an image gets.
+        width: how many numbers an image is answered with: classes, of a classifier.
     """
 
+    name: Annotated[str, Check(_unknown)]
     image_shape: Shape
-    classes: Classes
+    width: Classes
+
+    @property
+    def task(self) -> Task:
+        """The task itself, its classes without names."""
+        return TASKS[self.name](self.width)
 
     def __str__(self) -> str:
-        return f"{'x'.join(map(str, self.image_shape))} images, {self.classes} classes"
+        shape = "x".join(map(str, self.image_shape))
+        return f"{shape} images, {self.width} {self.task.noun}"
 
 
 def leaves_open(path: Path, settings: Settings) -> bool:
@@ -43,8 +56,8 @@ def leaves_open(path: Path, settings: Settings) -> bool:
     return any(isinstance(size, str) for size in found.shape[1:])
 
 
-def task_of(path: Path, settings: Settings) -> Task:
-    """Loads a file and calls it once.
+def signature_of(path: Path, settings: Settings, task: Task) -> Signature:
+    """Loads a file of a task and calls it once.
 
     Raises:
         ModelFileError: as ``file_predictor``, or it does not answer with finite numbers.
@@ -53,10 +66,11 @@ def task_of(path: Path, settings: Settings) -> Task:
     runtime, subject = runtime_named(settings.runtime), Subject(path.name, path=path)
     images = make_input(runtime, subject, batch=settings.batch, shape=settings.shape)
     target = Target(runtime=settings.runtime, threads=settings.threads)
-    with file_predictor(path, target, shape=settings.shape, output=settings.output) as predict:
-        logits = predict.call(images)
+    shape, output = settings.shape, settings.output
+    with file_predictor(path, target, task, shape=shape, output=output) as predict:
+        answers = predict.call(images)
         channels_last = predict.form.channels_last
-    if not bool(torch.isfinite(logits).all()):
+    if not finite_rows(arrays_of(answers)).all():
         raise ModelFileError(
             f"{path} answers with values that are not finite (NaN or infinity). Its weights are "
             "damaged, or its training diverged."
@@ -64,4 +78,4 @@ def task_of(path: Path, settings: Settings) -> Task:
     _, *sizes = images.shape
     if channels_last:
         sizes = [sizes[2], sizes[0], sizes[1]]
-    return Task(image_shape=tuple(sizes), classes=logits.shape[1])
+    return Signature(task.name, tuple(sizes), task.width_of(answers))
