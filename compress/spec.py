@@ -86,7 +86,7 @@ class ModelSpec:
     def __post_init__(self) -> None:
         faults = faults_of(self)
         if self.arch not in ARCHITECTURES:
-            faults.append(f"arch is '{self.arch}', known are {', '.join(ARCHITECTURES)}")
+            faults.append(f"arch is '{self.arch}', but must be one of {', '.join(ARCHITECTURES)}")
         else:
             faults += self._faults_of_depth()
             if not self.shortcut:
@@ -110,7 +110,7 @@ class ModelSpec:
         if self.arch == "inception" and (self.stride_conv != 1 or self.first_shortcut):
             faults.append("an inception has no residual blocks: no stride_conv, no first_shortcut")
         if faults:
-            raise UsageError("This is no network: " + "; ".join(faults) + ".")
+            raise UsageError("This is not a network: " + "; ".join(faults) + ".")
 
     def _faults_of_depth(self) -> list[str]:
         """What is wrong with the depth of a known architecture."""
@@ -214,9 +214,9 @@ class ModelSpec:
             width = float(inception[1] or 1)
             return cls(arch="inception", depth=INCEPTION_DEPTH, width=width, **fields)
         raise UsageError(
-            f"'{name}' names no network. Write wrn-DEPTH-WIDTH (wrn-10-4), resnet-DEPTH "
-            "(resnet-20), resnet-DEPTH-b for 1x1-convolution shortcuts, preresnet-DEPTH "
-            "(preresnet-164) or inception."
+            f"'{name}' is not the name of a network. Write wrn-DEPTH-WIDTH (wrn-10-4), "
+            "resnet-DEPTH (resnet-20), resnet-DEPTH-b for 1x1-convolution shortcuts, "
+            "preresnet-DEPTH (preresnet-164) or inception."
         )
 
     def with_(self, **changes: Any) -> Self:
@@ -236,7 +236,7 @@ class ModelSpec:
         Raises:
             UsageError: fields are missing, unknown or impossible.
         """
-        return decode(cls, values, "This is no description of a network", error=UsageError)
+        return decode(cls, values, "This does not describe a network", error=UsageError)
 
 
 # Pixels have one of two scales, [0, 1] and 0..255; above this, a mean or a deviation is of the
@@ -258,8 +258,8 @@ class Normalization:
     def __post_init__(self) -> None:
         if len(self.mean) != len(self.std) or not self.mean:
             raise UsageError(
-                f"A normalisation needs as many means as standard deviations, one a channel; "
-                f"found {len(self.mean)} and {len(self.std)}."
+                "A normalisation needs one mean and one standard deviation per channel, but has "
+                f"{len(self.mean)} and {len(self.std)}."
             )
         if not all(map(math.isfinite, self.mean + self.std)) or min(self.std) <= 0:
             raise UsageError(
@@ -286,8 +286,8 @@ class Normalization:
         mixed = min(means + deviations, default=BYTE) <= LARGEST_OF_UNIT_PIXELS
         if mixed or max(self.mean + self.std) > BYTE:
             raise UsageError(
-                "A normalisation is for pixels in [0, 1] or in 0..255; found mean "
-                f"{self.mean}, std {self.std}, which fit neither. Give both for one of them."
+                f"A normalisation is for pixels in [0, 1] or in 0..255, but mean {self.mean} and "
+                f"std {self.std} fit neither. Give both for the same range."
             )
         for name in ("mean", "std"):
             scaled = tuple(round(value / BYTE, 9) for value in getattr(self, name))
@@ -305,8 +305,8 @@ class Normalization:
             mean, std = (tuple(float(v) for v in part.split(",")) for part in text.split("/"))
         except ValueError as error:
             raise UsageError(
-                f"'{text}' is no normalisation. Write MEAN,MEAN,MEAN/STD,STD,STD, "
-                "for pixels scaled to [0, 1] or in 0..255, or a known name."
+                f"'{text}' is not a normalisation. Write MEAN,MEAN,MEAN/STD,STD,STD, for pixels "
+                "scaled to [0, 1] or in 0..255, or a known name."
             ) from error
         return cls(mean, std)
 
@@ -317,7 +317,7 @@ class Normalization:
         Raises:
             UsageError: these are no such values.
         """
-        return decode(cls, values, "This is no normalisation", error=UsageError)
+        return decode(cls, values, "This is not a normalisation", error=UsageError)
 
     def to_dict(self) -> dict[str, list[float]]:
         """Plain values for JSON; ``from_dict`` reads them back."""
@@ -384,7 +384,7 @@ class Budget:
         faults += limits.faults
         if self.speedup is not None and 50 < self.percentile <= 99.9:
             faults.append(
-                f"--percentile is {self.percentile:g} and --speedup is a ratio of medians; give "
+                f"--percentile is {self.percentile:g}, but --speedup compares medians; give only "
                 "one of them, or --budget-ms with --percentile"
             )
         if not 0 <= self.headroom < 1:
@@ -392,7 +392,7 @@ class Budget:
                 f"--headroom is {100 * self.headroom:g}%, it must be from 0% to below 100%"
             )
         if faults:
-            raise UsageError("This is no budget: " + "; ".join(faults) + ".")
+            raise UsageError("This is not a budget: " + "; ".join(faults) + ".")
 
     def in_precision(self, precision: str) -> Self:
         """The same budget for a file in that precision."""
@@ -416,6 +416,6 @@ class Budget:
         """
         if not self.limited:
             raise UsageError(
-                "No budget was given: use --budget-ms, --budget-mb or --speedup "
-                "(any of them together)."
+                "No budget was given. Give --budget-ms, --budget-mb or --speedup, or several of "
+                "them."
             )

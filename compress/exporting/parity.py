@@ -85,7 +85,7 @@ def verify(model: nn.Module, path: Path, images: Tensor, *, batch: int | None = 
         if not np.isfinite(expected).all():
             image = start + int(np.argmin(np.isfinite(expected).all(axis=1)))
             raise ParityError(
-                f"The model's logits for image {image} are not finite, so nothing can be "
+                f"The model's logits for image {image} are not finite, so they cannot be "
                 "compared. Its weights are damaged, or its training diverged."
             )
         scale = max(scale, float(np.abs(expected).max()))
@@ -223,9 +223,9 @@ def check_batch(path: Path, predict: Callable[[Array], Array], image: Array) -> 
     if fixed:
         where += f". It has {listed(fixed)} to a fixed number of rows"
     raise ModelFileError(
-        f"{path.name} says that it takes any number of images, and takes one alone: {where}. "
-        "Export it again with a batch that is free (a Reshape to -1 rows, not to 1), or with a "
-        "batch of 1 in the shape of its input."
+        f"{path.name} claims to take any number of images, but takes only one: {where}. Export it "
+        "again with a free batch size (a Reshape to -1 rows, not to 1), or with a batch size of "
+        "1 in the shape of its input."
     )
 
 
@@ -273,10 +273,10 @@ def _where_they_part(expected: Array, found: Array, image: int, tolerance: float
     best, other = int(expected.argmax()), int(found.argmax())
     worst = int(np.argmax(np.abs(found - expected)))
     return (
-        f"The exported file is not the model. They part at image {image}: the model says class "
-        f"{best} (logit {expected[best]:.6g}), the file class {other} (logit {found[other]:.6g}); "
-        f"the largest difference is in logit {worst}, {expected[worst]:.6g} and "
-        f"{found[worst]:.6g}, the tolerance is {tolerance:.1e}."
+        f"The exported file is not equal to the model. They differ at image {image}: the model "
+        f"gives class {best} (logit {expected[best]:.6g}), the file class {other} (logit "
+        f"{found[other]:.6g}); the largest difference is in logit {worst}, {expected[worst]:.6g} "
+        f"and {found[worst]:.6g}, the tolerance is {tolerance:.1e}."
     )
 
 

@@ -221,7 +221,7 @@ def bad_candidates(folder: Path) -> dict[str, str]:
     return {
         "absent.onnx": "There is no file",
         "empty.onnx": "empty",
-        "cut.onnx": "only a part of one",
+        "cut.onnx": "is incomplete",
         "text.onnx": "not an ONNX file",
         "folder.onnx": "folder.onnx",
         "two.onnx": "2 inputs ('images', 'masks')",
@@ -292,7 +292,7 @@ def test_another_model_beside_the_baseline_is_refused(tmp_path: Path, capsys: Ca
             "Leave out --budget-ms and --data",
         ),
         (["--seed", "-1"], "-1 is not in the range"),
-        (["--junit", "same.onnx/x.xml"], "cannot be written to"),
+        (["--junit", "same.onnx/x.xml"], "is not writable"),
         (["--markdown", "."], "is a directory"),
         (["--data", "nowhere.npz"], "There is no data file nowhere.npz"),
         (["--checkpoint", "absent.pt"], "There is no file absent.pt"),
@@ -386,5 +386,5 @@ def test_a_file_that_is_not_its_checkpoint_fails(
     assert main(["check", model, "--checkpoint", other, *LENIENT]) == 1
     line = next(x for x in capsys.readouterr().out.splitlines() if x.startswith("parity"))
     assert line.split()[1] == "FAIL"
-    assert "They part at image" in line
+    assert "They differ at image" in line
     assert "written" not in line

@@ -102,7 +102,7 @@ def test_a_normalisation_of_bytes_is_written_for_unit_pixels(
     assert json.loads(said["compress.normalization"]) == expected
     mixed = ["--normalize", "123.675,116.28,103.53/0.229,0.224,0.225"]
     assert main(["export", str(folder / "bare.pt"), "-o", str(output), *mixed]) == 2
-    assert "which fit neither" in capsys.readouterr().err
+    assert "fit neither" in capsys.readouterr().err
     # A given file that says it for bytes says it for [0, 1] afterwards.
     model = onnx.load(output)
     stated = {"mean": [123.675, 116.28, 103.53], "std": [58.395, 57.12, 57.375]}
@@ -122,7 +122,7 @@ def test_averages_over_windows_need_data_to_be_sure(
     output = tmp_path / "f.onnx"
     assert main(["export", str(tmp_path / "windows.pt"), "-o", str(output)]) == 0
     told = capsys.readouterr().err
-    assert "reads 256 values: averages over 4x4 windows of the last map, as is supposed" in told
+    assert "reads 256 values: averages over 4x4 windows of the last map (assumed)" in told
     assert "Give --data to be sure." in told
     spec = read_artifact(output).spec
     assert spec is not None
@@ -435,7 +435,7 @@ def test_a_file_that_takes_one_image_alone_is_refused(
     for precision in ("int8", "auto"):
         assert main([*arguments, "--precision", precision, *on_data(bright)]) == 2
         told = capsys.readouterr().err
-        assert "given.onnx says that it takes any number of images, and takes one alone" in told
+        assert "given.onnx claims to take any number of images, but takes only one" in told
         assert "Reshape 'flatten' to a fixed number of rows" in told
 
 

@@ -121,7 +121,7 @@ def test_auto_of_a_file_that_tools_cannot_convert(
     assert result["precision"] == "int8"
     for precision in ("fp16", "bf16"):
         assert found[precision]["why"].startswith(f"given.onnx cannot be converted to {precision}")
-        assert "It has If 'choice', which tools know badly" in found[precision]["why"]
+        assert "It has If 'choice', which tools support poorly" in found[precision]["why"]
     assert "The quantiser does not reach these, so they are not in int8: Conv '" in captured.err
 
 

@@ -60,7 +60,7 @@ def test_names_and_numbers_resolve() -> None:
     assert describe(KNOWN["mnist"]) == "mnist (mean 0.1307; std 0.3081)"
     with pytest.raises(UsageError, match="Did you mean 'imagenet'"):
         resolve("imagnet")
-    with pytest.raises(UsageError, match="is no normalisation"):
+    with pytest.raises(UsageError, match="is not a normalisation"):
         resolve("1,2,x/3,4,5")
 
 

@@ -53,7 +53,7 @@ def test_tensorrt_without_its_libraries_is_told(monkeypatch: pytest.MonkeyPatch)
     from compress.profiling import cuda, tensorrt_gpu
 
     def broken(package: Package) -> None:
-        raise UsageError(f"{package.name} is installed and its libraries cannot be loaded")
+        raise UsageError(f"{package.name} is installed, but its libraries cannot be loaded")
 
     monkeypatch.setattr(cuda, "nvidia_smi", lambda *_: ["Some GPU"])
     monkeypatch.setattr(torch.cuda, "is_available", lambda: True)

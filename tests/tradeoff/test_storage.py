@@ -194,7 +194,7 @@ def test_what_is_no_file_is_not_opened(tmp_path: Path) -> None:
 def test_a_file_of_gigabytes_is_refused_unread(tmp_path: Path) -> None:
     with (tmp_path / "t.json").open("wb") as file:
         file.truncate(5 << 30)
-    with pytest.raises(InputError, match=r"has 5\.37 GB; a table is read up to 8\.39 MB"):
+    with pytest.raises(InputError, match=r"has 5\.37 GB, but a table may have at most 8\.39 MB"):
         read_table(tmp_path / "t.json")
 
 

@@ -120,7 +120,7 @@ def test_it_is_refused_where_images_do_not_show_it(
     path: Path, windowed: WindowedResNet, tmp_path: Path
 ) -> None:
     images, labels = toy_images(300, 2)
-    with pytest.raises(CheckpointError, match=r"as is supposed, .* it is no better than chance"):
+    with pytest.raises(CheckpointError, match=r"assumed.* it is no better than chance"):
         identified(path, images, (labels + 1) % CLASSES)
     with pytest.raises(CheckpointError, match="no validation images to find out") as error:
         identified(path, images[:0], labels[:0], normalization=KNOWN["half"])

@@ -117,7 +117,7 @@ def test_what_does_not_fit_the_data_is_told_with_both_figures(path: Path) -> Non
         load(path, images, labels, normalization=KNOWN["half-gray"])
     with pytest.raises(CheckpointError, match="not the wrn-10-1"):
         load(path, images, labels, arch="wrn-10-1")
-    with pytest.raises(UsageError, match="names no network"):
+    with pytest.raises(UsageError, match="is not the name of a network"):
         load(path, images, labels, arch="alexnet")
 
 

@@ -108,8 +108,8 @@ class Reading:
         if not whole:
             raise Unfit(
                 f"its classifier '{self.classifier[0]}' reads {inputs} values, {averages} of each "
-                f"of {self.widths[-1]} channels; averages over windows of the last map, which is "
-                f"{height}x{width} here, are not so many"
+                f"of {self.widths[-1]} channels; averages over windows of the last map, here "
+                f"{height}x{width}, cannot be that many"
             )
         return whole[0]
 
@@ -145,11 +145,13 @@ class Reading:
         if left:
             more = f" and {len(left) - 1} more" if len(left) > 1 else ""
             shape = "x".join(map(str, self.weights.tensors[left[0]].shape)) or "one number"
-            raise Unfit(f"'{left[0]}' ({shape}){more} has no place in a {self.arch} of this shape")
+            raise Unfit(
+                f"'{left[0]}' ({shape}){more} does not belong to a {self.arch} of this shape"
+            )
         notes = list(self.notes)
         biased = [bool(conv.bias) for conv in self.convs.values()]
         if any(biased) and not all(biased):
-            notes.append("Some convolutions have no bias; zeros were put in its place.")
+            notes.append("Some convolutions have no bias; zeros are used.")
         if normalization is not None:
             notes.append("The file has the normalisation as a layer of the network.")
         notes += choices.notes.values()
@@ -178,7 +180,7 @@ class Reading:
         put("linear.bias", tensors[bias] if bias else torch.zeros(self.num_classes))
         notes = list(self.notes)
         if not bias:
-            notes.append("The classifier has no bias; zeros were put in its place.")
+            notes.append("The classifier has no bias; zeros are used.")
         kinds = {str(tensors[name].dtype).removeprefix("torch.") for name in self.used()}
         if kinds != {"float32"}:
             notes.append(f"The weights are {' and '.join(sorted(kinds))}; they run as float32.")
@@ -187,8 +189,8 @@ class Reading:
         if spec.pool:
             doubt = (
                 f"The classifier reads {spec.classifier_inputs} values: averages over "
-                f"{spec.pool}x{spec.pool} windows of the last map, as is supposed, or something "
-                "else that weights do not show."
+                f"{spec.pool}x{spec.pool} windows of the last map (assumed), or something that "
+                "the weights do not show."
             )
         return Hypothesis(spec, state, self.normalization, tuple(notes), doubt)
 

@@ -37,11 +37,11 @@ from compress.models.recognition.statement import Statement
 from compress.spec import ModelSpec
 
 FAMILIES = (
-    "Known are wide residual networks (wrn-DEPTH-WIDTH, depth 6n+4) and CIFAR ResNets "
-    "(resnet-DEPTH, depth 6n+2), both with a 3x3 stem, three stages of widths 1:2:4 and n blocks "
-    "of two 3x3 convolutions in each; pre-activation ResNets (preresnet-DEPTH, depth 9n+2), the "
-    "same with blocks of 1x1, 3x3 and 1x1 convolutions; and the small Inception of arXiv "
-    "1611.03530 (inception)."
+    "The known networks are wide residual networks (wrn-DEPTH-WIDTH, depth 6n+4) and CIFAR "
+    "ResNets (resnet-DEPTH, depth 6n+2), both with a 3x3 stem, three stages of widths 1:2:4 and "
+    "n blocks of two 3x3 convolutions in each; pre-activation ResNets (preresnet-DEPTH, depth "
+    "9n+2), the same with blocks of 1x1, 3x3 and 1x1 convolutions; and the small Inception of "
+    "arXiv 1611.03530 (inception)."
 )
 
 
@@ -82,8 +82,8 @@ def recognise(
     except (Unfit, UsageError) as unfit:
         reason = str(unfit).rstrip(".")
         raise CheckpointError(
-            f"These weights are of no known network: {reason}. "
-            f"Seen: {describe(tensors)}. {FAMILIES}"
+            f"These weights are not of a known network: {reason}. The file has "
+            f"{describe(tensors)}. {FAMILIES}"
         ) from None
     if stated is None:
         return hypotheses

@@ -72,13 +72,13 @@ class Statement:
             key = key.strip().lower().replace("-", "_")
             if not equals:
                 raise UsageError(
-                    f"'{part}' in '{text}' states nothing. Write FIELD=VALUE after the name, "
-                    "for instance resnet-20,shortcut=pad-both."
+                    f"'{part}' in '{text}' is not FIELD=VALUE. Write for instance "
+                    "resnet-20,shortcut=pad-both."
                 )
             if key not in _STATABLE:
                 raise UnknownName("field of a network that can be stated", key, _STATABLE)
             if key in fields:
-                raise UsageError(f"'{text}' states {key} twice; state it once.")
+                raise UsageError(f"'{text}' states {key} twice. State it once.")
             try:
                 fields[key] = _STATABLE[key](value.strip().lower())
             except ValueError as error:
@@ -86,12 +86,12 @@ class Statement:
         plain = ModelSpec.parse(name)
         if plain.shortcut == "conv" and "conv" not in fields.setdefault("shortcut", "conv"):
             raise UsageError(
-                f"'{text}' contradicts itself: -b means shortcut=conv. Leave one of them out."
+                f"'{text}' is contradictory: -b means shortcut=conv. Leave one of them out."
             )
         option_a = plain.arch == "resnet" and name.lower().endswith("a")
         if option_a and "conv" in fields.get("shortcut", ""):
             raise UsageError(
-                f"'{text}' contradicts itself: -a means padded shortcuts. Leave one of them out."
+                f"'{text}' is contradictory: -a means padded shortcuts. Leave one of them out."
             )
         return cls(text, ModelSpec.parse(name, **fields), tuple(fields), option_a)
 
@@ -113,8 +113,8 @@ class Statement:
     def disagreement(self, what: str, found: Sequence[ModelSpec]) -> CheckpointError:
         """The error where none of the networks that some weights may be is what was stated."""
         return CheckpointError(
-            f"{what} {'; '.join(self._differences(found))}. Correct what was stated of its "
-            "architecture, or leave it out."
+            f"{what} {'; '.join(self._differences(found))}. Correct the stated architecture, or "
+            "leave it out."
         )
 
     def _differences(self, found: Sequence[ModelSpec]) -> list[str]:
@@ -141,7 +141,7 @@ class Statement:
             all(getattr(spec, name) == getattr(self.spec, name) for name in self.fields)
             for spec in same
         ):
-            faults.append(f"a {same[0].name}, but not with all together of '{self.text}'")
+            faults.append(f"a {same[0].name}, but not with everything in '{self.text}'")
         return faults
 
 

@@ -113,7 +113,7 @@ def test_schedules_of_tasks_and_teachers() -> None:
         ("temperature = 5", "temperature = true", "temperature is True, it must be a number"),
         ('students = ["wrn-10-0.5"]', 'students = ["wrn-11-1"]', "depth is 11"),
         ('students = ["wrn-10-0.5"]', "students = []", "students is empty"),
-        ('"wrn-10-1", paper', '"vgg", paper', "'vgg' names no network"),
+        ('"wrn-10-1", paper', '"vgg", paper', "'vgg' is not the name of a network"),
         ("student = 7.46", "students = 7.46", "students is not a method (did you mean student?)"),
         ("student = 7.46", "student = 746", "student is 746.0, it must be from 0 to 100"),
         ('name = "logit-GAN"', 'name = "Student"', "two methods are called 'student'"),
@@ -219,7 +219,7 @@ def test_what_is_no_file_is_not_opened(tmp_path: Path) -> None:
         load_experiment(str(tmp_path / "lfs.toml"))
     with (tmp_path / "large.toml").open("wb") as file:
         file.truncate(5 << 30)
-    with pytest.raises(InputError, match=r"has 5\.37 GB; an experiment is read up to"):
+    with pytest.raises(InputError, match=r"has 5\.37 GB, but an experiment may have at most"):
         load_experiment(str(tmp_path / "large.toml"))
     os.mkfifo(tmp_path / "pipe.toml")
     with pytest.raises(InputError, match="is a named pipe"):
