@@ -37,7 +37,8 @@ def found(results: dict[str, Any]) -> dict[str, Any]:
         shares = [
             each["last"]["test"]
             for each in task["trainings"]
-            if each["recipe"] == name and each["recipe_options"] == make_recipe(name).to_dict()
+            if each["recipe"] == name
+            and make_recipe(name, **each["recipe_options"]) == make_recipe(name)
         ]
         if shares:
             figures[name] = {

@@ -111,7 +111,7 @@ class TimedRecipe:
         self._clock = clock
         self._after_step = after_step
         self.name, self.summary, self.paper = recipe.name, recipe.summary, recipe.paper
-        self.teacher_outputs = recipe.teacher_outputs
+        self.teacher_outputs, self.tasks = recipe.teacher_outputs, recipe.tasks
 
     def start(self, setting: Setting) -> Method:
         """See ``Recipe.start``."""
@@ -198,16 +198,12 @@ class TimedOutputs:
     def __init__(self, source: TeacherOutputs, clock: Clock) -> None:
         self._source = source
         self._clock = clock
-        self.feature_shape = source.feature_shape
+        self.shapes = source.shapes
 
     def __call__(self, index: Tensor, view: int, pixels: Tensor) -> Outputs:
         """See ``TeacherOutputs``."""
         with self._clock.inside(TEACHER):
             return self._source(index, view, pixels)
-
-    def through(self, module: nn.Module) -> TimedOutputs:
-        """See ``TeacherOutputs``."""
-        return TimedOutputs(self._source.through(module), self._clock)
 
 
 @contextmanager

@@ -23,6 +23,10 @@ class Estimate:
     low: float
     high: float
 
+    def scaled(self, scale: float) -> Estimate:
+        """The same in another unit: 1e3 for milliseconds."""
+        return Estimate(self.value * scale, self.low * scale, self.high * scale)
+
     def to_dict(self, scale: float = 1.0, name: str = "value") -> dict[str, float]:
         """{name: ..., "low": ..., "high": ...}, each times ``scale`` (1e3 for milliseconds)."""
         return {name: self.value * scale, "low": self.low * scale, "high": self.high * scale}

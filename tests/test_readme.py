@@ -12,7 +12,7 @@ from compress.cli import COMMANDS, group, load_command, read_config
 from compress.errors import EXIT_CODES
 from compress.pipelines.distill import CHOICE, STUDENT, STUDENT_ONNX, TEACHER_ONNX, TRADEOFF
 from compress.profiling.registry import RUNTIMES
-from compress.recipes.registry import DEFAULT_RECIPE, RECIPES
+from compress.recipes.registry import DEFAULT_RECIPE, RECIPES, make_recipe
 from compress.training.options import AUTOCAST, COMPILE, FUSED, MEMORY_FORMATS
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -76,7 +76,7 @@ def test_the_recipes_are_told() -> None:
     assert list(told) == list(RECIPES)
     assert [name.split("`")[1] for name, _, _ in rows if "default" in name] == [DEFAULT_RECIPE]
     for name, source in told.items():
-        assert source in RECIPES[name].paper
+        assert source in make_recipe(name).paper
 
 
 def test_every_runtime_is_told_with_what_it_takes() -> None:

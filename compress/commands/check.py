@@ -159,8 +159,9 @@ def command(
     """
     from compress.errors import CompressError
     from compress.files import check_writable
-    from compress.gate import reports
     from compress.gate.check import check
+    from compress.gate.report import document_of, unusable
+    from compress.report import terminal
 
     if self_test:
         _refuse_what_judges()
@@ -178,15 +179,14 @@ def command(
         verdict = check(request, _say)
     except CompressError as error:
         # Whoever reads the reports is to learn of it too.
-        _report(reports.unusable(error, model, options["baseline"]), junit, markdown, passes)
+        _report(unusable(error, model, options["baseline"]), junit, markdown, passes)
         raise
     if as_json:
         _print_json(
             verdict.to_dict() | {"exit_code": verdict.exit_code(inconclusive_passes=passes)}
         )
     else:
-        for line in reports.lines(verdict):
-            click.echo(line)
+        terminal.show(document_of(verdict))
     _report(verdict, junit, markdown, passes)
     click.get_current_context().exit(verdict.exit_code(inconclusive_passes=passes))
 
@@ -259,11 +259,13 @@ def _report(verdict: Verdict, junit: Path | None, markdown: Path | None, passes:
     """Writes the files, and tells GitHub where it is there."""
     from compress.files import write_text
     from compress.gate import reports
+    from compress.gate.report import LEVEL, document_of
+    from compress.report import markdown as in_markdown
 
     if junit is not None:
         reports.write_junit(junit, verdict)
     if markdown is not None:
-        write_text(markdown, reports.markdown(verdict))
+        write_text(markdown, in_markdown.render(document_of(verdict), LEVEL))
     # On stderr, which GitHub reads too: stdout may be JSON for somebody else.
     write_commands(reports.workflow_commands_of(verdict, os.environ, inconclusive_passes=passes))
     try:

@@ -95,9 +95,10 @@ class Display:
 
     def choice(self, choice: Choice) -> None:
         """See ``DistillListener.choice``; the table is shown beside the progress."""
-        from compress.commands.select import print_choice
+        from compress.report import terminal
+        from compress.tradeoff.report import document_of
 
-        print_choice(choice, stderr=True)
+        terminal.show(document_of(choice), stderr=True)
 
     def epoch(self, metrics: Mapping[str, Any]) -> None:
         """See ``Listener.epoch``."""

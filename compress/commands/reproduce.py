@@ -91,11 +91,13 @@ def command(
 
     say_loading()
     from compress.launched import place
+    from compress.pipelines.reproduce import plan as planning
     from compress.pipelines.reproduce.experiment import load_experiment
-    from compress.pipelines.reproduce.plan import make_plan
+    from compress.pipelines.reproduce.report import document_of
     from compress.pipelines.reproduce.runner import ReproduceRequest, assist, reproduce
     from compress.pipelines.reproduce.settings import adapt
-    from compress.pipelines.reproduce.table import TABLE_MD, results_json
+    from compress.pipelines.reproduce.table import results_json
+    from compress.report import terminal
 
     overrides = read_overrides(options)
     check_files(*(overrides.teachers or {}).values())
@@ -112,18 +114,19 @@ def command(
                 assist(request, display)
         return
     with Display() as display:
-        cost = make_plan(request, display.message)
-        if not plan:
-            display.message(cost.text)
+        cost = planning.make_plan(request, display.message)
+    if plan and as_json:
+        click.echo(json.dumps(cost.to_dict(), indent=2))
+    else:
+        terminal.show(planning.document_of(cost), stderr=not plan)
     if plan:
-        click.echo(json.dumps(cost.to_dict(), indent=2) if as_json else cost.text)
         return
     with Display() as display:
         report = reproduce(request, display)
     if as_json:
         click.echo(json.dumps(results_json(report), indent=2))
     else:
-        click.echo((request.out / TABLE_MD).read_text(encoding="utf-8"))
+        terminal.show(document_of(report))
 
 
 def default_folder(name: str) -> Path:

@@ -11,7 +11,7 @@ straight-through estimator (Bengio et al., arXiv 1308.3432).
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Collection, Iterable
 from dataclasses import dataclass
 from typing import Any
 
@@ -23,6 +23,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from compress.errors import ExportError
+from compress.models.network import FEATURES, LOGITS
 from compress.onnx_file import image_input, outputs_of, stated_output
 from compress.onnx_io import answers_of
 from compress.spec import ModelSpec
@@ -68,6 +69,7 @@ class FakeQuantized(nn.Module):
     def __init__(self, floats: onnx.ModelProto, quantised: onnx.ModelProto, spec: ModelSpec):
         super().__init__()
         self.spec = spec
+        self.taps = (FEATURES,)
         graph = quantised.graph
         unknown = {node.op_type for node in graph.node} - OPERATIONS.keys() - {QUANTIZE, DEQUANTIZE}
         if unknown:
@@ -129,6 +131,13 @@ class FakeQuantized(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         """Logits [b, classes] of images [b, c, h, w]."""
         return self.classify(self.features(x))
+
+    def outputs(self, images: Tensor, wanted: Collection[str]) -> dict[str, Tensor]:
+        """See ``Network``; an int8 file has no other map than "features"."""
+        found = {FEATURES: self.features(images)}
+        if LOGITS in wanted:
+            found[LOGITS] = self.classify(found[FEATURES])
+        return {name: found[name] for name in wanted}
 
     def into(self, floats: onnx.ModelProto) -> onnx.ModelProto:
         """The float graph with this module's weights."""

@@ -46,7 +46,8 @@ def compress_check() -> CompressCheck:
     """Judges a candidate beside a baseline, as ``compress check`` does."""
     # Here, so that a test run that gates nothing does not wait for torch.
     from compress.gate.check import CheckRequest, check
-    from compress.gate.reports import lines
+    from compress.gate.report import document_of
+    from compress.report.terminal import text_of
 
     def run(
         candidate: Path | str,
@@ -58,7 +59,7 @@ def compress_check() -> CompressCheck:
         if undecided not in ("fail", "skip"):
             raise ValueError(f"undecided is '{undecided}'; it takes 'fail' or 'skip'.")
         verdict = check(CheckRequest(Path(candidate), Path(baseline), **request))
-        said = "\n".join(lines(verdict))
+        said = text_of(document_of(verdict))
         if verdict.outcome is Outcome.INCONCLUSIVE and undecided == "skip":
             pytest.skip(said)
         if verdict.outcome is not Outcome.PASS:

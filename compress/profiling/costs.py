@@ -32,96 +32,39 @@ if TYPE_CHECKING:
 
 Shape = tuple[int, ...]
 
+
+def _names(text: str) -> frozenset[str]:
+    return frozenset(text.split())
+
+
 # Operations that move, shape or look at data and compute nothing worth naming.
-_FREE = frozenset(
-    {
-        "Cast",
-        "Concat",
-        "Constant",
-        "ConstantOfShape",
-        "Expand",
-        "Flatten",
-        "Gather",
-        "Identity",
-        "Pad",
-        "Reshape",
-        "Shape",
-        "Slice",
-        "Split",
-        "Squeeze",
-        "Tile",
-        "Transpose",
-        "Unsqueeze",
-        "Dropout",
-    }
+_FREE = _names(
+    """
+    Cast Concat Constant ConstantOfShape Expand Flatten Gather Identity Pad Reshape Shape Slice
+    Split Squeeze Tile Transpose Unsqueeze Dropout
+    """
 )
 # Operations that multiply matrices inside, and that are not counted here.
-_HIDDEN = frozenset(
-    {
-        "ConvTranspose",
-        "DeformConv",
-        "Einsum",
-        "LSTM",
-        "GRU",
-        "RNN",
-        "Attention",
-        "MultiHeadAttention",
-        "If",
-        "Loop",
-        "Scan",
-        "FusedConv",
-        "FusedMatMul",
-        "GemmFloat8",
-        "QLinearAttention",
-    }
+_HIDDEN = _names(
+    """
+    ConvTranspose DeformConv Einsum LSTM GRU RNN Attention MultiHeadAttention If Loop Scan
+    FusedConv FusedMatMul GemmFloat8 QLinearAttention
+    """
 )
 # The same for torch's operations.
-_TORCH_FREE = frozenset(
-    {
-        "view",
-        "reshape",
-        "slice",
-        "select",
-        "permute",
-        "transpose",
-        "t",
-        "expand",
-        "detach",
-        "alias",
-        "clone",
-        "empty",
-        "zeros",
-        "constant_pad_nd",
-        "cat",
-        "squeeze",
-        "unsqueeze",
-        "_to_copy",
-        "copy_",
-        "as_strided",
-        "split",
-        "unfold",
-        "zeros_like",
-        "_unsafe_view",
-        "lift_fresh",
-        "new_zeros",
-        "fill_",
-        "contiguous",
-    }
+_TORCH_FREE = _names(
+    """
+    view reshape slice select permute transpose t expand detach alias clone empty zeros
+    constant_pad_nd cat squeeze unsqueeze _to_copy copy_ as_strided split unfold zeros_like
+    _unsafe_view lift_fresh new_zeros fill_ contiguous
+    """
 )
-_TORCH_HIDDEN = frozenset(
-    {
-        "lstm",
-        "gru",
-        "rnn_tanh",
-        "rnn_relu",
-        "_scaled_dot_product_flash_attention_for_cpu",
-        "_scaled_dot_product_flash_attention",
-        "_scaled_dot_product_efficient_attention",
-        "_trilinear",
-        "_cdist_forward",
-        "convolution_overrideable",
-        "mkldnn_rnn_layer",
-    }
+_TORCH_HIDDEN = _names(
+    """
+    lstm gru rnn_tanh rnn_relu _scaled_dot_product_flash_attention_for_cpu
+    _scaled_dot_product_flash_attention _scaled_dot_product_efficient_attention _trilinear
+    _cdist_forward convolution_overrideable mkldnn_rnn_layer
+    """
 )
 # Position of the weight among a node's inputs, and of the data.
 _CONVOLUTIONS = {"Conv": 1, "ConvInteger": 1, "QLinearConv": 3}

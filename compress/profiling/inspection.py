@@ -11,9 +11,8 @@ from __future__ import annotations
 import functools
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
-from compress import onnx_file
+from compress import onnx_file, schema
 from compress.errors import ModelFileError, NothingMeasured
 from compress.onnx_file import Value
 from compress.profiling.fresh import ask
@@ -123,7 +122,8 @@ def _inspected(
             f"{path.name} ends the process that loads and runs it, which may take "
             f"{format_bytes(limit_bytes)} of memory. {error}"
         ) from error
-    return _decoded(answer)
+    where = f"The process that looked at {path.name} gave a broken answer"
+    return schema.decode(Inspection, answer, where, error=NothingMeasured)
 
 
 def _repeating(path: Path) -> str:
@@ -131,11 +131,3 @@ def _repeating(path: Path) -> str:
     kinds = {node.op_type for node in onnx_file.nodes_of(onnx_file.read_model(path).graph)}
     loops = sorted(kinds & {"Loop", "Scan"})
     return f"It has a {' and a '.join(loops)}, which may have no end. " if loops else ""
-
-
-def _decoded(answer: dict[str, Any]) -> Inspection:
-    def output(name: str, dtype: str, shape: list[int | str] | None) -> Value:
-        return Value(name, dtype, None if shape is None else tuple(shape))
-
-    outputs = tuple(output(**each) for each in answer["outputs"])
-    return Inspection(outputs, answer["rows"], bool(answer["repeatable"]), tuple(answer["random"]))

@@ -31,7 +31,7 @@ from compress.report.values import (
     times,
     times_interval,
 )
-from compress.results import Estimate, Layers, Profile, ProfileReport, RuntimeProfile
+from compress.results import Layers, Profile, ProfileReport, RuntimeProfile
 from compress.units import format_bytes, format_count, format_percent, format_time
 
 Run = tuple[Profile, RuntimeProfile]
@@ -256,7 +256,7 @@ def picture_of(report: ProfileReport) -> Picture:
         Axis("median latency (ms), with its 95% interval", logarithmic),
         Axis("parameters (millions)", from_zero=True),
         tuple(
-            Series("", (Point(_in_ms(run.latency), one.costs.params / 1e6),), hue=hue)
+            Series("", (Point(run.latency.scaled(1e3), one.costs.params / 1e6),), hue=hue)
             for hue, (one, run) in enumerate(runs)
         ),
     )
@@ -287,10 +287,6 @@ def _distribution(one: Profile, run: RuntimeProfile, hue: int) -> Series:
 
 def _known(value: float | None, show: Callable[[float], str], unknown: str = UNKNOWN) -> str:
     return unknown if value is None else show(value)
-
-
-def _in_ms(found: Estimate) -> Estimate:
-    return Estimate(found.value * 1e3, found.low * 1e3, found.high * 1e3)
 
 
 def _short(one: Profile) -> str:

@@ -3,21 +3,27 @@
 from __future__ import annotations
 
 import shutil
-from collections.abc import Callable
 from contextlib import AbstractContextManager, ExitStack
 from dataclasses import dataclass, field
+from functools import partial
 from typing import Any
 
+import numpy as np
 import torch
 
-from compress.profiling.runtime import Input, InputSpec, Output, Subject
-from compress.profiling.torch_eager import Answer, answer_of, input_of_network, named, network_of
+from compress.profiling.runtime import Input, InputSpec, Subject
+from compress.profiling.torch_eager import (
+    Network,
+    TorchSession,
+    answer_of,
+    input_of_network,
+    network_of,
+)
 
 # Code is made for one shape and one network at a time, and torch counts them all as one function;
 # beyond its own limit of 8 it would go on without compiling, and say so in its log only.
 RECOMPILE_LIMIT = 256
 
-Compiled = Callable[[torch.Tensor], Any]
 # Network, threads, shape of the images.
 Key = tuple[Subject, int, tuple[int, ...]]
 
@@ -35,7 +41,7 @@ class TorchCompile:
     """
 
     name: str = "torch-compile"
-    _kept: dict[Key, Compiled] = field(default_factory=dict, repr=False, compare=False)
+    _kept: dict[Key, Network] = field(default_factory=dict, repr=False, compare=False)
 
     def missing(self) -> str:
         """A C++ compiler, where there is none."""
@@ -63,69 +69,21 @@ class TorchCompile:
             "sessions": "compiled once, not anew each round",
         }
 
-    def load(
-        self, subject: Subject, *, threads: int, images: Input | None = None
-    ) -> CompiledSession:
+    def load(self, subject: Subject, *, threads: int, images: Input | None = None) -> TorchSession:
         """A session of the network; it is compiled now for the shape of ``images``."""
-        return CompiledSession(subject, self._kept, threads=threads, images=images)
+        compiled = partial(self._compiled, subject, threads)
+        return TorchSession(
+            subject.name, compiled, threads=threads, images=images, mode=torch.no_grad
+        )
 
-
-class CompiledSession:
-    """One network, compiled for each shape that it is called with.
-
-    Until it is closed, torch as a whole uses its threads, as with ``TorchSession``.
-
-    Args:
-        subject: has the network.
-        kept: what was compiled already; what is compiled here is added.
-        threads: that compute.
-        images: of the shape to compile for now.
-
-    Raises:
-        ModelFileError: the network cannot be compiled.
-    """
-
-    def __init__(
-        self, subject: Subject, kept: dict[Key, Compiled], *, threads: int, images: Input | None
-    ) -> None:
-        self._subject, self._kept, self._threads = subject, kept, threads
-        self._answer: Answer = {}
-        self._before = torch.get_num_threads()
-        torch.set_num_threads(threads)
-        with ExitStack() as stack:
-            stack.callback(self.close)
-            if images is not None:
-                self._compiled(images)
-            stack.pop_all()
-
-    def infer(self, images: Input) -> None:
-        """Runs a batch; the first of its shape compiles.
-
-        Raises:
-            ModelFileError: the network cannot be compiled, or fails on it.
-        """
-        compiled = self._compiled(images)
-        with torch.no_grad():
-            self._answer = answer_of(self._subject.name, compiled, images)
-
-    def outputs(self) -> dict[str, Output]:
-        """Arrays of the last call by name."""
-        return {name: each.numpy() for name, each in named(self._answer).items()}
-
-    def synchronize(self) -> None:
-        """Nothing: a call on the CPU returns when it is done."""
-
-    def close(self) -> None:
-        """Puts torch's number of threads back."""
-        torch.set_num_threads(self._before)
-
-    def _compiled(self, images: Input) -> Compiled:
-        key = (self._subject, self._threads, images.shape)
+    def _compiled(self, subject: Subject, threads: int, shape: tuple[int, ...]) -> Network:
+        """The network for images of a shape; the first of its shape compiles."""
+        key = (subject, threads, shape)
         if key not in self._kept:
-            network = network_of(self._subject).eval().to(memory_format=torch.channels_last)
+            network = network_of(subject).eval().to(memory_format=torch.channels_last)
             with compile_settings(), torch.no_grad():
-                compiled: Compiled = torch.compile(network, fullgraph=True, dynamic=False)
-                answer_of(self._subject.name, compiled, images)
+                compiled: Network = torch.compile(network, fullgraph=True, dynamic=False)
+                answer_of(subject.name, compiled, np.zeros(shape, np.float32))
             self._kept[key] = compiled
         return self._kept[key]
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
+from contextlib import AbstractContextManager, ExitStack
 from dataclasses import dataclass
 from typing import Any
 
@@ -13,6 +14,7 @@ from compress.profiling.runtime import LOGITS, Input, InputSpec, Output, Subject
 
 # One tensor of logits, or several by name.
 Answer = torch.Tensor | Mapping[str, torch.Tensor]
+Network = Callable[[torch.Tensor], Any]
 
 
 @dataclass(frozen=True)
@@ -39,7 +41,8 @@ class TorchEager:
 
     def load(self, subject: Subject, *, threads: int, images: Input | None = None) -> TorchSession:
         """A session of the network that the subject gives."""
-        return TorchSession(subject.name, network_of(subject), threads=threads)
+        network = network_of(subject).eval()
+        return TorchSession(subject.name, lambda _: network, threads=threads)
 
 
 class TorchSession:
@@ -47,14 +50,36 @@ class TorchSession:
 
     torch's number of threads is one for the process: sessions that are open at the same time
     have to be closed in the reverse order of their creation, so that it comes back.
+
+    Args:
+        name: of the model, for messages.
+        network_for: gives what runs images of a shape.
+        threads: that compute.
+        images: of the shape to get ready for now; None: the first call does.
+        mode: in which it runs.
+
+    Raises:
+        ModelFileError: there is nothing that runs images of that shape.
     """
 
-    def __init__(self, name: str, module: torch.nn.Module, *, threads: int) -> None:
-        self._name = name
-        self._module = module.eval()
+    def __init__(
+        self,
+        name: str,
+        network_for: Callable[[tuple[int, ...]], Network],
+        *,
+        threads: int,
+        images: Input | None = None,
+        mode: Callable[[], AbstractContextManager[None]] = torch.inference_mode,
+    ) -> None:
+        self._name, self._network_for, self._mode = name, network_for, mode
         self._answer: Answer = {}
         self._threads_before = torch.get_num_threads()
         torch.set_num_threads(threads)
+        with ExitStack() as stack:
+            stack.callback(self.close)
+            if images is not None:
+                network_for(images.shape)
+            stack.pop_all()
 
     def infer(self, images: Input) -> None:
         """Runs a batch.
@@ -62,8 +87,9 @@ class TorchSession:
         Raises:
             ModelFileError: the network fails on it.
         """
-        with torch.inference_mode():
-            self._answer = answer_of(self._name, self._module, images)
+        network = self._network_for(images.shape)
+        with self._mode():
+            self._answer = answer_of(self._name, network, images)
 
     def outputs(self) -> dict[str, Output]:
         """Arrays of the last call by name."""
@@ -103,7 +129,7 @@ def network_of(subject: Subject) -> torch.nn.Module:
     return subject.module()
 
 
-def answer_of(name: str, network: Callable[[torch.Tensor], Any], images: Input) -> Answer:
+def answer_of(name: str, network: Network, images: Input) -> Answer:
     """What a network answers to a batch.
 
     Raises:

@@ -6,7 +6,7 @@ Zagoruyko and Komodakis, "Paying More Attention to Attention", arXiv 1612.03928,
     Eq. 2   L_AT = L_S + beta/2 sum_j || Q_S^j / ||Q_S^j||_2 - Q_T^j / ||Q_T^j||_2 ||_2
 
     A  [C, H, W]  an image's feature map     Q = vec(F(A))  [H W]  its attention map, a vector
-    j  the pairs of maps of student and teacher     L_S  cross-entropy of the labels
+    j  the pairs of maps of student and teacher     L_S  the task's loss on the labels
 
 KTAN (arXiv 1810.08126), which compares itself with it, takes one pair, the maps of the last
 convolutions, and beta = 0.05.
@@ -31,7 +31,7 @@ from typing import Any
 from torch import Tensor
 from torch.nn import functional
 
-from compress.models.network import FEATURES
+from compress.models.network import FEATURES, LOGITS
 from compress.recipes.fitnet import reduction_faults, same_size
 from compress.recipes.recipe import (
     Batch,
@@ -40,9 +40,7 @@ from compress.recipes.recipe import (
     Setting,
     Student,
     check_options,
-    required,
 )
-from compress.recipes.supervised import L_S
 
 
 def F_sum(A: Tensor, p: float) -> Tensor:
@@ -81,6 +79,7 @@ class AttentionTransfer:
     summary = "the student looks where the teacher looks (Eq. 2)"
     paper = "Zagoruyko & Komodakis 2016, arXiv 1612.03928"
     teacher_outputs = frozenset({FEATURES})
+    tasks = None
 
     def __post_init__(self) -> None:
         faults = reduction_faults(self.reduction)
@@ -90,13 +89,14 @@ class AttentionTransfer:
 
     def start(self, setting: Setting) -> Method:
         """See ``Recipe.start``."""
-        return OneLoss(setting, self._loss)
 
-    def _loss(self, student: Student, batch: Batch) -> Tensor:
-        A_S = student.features(batch.images)
-        A_T = required(batch.teacher_features)
-        attention = attention_term(A_S, A_T, self.power, self.reduction)
-        return L_S(student.classify(A_S), batch.targets) + self.weight * attention
+        def loss(student: Student, batch: Batch) -> Tensor:
+            found = student.outputs(batch.images, (FEATURES, LOGITS))
+            A_S, A_T = found[FEATURES], batch.of_teacher(FEATURES)
+            attention = attention_term(A_S, A_T, self.power, self.reduction)
+            return setting.loss(found[LOGITS], batch.targets) + self.weight * attention
+
+        return OneLoss(setting, loss)
 
     def to_dict(self) -> dict[str, Any]:
         """See ``Recipe.to_dict``."""

@@ -28,6 +28,7 @@ from torch.nn import functional
 
 from compress.models.network import LOGITS
 from compress.recipes.recipe import (
+    CLASSIFICATION,
     Batch,
     Method,
     OneLoss,
@@ -89,6 +90,7 @@ class Dist:
     summary = "correlation with the teacher's predictions, by image and by class (Eq. 10)"
     paper = "Huang et al. 2022, arXiv 2205.10536"
     teacher_outputs = frozenset({LOGITS})
+    tasks = CLASSIFICATION
 
     def __post_init__(self) -> None:
         check_options(temperature=self.temperature, beta=self.beta, gamma=self.gamma)

@@ -35,6 +35,7 @@ from torch.nn import functional
 
 from compress.models.network import LOGITS
 from compress.recipes.recipe import (
+    CLASSIFICATION,
     Batch,
     Method,
     OneLoss,
@@ -109,6 +110,7 @@ class DecoupledKnowledgeDistillation:
     summary = "KL divergences of the target class and of the other classes, weighed apart (Eq. 7)"
     paper = "Zhao et al. 2022, arXiv 2203.08679"
     teacher_outputs = frozenset({LOGITS})
+    tasks = CLASSIFICATION
 
     def __post_init__(self) -> None:
         check_options(temperature=self.temperature, alpha=self.alpha, beta=self.beta)

@@ -8,7 +8,7 @@ Romero et al., "FitNets: Hints for Thin Deep Nets", arXiv 1412.6550, in the form
     loss    L_S + weight L_HT
 
     u_h  [N, C_t, h, w]  the teacher's hint, m_t        v_g  [N, C_s, h, w]  the student's, m_s
-    r  the regressor: C_s channels -> C_t channels      L_S  cross-entropy of the labels
+    r  the regressor: C_s channels -> C_t channels      L_S  the task's loss on the labels
 
 Left open, and decided here:
   - || ||^2 is averaged over the map's values as KTAN's Eq. 2 does, so that the weights of the two
@@ -30,7 +30,7 @@ from typing import Any
 from torch import Tensor, nn
 from torch.nn import functional
 
-from compress.models.network import FEATURES
+from compress.models.network import FEATURES, LOGITS
 from compress.recipes.recipe import (
     Batch,
     Method,
@@ -38,9 +38,7 @@ from compress.recipes.recipe import (
     Setting,
     Student,
     check_options,
-    required,
 )
-from compress.recipes.supervised import L_S
 
 
 def reduction_faults(reduction: str) -> list[str]:
@@ -77,22 +75,23 @@ class FitNet:
     summary = "the student's feature map is led to the teacher's (Eq. 3)"
     paper = "Romero et al. 2014, arXiv 1412.6550"
     teacher_outputs = frozenset({FEATURES})
+    tasks = None
 
     def __post_init__(self) -> None:
         check_options(*reduction_faults(self.reduction), weight=self.weight)
 
     def start(self, setting: Setting) -> Method:
         """See ``Recipe.start``."""
-        C_t, C_s = required(setting.teacher_features)[0], setting.student_features[0]
+        C_t, C_s = setting.teacher_shape(FEATURES)[0], setting.student_shapes[FEATURES][0]
         regressor: nn.Module = nn.Identity()
         if C_s != C_t:
             regressor = nn.Sequential(nn.Conv2d(C_s, C_t, 1), nn.ReLU())
 
         def loss(student: Student, batch: Batch) -> Tensor:
-            v_g = student.features(batch.images)
-            u_h, r = same_size(required(batch.teacher_features), regressor(v_g))
+            found = student.outputs(batch.images, (FEATURES, LOGITS))
+            u_h, r = same_size(batch.of_teacher(FEATURES), regressor(found[FEATURES]))
             hint = L_HT(u_h, r, self.reduction)
-            return L_S(student.classify(v_g), batch.targets) + self.weight * hint
+            return setting.loss(found[LOGITS], batch.targets) + self.weight * hint
 
         return OneLoss(setting, loss, {} if C_s == C_t else {"regressor": regressor})
 

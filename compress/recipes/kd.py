@@ -26,6 +26,7 @@ from torch.nn import functional
 from compress.errors import UsageError
 from compress.models.network import LOGITS
 from compress.recipes.recipe import (
+    CLASSIFICATION,
     Batch,
     Method,
     OneLoss,
@@ -83,6 +84,7 @@ class KnowledgeDistillation:
     summary = "cross-entropy and the KL divergence of softened logits (Eq. 4)"
     paper = "Hinton et al. 2015, arXiv 1503.02531"
     teacher_outputs = frozenset({LOGITS})
+    tasks = CLASSIFICATION
 
     def __post_init__(self) -> None:
         check_options(temperature=self.temperature)

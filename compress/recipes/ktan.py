@@ -66,7 +66,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass
 from typing import Any
 
 import torch
@@ -78,13 +78,14 @@ from compress.errors import UsageError
 from compress.models.network import FEATURES, LOGITS
 from compress.recipes import kd
 from compress.recipes.recipe import (
+    CLASSIFICATION,
     Batch,
     Method,
     Phase,
     Setting,
+    Shape,
     check_options,
     over_teachers,
-    required,
 )
 from compress.recipes.supervised import L_S
 from compress.recipes.teacher_to_student import TeacherToStudent
@@ -102,8 +103,8 @@ REAL, FAKE = 1.0, 0.0
 SATURATED = 0.99
 COLLAPSED = 0.95
 
-# Logits of the student and a batch -> the loss of the task.
-Task = Callable[[Tensor, Batch], Tensor]
+# Logits of the student and a batch -> what stands for H.
+TaskLoss = Callable[[Tensor, Batch], Tensor]
 
 
 def L_MSE(m_t: Tensor, m_s: Tensor) -> Tensor:
@@ -130,7 +131,7 @@ def L_D_both(D_R: Tensor, D_s: Tensor) -> Tensor:
 class Discriminator(nn.Module):
     """A map of shape (c, h, w) -> the logit that it is R's."""
 
-    def __init__(self, shape: tuple[int, int, int], channels: int) -> None:
+    def __init__(self, shape: Shape, channels: int) -> None:
         super().__init__()
         c, h, w = shape
         self.conv = nn.Conv2d(c, channels, 3, padding=1)
@@ -188,7 +189,7 @@ def share_epochs(epochs: int, pretrain: float, dln: float) -> dict[str, int]:
 
 def _phases(
     setting: Setting,
-    options: Dln | Ktan | KtanKd,
+    options: Dln | Ktan,
     dln: float,
     lr_adversarial: float | None = None,
     lr_d: float | None = None,
@@ -231,7 +232,7 @@ def _check(options: Mapping[str, Any], **known: Any) -> None:
             faults.append(f"The share {name} of the epochs is {value}, not in [0, 1).")
         if name in ("teacher_epochs", "channels_d") and value < 1:
             faults.append(f"{name} is {value}, it must be 1 or more.")
-        if name == "weight" and not 0 <= value <= 1:
+        if name == "weight" and value is not None and not 0 <= value <= 1:
             faults.append(f"The weight of kd is {value}, it must be in [0, 1].")
         if name == "head" and value not in HEADS:
             faults.append(f"head is '{value}', it must be {' or '.join(HEADS)}.")
@@ -266,6 +267,7 @@ class Dln:
     summary = "ktan without its adversary: feature maps by their distance (Alg. 2, first loop)"
     paper = "Liu et al. 2018, arXiv 1810.08126"
     teacher_outputs = frozenset({FEATURES})
+    tasks = CLASSIFICATION
 
     def __post_init__(self) -> None:
         _check(asdict(self), beta=self.beta)
@@ -282,11 +284,14 @@ class Dln:
 
 @dataclass(frozen=True)
 class Ktan:
-    """The recipe.
+    """The recipe "ktan", and with a weight of KD the paper's KTAN + KD, "ktan+kd".
 
     Attributes:
         alpha: weight of the student's L_D.
         beta: weight of L_MSE.
+        weight: of T^2 L_KD in H's place, 1 - weight being that of H; None for H alone.
+        temperature: T of KD.
+        kd_classifier: whether C learns from KD too; if not, from the labels alone.
         pretrain: share of the epochs for pretrain; 0 for none.
         dln: share of what pretrain leaves for dln; 0 for none.
         teacher_epochs: of the Teacher-to-Student layer; the student's are not among them.
@@ -302,72 +307,9 @@ class Ktan:
 
     alpha: float = 0.6
     beta: float = 0.5
-    pretrain: float = 0.5
-    dln: float = 0.5
-    teacher_epochs: int = 1
-    rectify: bool = True
-    head: str = STUDENT
-    channels_d: int = 64
-    minimax: bool = False
-    lr_regressor: float = 0.01
-    lr_dln: float | None = None
-    lr_adversarial: float = 0.01
-    lr_d: float = 0.001
-
-    name = "ktan"
-    summary = "a discriminator on feature maps, and their distance (Alg. 2)"
-    paper = "Liu et al. 2018, arXiv 1810.08126"
-    teacher_outputs = frozenset({FEATURES})
-
-    def __post_init__(self) -> None:
-        _check(asdict(self), alpha=self.alpha, beta=self.beta)
-
-    def start(self, setting: Setting) -> Method:
-        """See ``Recipe.start``."""
-        return KtanMethod(
-            setting,
-            _phases(setting, self, self.dln, self.lr_adversarial, self.lr_d),
-            rectify=self.rectify,
-            head=self.head,
-            beta=self.beta,
-            alpha=self.alpha,
-            channels_d=self.channels_d,
-            minimax=self.minimax,
-        )
-
-    def to_dict(self) -> dict[str, Any]:
-        """See ``Recipe.to_dict``."""
-        return asdict(self)
-
-
-@dataclass(frozen=True)
-class KtanKd:
-    """The recipe of the paper's KTAN + KD: "both the FM and softmax output".
-
-    Attributes:
-        temperature: T of KD.
-        weight: of T^2 L_KD, 1 - weight being that of H.
-        kd_classifier: whether C learns from KD too; if not, from the labels alone.
-        alpha: and all others, see ``Ktan``.
-        beta: see ``Ktan``.
-        pretrain: see ``Ktan``.
-        dln: see ``Ktan``.
-        teacher_epochs: see ``Ktan``.
-        rectify: see ``Ktan``.
-        head: see ``Ktan``.
-        channels_d: see ``Ktan``.
-        minimax: see ``Ktan``.
-        lr_regressor: see ``Ktan``.
-        lr_dln: see ``Ktan``.
-        lr_adversarial: see ``Ktan``.
-        lr_d: see ``Ktan``.
-    """
-
+    weight: float | None = None
     temperature: float = 4.0
-    weight: float = 0.9
     kd_classifier: bool = True
-    alpha: float = 0.6
-    beta: float = 0.5
     pretrain: float = 0.5
     dln: float = 0.5
     teacher_epochs: int = 1
@@ -380,17 +322,33 @@ class KtanKd:
     lr_adversarial: float = 0.01
     lr_d: float = 0.001
 
-    name = "ktan+kd"
-    summary = "ktan with kd's softened logits in the place of the labels"
     paper = "Liu et al. 2018, arXiv 1810.08126"
-    teacher_outputs = frozenset({FEATURES, LOGITS})
+    tasks = CLASSIFICATION
+
+    @property
+    def name(self) -> str:
+        """See ``Recipe``."""
+        return "ktan" if self.weight is None else "ktan+kd"
+
+    @property
+    def summary(self) -> str:
+        """See ``Recipe``."""
+        if self.weight is None:
+            return "a discriminator on feature maps, and their distance (Alg. 2)"
+        return "ktan with kd's softened logits in the place of the labels"
+
+    @property
+    def teacher_outputs(self) -> frozenset[str]:
+        """See ``Recipe``."""
+        return frozenset({FEATURES} if self.weight is None else {FEATURES, LOGITS})
 
     def __post_init__(self) -> None:
-        faults = {"alpha": self.alpha, "beta": self.beta, "temperature": self.temperature}
-        _check(asdict(self), **faults)
+        checked = {"alpha": self.alpha, "beta": self.beta, "temperature": self.temperature}
+        _check(asdict(self), **checked)
 
     def start(self, setting: Setting) -> Method:
         """See ``Recipe.start``."""
+        loss: TaskLoss = labels_alone if self.weight is None else self._distilled
         return KtanMethod(
             setting,
             _phases(setting, self, self.dln, self.lr_adversarial, self.lr_d),
@@ -400,8 +358,8 @@ class KtanKd:
             alpha=self.alpha,
             channels_d=self.channels_d,
             minimax=self.minimax,
-            task=self._distilled,
-            task_of_C=self._distilled if self.kd_classifier else labels_alone,
+            task_loss=loss,
+            task_loss_of_C=loss if self.kd_classifier else labels_alone,
         )
 
     def _distilled(self, F: Tensor, batch: Batch) -> Tensor:
@@ -430,8 +388,8 @@ class KtanMethod:
         alpha: weight of the student's L_D.
         channels_d: of D; None where there is no adversarial phase.
         minimax: which adversarial loss S descends.
-        task: what stands for H in the losses of S after pretrain.
-        task_of_C: what stands for H in C's.
+        task_loss: what stands for H in the losses of S after pretrain.
+        task_loss_of_C: what stands for H in C's.
     """
 
     def __init__(
@@ -445,15 +403,15 @@ class KtanMethod:
         alpha: float = 0.0,
         channels_d: int | None = None,
         minimax: bool = False,
-        task: Task = labels_alone,
-        task_of_C: Task = labels_alone,
+        task_loss: TaskLoss = labels_alone,
+        task_loss_of_C: TaskLoss = labels_alone,
     ) -> None:
         student: Any = setting.student
-        self.student, self.task, self.task_of_C = student, task, task_of_C
+        self.student = student
+        self.task_loss, self.task_loss_of_C = task_loss, task_loss_of_C
         self.alpha, self.beta, self.minimax = alpha, beta, minimax
-        shape = setting.student_features
-        teacher_shape = required(setting.teacher_features)
-        self.R = TeacherToStudent(teacher_shape, shape, rectify=rectify)
+        shape = setting.student_shapes[FEATURES]
+        self.R = TeacherToStudent(setting.teacher_shape(FEATURES), shape, rectify=rectify)
         modules: dict[str, nn.Module] = {"student": student, "regressor": self.R}
         S, C = parts(student)
         learning = {"student": S, "classifier": C, "regressor": self.R}
@@ -473,11 +431,7 @@ class KtanMethod:
         self.optimizers: Mapping[str, Optimizer] = {
             name: setting.optimizer(part) for name, part in learning.items()
         }
-        # Nothing after Alg. 1 changes R, and nothing but R(m_t) is asked for.
-        self.phases: Sequence[Phase] = tuple(
-            replace(phase, maps_through=self.R) if phase.name in (DLN, ADVERSARIAL) else phase
-            for phase in phases
-        )
+        self.phases: Sequence[Phase] = phases
 
     def step(self, batch: Batch, phase: str) -> dict[str, Tensor]:
         """One iteration of a phase; see the module's text."""
@@ -495,34 +449,31 @@ class KtanMethod:
         return {"loss": loss}
 
     def _regressor(self, batch: Batch) -> dict[str, Tensor]:
-        logits = self.classify(self.R(required(batch.teacher_features)))
+        logits = self.classify(self.R(batch.of_teacher(FEATURES)))
         loss = L_S(logits, batch.labels)
         self._descend(regressor=loss)
         hits = (logits.argmax(dim=1) == batch.labels).float().mean()
         return {"loss": loss, "regressor_accuracy": hits}
 
     def _dln(self, batch: Batch) -> dict[str, Tensor]:
-        R_m_t = required(batch.teacher_features)
-        m_s = self.student.features(batch.images)
-        task, mse = self.task(self.student.classify(m_s), batch), L_MSE(R_m_t, m_s)
+        R_m_t, m_s, F = self._maps(batch)
+        task, mse = self.task_loss(F, batch), L_MSE(R_m_t, m_s)
         loss = task + self.beta * mse
         self._descend(student=loss)
         return {"loss": loss, "task_loss": task, "mse": mse}
 
     def _adversarial(self, batch: Batch) -> dict[str, Tensor]:
-        R_m_t = required(batch.teacher_features)
-        m_s = self.student.features(batch.images)
+        R_m_t, m_s, F = self._maps(batch)
 
         D_R, D_s = self.D(R_m_t), self.D(m_s.detach())
         loss_of_D = L_D_both(D_R, D_s)
         self._descend(discriminator=loss_of_D)
 
-        F = self.student.classify(m_s)
-        task, mse = self.task(F, batch), L_MSE(R_m_t, m_s)
+        task, mse = self.task_loss(F, batch), L_MSE(R_m_t, m_s)
         D_now = self.D(m_s)
         adversarial = L_minimax(D_now) if self.minimax else L_D(REAL, D_now)
         loss = task + self.alpha * adversarial + self.beta * mse
-        self._descend(student=loss, classifier=self.task_of_C(F, batch))
+        self._descend(student=loss, classifier=self.task_loss_of_C(F, batch))
 
         real, fake = (D_R > 0).float().mean(), (D_s < 0).float().mean()
         return {
@@ -535,6 +486,13 @@ class KtanMethod:
             "real_recognised": real,
             "fake_recognised": fake,
         }
+
+    def _maps(self, batch: Batch) -> tuple[Tensor, Tensor, Tensor]:
+        """R(m_t), which nothing changes after Alg. 1, and the student's m_s and C(m_s)."""
+        with torch.no_grad():
+            R_m_t = self.R(batch.of_teacher(FEATURES))
+        found = self.student.outputs(batch.images, (FEATURES, LOGITS))
+        return R_m_t, found[FEATURES], found[LOGITS]
 
     def _descend(self, **losses: Tensor) -> None:
         """A step of each named optimiser against its own loss's gradient, all at one point.

@@ -100,7 +100,7 @@ from torch.optim import Optimizer
 
 from compress.errors import UsageError
 from compress.models.network import LOGITS
-from compress.recipes.recipe import Batch, Method, Phase, Setting, over_teachers
+from compress.recipes.recipe import CLASSIFICATION, Batch, Method, Phase, Setting, over_teachers
 from compress.recipes.supervised import L_S
 
 REAL, FAKE = 0, 1
@@ -337,6 +337,7 @@ class LogitGan:
     summary = "a discriminator on the logits learns the loss (Eq. 6 and 8)"
     paper = "Xu et al. 2017, arXiv 1709.00513"
     teacher_outputs = frozenset({LOGITS})
+    tasks = CLASSIFICATION
 
     def __post_init__(self) -> None:
         faults = []
@@ -481,7 +482,7 @@ class LogitGanMethod:
         """GP between each teacher's logits and the student's F [N, C], at random places."""
         t, condition = _real(batch), _for_each_teacher(self._condition(batch), batch)
         e = torch.rand(len(t), 1, device=t.device)
-        F_of_each = F.repeat(len(batch.teacher_logits), 1)
+        F_of_each = F.repeat(len(t) // len(F), 1)
         return GP(lambda z: s(self.discriminator(z, condition)), t, F_of_each, e)
 
     def _condition(self, batch: Batch) -> Tensor | None:
@@ -530,19 +531,13 @@ class LogitGanMethod:
 
 
 def _real(batch: Batch) -> Tensor:
-    """The logits of k teachers, one after the other, [kN, C].
-
-    Raises:
-        ValueError: the batch has none; the engine was started without a teacher.
-    """
-    if not batch.teacher_logits:
-        raise ValueError("This recipe needs the teacher's logits and the batch has none.")
-    return torch.cat(batch.teacher_logits)
+    """The logits of k teachers, one after the other, [kN, C]."""
+    return torch.cat(batch.of_teachers(LOGITS))
 
 
 def _for_each_teacher(condition: Tensor | None, batch: Batch) -> Tensor | None:
     """The condition of ``_real``: [N, C] -> [kN, C]."""
-    return None if condition is None else condition.repeat(len(batch.teacher_logits), 1)
+    return None if condition is None else condition.repeat(len(batch.teachers), 1)
 
 
 def label_accuracy(D: Tensor, labels: Tensor) -> Tensor:

@@ -7,40 +7,45 @@ no equation.
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any, Protocol, TypeVar
+from typing import Any, Protocol
 
 from torch import Tensor, nn
 from torch.optim import Optimizer
 
 from compress.errors import UsageError
+from compress.models.network import LOGITS
 
 OptimizerFactory = Callable[[nn.Module], Optimizer]
+LossOnLabels = Callable[[Tensor, Tensor], Tensor]
 
+# A recipe that wants no outputs of a teacher; one whose equations are of class probabilities.
 NOTHING: frozenset[str] = frozenset()
+CLASSIFICATION = frozenset({"classification"})
 
-Found = TypeVar("Found")
+# Of an output without the batch: channels, height and width of a feature map.
+Shape = tuple[int, ...]
 
 
 class Student(Protocol):
-    """The network that is trained; also an ``nn.Module``."""
+    """The network that is trained; it is also an ``nn.Module``."""
 
     def __call__(self, images: Tensor) -> Tensor:
-        """Images [n, c, h, w] -> logits [n, C]."""
+        """Images [n, c, h, w] -> the answers, of a classifier logits [n, C]."""
         ...
 
-    def features(self, images: Tensor) -> Tensor:
-        """Images [n, c, h, w] -> the last convolutional feature map, [n, c', h', w']."""
+    def outputs(self, images: Tensor, wanted: Collection[str]) -> dict[str, Tensor]:
+        """One pass over images [n, c, h, w]: the outputs and feature maps of these names."""
         ...
 
     def classify(self, features: Tensor) -> Tensor:
-        """That map -> logits [n, C]."""
+        """The map "features" [n, c', h', w'] -> logits [n, C]."""
         ...
 
     @property
     def classifier(self) -> nn.Module:
-        """What ``classify`` has parameters in; all others are those of ``features``."""
+        """The part that ``classify`` has its parameters in; all others make the feature map."""
         ...
 
 
@@ -50,24 +55,37 @@ class Batch:
 
     Attributes:
         images: the student's input, normalised, float32 [n, c, h, w].
-        labels: int64 [n].
-        teacher_logits: t, float32 [n, C] of each teacher; none for a recipe that wants none.
-        teacher_features: m_t, the first teacher's last convolutional feature map, float32
-            [n, c', h', w'], or what the phase has them go through makes of it; None for a recipe
-            that does not want it.
-        smoothed: the labels as probabilities [n, C], where label smoothing is on.
+        labels: what the data say of the images; of a classification int64 [n].
+        targets: what the student's own loss is with: the labels, or, where label smoothing is on,
+            probabilities [n, C].
+        teachers: the outputs of each teacher by name, float32 [n, ...]. All teachers give the
+            answers that the recipe wants ("logits" [n, C]), the first one the feature maps too
+            ("features" [n, c', h', w']).
     """
 
     images: Tensor
     labels: Tensor
-    teacher_logits: tuple[Tensor, ...] = ()
-    teacher_features: Tensor | None = None
-    smoothed: Tensor | None = None
+    targets: Tensor
+    teachers: Sequence[Mapping[str, Tensor]] = ()
 
-    @property
-    def targets(self) -> Tensor:
-        """What the student's own cross-entropy is with: the labels, or what smoothing made."""
-        return self.labels if self.smoothed is None else self.smoothed
+    def of_teachers(self, name: str) -> tuple[Tensor, ...]:
+        """An output of every teacher.
+
+        Raises:
+            ValueError: there is none; the engine was started without a teacher.
+        """
+        found = tuple(each[name] for each in self.teachers if name in each)
+        if not found:
+            raise ValueError(f"This recipe needs the teacher's {name} and the batch has none.")
+        return found
+
+    def of_teacher(self, name: str) -> Tensor:
+        """An output of the first teacher.
+
+        Raises:
+            ValueError: there is none; the engine was started without a teacher.
+        """
+        return self.of_teachers(name)[0]
 
 
 @dataclass(frozen=True)
@@ -80,8 +98,6 @@ class Phase:
         lr: initial learning rate by optimiser; those not named have the options'.
         trains_student: whether the student learns; other epochs do not count as the student's.
         uses_teacher: whether its batches have the teacher's outputs, which cost a pass each.
-        maps_through: a module that nothing trains in this phase or later, and through which alone
-            the teacher's feature maps are looked at: its batches have what it makes of them.
     """
 
     name: str
@@ -89,7 +105,6 @@ class Phase:
     lr: Mapping[str, float] = field(default_factory=dict)
     trains_student: bool = True
     uses_teacher: bool = True
-    maps_through: nn.Module | None = None
 
 
 @dataclass(frozen=True)
@@ -101,9 +116,10 @@ class Setting:
         num_classes: C.
         input_shape: channels, height and width of the student's input.
         optimizer: module -> the options' optimiser of its parameters.
+        loss: the task's loss on labels, of the student's answers and a batch's ``targets``.
         epochs: of the student, over all phases.
-        student_features: shape of the student's feature map, without the batch.
-        teacher_features: of the first teacher's; None where the recipe does not want it.
+        student_shapes: of the student's feature maps by name, without the batch.
+        teacher_shapes: of the outputs by name that the recipe wants of the first teacher.
         student_trained: whether the student comes trained on the labels already.
     """
 
@@ -111,10 +127,21 @@ class Setting:
     num_classes: int
     input_shape: tuple[int, int, int]
     optimizer: OptimizerFactory
+    loss: LossOnLabels
     epochs: int
-    student_features: tuple[int, int, int]
-    teacher_features: tuple[int, int, int] | None = None
+    student_shapes: Mapping[str, Shape]
+    teacher_shapes: Mapping[str, Shape] = field(default_factory=dict)
     student_trained: bool = False
+
+    def teacher_shape(self, name: str) -> Shape:
+        """The shape of an output of the first teacher.
+
+        Raises:
+            ValueError: there is none; the engine was started without a teacher.
+        """
+        if name not in self.teacher_shapes:
+            raise ValueError(f"This recipe needs the teacher's {name} and there are none.")
+        return self.teacher_shapes[name]
 
 
 class Method(Protocol):
@@ -140,19 +167,32 @@ class Method(Protocol):
 
 
 class Recipe(Protocol):
-    """A method and its options, before it meets a student.
+    """A method and its options, before it meets a student."""
 
-    Attributes:
-        name: what it is asked for by.
-        summary: one line.
-        paper: its source.
-        teacher_outputs: LOGITS, FEATURES, both, or none for a recipe without a teacher.
-    """
+    @property
+    def name(self) -> str:
+        """What it is asked for by."""
+        ...
 
-    name: str
-    summary: str
-    paper: str
-    teacher_outputs: frozenset[str]
+    @property
+    def summary(self) -> str:
+        """One line."""
+        ...
+
+    @property
+    def paper(self) -> str:
+        """Its source."""
+        ...
+
+    @property
+    def teacher_outputs(self) -> frozenset[str]:
+        """Names of the outputs that it wants of a teacher; none for a recipe without one."""
+        ...
+
+    @property
+    def tasks(self) -> frozenset[str] | None:
+        """Names of the tasks that its equations are for; None for every task."""
+        ...
 
     def start(self, setting: Setting) -> Method:
         """Makes the modules and optimisers that the method trains."""
@@ -209,23 +249,11 @@ def over_teachers(batch: Batch, term: Callable[[Tensor], Tensor]) -> Tensor:
     Raises:
         ValueError: the batch has none; the engine was started without a teacher.
     """
-    if not batch.teacher_logits:
-        raise ValueError("This recipe needs the teacher's logits and the batch has none.")
-    total = term(batch.teacher_logits[0])
-    for t in batch.teacher_logits[1:]:
+    first, *others = batch.of_teachers(LOGITS)
+    total = term(first)
+    for t in others:
         total = total + term(t)
-    return total / len(batch.teacher_logits)
-
-
-def required(features: Found | None) -> Found:
-    """The teacher's feature map of a batch, or its shape of a setting.
-
-    Raises:
-        ValueError: there is none; the engine was started without a teacher.
-    """
-    if features is None:
-        raise ValueError("This recipe needs the teacher's features and there are none.")
-    return features
+    return total / (1 + len(others))
 
 
 def check_options(*others: str, temperature: float | None = None, **weights: float) -> None:

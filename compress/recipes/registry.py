@@ -12,27 +12,27 @@ from compress.recipes.dist import Dist
 from compress.recipes.dkd import DecoupledKnowledgeDistillation
 from compress.recipes.fitnet import FitNet
 from compress.recipes.kd import KnowledgeDistillation
-from compress.recipes.ktan import Dln, Ktan, KtanKd
+from compress.recipes.ktan import Dln, Ktan
 from compress.recipes.logit_gan import LogitGan
 from compress.recipes.recipe import Recipe
 from compress.recipes.supervised import Supervised
 from compress.schema import of_text
 
+# What each takes as options: a dataclass that is the recipe.
 RECIPES: dict[str, type[Any]] = {
-    recipe.name: recipe
-    for recipe in (
-        Supervised,
-        KnowledgeDistillation,
-        DecoupledKnowledgeDistillation,
-        Dist,
-        LogitGan,
-        FitNet,
-        AttentionTransfer,
-        Dln,
-        Ktan,
-        KtanKd,
-    )
+    "supervised": Supervised,
+    "kd": KnowledgeDistillation,
+    "dkd": DecoupledKnowledgeDistillation,
+    "dist": Dist,
+    "logit-gan": LogitGan,
+    "fitnet": FitNet,
+    "at": AttentionTransfer,
+    "dln": Dln,
+    "ktan": Ktan,
+    "ktan+kd": Ktan,
 }
+# Defaults that a name has beside those of its class.
+DEFAULTS: dict[str, dict[str, Any]] = {"ktan+kd": {"weight": 0.9}}
 
 # What `distill` takes when no recipe is named.
 DEFAULT_RECIPE = "dist"
@@ -77,5 +77,25 @@ def make_recipe(name: str, **options: Any) -> Recipe:
     if unknown:
         has = f"its options are {', '.join(known)}" if known else "it has none"
         raise UsageError(f"Recipe '{name}' has no option {', '.join(unknown)}; {has}.")
-    recipe: Recipe = RECIPES[name](**options)
+    recipe: Recipe = RECIPES[name](**{**DEFAULTS.get(name, {}), **options})
     return recipe
+
+
+def check_task(recipe: Recipe, task: str) -> None:
+    """Refuses a recipe whose equations mean nothing for a task.
+
+    Raises:
+        UsageError: the recipe does not serve the task; the message names recipes that do.
+    """
+    if _serves(recipe, task):
+        return
+    others = [name for name in RECIPES if _serves(make_recipe(name), task)]
+    served = " and ".join(sorted(recipe.tasks or ()))
+    raise UsageError(
+        f"Recipe '{recipe.name}' serves {served}, and the data are of "
+        f"{task}. Take one that serves it: {', '.join(others)}."
+    )
+
+
+def _serves(recipe: Recipe, task: str) -> bool:
+    return recipe.tasks is None or task in recipe.tasks

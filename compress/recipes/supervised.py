@@ -7,6 +7,8 @@ arXiv 1709.00513:
 
     F(x_i)  [N, C]  student logits            l_i  [N]  labels
     M_1     the softmax at temperature 1      H    the cross-entropy
+
+Other tasks than classification have a loss of their own in the place of H.
 """
 
 from __future__ import annotations
@@ -36,10 +38,13 @@ class Supervised:
     summary = "cross-entropy with the labels; no teacher"
     paper = "-"
     teacher_outputs = NOTHING
+    tasks = None
 
     def start(self, setting: Setting) -> Method:
         """See ``Recipe.start``."""
-        return OneLoss(setting, lambda student, batch: L_S(student(batch.images), batch.targets))
+        return OneLoss(
+            setting, lambda student, batch: setting.loss(student(batch.images), batch.targets)
+        )
 
     def to_dict(self) -> dict[str, Any]:
         """See ``Recipe.to_dict``."""

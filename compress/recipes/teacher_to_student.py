@@ -25,8 +25,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from compress.errors import UsageError
-
-Shape = tuple[int, int, int]
+from compress.recipes.recipe import Shape
 
 
 @dataclass(frozen=True)

@@ -90,9 +90,11 @@ def _print_parts(console: Console, parts: Iterable[Part]) -> None:
         elif isinstance(part, Table):
             _print_table(console, part)
         elif isinstance(part, Facts):
+            width = max(len(plain(name)) for name, _ in part.pairs)
             for name, about in part.pairs:
                 # Not wrapped: a path is to be copied.
-                console.print(_styled(name).append(f"  {plain(about)}"), soft_wrap=True)
+                line = _styled(name).append(f"{'':{width - len(plain(name)) + GAP}}{plain(about)}")
+                console.print(line, soft_wrap=True)
         elif isinstance(part, Text):
             console.print(_styled(f"{part.label}: {part.text}" if part.label else part.text))
 
@@ -137,7 +139,7 @@ def _widths(table: Table, room: int) -> list[int] | None:
         else:
             least.append(max(min(max(longest, word), column.least), 1))
         most.append(max(longest, len(column.header), 1))
-    spare = room - GAP * len(least) - sum(least)
+    spare = room - GAP * (len(least) - 1) - sum(least)
     if spare < 0:
         return None
     widths = list(least)

@@ -15,10 +15,10 @@ def time_of(found: Estimate) -> str:
     return f"{value} {unit} (95%: {low} to {high})"
 
 
-def time_cell(found: Estimate) -> str:
-    """'1.21 ms (1.19-1.24)', for a column whose header says what the interval is."""
+def time_cells(found: Estimate) -> tuple[str, str]:
+    """('1.21 ms', '1.19-1.24'), for two columns: the interval is in the unit of the time."""
     value, low, high, unit = _alike(found.value, found.value, found.low, found.high)
-    return f"{value} {unit} ({low}-{high})"
+    return f"{value} {unit}", f"{low}-{high}"
 
 
 def interval_of(found: Estimate) -> str:

@@ -34,10 +34,11 @@ from compress.errors import (
 )
 from compress.launched import place as launched_place
 from compress.recipes.recipe import Batch, Method, Phase, Recipe, Setting
+from compress.recipes.registry import check_task
 from compress.training.checkpoints import Checkpoints
 from compress.training.evaluation import score_on_device
 from compress.training.options import TrainingOptions
-from compress.training.outputs import Outputs, TeacherOutputs, feature_shape
+from compress.training.outputs import TeacherOutputs, shapes_of
 from compress.training.passes import Average, Learner, Passes, arithmetic
 from compress.training.runfolder import RunFolder
 from compress.training.state import Best, Scalars, check_optimizer, place_of
@@ -195,6 +196,7 @@ def fit(
         UsageError: a checkpoint cannot be written, or the options are not for several processes.
         ProcessLost: another process of the team is gone.
     """
+    check_task(recipe, data.task.name)
     device = data.train.images.device
     if len(data.train) < 2:
         raise UsageError(
@@ -245,9 +247,10 @@ def fit(
             num_classes=data.task.width,
             input_shape=data.input_shape,
             optimizer=optimizer,
+            loss=lambda answers, targets: data.task.loss({data.task.output: answers}, targets),
             epochs=options.epochs,
-            student_features=feature_shape(student),
-            teacher_features=teacher.feature_shape if teacher is not None else None,
+            student_shapes=shapes_of(student, student.taps),
+            teacher_shapes={} if teacher is None else teacher.shapes,
             student_trained=student_trained,
         )
         method = recipe.start(setting)
@@ -398,7 +401,6 @@ class _Loop:
         self.data = data
         self.options = options
         self.teacher = teacher
-        self.through: dict[nn.Module, TeacherOutputs] = {}
         self.listener = listener
         self.after_step: Callable[[], None] = lambda: None
         device = data.train.images.device
@@ -578,29 +580,16 @@ class _Loop:
     def _batch(self, index: Tensor, pixels: Tensor, place: _Place) -> Batch:
         """The images at ``index``, on the CPU, of which ``pixels`` are the crops."""
         images = self.normalize(pixels)
-        teacher = self._teacher(place.phase)
+        asked = self.teacher if place.phase.uses_teacher else None
         with interruptible(self._interrupt):
-            outputs = Outputs() if teacher is None else teacher(index, place.view, pixels)
+            outputs = () if asked is None else asked(index, place.view, pixels)
         labels = self.data.train.targets[index.to(pixels.device, non_blocking=True)]
-        smoothing = self.options.label_smoothing
         return Batch(
             images=images.contiguous(memory_format=self.layout),
             labels=labels,
-            teacher_logits=outputs.logits,
-            teacher_features=outputs.features,
-            smoothed=self.data.task.targets(labels, smoothing) if smoothing else None,
+            targets=self.data.task.targets(labels, self.options.label_smoothing),
+            teachers=outputs,
         )
-
-    def _teacher(self, phase: Phase) -> TeacherOutputs | None:
-        """What gives the teacher's outputs in a phase."""
-        if self.teacher is None or not phase.uses_teacher:
-            return None
-        if phase.maps_through is None:
-            return self.teacher
-        # The module stands still from here on, so one source serves all phases that have it.
-        if phase.maps_through not in self.through:
-            self.through[phase.maps_through] = self.teacher.through(phase.maps_through)
-        return self.through[phase.maps_through]
 
     def _show(self, epoch: int, fraction: float) -> None:
         now_s = time.monotonic()

@@ -1,6 +1,6 @@
 """A teacher's outputs of whole views: computed once, kept, shared between runs.
 
-FOLDER/KEY/values.npy    one kind of output of one view of all images, float16 where that holds it
+FOLDER/KEY/values.npy    one output for one view of all images, float16 where that holds it
 FOLDER/KEY/facts.json    what it is of, and the digest of the values; written last
 
 While it is computed, values.npy grows under another name (see ``compress.training.growing``).
@@ -27,14 +27,14 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from compress.data.augment import Augmenter
 from compress.data.dataset import Dataset
 from compress.data.memory import fits
 from compress.errors import InputError, TeacherError, UsageError
 from compress.files import clear_up, read_json, sha256_of, try_lock, write_json
-from compress.models.network import LOGITS
+from compress.recipes.recipe import Shape
 from compress.schema import decode
 from compress.schema.rules import Sha256
 from compress.training.evaluation import EVALUATION_BATCH
@@ -42,13 +42,13 @@ from compress.training.growing import GrowingArray
 from compress.training.options import TrainingOptions
 from compress.training.outputs import (
     ComputedOutputs,
+    Key,
     Outputs,
-    OutputsThrough,
     ShardedOutputs,
     TeacherOutputs,
     Teaching,
-    kinds,
-    of_kinds,
+    by_teacher,
+    flat,
 )
 from compress.training.passes import rounding
 from compress.training.stopping import check_interrupt
@@ -91,10 +91,7 @@ class KeptOutputs:
         device: that trains.
         say: is told how large it becomes, and what is computed.
         for_others: whether this training sees each view once, and other runs are what the outputs
-            are kept for. Where maps go through a module, those are then kept as the teacher gives
-            them, because another run has another module or none.
-        shareable: whether another run can use them at all. What a module of this training makes of
-            maps is in memory alone where that has room.
+            are kept for.
         team: the processes of the training; they go on together when all have a view.
 
     Raises:
@@ -113,7 +110,6 @@ class KeptOutputs:
         device: torch.device,
         say: Callable[[str], None],
         for_others: bool = False,
-        shareable: bool = True,
         team: Team = SINGLE_PROCESS,
     ) -> None:
         if not source.repeatable:
@@ -125,12 +121,11 @@ class KeptOutputs:
         self._device = device
         self._say = say
         self._for_others = for_others
-        self._shareable = shareable
         self._team = team
         self._in_memory = self._on_disk = False
         self._identities = source.identities()
-        self._kept: dict[int, dict[str, Values]] = {}
-        self.feature_shape = source.feature_shape
+        self._kept: dict[int, dict[Key, Values]] = {}
+        self.shapes: Mapping[str, Shape] = source.shapes
 
     def __call__(self, index: Tensor, view: int, pixels: Tensor) -> Outputs:
         """See ``TeacherOutputs``."""
@@ -145,30 +140,15 @@ class KeptOutputs:
         there = index.to(self._device, non_blocking=True)
         places = index.numpy()
         found = {}
-        for kind, values in self._kept[view].items():
+        for key, values in self._kept[view].items():
             if isinstance(values, Tensor):
-                found[kind] = values[there].float()
+                found[key] = values[there].float()
             else:
                 rows = torch.from_numpy(values[places].astype(np.float32))
                 if self._device.type == "cuda":
                     rows = rows.pin_memory()
-                found[kind] = rows.to(self._device, non_blocking=True)
-        return of_kinds(found)
-
-    def through(self, module: nn.Module) -> TeacherOutputs:
-        """See ``TeacherOutputs``."""
-        if self._for_others:
-            return OutputsThrough(self, module)
-        return KeptOutputs(
-            self._source.through(module),
-            self._crops,
-            views=self._views,
-            folder=self._folder,
-            device=self._device,
-            say=self._say,
-            shareable=False,
-            team=self._team,
-        )
+                found[key] = rows.to(self._device, non_blocking=True)
+        return by_teacher(found)
 
     # --- Where there is room ---------------------------------------------------------------------
 
@@ -180,12 +160,8 @@ class KeptOutputs:
         what = f"The teacher's outputs of {len(self._crops):,} images{views}"
         self._in_memory = fits(view_bytes if self._for_others else size_bytes, self._device)
         new = [v for v in self._views if not all(_is_there(f) for f in self._folders(v).values())]
-        # Several processes compute once, and read each other's.
-        private = self._in_memory and not self._shareable and not self._team.several
-        self._on_disk = not private and _has_room(self._folder, len(new) * view_bytes)
-        if private:
-            self._say(f"{what} take {format_bytes(size_bytes)}, in memory.")
-        elif self._on_disk:
+        self._on_disk = _has_room(self._folder, len(new) * view_bytes)
+        if self._on_disk:
             where = "in memory, and for other runs" if self._in_memory else "mapped into memory"
             self._say(f"{what} take {format_bytes(size_bytes)}, {where} in {self._folder}.")
         elif self._in_memory:
@@ -202,8 +178,8 @@ class KeptOutputs:
 
     # --- One view --------------------------------------------------------------------------------
 
-    def _view(self, view: int) -> dict[str, Values]:
-        """The values of a view by kind; those that are not kept yet, or not well, are computed."""
+    def _view(self, view: int) -> dict[Key, Values]:
+        """The values of a view; those that are not kept yet, or not well, are computed."""
         if not self._on_disk:
             return self._in_memory_alone(view)
         folders = self._folders(view)
@@ -211,17 +187,17 @@ class KeptOutputs:
             # In one order, so that no two processes wait for each other.
             for folder in sorted(folders.values()):
                 locks.enter_context(self._alone(folder))
-            missing = {kind: folders[kind] for kind in self._missing(folders, view)}
+            missing = {key: folders[key] for key in self._missing(folders, view)}
             if missing:
                 self._write(missing, view)
-        return {kind: self._read(folder / VALUES) for kind, folder in folders.items()}
+        return {key: self._read(folder / VALUES) for key, folder in folders.items()}
 
-    def _folders(self, view: int) -> dict[str, Path]:
-        """Where the values of a view are, by kind."""
+    def _folders(self, view: int) -> dict[Key, Path]:
+        """Where the values of a view are."""
         of_view = f"{self._crops.identity(view)} {self._device.type} {rounding(self._device)}"
         return {
-            kind: self._folder / hashlib.sha256(f"{identity} {of_view}".encode()).hexdigest()[:32]
-            for kind, identity in self._identities.items()
+            key: self._folder / hashlib.sha256(f"{identity} {of_view}".encode()).hexdigest()[:32]
+            for key, identity in self._identities.items()
         }
 
     def _read(self, path: Path) -> Values:
@@ -246,54 +222,53 @@ class KeptOutputs:
             check_interrupt()
             time.sleep(WAIT_S)
 
-    def _missing(self, folders: Mapping[str, Path], view: int) -> list[str]:
-        """The kinds that are not kept, or cannot be believed."""
-        there = [kind for kind, folder in folders.items() if _is_there(folder)]
+    def _missing(self, folders: Mapping[Key, Path], view: int) -> list[Key]:
+        """The outputs that are not kept, or cannot be believed."""
+        there = [key for key, folder in folders.items() if _is_there(folder)]
         if not there:
             return list(folders)
         count = len(self._crops)
         sample = torch.linspace(0, count - 1, min(CHECKED_IMAGES, count)).long()
-        now = kinds(self._source(sample, view, self._crops(sample, view)))
-        bad = [
-            kind for kind in there if not _is_good(folders[kind], count, sample, now[kind].cpu())
-        ]
-        for kind in bad:
+        now = flat(self._source(sample, view, self._crops(sample, view)))
+        bad = [key for key in there if not _is_good(folders[key], count, sample, now[key].cpu())]
+        for key in bad:
             self._say(
-                f"{folders[kind] / VALUES} is damaged or does not match the teacher; it is "
+                f"{folders[key] / VALUES} is damaged or does not match the teacher; it is "
                 "computed again."
             )
-        return [kind for kind in folders if kind not in there or kind in bad]
+        return [key for key in folders if key not in there or key in bad]
 
-    def _write(self, folders: Mapping[str, Path], view: int) -> None:
-        """Computes a view and writes some kinds of it."""
-        digests: dict[str, str] = {}
-        types: dict[str, Any] = dict.fromkeys(folders, np.float16)
+    def _write(self, folders: Mapping[Key, Path], view: int) -> None:
+        """Computes a view and writes some outputs of it."""
+        digests: dict[Key, str] = {}
+        types: dict[Key, Any] = dict.fromkeys(folders, np.float16)
         while not digests:
             with suppress(_TooLarge):
                 digests = self._write_as(types, folders, view)
-        for kind, folder in folders.items():
+        for key, folder in folders.items():
             facts = {
-                "kind": kind,
+                "teacher": key[0],
+                "output": key[1],
                 "view": view,
                 "images": len(self._crops),
                 "networks": [teacher.network.spec.name for teacher in self._source.teachers],
-                "sha256": digests[kind],
+                "sha256": digests[key],
             }
             write_json(folder / FACTS, facts)
 
     def _write_as(
-        self, types: dict[str, Any], folders: Mapping[str, Path], view: int
-    ) -> dict[str, str]:
+        self, types: dict[Key, Any], folders: Mapping[Key, Path], view: int
+    ) -> dict[Key, str]:
         """The same with these types, from where a process before this one was; the digests.
 
         Raises:
-            _TooLarge: some kinds are too large for theirs, which are others now; nothing is kept.
+            _TooLarge: values are too large for their type, which is another now; nothing is kept.
         """
         count = len(self._crops)
         with ExitStack() as stack:
             arrays = {
-                kind: stack.enter_context(GrowingArray(folder / VALUES, count, types[kind]))
-                for kind, folder in folders.items()
+                key: stack.enter_context(GrowingArray(folder / VALUES, count, types[key]))
+                for key, folder in folders.items()
             }
             # Whole parts, because the last bits depend on which images are computed together.
             first = min(array.rows for array in arrays.values()) // EVALUATION_BATCH
@@ -301,34 +276,32 @@ class KeptOutputs:
                 array.begin(first * EVALUATION_BATCH)
             saved_s = time.monotonic()
             for found in self._parts(view, first):
-                if any(_overflows(found[kind], array.dtype) for kind, array in arrays.items()):
-                    for kind, array in arrays.items():
-                        types[kind] = _holding(found[kind], array.dtype)
+                if any(_overflows(found[key], array.dtype) for key, array in arrays.items()):
+                    for key, array in arrays.items():
+                        types[key] = _holding(found[key], array.dtype)
                         array.discard()
                     raise _TooLarge
-                for kind, array in arrays.items():
-                    array.append(found[kind])
+                for key, array in arrays.items():
+                    array.append(found[key])
                 if time.monotonic() - saved_s >= SAVE_EVERY_S:
                     for array in arrays.values():
                         array.save()
                     saved_s = time.monotonic()
-            return {kind: array.finish() for kind, array in arrays.items()}
+            return {key: array.finish() for key, array in arrays.items()}
 
-    def _in_memory_alone(self, view: int) -> dict[str, Values]:
-        parts: dict[str, list[npt.NDArray[Any]]] = {}
+    def _in_memory_alone(self, view: int) -> dict[Key, Values]:
+        parts: dict[Key, list[npt.NDArray[Any]]] = {}
         for found in self._parts(view):
-            for kind, values in found.items():
+            for key, values in found.items():
                 fits_half = not _overflows(values, np.float16)
-                parts.setdefault(kind, []).append(
-                    values.astype(np.float16) if fits_half else values
-                )
+                parts.setdefault(key, []).append(values.astype(np.float16) if fits_half else values)
         return {
-            kind: torch.from_numpy(np.concatenate(each)).to(self._device)
-            for kind, each in parts.items()
+            key: torch.from_numpy(np.concatenate(each)).to(self._device)
+            for key, each in parts.items()
         }
 
-    def _parts(self, view: int, first: int = 0) -> Iterator[dict[str, npt.NDArray[np.float32]]]:
-        """The outputs of all images of a view in order, by kind; behind the ``first`` parts.
+    def _parts(self, view: int, first: int = 0) -> Iterator[dict[Key, npt.NDArray[np.float32]]]:
+        """The outputs of all images of a view in order, from behind the ``first`` parts.
 
         Raises:
             TeacherError: one is not finite.
@@ -349,14 +322,15 @@ class KeptOutputs:
                 self._say(f"{int(part[0]):,} of {count:,}, {format_duration(left_s)} left.")
                 told_s = now_s
             check_interrupt()
-            outputs = kinds(self._source(part, view, self._crops(part, view)))
-            found = {kind: values.cpu().numpy() for kind, values in outputs.items()}
-            for kind, values in found.items():
+            outputs = flat(self._source(part, view, self._crops(part, view)))
+            found = {key: values.cpu().numpy() for key, values in outputs.items()}
+            for key, values in found.items():
                 bad = ~np.isfinite(values).reshape(len(values), -1).all(axis=1)
                 if bad.any():
+                    image = int(part[bad.argmax()])
                     raise TeacherError(
-                        f"The teacher's {kind} of training image {int(part[bad.argmax()])} are "
-                        "not finite. Its weights overflow there. Use another teacher."
+                        f"The teacher's {key[1]} for training image {image} are not finite. Its "
+                        "weights overflow there. Use another teacher."
                     )
             yield found
 
@@ -376,7 +350,7 @@ def outputs_of(
 
     Args:
         teachers: one or more.
-        wanted: LOGITS, FEATURES, both, or none for a recipe without a teacher.
+        wanted: names of outputs; none for a recipe without a teacher.
         data: on the device that trains.
         options: of the training; ``views`` decides.
         folder: of what is kept.
@@ -414,11 +388,12 @@ def outputs_of(
         )
 
     plain = None
-    if LOGITS in wanted and options.views == 1:
-        plain = kept(ComputedOutputs(teachers, wanted=frozenset({LOGITS})), (0,))
-        wanted = wanted - {LOGITS}
+    answers = wanted - set(teachers[0].network.taps)
+    if answers and options.views == 1:
+        plain = kept(ComputedOutputs(teachers, wanted=answers), (0,))
+        wanted = wanted - answers
         if not wanted:
-            return PlainLogits(plain, None)
+            return PlainAnswers(plain, None)
     computed = ComputedOutputs(teachers, wanted=wanted, dropout=options.teacher_dropout)
     of_crops: TeacherOutputs = computed
     size_bytes = options.epochs * computed.bytes_an_image * len(data.train)
@@ -429,33 +404,28 @@ def outputs_of(
     elif team.several and computed.repeatable:
         # Dropout is drawn for the whole batch, so every process computes it whole.
         of_crops = ShardedOutputs(computed, team)
-    return of_crops if plain is None else PlainLogits(plain, of_crops)
+    return of_crops if plain is None else PlainAnswers(plain, of_crops)
 
 
-class PlainLogits:
-    """Logits of the images as they are; feature maps, which say where things are, of the crops.
+class PlainAnswers:
+    """Answers to the images as they are, and feature maps, which say where things are, of crops.
 
     Args:
-        logits: gives the logits, of view 0.
-        features: gives the feature maps; None where they are not wanted.
+        answers: gives the answers, of view 0.
+        maps: gives the feature maps; None where they are not wanted.
     """
 
-    def __init__(self, logits: TeacherOutputs, features: TeacherOutputs | None) -> None:
-        self._logits = logits
-        self._features = features
-        self.feature_shape = None if features is None else features.feature_shape
+    def __init__(self, answers: TeacherOutputs, maps: TeacherOutputs | None) -> None:
+        self._answers = answers
+        self._maps = maps
+        self.shapes: Mapping[str, Shape] = {**answers.shapes, **(maps.shapes if maps else {})}
 
     def __call__(self, index: Tensor, view: int, pixels: Tensor) -> Outputs:
         """See ``TeacherOutputs``."""
-        logits = self._logits(index, 0, pixels).logits
-        if self._features is None:
-            return Outputs(logits)
-        return Outputs(logits, self._features(index, view, pixels).features)
-
-    def through(self, module: nn.Module) -> PlainLogits:
-        """See ``TeacherOutputs``."""
-        features = None if self._features is None else self._features.through(module)
-        return PlainLogits(self._logits, features)
+        first, *others = self._answers(index, 0, pixels)
+        if self._maps is not None:
+            first = first | self._maps(index, view, pixels)[0]
+        return (first, *others)
 
 
 def _is_there(folder: Path) -> bool:

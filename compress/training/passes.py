@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import copy
 import os
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Collection, Iterator
 from contextlib import contextmanager
 from typing import Any
 
@@ -17,7 +17,7 @@ from torch import Tensor, nn
 from torch._functorch import config
 
 from compress.exporting.fake_quantize import FakeQuantized
-from compress.models.network import Network
+from compress.models.network import FEATURES, LOGITS, Network
 
 # What a training can be of: a float network, or one whose numbers are rounded as an int8 file's.
 Learner = Network | FakeQuantized
@@ -55,11 +55,21 @@ class Passes(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         """See ``Network``: logits [b, C]."""
         if self._runs_compiled(x):
-            return self.classify(self.features(x))
+            return self.classify(self._features(x))
         return self._run(self.network, x)
 
-    def features(self, x: Tensor) -> Tensor:
-        """See ``Network``: the last convolutional feature map."""
+    def outputs(self, x: Tensor, wanted: Collection[str]) -> dict[str, Tensor]:
+        """See ``Network``; a pass that gives inner maps is not compiled."""
+        if not {FEATURES, LOGITS}.issuperset(wanted):
+            with self._autocast(x):
+                found = self.network.outputs(x, wanted)
+            return {name: t.float() for name, t in found.items()}
+        found = {FEATURES: self._features(x)}
+        if LOGITS in wanted:
+            found[LOGITS] = self.classify(found[FEATURES])
+        return {name: found[name] for name in wanted}
+
+    def _features(self, x: Tensor) -> Tensor:
         if self._compiled is None or not self._runs_compiled(x):
             return self._run(self.network.features, x)
         if self.graphs:
@@ -79,10 +89,11 @@ class Passes(nn.Module):
         return self.training and len(x) == self.batch_size
 
     def _run(self, function: Callable[[Tensor], Tensor], x: Tensor) -> Tensor:
-        if not self.bf16:
-            return function(x)
-        with torch.autocast(x.device.type, torch.bfloat16):
+        with self._autocast(x):
             return function(x).float()
+
+    def _autocast(self, x: Tensor) -> torch.autocast:
+        return torch.autocast(x.device.type, torch.bfloat16, enabled=self.bf16)
 
 
 class Average:
@@ -124,7 +135,7 @@ class Average:
 
 
 @contextmanager
-def _several_slopes() -> Iterator[None]:
+def _several_gradients() -> Iterator[None]:
     """A compiled pass allows one gradient by default, and a method may ask for several."""
     with config.patch(donated_buffer=False):
         yield
@@ -140,7 +151,7 @@ def arithmetic(device: torch.device, *, tf32: bool, deterministic: bool) -> Iter
         deterministic: the same bits every time; else the fastest kernels, found by trying.
     """
     if device.type != "cuda":
-        with _several_slopes():
+        with _several_gradients():
             yield
         return
     cudnn: Any = torch.backends.cudnn
@@ -158,7 +169,7 @@ def arithmetic(device: torch.device, *, tf32: bool, deterministic: bool) -> Iter
     cudnn.benchmark = not deterministic
     torch.use_deterministic_algorithms(deterministic)
     try:
-        with _several_slopes():
+        with _several_gradients():
             yield
     finally:
         matmul.fp32_precision, conv.fp32_precision, cudnn.benchmark, was = before

@@ -33,7 +33,7 @@ import json
 import os
 import time
 import uuid
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Collection, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from datetime import timedelta
@@ -394,15 +394,17 @@ class BatchParallel(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """See ``Network``: logits [b, C]."""
-        return self._through(self.network, x)
+        return self._all_gather(self.network(self._scatter(x)), len(x))
 
-    def features(self, x: Tensor) -> Tensor:
-        """See ``Network``: the last convolutional feature map."""
-        return self._through(self.network.features, x)
+    def outputs(self, x: Tensor, wanted: Collection[str]) -> dict[str, Tensor]:
+        """See ``Network``: outputs and feature maps by name."""
+        found = self.network.outputs(self._scatter(x), wanted)
+        return {name: self._all_gather(found[name], len(x)) for name in sorted(found)}
 
     def classify(self, features: Tensor) -> Tensor:
         """See ``Network``: logits [b, C] of a feature map."""
-        return self._through(self.network.classify, features)
+        rows = self.network.classify(self._scatter(features))
+        return self._all_gather(rows, len(features))
 
     @property
     def classifier(self) -> nn.Module:
@@ -410,11 +412,14 @@ class BatchParallel(nn.Module):
         module: nn.Module = self.network.classifier
         return module
 
-    def _through(self, function: Callable[[Tensor], Tensor], whole: Tensor) -> Tensor:
+    def _scatter(self, whole: Tensor) -> Tensor:
         self._batch.size = len(whole)
         part: Tensor = _Scatter.apply(whole, self._team)
-        gathered: Tensor = _AllGather.apply(function(part), self._team, len(whole))
-        return gathered
+        return part
+
+    def _all_gather(self, rows: Tensor, count: int) -> Tensor:
+        whole: Tensor = _AllGather.apply(rows, self._team, count)
+        return whole
 
 
 class _AllGather(torch.autograd.Function):

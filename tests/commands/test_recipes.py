@@ -30,7 +30,9 @@ def test_piped_each_method_is_one_line(
     assert experiment.startswith("* Test accuracy in %")
     assert head.split()[0] == "recipe"
     assert [line.split()[0] for line in lines] == list(RECIPES)
-    for line, recipe in zip(lines, RECIPES.values(), strict=True):
+    for line, name in zip(lines, RECIPES, strict=True):
+        recipe = make_recipe(name)
+        assert recipe.name == name
         assert recipe.paper in line
         assert recipe.summary in line
     (default,) = [line for line in lines if line.split()[1] == "default"]

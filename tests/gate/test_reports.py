@@ -8,11 +8,9 @@ import pytest
 
 from compress.errors import ModelFileError
 from compress.gate import reports
-from compress.gate.accuracy import AccuracyRule, compare_accuracy
-from compress.gate.limits import SizeRule, compare_budget, compare_size
+from compress.gate.report import document_of, unusable
 from compress.gate.verdict import Comparison, Outcome, Verdict
-from compress.results import Estimate
-from compress.tasks.classification import Paired
+from compress.report import markdown
 
 NASTY = "100% a|b <b>\r\n::error::no\x00, x: y"
 
@@ -27,33 +25,6 @@ VERDICT = Verdict(
     {"seconds": 1.5},
     ("loading takes\n1 s",),
 )
-
-
-def test_a_line_a_comparison() -> None:
-    found = list(reports.lines(VERDICT))
-    assert [line.split()[:2] for line in found[:3]] == [
-        ["latency", "FAIL"],
-        ["size", "PASS"],
-        ["accuracy", "INCONCLUSIVE"],
-    ]
-    assert found[-3:] == [
-        "not judged: loading takes 1 s",
-        "warning: busy machine",
-        "outcome: FAIL",
-    ]
-    assert not any("\n" in line or "\r" in line for line in found)
-
-
-def test_markdown_is_a_table_whatever_is_in_it() -> None:
-    rows = reports.markdown(VERDICT).splitlines()
-    assert rows[0] == "### compress check: FAIL"
-    table = [row for row in rows if row.startswith("|")]
-    assert len(table) == 2 + 4
-    assert {row.replace("\\|", "").count("|") for row in table} == {4}
-    assert "<b>" not in table[2]
-    assert "&lt;b&gt;" in table[2]
-    assert "- busy machine" in rows
-    assert "- not judged: loading takes 1 s" in rows
 
 
 ABOUT = {
@@ -79,14 +50,8 @@ KNOWN = {
 }
 
 
-def test_two_checks_of_one_change_are_told_apart() -> None:
+def test_junit_tells_two_checks_of_one_change_apart() -> None:
     verdict = replace(VERDICT, about=ABOUT)
-    assert reports.identity(verdict) == KNOWN
-    assert "timed on images of small" in reports.lines(verdict)
-    rows = reports.markdown(verdict).splitlines()
-    assert rows[0] == "### compress check: FAIL for new/a&lt;b&gt;.onnx"
-    for name, text in KNOWN.items():
-        assert f"- {name}: {text}".replace("<", "&lt;").replace(">", "&gt;") in rows
     (suite,) = ElementTree.fromstring(reports.junit(verdict))
     assert suite.get("name") == "compress check new/a<b>.onnx"
     said = {one.get("name"): one.get("value") for one in suite.findall("properties/property")}
@@ -94,25 +59,6 @@ def test_two_checks_of_one_change_are_told_apart() -> None:
     names = {case.get("classname") for case in suite.findall("testcase")}
     assert names == {"compress.check new/a<b>.onnx"}
     assert all(" [new/a<b>.onnx]" in line for line in reports.workflow_commands(verdict))
-
-
-def test_figures_stand_in_a_table_beside_the_sentences() -> None:
-    pair = Paired(n=1000, lost=12, won=2, right=890)
-    verdict = Verdict(
-        (
-            compare_size(3_300_000, 3_000_000, SizeRule()),
-            compare_accuracy(pair, AccuracyRule()),
-            compare_budget(Estimate(1e-3, 0.9e-3, 1.1e-3), 2e-3, 50, 100, 0),
-            Comparison("parity", Outcome.PASS, "the same class"),
-        )
-    )
-    rows = reports.markdown(verdict).splitlines()
-    place = rows.index("| | baseline | candidate | change | allowed |")
-    assert rows[place + 2 :] == [
-        "| size | 3.00 MB | 3.30 MB | +10.0% | at most +1.0% |",
-        "| accuracy | 90.00% | 89.00% | -1.00 points | -0.5 points |",
-        "| budget |  | 1.00 ms |  | 2.00 ms |",
-    ]
 
 
 def test_junit_can_be_read_and_says_the_same() -> None:
@@ -164,15 +110,15 @@ def test_github_is_told_where_it_is_there(tmp_path: Path) -> None:
     assert summary.read_text() == "before\n"
     reports.add_to_summary(VERDICT, {"GITHUB_STEP_SUMMARY": str(summary)})
     assert reports.workflow_commands_of(VERDICT, {}) == []
-    assert summary.read_text() == "before\n" + reports.markdown(VERDICT)
+    assert summary.read_text() == "before\n" + markdown.render(document_of(VERDICT), 3)
     assert len(reports.workflow_commands_of(VERDICT, {"GITHUB_ACTIONS": "true"})) == 4
 
 
 def test_what_cannot_be_judged_is_reported_as_an_error() -> None:
-    verdict = reports.unusable(
+    verdict = unusable(
         ModelFileError("student.onnx is cut short."), Path("a/student.onnx"), Path("b.json")
     )
-    assert "- model: a/student.onnx" in reports.markdown(verdict).splitlines()
+    assert "- model: a/student.onnx" in markdown.render(document_of(verdict)).splitlines()
     assert verdict.exit_code() == 4
     root = ElementTree.fromstring(reports.junit(verdict))
     assert root.get("errors") == "1"

@@ -246,8 +246,8 @@ def test_torch_eager_computes_and_gives_the_threads_back() -> None:
 
 def test_torch_sessions_closed_in_reverse_order_give_the_threads_back() -> None:
     before = torch.get_num_threads()
-    outer = TorchSession("a", nn.Linear(2, 2), threads=before + 1)
-    inner = TorchSession("b", nn.Linear(2, 2), threads=before + 2)
+    outer = TorchSession("a", lambda _: nn.Linear(2, 2), threads=before + 1)
+    inner = TorchSession("b", lambda _: nn.Linear(2, 2), threads=before + 2)
     inner.close()
     outer.close()
     assert torch.get_num_threads() == before
@@ -255,11 +255,11 @@ def test_torch_sessions_closed_in_reverse_order_give_the_threads_back() -> None:
 
 def test_a_network_that_fails_or_answers_oddly_is_an_error() -> None:
     images = np.zeros((1, 3), dtype=np.float32)
-    session = TorchSession("m", nn.Linear(2, 2), threads=1)
+    session = TorchSession("m", lambda _: nn.Linear(2, 2), threads=1)
     with pytest.raises(ModelFileError, match="cannot be run on an input of 1x3"):
         session.infer(images)
     session.close()
-    session = TorchSession("pair", nn.LSTM(3, 2), threads=1)
+    session = TorchSession("pair", lambda _: nn.LSTM(3, 2), threads=1)
     with pytest.raises(ModelFileError, match="tuple"):
         session.infer(images)
     session.close()

@@ -11,6 +11,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from compress.errors import UsageError
+from compress.models.network import FEATURES
 from compress.models.registry import build
 from compress.recipes import fitnet
 from compress.recipes.registry import make_recipe
@@ -65,8 +66,7 @@ def test_student_and_regressor_descend_the_whole_loss(
     then, r = copy.deepcopy(student), copy.deepcopy(conv)
     told = method.step(batch, "train")["loss"]
 
-    m_s, m_t = then.features(batch.images), batch.teacher_features
-    assert m_t is not None
+    m_s, m_t = then.features(batch.images), batch.of_teacher(FEATURES)
     hint = m_t.unflatten(3, (2, 2)).unflatten(2, (2, 2)).mean((3, 5))
     apart: Tensor = hint - torch.relu(r(m_s))
     loss = functional.cross_entropy(then.classify(m_s), batch.labels)
@@ -80,14 +80,14 @@ def test_student_and_regressor_descend_the_whole_loss(
 
 def test_equal_channels_need_no_regressor() -> None:
     torch.manual_seed(0)
-    student, batch = build(SPEC), replace(a_batch(), teacher_features=torch.rand(16, 32, 2, 2))
-    work = replace(setting(student, plain), teacher_features=(32, 2, 2))
+    student, batch = build(SPEC), a_batch()
+    batch = replace(batch, teachers=[{FEATURES: torch.rand(16, 32, 2, 2)}])
+    work = replace(setting(student, plain), teacher_shapes={FEATURES: (32, 2, 2)})
     then = copy.deepcopy(student)
     method = make_recipe("fitnet").start(work)
     assert set(method.modules) == {"student"}
     told = method.step(batch, "train")["loss"]
-    m_s, m_t = then.features(batch.images), batch.teacher_features
-    assert m_t is not None
+    m_s, m_t = then.features(batch.images), batch.of_teacher(FEATURES)
     expected = functional.cross_entropy(then.classify(m_s), batch.labels)
     assert torch.allclose(told, expected + 2 * ((m_t - m_s) ** 2).mean(), rtol=1e-5)
 

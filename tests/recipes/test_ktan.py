@@ -14,15 +14,16 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from compress.errors import UsageError
+from compress.models.network import FEATURES, LOGITS
 from compress.models.registry import build
 from compress.recipes import ktan
 from compress.recipes.recipe import Batch, Method, Phase
 from compress.recipes.registry import make_recipe
 from compress.recipes.teacher_to_student import TeacherToStudent, Window, window
 from compress.spec import ModelSpec
-from compress.training.outputs import feature_shape
+from compress.training.outputs import shapes_of
 from compress.training.passes import Passes
-from tests.recipes.test_methods import SPEC, TEACHER_MAP, a_batch, given, moved, setting, weights
+from tests.recipes.test_methods import SPEC, TEACHER_MAP, a_batch, moved, setting, weights
 
 RATE = 0.01
 FAMILY = ["dln", "ktan", "ktan+kd"]
@@ -118,7 +119,7 @@ def test_height_and_width_go_apart(rectify: bool) -> None:
 
 def test_a_teacher_s_map_that_is_too_small_is_told() -> None:
     with pytest.raises(UsageError) as caught:
-        make_recipe("ktan").start(replace(setting(), student_features=(32, 2, 8)))
+        make_recipe("ktan").start(replace(setting(), student_shapes={FEATURES: (32, 2, 8)}))
     for told in ("(M_t + 2P - K)/S + 1 = M_s", "4x4, the student's 2x8", "kd, fitnet or at"):
         assert told in str(caught.value)
 
@@ -169,14 +170,7 @@ def test_the_phases_of_alg_1_and_2() -> None:
     regressor = Phase("regressor", 1, {"regressor": 0.01}, trains_student=False)
 
     def phases(name: str, **changes: Any) -> list[Phase]:
-        """Those of a recipe; after Alg. 1 nothing but R(m_t) is asked for."""
-        method = make_recipe(name).start(replace(setting(), **changes))
-        found = []
-        for phase in method.phases:
-            after = phase.name in ("dln", "adversarial")
-            assert phase.maps_through is (method.modules["regressor"] if after else None)
-            found.append(replace(phase, maps_through=None))
-        return found
+        return list(make_recipe(name).start(replace(setting(), **changes)).phases)
 
     assert phases("dln") == [pretrain, regressor, Phase("dln", 30)]
     rates = {"student": 0.01, "classifier": 0.01, "discriminator": 0.001}
@@ -232,8 +226,8 @@ def step_moves(
 
     ``losses`` gets the modules as they were and as they are.
     """
-    batch = given(method, a_batch(), phase)
-    seen = [batch.images, batch.labels, *batch.teacher_logits, target(batch)]
+    batch = a_batch()
+    seen = [batch.images, batch.labels, *batch.of_teachers(LOGITS), target(batch)]
     kept = [each.clone() for each in seen]
     then = {name: copy.deepcopy(module) for name, module in method.modules.items()}
     told = method.step(batch, phase)
@@ -268,8 +262,7 @@ def copied(modules: Copies) -> Copies:
 
 
 def target(batch: Batch) -> Tensor:
-    assert batch.teacher_features is not None
-    return batch.teacher_features
+    return batch.of_teacher(FEATURES)
 
 
 def ce(student: Any) -> Tensor:
@@ -280,7 +273,7 @@ def ce(student: Any) -> Tensor:
 def soft(student: Any, T: float, weight: float) -> Tensor:
     """(1 - weight) H + weight T^2 KL, by torch's own functions."""
     batch = a_batch()
-    F, (t,) = student(batch.images), batch.teacher_logits
+    F, (t,) = student(batch.images), batch.of_teachers(LOGITS)
     log_F, log_t = functional.log_softmax(F / T, 1), functional.log_softmax(t / T, 1)
     kl = functional.kl_div(log_F, log_t, reduction="batchmean", log_target=True)
     return (1 - weight) * functional.cross_entropy(F, batch.labels) + weight * T**2 * kl
@@ -407,7 +400,7 @@ def test_r_stands_still_after_alg_1(name: str) -> None:
     before = {key: weights(method.modules[key]) for key in ("regressor", "regressor_classifier")}
     for phase in method.phases:
         for _ in range(phase.epochs):
-            method.step(given(method, a_batch(), phase.name), phase.name)
+            method.step(a_batch(), phase.name)
         for key, old in before.items():
             assert moved(old, method.modules[key]) == (phase.name == "regressor")
             before[key] = weights(method.modules[key])
@@ -419,7 +412,7 @@ def test_the_classifier_of_alg_1_is_not_used_later() -> None:
     for parameter in method.modules["regressor_classifier"].parameters():
         nn.init.constant_(parameter, float("nan"))
     for phase in ("pretrain", "dln", "adversarial"):
-        told = method.step(given(method, a_batch(), phase), phase)
+        told = method.step(a_batch(), phase)
         assert all(torch.isfinite(value) for value in told.values())
 
 
@@ -464,17 +457,17 @@ def test_each_pair_of_families(name: str, student: str, teacher: str) -> None:
     torch.manual_seed(0)
     small = build(ModelSpec.parse(student, num_classes=4, input_shape=(1, 8, 12)))
     large = build(ModelSpec.parse(teacher, num_classes=4, input_shape=(1, 12, 16))).eval()
-    shapes = feature_shape(small), feature_shape(large)
-    assert (shapes[0][1:], shapes[1][1:]) == ((2, 3), (3, 4))
+    shapes = [shapes_of(each, (FEATURES,)) for each in (small, large)]
+    assert [each[FEATURES][1:] for each in shapes] == [(2, 3), (3, 4)]
     images, labels = torch.randn(6, 1, 12, 16), torch.tensor([0, 1, 2, 3, 0, 1])
     with torch.no_grad():
-        m_t = large.features(images)
-        batch = Batch(images[:, :, :8, :12], labels, (large.classify(m_t),), m_t)
-    work = replace(setting(small, epochs=3), student_features=shapes[0], teacher_features=shapes[1])
+        outputs = large.outputs(images, (LOGITS, FEATURES))
+        batch = Batch(images[:, :, :8, :12], labels, labels, (outputs,))
+    work = replace(setting(small, epochs=3), student_shapes=shapes[0], teacher_shapes=shapes[1])
     method = make_recipe(name).start(work)
     before = {part: weights(module) for part, module in method.modules.items()}
     for phase in method.phases:
-        told = method.step(given(method, batch, phase.name), phase.name)
+        told = method.step(batch, phase.name)
         assert all(torch.isfinite(v) for v in told.values())
     assert all(moved(before[part], module) for part, module in method.modules.items())
 
@@ -548,7 +541,7 @@ def test_the_paper_s_values_are_the_defaults() -> None:
     assert (chosen["temperature"], chosen["weight"]) == (4.0, 0.9)
     assert chosen["lr_adversarial"] == 0.01
     shared = make_recipe("ktan").to_dict()
-    assert shared == {key: chosen[key] for key in shared}
+    assert shared == chosen | {"weight": None}
     alone = make_recipe("dln").to_dict()
     assert alone == {key: chosen[key] for key in alone}
-    assert TEACHER_MAP[1:] > feature_shape(build(SPEC))[1:]
+    assert TEACHER_MAP[1:] > shapes_of(build(SPEC), (FEATURES,))[FEATURES][1:]

@@ -11,13 +11,13 @@ import torch
 from torch import Tensor, nn
 
 from compress.errors import UsageError
-from compress.models.network import Network
+from compress.models.network import LOGITS, Network
 from compress.models.registry import build
 from compress.recipes import logit_gan
 from compress.recipes.logit_gan import LogitGan
 from compress.recipes.recipe import Batch, Setting
 from compress.recipes.registry import make_recipe, read_options
-from tests.recipes.test_methods import SPEC, a_batch, moved, run, setting, weights
+from tests.recipes.test_methods import SPEC, a_batch, moved, run, setting, weights, with_logits
 
 # Two images in three classes.
 F = torch.tensor([[1.0, 2.0, 0.0], [0.0, 1.0, 3.0]])
@@ -151,7 +151,7 @@ def taught_by(teachers: int) -> Batch:
     batch = a_batch()
     rng = torch.Generator().manual_seed(5)
     more = tuple(2 * torch.randn(16, 4, generator=rng) for _ in range(teachers - 1))
-    return replace(batch, teacher_logits=(*batch.teacher_logits, *more))
+    return with_logits(batch, *batch.of_teachers(LOGITS), *more)
 
 
 def with_rate(student: Network, rate: float) -> Setting:
@@ -162,7 +162,7 @@ def condition_of(options: LogitGan, D: nn.Module, batch: Batch) -> Tensor | None
     if options.condition == "none":
         return None
     if options.condition == "teacher":
-        of = torch.stack(batch.teacher_logits).mean(dim=0)
+        of = torch.stack(batch.of_teachers(LOGITS)).mean(dim=0)
     else:
         of = batch.images if options.condition == "image" else torch.eye(4)[batch.labels]
     return D.embedding(of)  # type: ignore[no-any-return, operator]
@@ -171,9 +171,9 @@ def condition_of(options: LogitGan, D: nn.Module, batch: Batch) -> Tensor | None
 def scores_of(options: LogitGan, D: nn.Module, batch: Batch, F: Tensor) -> tuple[Tensor, Tensor]:
     """D of all teachers' logits and of the student's."""
     condition = condition_of(options, D, batch)
-    k = len(batch.teacher_logits)
+    k = len(batch.teachers)
     of_each = None if condition is None else torch.cat([condition] * k)
-    return D(torch.cat(batch.teacher_logits), of_each), D(F, condition)
+    return D(torch.cat(batch.of_teachers(LOGITS)), of_each), D(F, condition)
 
 
 def log_likelihoods(options: LogitGan, D: Tensor, labels: Tensor) -> tuple[Tensor, ...]:
@@ -208,8 +208,8 @@ def eq_6(
     if options.objective == "lsgan":
         L_A = -((s_t - 1) ** 2).mean() / 2 - (s_F**2).mean() / 2
     if options.objective == "wgan-gp":
-        k = len(batch.teacher_logits)
-        z = e * torch.cat(batch.teacher_logits) + (1 - e) * torch.cat([F] * k)
+        k = len(batch.teachers)
+        z = e * torch.cat(batch.of_teachers(LOGITS)) + (1 - e) * torch.cat([F] * k)
         z.requires_grad_()
         condition = condition_of(options, D, batch)
         out = D(z, None if condition is None else torch.cat([condition] * k))
@@ -227,7 +227,7 @@ def eq_8(options: LogitGan, D: nn.Module | None, batch: Batch, F: Tensor) -> Ten
     if "s" in terms:
         loss = loss - F.softmax(dim=1)[torch.arange(16), batch.labels].log().mean()
     if "l1" in terms:
-        apart = torch.stack([(F - t).abs() for t in batch.teacher_logits])
+        apart = torch.stack([(F - t).abs() for t in batch.of_teachers(LOGITS)])
         loss = loss + apart.mean() * (4 if options.l1 == "sum" else 1)
     if D is not None:
         D_t, D_F = scores_of(options, D, batch, F)
@@ -318,7 +318,7 @@ def test_the_same_teacher_twice_is_one_teacher(values: dict[str, Any]) -> None:
         torch.manual_seed(0)
         method = LogitGan(**values, condition="teacher", dropout=0.0).start(setting())
         batch = a_batch()
-        batch = replace(batch, teacher_logits=batch.teacher_logits * times)
+        batch = with_logits(batch, *batch.of_teachers(LOGITS) * times)
         method.step(batch, "train")
         scalars = method.step(batch, "train").items()
         told.append({name: float(value) for name, value in scalars})
@@ -363,7 +363,8 @@ def test_what_is_told_of_the_discriminator(
     method.discriminator = Fixed(scores(called_t, s_t), scores(called_F, s_F))
     method._penalty = lambda batch, F: method.discriminator.weight + 2.0
     batch = a_batch()
-    some = Batch(batch.images[:4], labels, (batch.teacher_logits[0][:4],))
+    some = Batch(batch.images[:4], labels, labels)
+    some = with_logits(some, batch.of_teacher(LOGITS)[:4])
     told = {name: float(value) for name, value in method.step(some, "train").items()}
     assert told.pop("discriminator_label_accuracy_real") == 0.5
     assert told.pop("discriminator_label_accuracy_fake") == 0.75

@@ -7,14 +7,15 @@ from dataclasses import replace
 import pytest
 import torch
 from torch import Tensor, nn
+from torch.nn import functional
 
 from compress.errors import UsageError
-from compress.models.network import Network
+from compress.models.network import FEATURES, LOGITS, Network
 from compress.models.registry import build
 from compress.recipes.recipe import Batch, Method, OptimizerFactory, Setting
-from compress.recipes.registry import RECIPES, make_recipe
+from compress.recipes.registry import RECIPES, check_task, make_recipe
 from compress.spec import ModelSpec
-from compress.training.outputs import feature_shape
+from compress.training.outputs import shapes_of
 
 SPEC = ModelSpec("wrn", 10, 0.5, num_classes=4, input_shape=(1, 8, 8))
 TEACHER_MAP = (24, 4, 4)
@@ -30,7 +31,13 @@ def a_batch(*, teacher: bool = True) -> Batch:
     images = torch.randn(16, 1, 8, 8, generator=rng)
     logits = 4.0 * nn.functional.one_hot(labels, 4) + torch.randn(16, 4, generator=rng)
     maps = torch.relu(torch.randn(16, *TEACHER_MAP, generator=rng))
-    return Batch(images, labels, (logits,), maps) if teacher else Batch(images, labels)
+    outputs = ({LOGITS: logits, FEATURES: maps},) if teacher else ()
+    return Batch(images, labels, labels, outputs)
+
+
+def with_logits(batch: Batch, *logits: Tensor) -> Batch:
+    """The batch with a teacher for each of these logits."""
+    return replace(batch, teachers=[{LOGITS: each} for each in logits])
 
 
 def setting(
@@ -38,24 +45,23 @@ def setting(
 ) -> Setting:
     """Of a student of SPEC and a teacher whose feature map is TEACHER_MAP."""
     student = student or build(SPEC)
-    shape = feature_shape(student)
-    return Setting(student, 4, (1, 8, 8), optimizer, epochs, shape, TEACHER_MAP)
-
-
-def given(method: Method, batch: Batch, phase: str) -> Batch:
-    """The batch as the engine gives it to a phase."""
-    through = next(each.maps_through for each in method.phases if each.name == phase)
-    if through is None or batch.teacher_features is None:
-        return batch
-    with torch.no_grad():
-        return replace(batch, teacher_features=through(batch.teacher_features))
+    return Setting(
+        student=student,
+        num_classes=4,
+        input_shape=(1, 8, 8),
+        optimizer=optimizer,
+        loss=functional.cross_entropy,
+        epochs=epochs,
+        student_shapes=shapes_of(student, student.taps),
+        teacher_shapes={FEATURES: TEACHER_MAP},
+    )
 
 
 def run(method: Method, batch: Batch) -> dict[str, Tensor]:
     """Every phase, a step an epoch; what the last step told."""
     for phase in method.phases:
         for _ in range(phase.epochs):
-            scalars = method.step(given(method, batch, phase.name), phase.name)
+            scalars = method.step(batch, phase.name)
     return scalars
 
 
@@ -95,6 +101,33 @@ def test_a_missing_teacher_is_an_error(name: str) -> None:
     method = make_recipe(name).start(setting())
     with pytest.raises(ValueError, match="needs the teacher's"):
         run(method, a_batch(teacher=False))
+
+
+def test_a_recipe_is_refused_for_a_task_that_its_equations_mean_nothing_for() -> None:
+    for name in RECIPES:
+        check_task(make_recipe(name), "classification")
+    for name in ("supervised", "fitnet", "at"):
+        check_task(make_recipe(name), "regression")
+    with pytest.raises(UsageError) as caught:
+        check_task(make_recipe("kd"), "regression")
+    assert str(caught.value) == (
+        "Recipe 'kd' serves classification, and the data are of regression. Take one that serves "
+        "it: supervised, fitnet, at."
+    )
+
+
+def test_the_loss_on_labels_is_the_task_s() -> None:
+    def square(answers: Tensor, targets: Tensor) -> Tensor:
+        return (answers.sum(dim=1) - targets).square().mean()
+
+    batch = a_batch()
+    for name in ("supervised", "fitnet", "at"):
+        torch.manual_seed(0)
+        student = build(SPEC)
+        expected = square(student(batch.images), batch.targets)
+        options = {} if name == "supervised" else {"weight": 0.0}
+        method = make_recipe(name, **options).start(replace(setting(student), loss=square))
+        assert torch.allclose(method.step(batch, "train")["loss"], expected), name
 
 
 def test_unknown_names_and_values_are_refused() -> None:

@@ -14,6 +14,7 @@ import pytest
 import torch
 from torch import Tensor
 
+from compress.models.network import LOGITS
 from compress.models.registry import build
 from compress.recipes import dist, dkd, kd
 from compress.recipes.registry import RECIPES, make_recipe
@@ -70,7 +71,7 @@ def test_the_student_descends_the_whole_loss(
 ) -> None:
     torch.manual_seed(0)
     student, batch = build(SPEC), a_batch()
-    (t,) = batch.teacher_logits
+    (t,) = batch.of_teachers(LOGITS)
     then, t_then = copy.deepcopy(student), t.clone()
     method = make_recipe(name, **options).start(
         setting(student, lambda module: torch.optim.SGD(module.parameters(), lr=RATE))

@@ -7,7 +7,7 @@ from compress.results import Estimate
 def test_a_time_and_its_interval_have_one_unit() -> None:
     found = Estimate(0.000975, 0.00093, 0.00104)
     assert values.time_of(found) == "975 us (95%: 930 to 1040)"
-    assert values.time_cell(found) == "975 us (930-1040)"
+    assert values.time_cells(found) == ("975 us", "930-1040")
     assert values.interval_of(found) == "930 to 1040 us"
     assert values.bounded(Estimate(0.00123, 0.00123, 0.0114)) == "1.23 ms (11.40)"
     assert values.bounded(None) == "not known"

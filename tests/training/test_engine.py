@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 from torch._dynamo.exc import TorchDynamoException
 from torch.utils._python_dispatch import TorchDispatchMode
 
@@ -27,8 +27,6 @@ from compress.training.options import TrainingOptions
 from compress.training.outputs import (
     ComputedOutputs,
     Outputs,
-    OutputsThrough,
-    TeacherOutputs,
     Teaching,
 )
 from compress.training.passes import Passes
@@ -136,14 +134,11 @@ def test_the_teacher_is_asked_in_the_phases_that_ask_it(data: Dataset) -> None:
     asked: list[bool] = []
 
     class Asked:
-        feature_shape = outputs.feature_shape
+        shapes = outputs.shapes
 
         def __call__(self, index: Tensor, view: int, pixels: Tensor) -> Outputs:
             asked.append(True)
             return outputs(index, view, pixels)
-
-        def through(self, module: nn.Module) -> TeacherOutputs:
-            return OutputsThrough(self, module)
 
     recipe = make_recipe("dln", teacher_epochs=1)
     teacher_source = Asked()
@@ -514,7 +509,7 @@ def test_autocast_returns_float32() -> None:
     torch.manual_seed(0)
     network = build(SPEC)
     wrapped, images = Passes(network, bf16=True), torch.rand(4, 1, 8, 8)
-    features = wrapped.features(images)
+    features = wrapped.outputs(images, (FEATURES,))[FEATURES]
     assert features.dtype == wrapped(images).dtype == wrapped.classify(features).dtype
     assert features.dtype == torch.float32
     wrapped.eval()

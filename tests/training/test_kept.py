@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import shutil
 from collections.abc import Sequence
 from dataclasses import replace
@@ -17,12 +18,11 @@ from compress.errors import TeacherError, UsageError
 from compress.files import try_lock
 from compress.models.network import FEATURES, LOGITS, Network
 from compress.models.registry import build
-from compress.recipes.teacher_to_student import TeacherToStudent
 from compress.spec import ModelSpec, Normalization
 from compress.training import kept as keeping
-from compress.training.kept import KeptOutputs, PlainLogits, outputs_of
+from compress.training.kept import KeptOutputs, PlainAnswers, outputs_of
 from compress.training.options import TrainingOptions
-from compress.training.outputs import ComputedOutputs, Outputs, Teaching
+from compress.training.outputs import ComputedOutputs, Outputs, Teaching, flat
 from tests.training.toy import stripes
 
 GRAY = Normalization((0.5,), (0.25,))
@@ -84,18 +84,20 @@ class Kept:
 
 
 def close(found: Outputs, expected: Outputs) -> bool:
-    pairs = [*zip(found.logits, expected.logits, strict=True)]
-    if found.features is not None and expected.features is not None:
-        pairs.append((found.features, expected.features))
-    assert (found.features is None) == (expected.features is None)
-    return all(torch.allclose(a, b, rtol=2e-3, atol=2e-3) for a, b in pairs)
+    one, other = flat(found), flat(expected)
+    assert one.keys() == other.keys()
+    return all(torch.allclose(one[key], other[key], rtol=2e-3, atol=2e-3) for key in one)
+
+
+def output_in(folder: Path) -> tuple[int, str]:
+    facts = json.loads((folder / "facts.json").read_text())
+    return facts["teacher"], facts["output"]
 
 
 def equal(one: Outputs, other: Outputs) -> bool:
-    assert one.features is not None
-    assert other.features is not None
-    return torch.equal(one.features, other.features) and all(
-        torch.equal(a, b) for a, b in zip(one.logits, other.logits, strict=True)
+    first, second = flat(one), flat(other)
+    return first.keys() == second.keys() and all(
+        torch.equal(first[key], second[key]) for key in first
     )
 
 
@@ -112,9 +114,7 @@ def test_kept_outputs_are_those_of_the_views(
     for view in (1, 2, 1, 0):
         found = kept(view)
         assert close(found, kept.computed(INDEX, view, kept.crops(INDEX, view)))
-        assert {t.dtype for t in (*found.logits, found.features) if t is not None} == {
-            torch.float32
-        }
+        assert {t.dtype for t in flat(found).values()} == {torch.float32}
     assert kept.computations == 3
     # 50 images, 2 x 3 logits and 32 x 2 x 2 maps, two bytes each, three views.
     size = "40.2 kB"
@@ -136,7 +136,7 @@ def test_kinds_are_shared_between_those_that_want_one_and_both(
     images: Tensor, tmp_path: Path
 ) -> None:
     maps = Kept(images, tmp_path, wanted=frozenset({FEATURES}))
-    assert maps().logits == ()
+    assert [set(each) for each in maps()] == [{FEATURES}]
     held = {path: path.stat().st_mtime_ns for path in tmp_path.rglob("*.npy")}
     both = Kept(images, tmp_path)
     found = both()
@@ -144,7 +144,7 @@ def test_kinds_are_shared_between_those_that_want_one_and_both(
     assert len(list(tmp_path.rglob("*.npy"))) == 3
     assert {path: path.stat().st_mtime_ns for path in held} == held
     logits = Kept(images, tmp_path, wanted=frozenset({LOGITS}))
-    assert torch.equal(logits().logits[1], found.logits[1])
+    assert torch.equal(logits()[1][LOGITS], found[1][LOGITS])
     assert logits.computations == 0
 
 
@@ -272,8 +272,7 @@ def test_what_the_teacher_does_not_say_any_more_is_made_again(
     right = [p.parent for p in sorted(tmp_path.glob("*/facts.json"))]
     monkeypatch.undo()
     for wrong in (tmp_path / "stale").iterdir():
-        kind = (wrong / "facts.json").read_text().split('"kind": ')[1].split(",")[0]
-        (there,) = (p for p in right if f'"kind": {kind}' in (p / "facts.json").read_text())
+        (there,) = (path for path in right if output_in(path) == output_in(wrong))
         shutil.rmtree(there)
         shutil.copytree(wrong, there)
     again = Kept(images, tmp_path)
@@ -302,42 +301,10 @@ def test_large_maps_are_kept_as_float32(images: Tensor, tmp_path: Path) -> None:
     teacher = network()
     with torch.no_grad():
         teacher.get_parameter("bn.weight").mul_(1e6)
-    found = Kept(images, tmp_path, teacher)().features
-    assert found is not None
+    found = Kept(images, tmp_path, teacher)()[0][FEATURES]
     assert found.max() > 65504
     assert torch.isfinite(found).all()
     assert {str(np.load(path).dtype) for path in tmp_path.rglob("*.npy")} == {"float32", "float16"}
-
-
-@pytest.mark.parametrize(("memory", "files"), [(True, [0, 0, 0]), (False, [3, 4, 5])])
-def test_what_a_module_makes_of_the_maps_is_kept(
-    images: Tensor,
-    tmp_path: Path,
-    memory: bool,
-    files: list[int],
-    monkeypatch: pytest.MonkeyPatch,
-) -> None:
-    monkeypatch.setattr(keeping, "fits", lambda size_bytes, device: memory)
-    torch.manual_seed(9)
-    regressor = TeacherToStudent((32, 2, 2), (8, 2, 2), rectify=True)
-    kept = Kept(images, tmp_path)
-    through = kept.source.through(regressor)
-    found = through(INDEX, 1, kept.crops(INDEX, 1))
-    assert close(found, kept.computed.through(regressor)(INDEX, 1, kept.crops(INDEX, 1)))
-    assert found.features is not None
-    assert found.features.shape[1] == 8
-    # Another R finds nothing of it: other weights, or no rectifier. So no other run could use what
-    # is in memory.
-    sizes = [len(list(tmp_path.iterdir()))]
-    for other in (
-        TeacherToStudent((32, 2, 2), (8, 2, 2), rectify=True),
-        TeacherToStudent((32, 2, 2), (8, 2, 2), rectify=False),
-    ):
-        if not other.rectify:
-            other.load_state_dict(regressor.state_dict())
-        kept.source.through(other)(INDEX, 1, kept.crops(INDEX, 1))
-        sizes.append(len(list(tmp_path.iterdir())))
-    assert sizes == files
 
 
 def test_a_teacher_that_overflows_is_told_and_nothing_is_kept(
@@ -346,7 +313,7 @@ def test_a_teacher_that_overflows_is_told_and_nothing_is_kept(
     teacher = network()
     with torch.no_grad():
         next(teacher.get_submodule("classifier").parameters()).fill_(3e38)
-    with pytest.raises(TeacherError, match=r"logits.* of training image \d+ are not finite"):
+    with pytest.raises(TeacherError, match=r"logits for training image \d+ are not finite"):
         Kept(images, tmp_path, teacher, frozenset({LOGITS}))()
     assert not list(tmp_path.glob("*/*.npy"))
 
@@ -381,10 +348,10 @@ def test_outputs_with_dropout_cannot_be_kept(images: Tensor, tmp_path: Path) -> 
 @pytest.mark.parametrize(
     ("wanted", "views", "keep_bytes", "expected"),
     [
-        ({LOGITS}, 1, 0, "plain logits"),
+        ({LOGITS}, 1, 0, "plain answers"),
         ({FEATURES}, 1, 0, "computed"),
-        (BOTH, 1, 0, "plain logits, computed"),
-        (BOTH, 1, 1e9, "plain logits, kept"),
+        (BOTH, 1, 0, "plain answers, computed"),
+        (BOTH, 1, 1e9, "plain answers, kept"),
         (BOTH, 3, 0, "kept"),
         (BOTH, 4, 0, "computed"),
         (BOTH, 9, 0, "computed"),
@@ -409,40 +376,14 @@ def test_where_outputs_come_from(
         keep_bytes=keep_bytes,
     )
     names = {ComputedOutputs: "computed", KeptOutputs: "kept", type(None): ""}
-    if isinstance(found, PlainLogits):
-        parts = ["plain logits", names[type(found._features)]]
+    if isinstance(found, PlainAnswers):
+        parts = ["plain answers", names[type(found._maps)]]
         assert ", ".join(filter(None, parts)) == expected
     else:
         assert (names[type(found)] or "nothing") == expected
 
 
-def test_maps_that_others_want_are_kept_as_they_are(tmp_path: Path) -> None:
-    data = stripes()
-    options = TrainingOptions(epochs=4, views=0)
-    regressor = TeacherToStudent((32, 2, 2), (8, 2, 2), rectify=True)
-    said: list[str] = []
-    found = outputs_of(
-        [Teaching(network(), GRAY)],
-        frozenset({FEATURES}),
-        data,
-        options,
-        folder=tmp_path,
-        say=said.append,
-        keep_bytes=1e9,
-    )
-    assert found is not None
-    through = found.through(regressor)
-    pixels = crops_of(data.train.images[:])(INDEX, 1)
-    for view in (1, 2):
-        maps, made = found(INDEX, view, pixels).features, through(INDEX, view, pixels).features
-        assert maps is not None
-        assert made is not None
-        assert torch.allclose(made, regressor(maps), atol=1e-6)
-    assert len(list(tmp_path.rglob("*.npy"))) == 2
-    assert sum("Computing" in text for text in said) == 2
-
-
-def test_plain_logits_do_not_depend_on_the_view(tmp_path: Path) -> None:
+def test_plain_answers_do_not_depend_on_the_view(tmp_path: Path) -> None:
     data = stripes()
     found = outputs_of(
         [Teaching(network(), GRAY)],
@@ -454,10 +395,8 @@ def test_plain_logits_do_not_depend_on_the_view(tmp_path: Path) -> None:
     )
     assert found is not None
     crops = Augmenter(data.train.images, seed=0, flip=False)
-    first, second = (found(INDEX, view, crops(INDEX, view)) for view in (1, 2))
-    assert torch.equal(first.logits[0], second.logits[0])
+    (first,), (second,) = (found(INDEX, view, crops(INDEX, view)) for view in (1, 2))
+    assert torch.equal(first[LOGITS], second[LOGITS])
     expected = network()((data.train.images[INDEX] / 255 - 0.5) / 0.25)
-    assert torch.allclose(first.logits[0], expected, atol=2e-3)
-    assert first.features is not None
-    assert second.features is not None
-    assert not torch.allclose(first.features, second.features)
+    assert torch.allclose(first[LOGITS], expected, atol=2e-3)
+    assert not torch.allclose(first[FEATURES], second[FEATURES])

@@ -7,16 +7,14 @@ from torch import Tensor
 from compress.errors import UsageError
 from compress.models.network import FEATURES, LOGITS, Network
 from compress.models.registry import build
-from compress.recipes.teacher_to_student import TeacherToStudent
 from compress.spec import ModelSpec, Normalization
 from compress.tasks.registry import unstated
 from compress.training.evaluation import answers_to, predictor
 from compress.training.outputs import (
     ComputedOutputs,
     Outputs,
-    OutputsThrough,
     Teaching,
-    feature_shape,
+    shapes_of,
 )
 
 GRAY = Normalization((0.5,), (0.25,))
@@ -46,38 +44,36 @@ def outputs(pixels: Tensor, *teachers: Teaching, dropout: float = 0.0) -> Output
 
 def test_outputs_are_of_the_crop(images: Tensor) -> None:
     shifted = images[INDEX].roll(2, dims=3)
-    found = outputs(shifted)
-    assert found.features is not None
+    (found,) = outputs(shifted)
     inputs = (shifted / 255 - 0.5) / 0.25
-    assert torch.allclose(found.features, network().features(inputs), atol=1e-5)
-    assert torch.allclose(found.logits[0], network()(inputs), atol=1e-5)
-    assert not found.features.requires_grad
-    assert not found.logits[0].requires_grad
-    assert found.features.shape[1:] == feature_shape(network()) == (32, 2, 2)
+    assert torch.allclose(found[FEATURES], network().features(inputs), atol=1e-5)
+    assert torch.allclose(found[LOGITS], network()(inputs), atol=1e-5)
+    assert not found[FEATURES].requires_grad
+    assert not found[LOGITS].requires_grad
+    assert found[FEATURES].shape[1:] == (32, 2, 2)
+    assert shapes_of(network(), (FEATURES, LOGITS)) == {FEATURES: (32, 2, 2), LOGITS: (3,)}
 
 
 def test_each_teacher_sees_its_own_normalisation(images: Tensor) -> None:
     two = (Teaching(network(), GRAY), Teaching(network("resnet-8", seed=1), OTHER))
     found = outputs(images[INDEX], *two)
-    assert len(found.logits) == 2
-    for mine, teacher in zip(found.logits, two, strict=True):
+    assert [set(each) for each in found] == [{FEATURES, LOGITS}, {LOGITS}]
+    for mine, teacher in zip(found, two, strict=True):
         predict = predictor(teacher.network, unstated())
         expected = answers_to(predict, images[INDEX], teacher.normalization)[LOGITS]
-        assert torch.allclose(mine, expected, atol=1e-5)
+        assert torch.allclose(mine[LOGITS], expected, atol=1e-5)
 
 
 def test_dropout_is_on_for_logits_alone_and_off_again(images: Tensor) -> None:
     teacher = Teaching(network(), GRAY)
     pixels = images[INDEX]
-    dropped = [outputs(pixels, teacher, dropout=0.3) for _ in range(2)]
-    assert not torch.allclose(dropped[0].logits[0], dropped[1].logits[0])
-    assert dropped[0].features is not None
-    assert dropped[1].features is not None
-    assert torch.equal(dropped[0].features, dropped[1].features)
+    dropped = [outputs(pixels, teacher, dropout=0.3)[0] for _ in range(2)]
+    assert not torch.allclose(dropped[0][LOGITS], dropped[1][LOGITS])
+    assert torch.equal(dropped[0][FEATURES], dropped[1][FEATURES])
     modules = list(teacher.network.modules())
     assert not any(module.training for module in modules)
     assert {m.p for m in modules if isinstance(m, torch.nn.Dropout)} == {0.0}
-    assert not torch.allclose(outputs(pixels, teacher).logits[0], dropped[0].logits[0])
+    assert not torch.allclose(outputs(pixels, teacher)[0][LOGITS], dropped[0][LOGITS])
 
 
 def test_a_teacher_without_dropout_has_none_to_turn_on(images: Tensor) -> None:
@@ -85,25 +81,9 @@ def test_a_teacher_without_dropout_has_none_to_turn_on(images: Tensor) -> None:
         outputs(images[INDEX], Teaching(network("resnet-8"), GRAY), dropout=0.3)
 
 
-def test_maps_may_go_through_a_module(images: Tensor) -> None:
-    regressor = TeacherToStudent((32, 2, 2), (8, 2, 2), rectify=True)
-    source = ComputedOutputs([Teaching(network(), GRAY)], wanted=frozenset({LOGITS, FEATURES}))
-    plain = source(INDEX, 1, images[INDEX])
-    assert plain.features is not None
-    for through in (source.through(regressor), OutputsThrough(source, regressor)):
-        found = through(INDEX, 1, images[INDEX])
-        assert through.feature_shape == (8, 2, 2)
-        assert found.features is not None
-        assert not found.features.requires_grad
-        assert torch.equal(found.features, regressor(plain.features))
-        assert torch.equal(found.logits[0], plain.logits[0])
-    assert source.bytes_an_image == 2 * (3 + 32 * 2 * 2)
-    assert source.through(regressor).bytes_an_image == 2 * (3 + 8 * 2 * 2)
-
-
 def test_what_is_not_wanted_is_not_computed(images: Tensor) -> None:
-    for wanted, has_logits in ((frozenset({LOGITS}), True), (frozenset({FEATURES}), False)):
-        source = ComputedOutputs([Teaching(network(), GRAY)], wanted=wanted)
-        found = source(INDEX, 1, images[INDEX])
-        assert bool(found.logits) == has_logits
-        assert (found.features is None) == has_logits
+    for name, size_bytes in ((LOGITS, 6), (FEATURES, 256), ("stage1", 1024)):
+        source = ComputedOutputs([Teaching(network(), GRAY)], wanted=frozenset({name}))
+        (found,) = source(INDEX, 1, images[INDEX])
+        assert set(found) == set(source.shapes) == {name}
+        assert source.bytes_an_image == size_bytes

@@ -28,6 +28,7 @@ from compress.pipelines.reproduce.experiment import ExperimentTask, Images, slug
 from compress.pipelines.reproduce.runner import ReproduceRequest, Training, trainings
 from compress.pipelines.reproduce.work import FACTS, TEACHERS, TRAINING, load_data
 from compress.profiling.machine import fingerprint
+from compress.report.document import Column, Document, Kind, Table, Text
 from compress.schema import decode_or_none
 from compress.spec import ModelSpec
 from compress.tradeoff.costs import costs_of
@@ -73,30 +74,6 @@ class Plan:
         """Of everything, one after the other."""
         return sum(part.seconds for part in self.parts)
 
-    @property
-    def text(self) -> str:
-        """For people, a line a part."""
-        if not self.parts:
-            return f"All {self.planned} trainings are finished."
-        lines = [
-            f"{part.what}: {part.trainings} training{'s' * (part.trainings > 1)}, "
-            f"{part.epochs:,} epochs, "
-            f"{format_count(part.images)} images, about {format_duration(part.seconds)}"
-            for part in self.parts
-        ]
-        epochs, images = (
-            sum(getattr(p, name) for p in self.parts) for name in ("epochs", "images")
-        )
-        return "\n".join(
-            [
-                *lines,
-                f"Together {sum(part.trainings for part in self.parts)} trainings, {epochs:,} "
-                f"epochs, {format_count(images)} images, about {format_duration(self.seconds)} on "
-                f"this machine ({self.device}) (estimated from some trial steps). {self.finished} "
-                f"of {self.planned} students are finished.",
-            ]
-        )
-
     def to_dict(self) -> dict[str, Any]:
         """Plain values for JSON."""
         return {
@@ -106,6 +83,35 @@ class Plan:
             "planned": self.planned,
             "device": self.device,
         }
+
+
+def document_of(plan: Plan) -> Document:
+    """What is missing of an experiment, and what it takes here."""
+    if not plan.parts:
+        return Document((Text(f"All of the {plan.planned} trainings are finished."),))
+    headers = ("trainings", "epochs", "images", "time, about")
+    rows = [
+        (
+            part.what,
+            f"{part.trainings:,}",
+            f"{part.epochs:,}",
+            format_count(part.images),
+            format_duration(part.seconds),
+        )
+        for part in plan.parts
+    ]
+    total = ("trainings", "epochs", "images")
+    trainings, epochs, images = (sum(getattr(part, name) for part in plan.parts) for name in total)
+    whole = format_duration(plan.seconds)
+    rows.append(("together", f"{trainings:,}", f"{epochs:,}", format_count(images), whole))
+    columns = (Column("", Kind.NAME), *(Column(header, Kind.NUMBER) for header in headers))
+    return Document(
+        (
+            Table(columns, tuple(rows)),
+            Text(f"Estimated from a trial of some steps on this machine ({plan.device})."),
+            Text(f"{plan.finished} of {plan.planned} students are finished."),
+        )
+    )
 
 
 def make_plan(request: ReproduceRequest, say: Callable[[str], None]) -> Plan:

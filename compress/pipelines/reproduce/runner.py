@@ -17,6 +17,7 @@ from __future__ import annotations
 import time
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
@@ -29,14 +30,16 @@ from compress.launched import place
 from compress.models.checkpoint import save_checkpoint, weights_of
 from compress.models.network import Network
 from compress.models.registry import count_parameters
-from compress.pipelines.reproduce import figures
 from compress.pipelines.reproduce.experiment import Experiment, ExperimentTask, Method, slug
+from compress.pipelines.reproduce.pictures import pictures_of
+from compress.pipelines.reproduce.report import write_report
 from compress.pipelines.reproduce.scores import Histogram, histogram
 from compress.pipelines.reproduce.settings import Adapted
-from compress.pipelines.reproduce.table import Report, TaskReport, write_report
+from compress.pipelines.reproduce.table import Report, TaskReport
 from compress.pipelines.reproduce.timing import Times, time_networks
 from compress.pipelines.reproduce.work import TaskWork, TeacherFacts, load_data
 from compress.profiling.machine import fingerprint
+from compress.report import drawing
 from compress.schema import decode_or_none
 from compress.spec import Normalization
 from compress.tasks.classification import LOGITS
@@ -46,7 +49,7 @@ from compress.training.engine import Listener, Progress, choose_device, fit
 from compress.training.evaluation import answers_to, evaluate, predictor, stratified_sample
 from compress.training.finished import Reproduced
 from compress.training.options import TrainingOptions
-from compress.training.runfolder import RunFolder
+from compress.training.runfolder import METRICS, RunFolder, installed_versions, read_metrics
 from compress.training.student import first_network
 
 RUNS, EXPERIMENT = "runs", "experiment.json"
@@ -423,10 +426,12 @@ class _Reproduction:
 
     def _draw(self, report: Report) -> None:
         """The pictures, where they can be drawn."""
-        if not figures.available():
-            self.listener.message(figures.HOW_TO_GET)
+        if not drawing.available():
+            self.listener.message(drawing.HOW_TO_GET)
             return
-        drawn = figures.draw(report, self.request.out)
+        out = self.request.out
+        pictures = pictures_of(report, lambda place: read_metrics(out / place / METRICS))
+        drawn = [drawing.draw(each, out / f"{each.name}.png") for each in pictures]
         if drawn:
             self.listener.message(f"Pictures: {', '.join(map(str, drawn))}")
 
@@ -469,6 +474,9 @@ class _Reproduction:
             tasks=tuple(self.found.values()),
             planned=self.count,
             device=self.device.type,
+            machine=fingerprint(),
+            versions=installed_versions(),
+            made=datetime.now(UTC),
         )
         write_json(
             self.request.out / EXPERIMENT,

@@ -1,28 +1,21 @@
-"""What was found beside what the paper found: table.md, table.csv, results.json."""
+"""What was found beside what the paper found, and its form for programs: CSV and JSON."""
 
 from __future__ import annotations
 
 import csv
 import io
 import statistics
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
-from datetime import UTC, datetime
-from pathlib import Path
+from datetime import datetime
 from typing import Any
 
-from compress.files import write_json, write_text
 from compress.pipelines.reproduce.experiment import Experiment, ExperimentTask
 from compress.pipelines.reproduce.scores import Histogram
 from compress.pipelines.reproduce.timing import Times
 from compress.pipelines.reproduce.work import TeacherFacts
-from compress.profiling.machine import fingerprint
-from compress.results import SCHEMA_VERSION
-from compress.training.options import TrainingOptions
-from compress.training.runfolder import installed_versions
-from compress.units import format_count
+from compress.results import SCHEMA_VERSION, Machine
 
-TABLE_MD, TABLE_CSV, RESULTS = "table.md", "table.csv", "results.json"
 WHICH = ("last", "best")
 COLUMNS = (
     "task",
@@ -77,6 +70,9 @@ class Report:
         tasks: those that have been looked at.
         planned: trainings of students.
         device: that trained.
+        machine: that it was made on.
+        versions: of the packages that it was made with.
+        made: when.
     """
 
     experiment: Experiment
@@ -84,6 +80,9 @@ class Report:
     tasks: tuple[TaskReport, ...]
     planned: int
     device: str
+    machine: Machine
+    versions: Mapping[str, str]
+    made: datetime
 
     @property
     def finished(self) -> int:
@@ -188,39 +187,13 @@ def cells_of(report: TaskReport, experiment: Experiment) -> list[Cell]:
     return cells
 
 
-def write_report(report: Report, out: Path) -> None:
-    """Writes table.md, table.csv and results.json."""
-    write_text(out / TABLE_MD, markdown(report))
-    write_text(out / TABLE_CSV, table_csv(report))
-    write_json(out / RESULTS, results_json(report))
-
-
-# --- Markdown ------------------------------------------------------------------------------------
-
-
-def markdown(report: Report) -> str:
-    """The tables, each with what has to be known to read it."""
-    experiment = report.experiment
-    lines = [
-        f"# {experiment.title or experiment.name}",
-        "",
-        *(f"- {line}" for line in head(report)),
-    ]
-    for task in report.tasks:
-        lines += ["", f"## {task.task.name}", "", *_facts(task), "", *_table(task, experiment)]
-        if task.times is not None:
-            lines += ["", task.times.text, "", *_times(task.times)]
-    return "\n".join([*lines, ""])
-
-
 def head(report: Report) -> Iterator[str]:
     """What holds for all tables, a line each."""
-    experiment, machine = report.experiment, fingerprint()
-    versions = installed_versions()
+    experiment, machine = report.experiment, report.machine
     if report.finished < report.planned:
         yield (
-            f"**Not finished: {report.finished} of {report.planned} trainings.** Run the same "
-            "command again to continue."
+            f"Not finished: {report.finished} of {report.planned} trainings. The same command "
+            "goes on."
         )
     if experiment.source:
         yield f"The paper's figures: {experiment.source}; {experiment.statistic}."
@@ -233,12 +206,12 @@ def head(report: Report) -> Iterator[str]:
     yield f"Seeds: {seeds}. Every method trains the student for the same number of epochs."
     gpu = f", {machine.gpu}" if report.device == "cuda" else ""
     yield (
-        f"Made {datetime.now(UTC).date().isoformat()} on {machine.cpu}, {machine.cpus} CPUs{gpu}, "
+        f"Made {report.made.date().isoformat()} on {machine.cpu}, {machine.cpus} CPUs{gpu}, "
         f"device {report.device}; "
         + ", ".join(
-            f"{name} {versions[name]}"
+            f"{name} {report.versions[name]}"
             for name in ("python", "compress-distill", "torch")
-            if name in versions
+            if name in report.versions
         )
         + "."
     )
@@ -246,109 +219,6 @@ def head(report: Report) -> Iterator[str]:
         yield f"Differs from the paper: {note}"
     for difference in report.differences:
         yield f"Differs from the declared experiment: {difference}."
-
-
-def _facts(report: TaskReport) -> list[str]:
-    n, task = report.n, report.task
-    lines = [
-        f"- Data: {report.data}, {n['train']:,} training, {n['validation']:,} validation and "
-        f"{n['test']:,} test images.",
-        f"- Students: {schedule_text(task.schedule)}.",
-    ]
-    if report.teacher is not None:
-        teacher = report.teacher
-        lines.append(f"- Teacher: {teacher.spec.name}, {teacher.origin}.")
-        if task.teacher is not None and task.teacher.arch:
-            declared = task.teacher.arch
-            if declared != teacher.spec.name:
-                lines.append(f"- Differs from the paper: its teacher is {declared}.")
-    lines += [
-        f"- Diverged: {each['student']}, {each['method']}, seed {each['seed']}. {each['diverged']}"
-        for each in report.results
-        if "diverged" in each
-    ]
-    return lines
-
-
-def schedule_text(options: TrainingOptions) -> str:
-    """One line of how a network is trained."""
-    if options.schedule == "steps":
-        at = ", ".join(f"{round(share * options.epochs)}" for share in options.milestones)
-        course = f"x {options.lr_factor:g} after epochs {at}"
-    else:
-        course = f"{options.schedule} schedule"
-    return (
-        f"{options.epochs} epochs, batch {options.batch_size}, SGD with learning rate "
-        f"{options.lr:g}, {course}, momentum {options.momentum:g}, weight decay "
-        f"{options.weight_decay:g}, dropout {options.dropout:g}, crops padded by "
-        f"{options.crop_padding}, {views_text(options)}, autocast {options.autocast}"
-        + (f", labels smoothed by {options.label_smoothing:g}" if options.label_smoothing else "")
-        + (f", moving average of decay {options.ema:g}" if options.ema else "")
-    )
-
-
-def views_text(options: TrainingOptions) -> str:
-    """What the teacher is asked of."""
-    if options.views == 1:
-        return "teacher's logits of the images as they are"
-    if options.reused_views is not None:
-        return f"teacher's outputs of {options.reused_views} crops an image, used in turn"
-    dropout = f" with dropout {options.teacher_dropout:g}" if options.teacher_dropout else ""
-    return f"teacher's outputs of every crop{dropout}"
-
-
-def _table(report: TaskReport, experiment: Experiment) -> Iterator[str]:
-    """The cells; the paper's columns where it has figures."""
-    measure = experiment.measure
-    paper_of_teacher = report.task.teacher.paper if report.task.teacher else None
-    has_paper = bool(report.task.paper) or paper_of_teacher is not None
-
-    def row(*cells: str, paper: str = "", gap: str = "", each: str = "") -> str:
-        return "| " + " | ".join([*cells, *((paper, gap) if has_paper else ()), each]) + " |"
-
-    head = ("student", "method", "test, last epoch", "validation, last", "test, best epoch", "n")
-    yield row(*head, paper="paper", gap="last - paper", each="test, last, each seed")
-    yield "|" + "---|" * (len(head) + (3 if has_paper else 1))
-    if report.teacher is not None:
-        test, validation = (
-            in_percent(share, measure) for share in (report.teacher.test, report.teacher.validation)
-        )
-        yield row(
-            *(report.teacher.spec.name, "teacher", f"{test:.2f}", f"{validation:.2f}", "", "1"),
-            paper=_number(paper_of_teacher),
-            gap=_gap(test, paper_of_teacher),
-        )
-    for cell in cells_of(report, experiment):
-        last, best = cell.test["last"], cell.test["best"]
-        yield row(
-            *(cell.student, cell.method, last.text, cell.validation["last"].text, best.text),
-            str(last.n),
-            paper=_number(cell.paper),
-            gap=_gap(last.mean, cell.paper) if last.n else "",
-            each=", ".join(f"{value:.2f}" for value in last.values),
-        )
-
-
-def _times(times: Times) -> Iterator[str]:
-    yield "| network | parameters | here, s | paper, s | here / teacher | paper / teacher |"
-    yield "|---|---|---|---|---|---|"
-    for each in times.networks:
-        here, paper = times.ratio(each)
-        time = each.here
-        ratios = ["" if ratio is None else f"{ratio:.3f}" for ratio in (here, paper)]
-        yield (
-            f"| {each.network} | {format_count(each.params)} | {time.value:.3g} "
-            f"({time.low:.3g} to {time.high:.3g}) | {_number(each.paper_s)} "
-            f"| {' | '.join(ratios)} |"
-        )
-
-
-def _number(value: float | None) -> str:
-    return "" if value is None else f"{value:.2f}"
-
-
-def _gap(found: float, paper: float | None) -> str:
-    return "" if paper is None else f"{found - paper:+.2f}"
 
 
 # --- CSV and JSON --------------------------------------------------------------------------------
@@ -423,9 +293,9 @@ def results_json(report: Report) -> dict[str, Any]:
             for task in report.tasks
         ],
         "device": report.device,
-        "machine": fingerprint().to_dict(),
-        "versions": installed_versions(),
-        "made": datetime.now(UTC).isoformat(timespec="seconds"),
+        "machine": report.machine.to_dict(),
+        "versions": dict(report.versions),
+        "made": report.made.isoformat(timespec="seconds"),
     }
 
 

@@ -12,6 +12,7 @@ from typing import Any
 
 from compress.pipelines.reproduce.experiment import Experiment, ExperimentTask
 from compress.profiling.machine import default_threads
+from compress.report import values
 from compress.results import Estimate
 from compress.spec import Budget, ModelSpec, Target
 from compress.tradeoff.costs import costs_of
@@ -66,8 +67,8 @@ class Times:
     def text(self) -> str:
         """How they were measured, for people."""
         return (
-            f"Seconds for {self.batch} images: {RUNTIME} on the CPU of this machine, "
-            f"{self.threads} threads, the median of calls with its 95% interval."
+            f"Times for {self.batch} images: {RUNTIME} on the CPU of this machine, "
+            f"{values.threads(self.threads)}, the median of calls with its 95% interval."
         )
 
     def of(self, network: str) -> NetworkTime | None:

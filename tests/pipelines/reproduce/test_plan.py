@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 from typing import Any
 
@@ -11,11 +12,13 @@ import torch
 from compress.pipelines.reproduce import plan as planning
 from compress.pipelines.reproduce import work
 from compress.pipelines.reproduce.experiment import load_experiment
-from compress.pipelines.reproduce.plan import Plan, make_plan
+from compress.pipelines.reproduce.plan import Part, Plan, document_of, make_plan
 from compress.pipelines.reproduce.runner import ReproduceRequest, reproduce
 from compress.pipelines.reproduce.settings import Overrides, adapt
+from compress.report import terminal
 from compress.training.trial import Speed
 from tests.pipelines.reproduce.tiny import EXPERIMENT, Quiet, make_data, make_experiment
+from tests.report.rendered import assert_rendered
 
 
 @pytest.fixture
@@ -37,6 +40,18 @@ def plan(name: str, out: Path, **asked: Any) -> Plan:
     return make_plan(ReproduceRequest(adapted, out, device="cpu"), lambda text: None)
 
 
+def shown(found: Plan) -> str:
+    return terminal.text_of(document_of(found))
+
+
+def test_a_plan_on_terminals_and_in_markdown() -> None:
+    parts = (
+        Part("cifar10, the teacher wrn-40-10", 1, 200, 9_000_000, 6_402_120),
+        Part("cifar10, wrn-10-4", 30, 6000, 270_000_000, 4_294_500),
+    )
+    assert_rendered(document_of(Plan(parts, 0, 60, "cpu")), "plan")
+
+
 def test_it_counts_what_is_missing(tmp_path: Path, timed: list[str]) -> None:
     file = make_experiment(tmp_path, make_data(tmp_path))
     found = plan(str(file), tmp_path / "out")
@@ -48,7 +63,7 @@ def test_it_counts_what_is_missing(tmp_path: Path, timed: list[str]) -> None:
     assert (students.trainings, students.epochs, students.images) == (6, 12, 1080)
     assert students.seconds == 12 * (90 * 2 + 30) + 6 * 2 * 60
     assert (found.finished, found.planned) == (0, 6)
-    assert "Together 7 trainings, 14 epochs" in found.text
+    assert re.search(r"^together +7 +14 ", shown(found), re.MULTILINE)
 
 
 def test_it_remembers_its_trials(tmp_path: Path, timed: list[str]) -> None:
@@ -73,7 +88,7 @@ def test_what_was_done_costs_nothing_any_more(tmp_path: Path, timed: list[str]) 
     reproduce(request, Quiet())
     found = plan(str(file), tmp_path / "out")
     assert found.parts == ()
-    assert found.text == "All 6 trainings are finished."
+    assert shown(found) == "All 6 trainings are finished.\n"
 
 
 def test_a_known_experiment_is_planned_without_its_data(

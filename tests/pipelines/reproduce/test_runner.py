@@ -205,7 +205,7 @@ def test_when_time_is_over_there_is_a_table_of_what_there_is(
     assert caught.value.exit_code == 3
     # Two epochs of the student, two of the teacher, the first of the next student.
     assert listener.epochs == 5
-    assert "**Not finished: 1 of 6 trainings.**" in (tmp_path / "table.md").read_text()
+    assert "Not finished: 1 of 6 trainings." in (tmp_path / "table.md").read_text()
     monkeypatch.undo()
     run(file, tmp_path)
     assert figures(tmp_path) == figures(whole)

@@ -5,28 +5,33 @@ from __future__ import annotations
 import csv
 import json
 from dataclasses import replace
+from datetime import UTC, datetime
 from pathlib import Path
 
 import pytest
 
 from compress.pipelines.reproduce.experiment import read_experiment
+from compress.pipelines.reproduce.report import document_of, write_report
 from compress.pipelines.reproduce.table import (
     Figures,
     Report,
     TaskReport,
     cells_of,
     in_percent,
-    markdown,
     results_json,
     table_csv,
-    write_report,
 )
 from compress.pipelines.reproduce.timing import NetworkTime, Times
 from compress.pipelines.reproduce.work import TeacherFacts
+from compress.report import markdown
 from compress.results import Estimate
 from compress.spec import ModelSpec, Normalization
 from tests.pipelines.reproduce.tiny import EXPERIMENT
+from tests.profiling.reports import MACHINE
+from tests.report.rendered import assert_rendered
 
+VERSIONS = {"python": "3.12.1", "torch": "2.11.0", "numpy": "2.0.0"}
+MADE = datetime(2026, 1, 2, tzinfo=UTC)
 N = {"train": 90, "validation": 30, "test": 30}
 TEACHER = TeacherFacts(
     "0" * 64,
@@ -71,7 +76,17 @@ def report() -> Report:
         2,
     )
     task = TaskReport(experiment.tasks[0], "stripes", N, TEACHER, results, times)
-    return Report(experiment, ("epochs 2 instead of 9",), (task,), 6, "cpu")
+    return Report(
+        experiment, ("epochs 2 instead of 9",), (task,), 6, "cpu", MACHINE, VERSIONS, MADE
+    )
+
+
+def in_markdown(report: Report) -> str:
+    return markdown.render(document_of(report))
+
+
+def test_the_whole_on_terminals_and_in_markdown(report: Report) -> None:
+    assert_rendered(document_of(report), "reproduction")
 
 
 def test_the_cells(report: Report) -> None:
@@ -96,27 +111,27 @@ def test_figures_as_text() -> None:
 
 
 def test_markdown(report: Report) -> None:
-    text = markdown(report)
+    text = in_markdown(report)
     for line in (
         "| resnet-20 | teacher | 10.00 | 1.00 |  | 1 | 1.50 | +8.50 |  |",
         "| wrn-10-0.5 | student | 9.00 ± 1.41 | 8.00 ± 1.41 | 8.00 ± 1.41 | 2 | 7.46 | +1.54 "
         "| 10.00, 8.00 |",
         "| wrn-10-0.5 | KD T=5 | 6.00 | 5.00 | 6.00 | 1 | 7.00 | -1.00 | 6.00 |",
         "| wrn-10-0.5 | logit-GAN | - | - | - | 0 |  |  |  |",
-        "| wrn-10-0.5 | 20.0 k | 0.01 (0.009 to 0.011) | 0.20 | 0.250 | 0.500 |",
-        "- **Not finished: 3 of 6 trainings.** Run the same command again to continue.",
+        "| wrn-10-0.5 | 20.0 k | 10.0 ms | 9.0-11.0 | 200 ms | 0.250 | 0.500 |",
+        "- Not finished: 3 of 6 trainings. The same command goes on.",
         "- Differs from the paper: its teacher is wrn-10-1.",
         "- Differs from the declared experiment: epochs 2 instead of 9.",
     ):
         assert line in text.splitlines()
-    assert "Seconds for 100 images: ONNX Runtime on the CPU of this machine, 2 threads" in text
+    assert "Times for 100 images: ONNX Runtime on the CPU of this machine, 2 threads" in text
 
 
 def test_a_table_of_no_paper_has_no_columns_for_one(report: Report) -> None:
     (task,) = report.tasks
     assert task.task.teacher is not None
     own = replace(task.task, paper={}, teacher=replace(task.task.teacher, paper=None))
-    text = markdown(replace(report, tasks=(replace(task, task=own, times=None),)))
+    text = in_markdown(replace(report, tasks=(replace(task, task=own, times=None),)))
     assert "| wrn-10-0.5 | KD T=5 | 6.00 | 5.00 | 6.00 | 1 | 6.00 |" in text.splitlines()
     columns = {line.count("|") for line in text.splitlines() if line.startswith("|")}
     assert columns == {8}
@@ -145,6 +160,6 @@ def test_json_has_fractions_of_1_and_no_nan(report: Report, tmp_path: Path) -> N
 
 def test_a_table_of_accuracies(report: Report) -> None:
     accuracy = replace(report, experiment=replace(report.experiment, measure="accuracy"))
-    assert "Test accuracy in %" in markdown(accuracy)
-    assert "| 91.00 ± 1.41 |" in markdown(accuracy)
+    assert "Test accuracy in %" in in_markdown(accuracy)
+    assert "| 91.00 ± 1.41 |" in in_markdown(accuracy)
     assert results_json(accuracy)["measure"] == "accuracy"

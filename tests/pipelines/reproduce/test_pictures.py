@@ -1,16 +1,17 @@
-"""reproduce.figures: pictures of what was found, and none without matplotlib."""
+"""reproduce.pictures: charts of what was found, and no pictures without matplotlib."""
 
 from __future__ import annotations
 
 import json
 from dataclasses import replace
+from datetime import UTC, datetime
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import pytest
 import torch
 
-from compress.pipelines.reproduce import figures, runner
+from compress.pipelines.reproduce import pictures, runner
 from compress.pipelines.reproduce.experiment import load_experiment, read_experiment
 from compress.pipelines.reproduce.runner import ReproduceRequest, reproduce, trainings
 from compress.pipelines.reproduce.scores import Histogram, histogram
@@ -18,14 +19,15 @@ from compress.pipelines.reproduce.settings import Overrides, adapt
 from compress.pipelines.reproduce.table import Report, TaskReport
 from compress.pipelines.reproduce.timing import NetworkTime, Times
 from compress.pipelines.reproduce.work import TeacherFacts
+from compress.report import drawing
 from compress.results import Estimate
 from compress.schema import decode
 from compress.spec import ModelSpec, Normalization
+from compress.training.runfolder import METRICS, read_metrics
 from tests.pipelines.reproduce.tiny import EXPERIMENT, Quiet, make_data, make_experiment
+from tests.profiling.reports import MACHINE
 
-if TYPE_CHECKING:
-    from matplotlib.figure import Figure
-
+MADE = datetime(2026, 1, 2, tzinfo=UTC)
 TEXT = EXPERIMENT.replace(
     "[schedule]",
     'figures = ["curves", "tradeoff", "scores"]\nscore_class = 1\ncurve_images = 9\n[schedule]',
@@ -112,31 +114,24 @@ def made_up(name: str, out: Path, *, seeds: int = 3) -> Report:
             )
         )
     planned = sum(len(trainings(experiment, task)) for task in experiment.tasks)
-    return Report(experiment, (), tuple(tasks), planned, "cpu")
+    return Report(experiment, (), tuple(tasks), planned, "cpu", MACHINE, {}, MADE)
 
 
 @pytest.mark.parametrize("name", ["logit-gan/table2", "logit-gan/table5"])
-def test_pictures_have_labels_units_and_legends(
-    name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_pictures_have_labels_units_and_legends(name: str, tmp_path: Path) -> None:
     pytest.importorskip("matplotlib")
-    seen: dict[str, Figure] = {}
-
-    def keep(figure: Figure, path: Path) -> Path:
-        figure.draw_without_rendering()
-        seen[path.name] = figure
-        return path
-
-    monkeypatch.setattr(figures, "_save", keep)
-    figures.draw(made_up(name, tmp_path), tmp_path)
-    assert "table.png" in seen
+    report = made_up(name, tmp_path)
+    found = pictures.pictures_of(report, lambda place: read_metrics(tmp_path / place / METRICS))
+    seen = {picture.name: drawing.figure_of(picture) for picture in found}
+    assert "table" in seen
     for file, figure in seen.items():
+        figure.draw_without_rendering()
         assert figure.legends, file
         (caption,) = [figure.get_supxlabel()]
         assert "n = " in caption.replace("\n", " ") or file.startswith("scores")
         assert "40 epochs" in caption.replace("\n", " ")
         for axes in figure.axes:
-            assert axes.get_xlabel() or file == "table.png"
+            assert axes.get_xlabel() or file == "table"
             assert axes.get_legend() is None  # it would lie over the data
         legend = figure.legends[0].get_window_extent()
         for axes in figure.axes:
@@ -146,20 +141,22 @@ def test_pictures_have_labels_units_and_legends(
         )
 
 
-def test_the_curves_are_the_errors(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    pytest.importorskip("matplotlib")
+def test_the_curves_are_the_errors(tmp_path: Path) -> None:
     report = made_up("logit-gan/table4", tmp_path, seeds=1)
     (task,) = report.tasks
-    student = task.task.students[0]
-    figure = figures._curves(report, task, student, tmp_path)
-    assert figure is not None
-    errors, losses = figure.axes
-    line = next(each for each in errors.lines if each.get_label() == "depth 1, validation")
-    first = (tmp_path / task.results[0]["place"] / "metrics.jsonl").read_text().splitlines()[0]
-    assert line.get_ydata()[0] == pytest.approx(  # type: ignore[index]
-        100 * (1 - json.loads(first)["validation_accuracy"])
+    picture = pictures.curves(
+        report,
+        task,
+        task.task.students[0],
+        lambda place: read_metrics(tmp_path / place / METRICS),
     )
-    assert losses.lines[0].get_ydata()[0] == pytest.approx(2 + 4 * 0.95)  # type: ignore[index]
+    assert picture is not None
+    errors, losses = picture.charts
+    line = next(each for each in errors.series if each.name == "depth 1, validation")
+    first = read_metrics(tmp_path / task.results[0]["place"] / METRICS)[0]
+    error = 100 * (1 - first["validation_accuracy"])
+    assert line.points[0].y == Estimate(error, error, error)
+    assert losses.series[0].points[0].y == Estimate(5.8, 5.8, 5.8)
 
 
 def test_a_run_draws_them_and_keeps_the_histograms(
@@ -189,12 +186,12 @@ def test_a_run_draws_them_and_keeps_the_histograms(
 def test_without_matplotlib_there_is_a_table_and_the_command_for_pictures(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(figures, "available", lambda: False)
+    monkeypatch.setattr(drawing, "available", lambda: False)
     file = make_experiment(tmp_path, make_data(tmp_path), TEXT)
     adapted = adapt(load_experiment(str(file)), Overrides(seeds=(0,), methods=("student",)))
     listener = Quiet()
     reproduce(ReproduceRequest(adapted, tmp_path / "out", device="cpu"), listener)
-    assert figures.HOW_TO_GET in listener.messages
+    assert drawing.HOW_TO_GET in listener.messages
     assert (tmp_path / "out/table.md").exists()
     assert not list((tmp_path / "out").glob("*.png"))
 
@@ -222,6 +219,6 @@ def test_the_methods_of_the_curves_are_chosen() -> None:
         method.name: [[{"discriminator_loss": 1.0}] if "GAN" in method.name else [{}]]
         for method in methods
     }
-    assert figures._curved(methods, runs) == ["student", "logit-GAN"]
+    assert pictures.curved(methods, runs) == ["student", "logit-GAN"]
     few = {name: runs[name] for name in list(runs)[:4]}
-    assert figures._curved(methods, few) == list(few)
+    assert pictures.curved(methods, few) == list(few)
