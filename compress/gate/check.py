@@ -156,8 +156,8 @@ class _Check:
         found = signature_of(request.candidate, self.asked, there.task)
         if found != there:
             raise UsageError(
-                f"{request.baseline} is of another task: its model is for {there}, "
-                f"{request.candidate} for {found}. Give the baseline of this task with --baseline, "
+                f"{request.baseline} is for another task: its model takes {there}, but "
+                f"{request.candidate} takes {found}. Give the baseline of this task with --baseline, "
                 "or make one with `compress baseline update`."
             )
         self.say(f"Reading the evaluation set, {self.baseline.evaluation_set.name}.")

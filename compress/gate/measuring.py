@@ -269,7 +269,7 @@ def decode(answer: dict[str, Any]) -> Rounds:
     Raises:
         NothingMeasured: it is not.
     """
-    where = "The process that was to measure gave a broken answer"
+    where = "The measuring process gave a broken answer"
     return schema.decode(Rounds, answer, where, error=NothingMeasured)
 
 

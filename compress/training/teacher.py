@@ -85,8 +85,7 @@ def _causes(chance: Chance, found: Identified) -> str:
     """Why a network may be no better than chance."""
     names = ", ".join(name_of(value) or describe(value) for value in found.tried)
     return (
-        f"Likely causes: {chance.cause}; its images were normalised otherwise (tried: {names}; say "
-        f"it with --normalize); it is another network than {found.spec.name} "
-        f"({structure(found.spec)}; say it with --teacher-arch, for instance "
-        f"{statement_of(found.spec)})."
+        f"Likely causes: {chance.cause}; its images were normalised differently (tried: {names}; "
+        f"give it with --normalize); it is not a {found.spec.name} ({structure(found.spec)}; give "
+        f"it with --teacher-arch, for instance {statement_of(found.spec)})."
     )

@@ -42,7 +42,7 @@ def test_the_build_of_onnxruntime_without_cuda_is_told(monkeypatch: pytest.Monke
 
     monkeypatch.setattr(cuda, "nvidia_smi", lambda *_: ["Some GPU"])
     monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
-    assert "torch can use" in why_not("onnxruntime-cuda")
+    assert "needs a GPU, but torch" in why_not("onnxruntime-cuda")
     monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
     monkeypatch.setattr(onnxruntime, "get_available_providers", lambda: ["CPUExecutionProvider"])
     assert "pip install onnxruntime-gpu" in why_not("onnxruntime-cuda")

@@ -88,7 +88,7 @@ class Plan:
 def document_of(plan: Plan) -> Document:
     """What is missing of an experiment, and what it takes here."""
     if not plan.parts:
-        return Document((Text(f"All of the {plan.planned} trainings are finished."),))
+        return Document((Text(f"All {plan.planned} trainings are finished."),))
     headers = ("trainings", "epochs", "images", "time, about")
     rows = [
         (
