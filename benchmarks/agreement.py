@@ -55,6 +55,7 @@ from benchmarks.trials import append, read
 from compress.exporting.artifact import read_artifact
 from compress.exporting.to_onnx import onnx_for_timing
 from compress.files import sha256_of, write_text
+from compress.models.registry import spec_of
 from compress.profiling import protocol
 from compress.profiling.estimates import MINIMUM_ROUNDS, ratio_of_rounds
 from compress.profiling.inputs import make_input
@@ -64,7 +65,6 @@ from compress.profiling.onnxruntime_cpu import OnnxSession
 from compress.profiling.registry import runtime_named, why_not
 from compress.profiling.runtime import Input, Runtime, Session, Subject
 from compress.results import Estimate
-from compress.spec import ModelSpec
 from compress.tradeoff.measure import untrained
 
 TRIALS = "agreement.jsonl"
@@ -218,7 +218,7 @@ def model_file(model: str, folder: Path) -> Path:
     """An ONNX file; or the one of a network of that name, made now where it is not there yet."""
     if model.endswith(".onnx"):
         return Path(model)
-    spec = ModelSpec.parse(model, **TASK)
+    spec = spec_of(model, **TASK)
     path = folder / f"{spec.name}.onnx"
     if not path.exists():
         onnx_for_timing(untrained(spec), path, spec=spec)

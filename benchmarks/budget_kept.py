@@ -31,12 +31,13 @@ from typing import Any
 from benchmarks.trials import append, clopper_pearson, read
 from compress.errors import NoStudentFits
 from compress.exporting.to_onnx import onnx_for_timing
+from compress.models.registry import spec_of
 from compress.profiling.fresh import time_in_fresh_process
 from compress.profiling.machine import default_headroom, fingerprint
 from compress.results import Estimate
-from compress.spec import Budget, ModelSpec, Target
+from compress.spec import Budget, Target
 from compress.tradeoff import table_for
-from compress.tradeoff.candidates import Candidate, grid
+from compress.tradeoff.candidates import Candidate, dominates, grid
 from compress.tradeoff.choice import UNDECIDED
 from compress.tradeoff.measure import time_untrained, untrained
 
@@ -132,12 +133,8 @@ def by_size() -> list[Candidate]:
 
 def smaller(name: str, candidate: Candidate) -> bool:
     """Whether a network of that name computes less than the candidate, in the same family."""
-    spec = ModelSpec.parse(name, **TASK)
-    return (
-        spec.arch == candidate.spec.arch
-        and spec.depth <= candidate.spec.depth
-        and spec.width <= candidate.spec.width
-    )
+    spec = spec_of(name, **TASK)
+    return spec == candidate.spec or dominates(candidate.spec, spec)
 
 
 def drawn_budgets(timed: dict[str, Estimate], options: argparse.Namespace) -> list[float]:
@@ -174,16 +171,14 @@ def again_at_once(
 ) -> dict[str, dict[str, float]]:
     """Times what speaks against a choice once more, as all were timed."""
     return {
-        name: time_untrained(
-            ModelSpec.parse(name, **TASK), Budget(target=target), None
-        ).latency.to_dict()
+        name: time_untrained(spec_of(name, **TASK), Budget(target=target), None).latency.to_dict()
         for name in against(selection, timed)
     }
 
 
 def time_again(selection: dict[str, Any], options: argparse.Namespace) -> dict[str, Any]:
     """The file that would ship, in a fresh process."""
-    spec = ModelSpec.parse(selection["chosen"], **TASK)
+    spec = spec_of(selection["chosen"], **TASK)
     path: Path = options.trials / f"{spec.name}.onnx"
     if not path.exists():
         onnx_for_timing(untrained(spec), path, spec=spec)

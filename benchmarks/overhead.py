@@ -41,6 +41,7 @@ from benchmarks.step_parts import (
     TimedOutputs,
     TimedRecipe,
     shares,
+    time_outputs,
     time_passes,
     timed_engine,
 )
@@ -48,9 +49,9 @@ from benchmarks.step_speed import settle_on_cpus
 from benchmarks.trials import append, read
 from compress.data.dataset import load_dataset, to_device
 from compress.data.sources import embedded_teacher_path
+from compress.models.registry import spec_of, with_dropout
 from compress.profiling.machine import fingerprint
 from compress.recipes.registry import DEFAULT_RECIPE, make_recipe
-from compress.spec import ModelSpec
 from compress.tasks.task import Task
 from compress.training import probing
 from compress.training import teacher as judging
@@ -60,7 +61,7 @@ from compress.training.kept import outputs_of
 from compress.training.options import TrainingOptions
 from compress.training.outputs import Teaching
 from compress.training.runfolder import RunFolder
-from compress.training.student import first_network, with_dropout
+from compress.training.student import first_network
 from compress.training.teacher import load_teacher
 
 TRAININGS = "overhead.jsonl"
@@ -163,8 +164,9 @@ def train(asked: argparse.Namespace, device: torch.device) -> dict[str, Any]:
             arch=None,
             device=device,
         )
+    time_outputs(teacher.network, clock, TEACHER_PASSES)
     recipe = TimedRecipe(make_recipe(asked.recipe), clock)
-    spec = ModelSpec.parse(asked.student, num_classes=data.task.width, input_shape=data.input_shape)
+    spec = spec_of(asked.student, num_classes=data.task.width, input_shape=data.input_shape)
     student = first_network(with_dropout(spec, 0.0), 0)
     time_passes(student, clock, VALIDATION)
     with tempfile.TemporaryDirectory() as scratch, timed_engine(clock):

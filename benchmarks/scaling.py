@@ -40,6 +40,7 @@ from benchmarks.step_parts import (
     Clock,
     TimedOutputs,
     TimedRecipe,
+    time_outputs,
     time_passes,
     timed_engine,
 )
@@ -47,10 +48,10 @@ from benchmarks.step_speed import settle_on_cpus
 from benchmarks.trials import append, read
 from benchmarks.untaught import untaught
 from compress.data.dataset import load_dataset, to_device
+from compress.models.registry import spec_of
 from compress.profiling.costs import costs_of_module
 from compress.profiling.machine import fingerprint
 from compress.recipes.registry import make_recipe
-from compress.spec import ModelSpec
 from compress.training.engine import choose_device, fit
 from compress.training.kept import outputs_of
 from compress.training.options import TrainingOptions
@@ -203,12 +204,12 @@ def train(point: Point, device: torch.device, path: Path, scratch: Path) -> dict
     data = to_device(load_dataset(str(path), limit_train=point.images), device)
     read_s = time.perf_counter() - began_s
     teacher_spec, student_spec = (
-        ModelSpec.parse(name, num_classes=data.task.width, input_shape=data.input_shape)
+        spec_of(name, num_classes=data.task.width, input_shape=data.input_shape)
         for name in (point.teacher, point.student)
     )
     teacher = untaught(teacher_spec, device)
     student = first_network(student_spec, 0)
-    time_passes(teacher, clock, TEACHER_PASSES)
+    time_outputs(teacher, clock, TEACHER_PASSES)
     time_passes(student, clock, VALIDATION)
     began_s = time.perf_counter()
     clock.take()

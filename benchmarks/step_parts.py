@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import itertools
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
 from typing import Any
@@ -20,6 +20,7 @@ from torch import Tensor, nn
 from torch.optim import Optimizer
 
 from compress.data.augment import Augmenter
+from compress.models.network import LOGITS, Network
 from compress.recipes.recipe import Batch, Method, Phase, Recipe, Setting
 from compress.training.checkpoints import Checkpoints
 from compress.training.outputs import Outputs, TeacherOutputs
@@ -142,7 +143,9 @@ class TimedPasses(nn.Module):
 
     def _run(self, function: Callable[[Tensor], Tensor], x: Tensor) -> Tensor:
         with self._clock.inside(FORWARD):
-            found = function(x)
+            return self._marked(function(x))
+
+    def _marked(self, found: Tensor) -> Tensor:
         if found.requires_grad:
             found.register_hook(lambda _: _mark(self._clock, BACKWARD))
         return found
@@ -151,9 +154,11 @@ class TimedPasses(nn.Module):
         """See ``Student``: logits [b, C]."""
         return self._run(self.student, x)
 
-    def features(self, x: Tensor) -> Tensor:
-        """See ``Student``: the last convolutional feature map."""
-        return self._run(self.student.features, x)
+    def outputs(self, x: Tensor, wanted: Collection[str]) -> dict[str, Tensor]:
+        """See ``Student``: outputs and feature maps by name."""
+        with self._clock.inside(FORWARD):
+            found = self.student.outputs(x, wanted)
+            return {name: self._marked(t) for name, t in found.items()}
 
     def classify(self, features: Tensor) -> Tensor:
         """See ``Student``: logits [b, C] of a feature map."""
@@ -226,6 +231,17 @@ def timed_engine(clock: Clock) -> Iterator[None]:
         patch.object(Checkpoints, "save", timed_save),
     ):
         yield
+
+
+def time_outputs(network: Network, clock: Clock, part: str) -> None:
+    """Tells a teacher's passes that give outputs by name apart."""
+    outputs = network.outputs
+
+    def timed(images: Tensor, wanted: Collection[str] = (LOGITS,)) -> dict[str, Tensor]:
+        with clock.inside(part):
+            return outputs(images, wanted)
+
+    network.outputs = timed  # type: ignore[method-assign]
 
 
 def time_passes(network: nn.Module, clock: Clock, part: str) -> None:

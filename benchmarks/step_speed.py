@@ -42,14 +42,13 @@ from benchmarks.step_parts import (
 )
 from benchmarks.trials import append, read
 from benchmarks.untaught import images_of_nothing, untaught
-from compress.models.registry import build
+from compress.models.registry import build, spec_of
 from compress.profiling.costs import costs_of_module
 from compress.profiling.estimates import ratio_of_rounds
 from compress.profiling.machine import fingerprint
 from compress.profiling.peak import product_for
 from compress.recipes.registry import make_recipe
 from compress.results import Estimate
-from compress.spec import ModelSpec
 from compress.training.engine import choose_device, fit
 from compress.training.kept import outputs_of
 from compress.training.options import TrainingOptions
@@ -182,7 +181,7 @@ class Rounds:
         self.condition, self.steps, self.keep = condition, steps, keep
         self.device = torch.device(condition.device)
         self.data = images_of_nothing(condition.images, device=self.device)
-        specs = (ModelSpec.parse(name) for name in (condition.teacher, condition.student))
+        specs = (spec_of(name) for name in (condition.teacher, condition.student))
         self.teacher_spec, self.student_spec = specs
         self.teacher = untaught(self.teacher_spec, self.device)
         self.options = TrainingOptions(

@@ -26,7 +26,7 @@ if TYPE_CHECKING:
 MAX_DEPTH = 8
 # Nodes, with those of local functions at each call: a runtime writes every call out.
 MAX_NODES = 1_000_000
-# Of an input or an output.
+# The largest size of an input's or an output's dimension.
 MAX_DIMENSION = 2**31 - 1
 
 # Bytes of a value, where they are whole.

@@ -58,7 +58,7 @@ _SHAPED_BY_INPUTS = frozenset(
 _QUANTISED = frozenset(
     ("QuantizeLinear", "QLinearConv", "QLinearMatMul", "ConvInteger", "MatMulInteger")
 )
-# Of a file, as its metadata may state it too.
+# The entry of a file's metadata that states its precision, for other readers.
 PRECISION_KEY = "compress.precision"
 _PRECISIONS: dict[int, str] = {
     TensorProto.FLOAT: "fp32",
@@ -202,7 +202,7 @@ def _content(path: Path) -> bytes:
 
 
 def load_model(path: Path) -> onnx.ModelProto:
-    """The same with the tensors that it keeps in other files.
+    """Parses an ONNX file and loads the tensors that it keeps in other files.
 
     Raises:
         ModelFileError: as ``read_model``, or there is not enough memory for them.
@@ -362,7 +362,7 @@ def precision_of(model: onnx.ModelProto) -> str:
 
 
 def precision_of_file(path: Path) -> str:
-    """The same of a file.
+    """The precision of a file, as ``precision_of`` says it of a model.
 
     Raises:
         ModelFileError: as ``read_model``.

@@ -75,9 +75,17 @@ class Parity:
         max_abs_diff: largest difference of any logit.
     """
 
-    images: int
-    top1_agreement: float
-    max_abs_diff: float
+    images: Count
+    top1_agreement: Share
+    max_abs_diff: NotNegative
+
+
+@dataclass(frozen=True)
+class Accuracies:
+    """The shares that are right of the validation and of the test images."""
+
+    validation: Share
+    test: Share
 
 
 @dataclass(frozen=True)

@@ -23,8 +23,8 @@ from numpy.typing import NDArray
 from compress.cli import main
 from compress.data.normalization import normalize
 from compress.models.checkpoint import save_checkpoint
-from compress.models.registry import build
-from compress.spec import ModelSpec, Normalization
+from compress.models.registry import build, spec_of
+from compress.spec import Normalization
 from tests.profiling import tiny
 
 CLASSES, SIZE = 4, 8
@@ -160,12 +160,12 @@ def make_files(folder: Path) -> None:
     torch.manual_seed(0)
     gray = Normalization((0.5,), (0.25,))
     for name, classes in (("teacher", CLASSES), ("untrained", CLASSES), ("seven", 7)):
-        spec = ModelSpec("wrn", 10, 1, num_classes=classes, input_shape=(1, SIZE, SIZE))
+        spec = spec_of("wrn-10-1", num_classes=classes, input_shape=(1, SIZE, SIZE))
         network = build(spec)
         if name == "teacher":
             teach(network, normalize(torch.from_numpy(images)[:, None], gray), labels)
         save_checkpoint(folder / f"{name}.safetensors", network, normalization=gray)
-    weights = build(ModelSpec("resnet", 8, 1, CLASSES, (1, SIZE, SIZE))).state_dict()
+    weights = build(spec_of("resnet-8x1")).state_dict()
     torch.save({"state_dict": weights}, folder / "whole.pt")
     for name in ("teacher.safetensors", "whole.pt"):
         content = (folder / name).read_bytes()

@@ -12,7 +12,6 @@ MOST_LINES, MOST_LINES_OF_A_CLASS = 600, 300
 LONG_FILES = {"training/engine.py"}
 LONG_CLASSES = {
     "pipelines/convert/run.py: _Conversion",
-    "pipelines/distill/run.py: _Run",
     "pipelines/reproduce/runner.py: _Reproduction",
     "training/engine.py: _Loop",
 }

@@ -336,7 +336,7 @@ def _embedded(folder: Path) -> Path:
     from compress.data.sources import embedded_teacher_path
     from compress.exporting import onnx_from_torch
     from compress.models.checkpoint import read_tensors
-    from compress.models.recognition.hypothesis import instantiate
+    from compress.models.hypothesis import instantiate
 
     _say("Exporting the embedded teacher.")
     network = instantiate(read_tensors(embedded_teacher_path()).hypotheses()[0])

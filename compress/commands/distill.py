@@ -22,10 +22,10 @@ from compress.commands.options import (
 if TYPE_CHECKING:
     from rich.console import Console
 
+    from compress.pipelines.distill.result import BudgetResult, DistillResult, FineTuningResult
+
 # ``compress.pipelines.distill.FLOAT_ONNX``, which would import torch.
 FLOAT_FILE = "student.fp32.onnx"
-# ``compress.training.teacher.Standing.NO_BETTER`` and ``UNDECIDED``, likewise.
-NO_BETTER, UNDECIDED = "no better", "undecided"
 
 # Options of the recipes that are options of this command too, by the name that both have.
 RECIPE_OPTIONS = ("temperature", "lr_d")
@@ -169,7 +169,7 @@ def command(
     say_loading()
     from compress.data.normalization import resolve
     from compress.errors import UsageError
-    from compress.pipelines.distill import Request, assist, check_words, distill
+    from compress.pipelines.distill import DistillRequest, assist, check_words, distill
     from compress.recipes.registry import DEFAULT_RECIPE, make_recipe, read_options
     from compress.training.engine import choose_device
     from compress.training.quantization_aware import FineTuning
@@ -201,7 +201,7 @@ def command(
         if resume:
             check_resume(out, display.message)
         display.message(f"Reading the images of --data {options['data']}.")
-        request = Request(
+        request = DistillRequest(
             data=team.rank_zero_first(
                 "data",
                 lambda: load_data(
@@ -235,13 +235,13 @@ def command(
             return
         result = distill(request, display, team)
     if as_json:
-        click.echo(json.dumps(result, indent=2))
+        click.echo(json.dumps(result.to_dict(), indent=2))
     else:
         print_result(result, request.out)
     judge(result, request.out)
 
 
-def judge(result: dict[str, Any], out: Path) -> None:
+def judge(result: DistillResult, out: Path) -> None:
     """Ends the command where the student is not one to ship.
 
     Raises:
@@ -253,26 +253,27 @@ def judge(result: dict[str, Any], out: Path) -> None:
     from compress.errors import BudgetMissed, Inconclusive, PrecisionLost, StudentRefused
     from compress.gate.verdict import Outcome
     from compress.limits import Judgement
+    from compress.tasks.task import Standing
 
-    file, drop = out / result["student"]["file"], result["accuracy_drop"]
-    chance = result["student"]["chance"]
-    if chance["standing"] == NO_BETTER:
+    file, drop = out / result.student.file, result.accuracy_drop
+    chance = result.student.chance
+    if chance.standing is Standing.NO_BETTER:
         raise StudentRefused(
-            f"{file} is {chance['text']} Train longer, change --lr or --recipe, or choose a "
-            "larger student."
+            f"{file} is {chance.text} Train longer, change --lr or --recipe, or choose a larger "
+            "student."
         )
-    if drop["outcome"] == Outcome.FAIL.value:
+    if drop.outcome is Outcome.FAIL:
         raise StudentRefused(
-            f"{file} loses more than --max-accuracy-drop allows: {drop['reason']}. Train longer, "
+            f"{file} loses more than --max-accuracy-drop allows: {drop.reason}. Train longer, "
             "choose a larger student, or allow a larger drop."
         )
-    budget = result["budget"]["outcome"]
+    budget = result.budget.outcome
     if budget == Judgement.MISSED:
         raise BudgetMissed(
             f"{file} does not keep the budget. Ask for a smaller student or allow more."
         )
-    precision = result["target"]["precision"]
-    narrowed = result["precisions"][precision]["outcome"] if precision != "fp32" else None
+    precision = result.target.precision
+    narrowed = None if result.shipped is None else result.shipped.outcome
     if narrowed == Judgement.MISSED:
         raise PrecisionLost(
             f"{file} loses more in {precision} than is allowed. Take another precision, or allow "
@@ -289,10 +290,10 @@ def judge(result: dict[str, Any], out: Path) -> None:
             "validation images (--validation), another precision, or allow more with "
             "--max-precision-loss."
         )
-    if drop["outcome"] == Outcome.INCONCLUSIVE.value:
+    if drop.outcome is Outcome.INCONCLUSIVE:
         raise Inconclusive(
             f"Whether {file} loses more than --max-accuracy-drop allows is undecided: "
-            f"{drop['reason']}."
+            f"{drop.reason}."
         )
 
 
@@ -314,7 +315,7 @@ def _default_folder(
     return Path("runs") / "-".join([*parts, recipe, f"seed{seed}"])
 
 
-def print_result(result: dict[str, Any], out: Path, console: Console | None = None) -> None:
+def print_result(result: DistillResult, out: Path, console: Console | None = None) -> None:
     """Teacher and student side by side, and where the files lie, on stdout."""
     from rich.console import Console
     from rich.table import Table
@@ -322,78 +323,78 @@ def print_result(result: dict[str, Any], out: Path, console: Console | None = No
     from compress.units import format_bytes, format_count, format_percent
 
     console = console or Console(highlight=False)
-    teacher, student, n = result["teacher"], result["student"], result["data"]["n"]
-    target, budget, speedup = result["target"], result["budget"], result["speedup"]
+    teacher, student, n = result.teacher, result.student, result.data.n
+    target, budget, speedup = result.target, result.budget, result.speedup
 
     def accuracy(of: str) -> tuple[str, str, str]:
-        drop = 100 * (student["accuracy"][of] - teacher["accuracy"][of])
-        there, here = (format_percent(model["accuracy"][of]) for model in (teacher, student))
-        return there, here, f"{drop:+.2f} points"
+        there, here = (getattr(model.accuracy, of) for model in (teacher, student))
+        return format_percent(there), format_percent(here), f"{100 * (here - there):+.2f} points"
 
     def latency(key: str) -> tuple[str, str]:
-        slow, fast = (f"{model['latency_ms'][key]:.3g}" for model in (teacher, student))
+        slow, fast = (f"{getattr(model.latency_ms, key):.3g}" for model in (teacher, student))
         return slow, fast
 
     def ratio(of: str, show: Callable[[float], str]) -> tuple[str, str, str]:
-        share = teacher[of] / student[of]
-        return show(teacher[of]), show(student[of]), f"{share:.1f} times smaller"
+        there, here = (getattr(model, of) for model in (teacher, student))
+        return show(there), show(here), f"{there / here:.1f} times smaller"
 
     low, high = latency("low"), latency("high")
     table = Table(box=None, pad_edge=False, padding=(0, 1))
     table.add_column("", no_wrap=True)
     for model, header in ((teacher, "teacher"), (student, "student")):
-        table.add_column(f"{header}\n{model['name']}", justify="right", no_wrap=True)
+        table.add_column(f"{header}\n{model.name}", justify="right", no_wrap=True)
     table.add_column("", no_wrap=True)
-    drop = result["accuracy_drop"]
+    drop = result.accuracy_drop
     table.add_row("test accuracy", *accuracy("test"))
-    interval = " to ".join(f"{-100 * drop[end] + 0.0:+.2f}" for end in ("high", "low"))
+    interval = " to ".join(f"{-100 * getattr(drop, end) + 0.0:+.2f}" for end in ("high", "low"))
     table.add_row("  95% interval", "", "", interval)
     table.add_row("validation accuracy", *accuracy("validation"))
-    table.add_row("latency, ms", *latency("median"), f"{speedup['value']:.2f} times faster")
+    table.add_row("latency, ms", *latency("median"), f"{speedup.value:.2f} times faster")
     table.add_row(
         "  95% interval",
         f"{low[0]} to {high[0]}",
         f"{low[1]} to {high[1]}",
-        f"{speedup['low']:.2f} to {speedup['high']:.2f}",
+        f"{speedup.low:.2f} to {speedup.high:.2f}",
     )
     table.add_row("file", *ratio("size_bytes", format_bytes))
     table.add_row("parameters", *ratio("params", format_count))
     table.add_row("MACs an image", *ratio("macs", format_count))
     console.print(table)
     console.print()
-    parity, precision, floats = student["parity"], target["precision"], student["file"]
+    parity, precision, floats = student.parity, target.precision, student.file
     if precision != "fp32":
         precision, floats = f"{precision} (the teacher fp32)", FLOAT_FILE
+    tuned = [found.fine_tuning for found in result.precisions.values() if found.fine_tuning]
     lines = [
-        f"Latency is the median of a call with batch {budget['batch']}, {target['runtime']}, "
-        f"{target['device']}, {precision}, {target['threads']} "
-        f"{'thread' if target['threads'] == 1 else 'threads'}, timed in turns in a fresh process.",
-        f"Accuracy is on {n['test']:,} test and {n['validation']:,} validation images (taken from "
-        "the training data, so the teacher may have seen them). It is of the files, except the "
-        f"teacher's on validation images, which is of its checkpoint; {result['recipe']}, last of "
-        f"{result['epochs']} epochs, seed {result['seed']}.",
+        f"Latency is the median of a call with batch {budget.batch}, {target.runtime}, "
+        f"{target.device}, {precision}, {target.threads} "
+        f"{'thread' if target.threads == 1 else 'threads'}, timed in turns in a fresh process.",
+        f"Accuracy is on {n.test:,} test and {n.validation:,} validation images (taken from the "
+        "training data, so the teacher may have seen them). It is of the files, except the "
+        f"teacher's on validation images, which is of its checkpoint; {result.recipe}, last of "
+        f"{result.epochs} epochs, seed {result.seed}.",
         f"Verified: {floats} and the trained model agree on "
-        f"{format_percent(parity['top1_agreement'])} of {parity['images']:,} images, logits "
-        f"within {parity['max_abs_diff']:.1e}.",
+        f"{format_percent(parity.top1_agreement)} of {parity.images:,} images, logits within "
+        f"{parity.max_abs_diff:.1e}.",
         *(
-            f"In {name}, against float32 on validation images: {found['why']}."
-            for name, found in result.get("precisions", {}).items()
+            f"In {name}, against float32 on validation images: {found.why}."
+            for name, found in result.precisions.items()
         ),
-        *_about_fine_tuning(result.get("precisions", {}).get("int8", {}).get("fine_tuning")),
-        *result["warnings"],
+        *map(_about_fine_tuning, tuned),
+        *result.warnings,
     ]
-    if drop["outcome"] is not None:
-        lines.append(f"Against the teacher: {drop['reason']}: {drop['outcome'].upper()}.")
-    if any(budget[limit] is not None for limit in ("latency_ms", "size_mb", "speedup")):
-        lines.append(f"Budget: {_budget_text(budget)}: {budget['outcome']}.")
+    if drop.outcome is not None:
+        lines.append(f"Against the teacher: {drop.reason}: {drop.outcome.value.upper()}.")
+    if asked := _budget_text(budget):
+        lines.append(f"Budget: {asked}: {budget.outcome}.")
     for line in lines:
         console.print(line, markup=False, soft_wrap=not console.is_terminal)
     console.print()
     for name, what in (
-        (student["file"], _what_student_is(result)),
+        (student.file, _what_student_is(result)),
         (FLOAT_FILE, "the float32 file it was made from"),
         ("student.safetensors", "its weights"),
-        (teacher["file"], "the teacher, in the same runtime"),
+        (teacher.file, "the teacher, in the same runtime"),
         ("tradeoff.csv", "every candidate and why it was taken or not"),
         ("result.json", "all of this as JSON"),
     ):
@@ -401,40 +402,40 @@ def print_result(result: dict[str, Any], out: Path, console: Console | None = No
             console.print(f"{out / name}  {what}", markup=False, soft_wrap=True)
 
 
-def _what_student_is(result: dict[str, Any]) -> str:
+def _what_student_is(result: DistillResult) -> str:
     """What is said beside the student's file."""
-    standing = result["student"]["chance"]["standing"]
-    if standing == NO_BETTER:
+    from compress.gate.verdict import Outcome
+    from compress.tasks.task import Standing
+
+    standing = result.student.chance.standing
+    if standing is Standing.NO_BETTER:
         return "the student, which is no better than chance"
-    if result["accuracy_drop"]["outcome"] == "fail":
+    if result.accuracy_drop.outcome is Outcome.FAIL:
         return "the student, which loses more than is allowed"
-    if standing == UNDECIDED:
+    if standing is Standing.UNDECIDED:
         return "the student, perhaps no better than chance"
     return "the student, to ship"
 
 
-def _about_fine_tuning(found: dict[str, Any] | None) -> list[str]:
-    """What quantisation-aware distillation did, where there was any."""
-    if found is None:
-        return []
-    about = (
-        f"Fine-tuned in int8 for {found['epochs']} epochs from a learning rate of {found['lr']:g}"
-    )
-    if found["after"] is None:
-        return [f"{about}: it diverged, so the student from before ships."]
-    taken = "used" if found["taken"] else "not used, because it is no better"
-    return [f"{about}, {taken}: before, {found['before']['why']}; after, {found['after']['why']}."]
+def _about_fine_tuning(found: FineTuningResult) -> str:
+    """What quantisation-aware distillation did."""
+    about = f"Fine-tuned in int8 for {found.epochs} epochs from a learning rate of {found.lr:g}"
+    if found.after is None:
+        return f"{about}: it diverged, so the student from before ships."
+    taken = "taken" if found.taken else "not used, because it is no better"
+    return f"{about}, {taken}: before, {found.before.why}; after, {found.after.why}."
 
 
-def _budget_text(budget: dict[str, Any]) -> str:
+def _budget_text(budget: BudgetResult) -> str:
+    """What was asked for and measured; empty where there was no limit."""
     parts = []
-    if budget["latency_ms"] is not None:
-        which = "median" if budget["percentile"] == 50 else f"p{budget['percentile']:g}"
-        measured = budget["measured_ms"]
-        found = f"it is {measured['value']:.3g}, up to {measured['high']:.3g}"
-        parts.append(f"{which} at most {budget['latency_ms']:g} ms ({found})")
-    if budget["size_mb"] is not None:
-        parts.append(f"at most {budget['size_mb']:g} MB")
-    if budget["speedup"] is not None:
-        parts.append(f"{budget['speedup']:g} times faster than the teacher")
+    if budget.latency_ms is not None and budget.measured_ms is not None:
+        which = "median" if budget.percentile == 50 else f"p{budget.percentile:g}"
+        measured = budget.measured_ms
+        found = f"it is {measured.value:.3g}, up to {measured.high:.3g}"
+        parts.append(f"{which} at most {budget.latency_ms:g} ms ({found})")
+    if budget.size_mb is not None:
+        parts.append(f"at most {budget.size_mb:g} MB")
+    if budget.speedup is not None:
+        parts.append(f"{budget.speedup:g} times faster than the teacher")
     return ", ".join(parts)

@@ -293,7 +293,7 @@ def _subject(
     from safetensors.torch import save_file
 
     from compress.models.checkpoint import read_tensors
-    from compress.models.recognition.hypothesis import instantiate
+    from compress.models.hypothesis import instantiate
     from compress.models.registry import count_parameters
 
     _say(f"{name}: reading the checkpoint")

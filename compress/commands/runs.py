@@ -86,10 +86,9 @@ def _epochs(run: OwnRun) -> tuple[int, int]:
 
 def _candidate(run: OwnRun) -> bool:
     """Whether the run is of a network that choices are made among."""
-    from compress.spec import ModelSpec
-    from compress.tradeoff.predictor import FAMILIES
+    from compress.tradeoff.predictor import is_predictable
 
-    return ModelSpec.parse(run.name).arch in FAMILIES
+    return is_predictable(run.name)
 
 
 def _to_dict(key: str, runs: list[OwnRun]) -> dict[str, Any]:

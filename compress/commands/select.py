@@ -185,6 +185,7 @@ def _teacher(
     """The teacher's architecture, where a teacher is given or the budget needs one."""
     from compress.errors import UsageError
     from compress.models.checkpoint import read_tensors
+    from compress.models.registry import changed
 
     if path is None:
         if budget.speedup is None:
@@ -202,7 +203,7 @@ def _teacher(
         return checkpoint.hypotheses(arch=arch)[0].spec
     spec = checkpoint.hypotheses(arch=arch, image_size=known[1:])[0].spec
     # Our own files say the size that they were trained at; what counts is what they will be given.
-    return spec.with_(input_shape=(spec.input_shape[0], *known[1:]))
+    return changed(spec, input_shape=(spec.input_shape[0], *known[1:]))
 
 
 def _task(

@@ -50,13 +50,13 @@ def command(
     from compress.commands.display import Display, say_loading
 
     say_loading()
+    from compress.models.registry import spec_of
     from compress.pipelines.train import MODEL, assist, train
-    from compress.spec import ModelSpec
     from compress.training.engine import choose_device
     from compress.training.team import joined
     from compress.units import format_percent
 
-    spec = ModelSpec.parse(arch)
+    spec = spec_of(arch)
     training = read_training(options)
     choose_device(device)
     with Display() as display, joined(device) as team:
@@ -81,10 +81,10 @@ def command(
             team=team,
         )
     if as_json:
-        click.echo(json.dumps(result, indent=2))
+        click.echo(json.dumps(result.to_dict(), indent=2))
         return
-    test, n = result["accuracy"]["test"], result["n"]["test"]
+    test, n = result.accuracy.test, result.n.test
     click.echo(
-        f"{result['model']['name']}: {format_percent(test)} on {n:,} test images, "
-        f"last of {result['epochs']} epochs, seed {result['seed']}. {out / MODEL}"
+        f"{result.model.name}: {format_percent(test)} on {n:,} test images, "
+        f"last of {result.epochs} epochs, seed {result.seed}. {out / MODEL}"
     )

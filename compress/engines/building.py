@@ -64,11 +64,11 @@ def build_engine(
         told.append(line)
         say(line)
 
-    talker = logger(trt, both)
-    builder = trt.Builder(talker)
+    trt_logger = logger(trt, both)
+    builder = trt.Builder(trt_logger)
     network = builder.create_network(1 << int(trt.NetworkDefinitionCreationFlag.STRONGLY_TYPED))
     # The parser refers to all of these, and does not keep them.
-    parser = trt.OnnxParser(network, talker)
+    parser = trt.OnnxParser(network, trt_logger)
     if not parser.parse_from_file(str(source)):
         reasons = [parser.get_error(index).desc() for index in range(parser.num_errors)]
         raise ExportError(
@@ -147,7 +147,7 @@ def system_here() -> str:
     return f"{platform.system()} {platform.machine()}"
 
 
-def kept_engine(
+def cached_engine(
     source: Path, package: Package, *, batch: int, precision: str, say: Say = lambda _: None
 ) -> Path:
     """The engine of an ONNX file for one batch size and for what is here; built where it is not.

@@ -11,7 +11,7 @@ import torch
 
 from compress.engines.building import gpu_here, system_here
 from compress.engines.package import Say, import_package, logger, package_named
-from compress.engines.sidecar import EngineFile, read_sidecar, refuse_elsewhere
+from compress.engines.sidecar import EngineFile, read_sidecar, refuse_other_machine
 from compress.errors import ModelFileError, UsageError
 
 WARM_UP_CALLS = 3
@@ -39,7 +39,7 @@ class Engine:
                 f"{path} needs an NVIDIA GPU, but torch {torch.__version__} sees none. Run it on "
                 "a machine that has one."
             )
-        refuse_elsewhere(
+        refuse_other_machine(
             path,
             self.described,
             package=package.name,

@@ -81,19 +81,19 @@ class EngineFile:
         }
 
 
-def path_beside(engine: Path) -> Path:
+def sidecar_path(engine: Path) -> Path:
     """Where the description of an engine lies."""
     return engine.with_name(engine.name + ".json")
 
 
 def write_sidecar(engine: Path, described: EngineFile) -> None:
     """Writes what is known of an engine beside it."""
-    write_json(path_beside(engine), described.to_dict())
+    write_json(sidecar_path(engine), described.to_dict())
 
 
 def is_engine(path: Path) -> bool:
     """Whether a file is described as an engine beside it."""
-    return path.suffix.lower() != ".onnx" and path_beside(path).exists()
+    return path.suffix.lower() != ".onnx" and sidecar_path(path).exists()
 
 
 def read_sidecar(engine: Path) -> EngineFile:
@@ -102,7 +102,7 @@ def read_sidecar(engine: Path) -> EngineFile:
     Raises:
         ModelFileError: there is no engine or no description, or they do not belong together.
     """
-    beside = path_beside(engine)
+    beside = sidecar_path(engine)
     if not engine.is_file():
         raise ModelFileError(f"There is no engine {engine}.")
     if not beside.is_file():
@@ -126,7 +126,7 @@ def read_sidecar(engine: Path) -> EngineFile:
     return described
 
 
-def refuse_elsewhere(
+def refuse_other_machine(
     engine: Path, described: EngineFile, *, package: str, version: str, gpu: Gpu, system: str
 ) -> None:
     """Refuses an engine that was built by or for something else than what is here.

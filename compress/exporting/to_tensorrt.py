@@ -11,7 +11,7 @@ import torch
 
 from compress.engines.building import build_engine, gpu_here
 from compress.engines.package import Say, package_named
-from compress.engines.sidecar import EngineFile, path_beside, write_sidecar
+from compress.engines.sidecar import EngineFile, sidecar_path, write_sidecar
 from compress.errors import ParityError, UsageError
 from compress.exporting.artifact import read_artifact
 from compress.exporting.conversion import guarded
@@ -92,7 +92,7 @@ def engine_from_onnx(
             write_sidecar(draft, described)
         # An engine beside another's description is found out by its hash when it is loaded.
         draft.replace(path)
-        path_beside(draft).replace(path_beside(path))
+        sidecar_path(draft).replace(sidecar_path(path))
     return _artifact(path, described, artifact), described
 
 

@@ -32,6 +32,7 @@ from compress.models.formats.safetensors_file import (
     read_safetensors,
 )
 from compress.models.formats.torch_file import read_torch, refuse_pickle
+from compress.models.hypothesis import Hypothesis
 from compress.models.metadata import (
     Keys,
     leaves,
@@ -41,9 +42,9 @@ from compress.models.metadata import (
 )
 from compress.models.network import Network
 from compress.models.plain_weights import check_claims, plain_weights
-from compress.models.recognition.hypothesis import Hypothesis
-from compress.models.recognition.recognise import recognise
-from compress.models.recognition.statement import Statement
+from compress.models.recognise import recognise
+from compress.models.registry import with_dropout
+from compress.models.statement import Statement
 from compress.spec import ModelSpec, Normalization
 
 
@@ -76,7 +77,7 @@ class Checkpoint:
     others: Mapping[str, Mapping[str, Tensor]] = field(default_factory=dict)
 
     def hypotheses(
-        self, *, arch: str | ModelSpec | None = None, image_size: tuple[int, int] = (32, 32)
+        self, *, arch: str | None = None, image_size: tuple[int, int] = (32, 32)
     ) -> list[Hypothesis]:
         """The networks that the weights may be, the most likely first; one for our own files.
 
@@ -90,8 +91,8 @@ class Checkpoint:
             UsageError: ``arch`` states no network.
         """
         if self.spec is not None:
-            if arch is not None and not Statement.of(arch).admits(self.spec):
-                raise Statement.of(arch).disagreement(f"{self.path} is", [self.spec])
+            if arch is not None and not Statement.parse(arch).admits(self.spec):
+                raise Statement.parse(arch).disagreement(f"{self.path} is", [self.spec])
             return [Hypothesis(self.spec, self.tensors)]
         networks = {self.group: self.tensors, **(self.others if arch is not None else {})}
         refused: CheckpointError | None = None
@@ -266,7 +267,7 @@ def weights_of(path: Path, spec: ModelSpec) -> Mapping[str, Tensor]:
         CheckpointError: it cannot be read, or is another network.
     """
     found = read_tensors(path).hypotheses(image_size=spec.input_shape[1:])[0]
-    if replace(found.spec, dropout=0.0) != replace(spec, dropout=0.0):
+    if with_dropout(found.spec, 0.0) != with_dropout(spec, 0.0):
         raise CheckpointError(
             f"{path} is a {found.spec.name} with {found.spec.num_classes} classes for images of "
             f"{found.spec.input_shape}, but a {spec.name} with {spec.num_classes} for "

@@ -10,7 +10,7 @@ from torch import Tensor
 
 from compress.errors import CheckpointError
 from compress.models.metadata import Keys
-from compress.models.recognition.recognise import recognise
+from compress.models.recognise import recognise
 
 # The smallest known networks have as many convolutions.
 FEWEST_CONVOLUTIONS = 7

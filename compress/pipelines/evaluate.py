@@ -78,7 +78,7 @@ def evaluate(
         model: the file.
         data: its test images are scored, its validation images probed where that is needed.
         normalization: what the images go through, where the user says it.
-        arch: what a checkpoint is (see ``compress.models.recognition.statement``), or None.
+        arch: what a checkpoint is (see ``compress.models.statement``), or None.
         threads: of an ONNX file's session.
         device: where a checkpoint runs.
         output: of an ONNX file, that its answers are, where several could be.

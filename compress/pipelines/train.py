@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
+from collections.abc import Mapping
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -11,21 +12,79 @@ import torch
 from compress.data.dataset import Dataset, to_device
 from compress.files import sha256_of
 from compress.models.checkpoint import save_checkpoint
-from compress.models.registry import count_parameters
+from compress.models.registry import changed, count_parameters, with_dropout
 from compress.profiling.machine import fingerprint
 from compress.recipes.supervised import Supervised
+from compress.results import SCHEMA_VERSION
+from compress.schema import decode, encode
+from compress.schema.rules import Count, Epochs, Name, Number, Seed, Share
 from compress.spec import ModelSpec
 from compress.training.engine import Listener, Silent, choose_device, fit
 from compress.training.evaluation import evaluate, predictor
-from compress.training.finished import Trained
 from compress.training.options import TrainingOptions
 from compress.training.runfolder import RunFolder
-from compress.training.student import first_network, with_dropout
+from compress.training.student import first_network
 from compress.training.team import SINGLE_PROCESS, Team
 
 MODEL = "model.safetensors"
 # What the first of several processes tells the others before they train.
 TRAINING = "training"
+
+
+@dataclass(frozen=True)
+class TrainedModel:
+    """The network: the name of its architecture, its weights, and its file in the run folder."""
+
+    name: Name
+    params: Number
+    file: Name
+
+
+@dataclass(frozen=True)
+class Reached:
+    """The shares that are right after the last epoch; None without validation images."""
+
+    validation: Share | None
+    test: Share
+
+
+@dataclass(frozen=True)
+class Scored:
+    """How many images that is of."""
+
+    validation: Count
+    test: Count
+
+
+@dataclass(frozen=True)
+class TrainResult:
+    """What a training came to.
+
+    Attributes:
+        model: the network.
+        accuracy: what it reached, on so many images (``n``).
+        epochs, seed: how it was trained.
+    """
+
+    model: TrainedModel
+    accuracy: Reached
+    n: Scored
+    epochs: Epochs
+    seed: Seed
+
+    def to_dict(self) -> dict[str, Any]:
+        """Plain values for JSON."""
+        return {"schema_version": SCHEMA_VERSION, **encode(self)}
+
+    @classmethod
+    def from_dict(cls, values: Mapping[str, Any]) -> TrainResult:
+        """The inverse of ``to_dict``.
+
+        Raises:
+            InputError: these are no such values.
+        """
+        where = "This is not what a training came to"
+        return decode(cls, values, where, beside=("schema_version",))
 
 
 def train(
@@ -38,7 +97,7 @@ def train(
     device: str = "auto",
     listener: Listener,
     team: Team = SINGLE_PROCESS,
-) -> dict[str, Any]:
+) -> TrainResult:
     """Trains a network on a data set's labels and writes model.safetensors and result.json.
 
     The spec's classes, input shape and dropout are those of the data and the options. The model
@@ -55,7 +114,7 @@ def train(
         team: the processes that train it together; the first calls this, the others ``assist``.
 
     Returns:
-        What result.json says.
+        what result.json says.
 
     Raises:
         CheckpointError: ``init`` cannot be used, or is another network.
@@ -75,7 +134,7 @@ def train(
     folder = RunFolder(out, config)
     if folder.finished and folder.is_whole(MODEL):
         listener.message(f"{out} is already finished.")
-        return folder.result(Trained)
+        return folder.result(TrainResult)
     with folder.alone():
         if folder.finished:
             listener.message(folder.reopen([MODEL]))
@@ -108,7 +167,7 @@ def assist(
 
 
 def _for_data(spec: ModelSpec, data: Dataset, options: TrainingOptions) -> ModelSpec:
-    spec = spec.with_(num_classes=data.task.width, input_shape=data.input_shape)
+    spec = changed(spec, num_classes=data.task.width, input_shape=data.input_shape)
     return with_dropout(spec, options.dropout)
 
 
@@ -121,7 +180,7 @@ def _train(
     where: torch.device,
     listener: Listener,
     team: Team,
-) -> dict[str, Any]:
+) -> TrainResult:
     told = folder.begin(
         {
             "machine": fingerprint().to_dict(),
@@ -153,21 +212,22 @@ def _train(
     )
     predict = predictor(network, data.task)
     test = evaluate(predict, data.task, data.test, data.normalization)
-    spec = replace(spec, dropout=0.0)
-    result = {
-        "model": {"name": spec.name, "params": count_parameters(network), "file": MODEL},
-        "accuracy": {"validation": fitted.history[-1]["validation_accuracy"], "test": test},
-        "n": {"validation": len(data.validation), "test": len(data.test)},
-        "epochs": options.epochs,
-        "seed": options.seed,
-    }
+    spec = with_dropout(spec, 0.0)
+    result = TrainResult(
+        model=TrainedModel(spec.name, count_parameters(network), MODEL),
+        accuracy=Reached(fitted.history[-1]["validation_accuracy"], test),
+        n=Scored(len(data.validation), len(data.test)),
+        epochs=options.epochs,
+        seed=options.seed,
+    )
+    told_of = encode(result)
     save_checkpoint(
         folder.path / MODEL,
         network.to("cpu"),
         normalization=data.normalization,
         classes=data.task.classes,
-        extra={"training": folder.config, "accuracy": result["accuracy"], "n": result["n"]},
+        extra={"training": folder.config, "accuracy": told_of["accuracy"], "n": told_of["n"]},
     )
     folder.keep(MODEL)
-    folder.finish(result)
-    return folder.result(Trained)
+    folder.finish(result.to_dict())
+    return result

@@ -30,7 +30,7 @@ from compress.profiling.registry import runtime_named
 from compress.profiling.timing import is_clear, is_decided, summarise, time_in_rounds
 
 CALLS = 5
-# Of prctl(2).
+# The option of prctl(2) that asks for a signal when the parent ends.
 PR_SET_PDEATHSIG = 1
 
 

@@ -194,7 +194,8 @@ def ask(module: str, request: object, name: str, *, limit_s: float | None = None
         tail = complaint.decode(errors="replace").strip().splitlines()[-1:]
         raise NothingMeasured(
             f"The process that measured {name} ended with code {process.returncode} and no "
-            f"answer{': ' + tail[0] if tail else ''}. It may have run out of memory."
+            f"answer{': ' + tail[0] if tail else ''}. It may have been killed because memory ran "
+            "out."
         ) from None
     if "error" in answer:
         kind = getattr(errors, answer["error"], CompressError)

@@ -22,7 +22,7 @@ from compress.profiling.runtime import Input, InputSpec, Runtime, Subject
 from compress.spec import Normalization
 from compress.units import format_bytes
 
-# A batch of images that takes more is none that is served.
+# A larger batch is refused: nobody serves one, and a file may claim any size.
 MAX_INPUT_BYTES = 2_000_000_000
 
 # Different batches a round. The warm-up compares the medians of ten calls, and bursts keep five.
@@ -48,7 +48,7 @@ class Sample:
 
     @property
     def sha256(self) -> str:
-        """Of the images as a model is called with them."""
+        """The hash of the images as a model is called with them."""
         said = f"{self.pixels.shape} {self.normalization.to_dict()}"
         return hashlib.sha256(said.encode() + self.pixels.tobytes()).hexdigest()
 
@@ -160,7 +160,7 @@ def make_input(
 
 
 def random_input(spec: InputSpec, name: str, *, seed: int) -> Input:
-    """The same for an input all of whose sizes are known.
+    """Seeded values for an input all of whose sizes are known.
 
     Raises:
         UsageError: the images would take more than ``MAX_INPUT_BYTES``.

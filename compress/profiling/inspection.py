@@ -21,7 +21,7 @@ from compress.units import format_bytes, format_duration
 CHILD = "compress.profiling.inspection_child"
 # Loading and two calls with two images take a second for WRN-40-10, whose file has 224 MB.
 LIMIT_S, BYTES_A_SECOND = 30.0, 10_000_000
-# Of address space: of the libraries, and for each byte of the file.
+# The address space that the child may use: for the libraries, and for each byte of the file.
 LIMIT_BYTES, BYTES_A_BYTE = 3_500_000_000, 4
 # Operators that answer otherwise each time.
 RANDOM = (
@@ -36,7 +36,7 @@ RANDOM = (
 
 
 @dataclass(frozen=True)
-class Question:
+class InspectionRequest:
     """What the child is asked.
 
     Attributes:
@@ -77,7 +77,7 @@ class Inspection:
             raise ModelFileError(self.difference(path))
 
     def difference(self, path: Path) -> str:
-        """That two answers differ, and the likely cause."""
+        """A message that says that two answers differ, and what is the likely cause."""
         cause = "It contains random operations"
         if self.random:
             cause = f"It has {', '.join(self.random)}"
@@ -111,7 +111,7 @@ def _inspected(
     limit_s = LIMIT_S + total_bytes / BYTES_A_SECOND
     limit_bytes = LIMIT_BYTES + BYTES_A_BYTE * total_bytes
     try:
-        answer = ask(CHILD, Question(path, shape, limit_bytes), path.name, limit_s=limit_s)
+        answer = ask(CHILD, InspectionRequest(path, shape, limit_bytes), path.name, limit_s=limit_s)
     except TimeoutError as error:
         raise ModelFileError(
             f"{path.name} was loaded and run on two images, but gave no answer within "
@@ -127,7 +127,7 @@ def _inspected(
 
 
 def _repeating(path: Path) -> str:
-    """That a file has loops, a sentence; empty where it has none."""
+    """A sentence that says which loops a file has; empty where it has none."""
     kinds = {node.op_type for node in onnx_file.nodes_of(onnx_file.read_model(path).graph)}
     loops = sorted(kinds & {"Loop", "Scan"})
     return f"It has a {' and a '.join(loops)}, which may have no end. " if loops else ""

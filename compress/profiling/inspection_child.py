@@ -1,4 +1,4 @@
-"""The process of ``compress.profiling.inspection``: a pickled Question in, JSON out."""
+"""The process of ``compress.profiling.inspection``: a pickled InspectionRequest in, JSON out."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from compress.errors import CompressError, ModelFileError
 from compress.onnx_file import Value, nodes_of
 from compress.profiling.child import serve
 from compress.profiling.inputs import random_input
-from compress.profiling.inspection import RANDOM, Inspection, Question
+from compress.profiling.inspection import RANDOM, Inspection, InspectionRequest
 from compress.profiling.onnxruntime_cpu import OnnxSession
 from compress.profiling.runtime import Input, InputSpec
 
@@ -24,27 +24,27 @@ NOISE = 1e-4
 
 
 def main() -> None:
-    """Reads the question, looks, answers."""
-    serve(lambda question: asdict(inspect(question)))
+    """Reads the request, looks, answers."""
+    serve(lambda request: asdict(inspect(request)))
 
 
-def inspect(question: Question) -> Inspection:
+def inspect(request: InspectionRequest) -> Inspection:
     """Loads a file and runs it twice on the same images.
 
     Raises:
         ModelFileError: it cannot be loaded or run.
     """
-    limit_memory(question.limit_bytes)
-    path = question.path
+    limit_memory(request.limit_bytes)
+    path = request.path
     model = onnx_file.read_model(path)
     random = sorted({node.op_type for node in nodes_of(model.graph)} & set(RANDOM))
     try:
         session = OnnxSession(path, threads=1, tensors_only=False)
-        rows, first, second = _two_runs(session, question.shape)
+        rows, first, second = _two_runs(session, request.shape)
     except MemoryError as error:
         raise ModelFileError(
             f"{path.name} needs more memory to be loaded and run on two images than the "
-            f"{question.limit_bytes:,} bytes that it is given."
+            f"{request.limit_bytes:,} bytes that it is given."
         ) from error
     if first is None or second is None:
         return Inspection(onnx_file.outputs_of(model), None, True, tuple(random))

@@ -34,7 +34,7 @@ from compress.scratch import scratch_folder
 PROFILERS = ("onnxruntime", "openvino")
 
 CALLS, WARM_UP_CALLS = 50, 10
-# Of a session; the others are counted.
+# Calls of a session, and how many of the first ones are not counted.
 OPENVINO_CALLS, OPENVINO_WARM_UP = 14, 4
 # Calls that a trace shows.
 TRACED_CALLS = 10

@@ -59,7 +59,7 @@ class OnnxRuntimeCpu:
         return input_of_onnx(path_of(subject, "ONNX Runtime"))
 
     def precision(self, subject: Subject) -> str:
-        """That of the file; it computes fp16 in float32."""
+        """The precision of the file; ONNX Runtime computes fp16 in float32 here."""
         found = precision_of_file(path_of(subject, "ONNX Runtime"))
         return "fp32" if found == "fp16" else found
 

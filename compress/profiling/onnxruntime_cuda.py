@@ -48,7 +48,7 @@ class OnnxRuntimeCuda:
         return input_of_onnx(path_of(subject, "ONNX Runtime"))
 
     def precision(self, subject: Subject) -> str:
-        """That of the file."""
+        """The precision of the file."""
         return precision_of_file(path_of(subject, "ONNX Runtime"))
 
     def options(self, threads: int) -> dict[str, str]:

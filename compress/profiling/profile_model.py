@@ -467,7 +467,7 @@ def _peak(
 
 
 def _fastest(runs: Sequence[_ModelInRuntime], timing: Timing) -> Fastest | None:
-    """Of a model's runs; None where there is nothing to compare."""
+    """Which runtime is the fastest for a model; None where there is one alone."""
     if len(runs) < 2:
         return None
     return fastest_of(timing, {run.runtime.name: run.key for run in runs})

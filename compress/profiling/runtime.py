@@ -27,7 +27,8 @@ class Session(Protocol):
         """Runs the model on a batch; may return before the device has finished.
 
         This is what is timed, so what comes out stays where the runtime leaves it. A dictionary of
-        arrays would cost 0.4 us a call with ONNX Runtime and 2.4 us with OpenVINO.
+        arrays would cost 0.5 us a call with ONNX Runtime and 3 us with OpenVINO
+        (benchmarks/named_outputs.py).
         """
         ...
 
@@ -62,7 +63,7 @@ class DeviceSession(Protocol):
     """A session whose device has a clock of its own, which tells its work from what starts it."""
 
     def device_times(self) -> DeviceTimes:
-        """Of the last call, once ``synchronize`` has returned."""
+        """The times of the last call, once ``synchronize`` has returned."""
         ...
 
 

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 import torch
 
-from compress.engines.building import kept_engine
+from compress.engines.building import cached_engine
 from compress.engines.package import PACKAGES, import_package
 from compress.engines.running import Engine
 from compress.engines.sidecar import is_engine, read_sidecar
@@ -51,7 +51,7 @@ class TensorRt:
         return input_of_onnx(path)
 
     def precision(self, subject: Subject) -> str:
-        """That of the file, which types the engine strongly."""
+        """The precision of the file: the engine is strongly typed."""
         path = path_of(subject, self.name)
         return read_sidecar(path).precision if is_engine(path) else precision_of_file(path)
 
@@ -75,7 +75,7 @@ class TensorRt:
             engine = path
             if not is_engine(path):
                 package = PACKAGES[self.name]
-                engine = kept_engine(path, package, batch=len(there), precision=precision)
+                engine = cached_engine(path, package, batch=len(there), precision=precision)
             return Engine(engine).prepare(there, stream)
 
         return CudaSession(subject.name, prepare, images)

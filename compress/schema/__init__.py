@@ -27,6 +27,7 @@ from compress.schema.decoding import (
     faults_of,
     of_text,
 )
+from compress.schema.encoding import encode
 from compress.schema.texts import Row, parse_csv, parse_json, parse_toml
 
 __all__ = [
@@ -35,6 +36,7 @@ __all__ = [
     "decode",
     "decode_json",
     "decode_or_none",
+    "encode",
     "faults_of",
     "of_text",
     "parse_csv",

@@ -14,7 +14,7 @@ from types import NoneType, UnionType
 from typing import Annotated, Any, Literal, TypeVar, Union
 
 from compress.errors import CompressError, InputError
-from compress.schema.rules import Beside, Key, PartOf, Rule
+from compress.schema.rules import Beside, Key, PartOf, Rest, Rule
 from compress.schema.texts import Row, parse_json
 from compress.schema.words import MAX_INT, key_told, nearest, shown, told
 
@@ -60,7 +60,7 @@ def decode(
     """
     decoder = Decoder()
     if complete and isinstance(value, dict):
-        for key, field in _fields(typing.cast(Any, kind)).items():
+        for key, field in fields_of(typing.cast(Any, kind)).items():
             if key not in value and not field.needed:
                 decoder.fault(key, "is missing")
     annotated: Any = Annotated[kind, Beside(tuple(beside))] if beside else kind
@@ -168,7 +168,11 @@ class Decoder:
         if not isinstance(values, dict):
             self.fault(path, f"is {shown(values)}, it must be a table")
             return {}
-        known = {key: field for key, field in _fields(cls).items() if field.name not in without}
+        known = {key: field for key, field in fields_of(cls).items() if field.name not in without}
+        if rest := next((field for field in known.values() if field.rest), None):
+            known = {key: field for key, field in known.items() if not field.rest}
+            others = {key: inner for key, inner in values.items() if key not in known}
+            values = {key: inner for key, inner in values.items() if key in known}
         for key in values:
             if key not in known and key not in beside and "*" not in beside:
                 self.fault(path, f"has no key {key_told(key)}{nearest(key, list(known))}")
@@ -185,6 +189,8 @@ class Decoder:
                     found[field.name] = value
             elif field.needed and all_needed:
                 self.fault(place, "is missing")
+        if rest:
+            found[rest.name] = self.value(rest.kind, others, path)
         return found
 
     def rules(self, kind: Any, value: Any, path: str) -> None:
@@ -294,7 +300,7 @@ def faults_of(instance: Any) -> list[str]:
     For ``__post_init__``, where a value may come from anywhere. Types are not looked at.
     """
     decoder = Decoder()
-    for field in _fields(typing.cast(Any, type(instance))).values():
+    for field in fields_of(typing.cast(Any, type(instance))).values():
         decoder.rules(field.kind, getattr(instance, field.name), field.name)
     return decoder.faults
 
@@ -339,17 +345,25 @@ def _alternatives(kind: Any) -> Iterator[Any]:
 
 
 @dataclass(frozen=True)
-class _Field:
-    """One of a dataclass: its name, its annotation, and whether it has no default."""
+class Field:
+    """A field of a dataclass.
+
+    Attributes:
+        name: its own.
+        kind: its annotation.
+        needed: whether it has no default.
+        rest: whether it has all keys of a table that no other field has (see ``Rest``).
+    """
 
     name: str
     kind: Any
     needed: bool
+    rest: bool
 
 
 @functools.cache
-def _fields(cls: Any) -> dict[str, _Field]:
-    """Of a dataclass, by what they are called in a text."""
+def fields_of(cls: Any) -> dict[str, Field]:
+    """The fields of a dataclass, by what they are called in a text."""
     hints = typing.get_type_hints(cls, include_extras=True)
     found = {}
     for field in dataclasses.fields(cls):
@@ -361,7 +375,8 @@ def _fields(cls: Any) -> dict[str, _Field]:
                 field.default is dataclasses.MISSING
                 and field.default_factory is dataclasses.MISSING
             )
-            found[key] = _Field(field.name, kind, needed)
+            rest = any(isinstance(rule, Rest) for rule in rules)
+            found[key] = Field(field.name, kind, needed, rest)
     return found
 
 

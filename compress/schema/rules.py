@@ -123,6 +123,11 @@ class Key:
 
 
 @dataclass(frozen=True)
+class Rest:
+    """A dictionary that has the keys of a table that are no other field's, in the table itself."""
+
+
+@dataclass(frozen=True)
 class PartOf:
     """A table of some of the fields of ``cls``, which become a dictionary of decoded values.
 

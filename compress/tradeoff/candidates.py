@@ -1,19 +1,13 @@
-"""What a student may be: WRNs of depth 10 to 40 and width 1 to 10, and the CIFAR ResNets.
-
-Each in one or several precisions.
-"""
+"""What a student may be: the candidates of every family, each in one or several precisions."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+from compress.models.registry import FAMILIES, architecture, spec_of
 from compress.spec import ModelSpec
 from compress.tradeoff.costs import Costs, costs_of
-
-WRN_DEPTHS = (10, 16, 22, 28, 34, 40)
-WRN_WIDTHS = tuple(range(1, 11))
-RESNET_DEPTHS = (20, 32, 44, 56, 110)
 
 WEIGHT_BYTES = {"fp16": 2, "bf16": 2, "int8": 1}
 
@@ -50,12 +44,11 @@ def grid(
     input_shape: tuple[int, int, int],
     precisions: Sequence[str] = ("fp32",),
 ) -> tuple[Candidate, ...]:
-    """All 65 architectures in each precision, for data of that shape and with so many classes."""
-    wrns = [("wrn", depth, width) for depth in WRN_DEPTHS for width in WRN_WIDTHS]
-    resnets = [("resnet", depth, 1) for depth in RESNET_DEPTHS]
+    """All candidates of the families in each precision, for such images and so many classes."""
     specs = (
-        ModelSpec(arch, depth, float(width), num_classes=num_classes, input_shape=input_shape)
-        for arch, depth, width in wrns + resnets
+        spec_of(name, num_classes=num_classes, input_shape=input_shape)
+        for family in FAMILIES.values()
+        for name in family.candidates(input_shape)
     )
     counted = [(spec, costs_of(spec)) for spec in specs]
     return tuple(
@@ -66,11 +59,22 @@ def grid(
 def dominates(larger: ModelSpec, smaller: ModelSpec) -> bool:
     """Whether ``larger`` does everything that ``smaller`` does, and more.
 
-    That is so within a family, for what is no shallower and no narrower.
+    That is so within a family, for what is no smaller in any of its sizes.
     """
-    return (
-        larger.arch == smaller.arch
-        and larger.depth >= smaller.depth
-        and larger.width >= smaller.width
-        and (larger.depth, larger.width) != (smaller.depth, smaller.width)
-    )
+    steps = _steps(larger, smaller)
+    return any(steps) and min(steps) >= 0
+
+
+def is_step(larger: ModelSpec, smaller: ModelSpec) -> bool:
+    """Whether ``larger`` is one step deeper or one step wider in the same family."""
+    steps = _steps(larger, smaller)
+    return sum(steps) == max(steps, default=0) == 1 and min(steps) >= 0
+
+
+def _steps(there: ModelSpec, here: ModelSpec) -> list[float]:
+    """By how many steps of their family two networks differ in each size; none: other families."""
+    if there.family != here.family:
+        return []
+    sizes = zip(architecture(there).size, architecture(here).size, strict=True)
+    steps = FAMILIES[here.family].step
+    return [(to - off) / step for (to, off), step in zip(sizes, steps, strict=True)]

@@ -9,6 +9,7 @@ from typing import Annotated, Any
 
 from compress.errors import InputError
 from compress.exporting.to_onnx import onnx_for_timing
+from compress.models.registry import spec_of
 from compress.profiling.inputs import Sample
 from compress.profiling.registry import RUNTIMES, available
 from compress.profiling.timing import fastest_of, time_runtimes
@@ -16,7 +17,7 @@ from compress.results import Estimate
 from compress.schema import decode
 from compress.schema.rules import Key, Name
 from compress.scratch import scratch_folder
-from compress.spec import FASTEST, Budget, ModelSpec
+from compress.spec import FASTEST, Budget
 from compress.tradeoff.measure import untrained
 from compress.tradeoff.storage import read_table
 
@@ -116,7 +117,7 @@ def _time(
     input_shape: tuple[int, int, int],
     sample: Sample | None,
 ) -> RuntimeChoice:
-    spec = ModelSpec.parse(MODEL, num_classes=num_classes, input_shape=input_shape)
+    spec = spec_of(MODEL, num_classes=num_classes, input_shape=input_shape)
     with scratch_folder("runtimes") as folder:
         path = folder / f"{MODEL}.onnx"
         onnx_for_timing(untrained(spec), path, spec=spec)

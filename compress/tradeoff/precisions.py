@@ -17,6 +17,7 @@ from compress.exporting.conversion import guarded
 from compress.exporting.precision import narrowed_for_timing
 from compress.exporting.to_onnx import onnx_for_timing
 from compress.limits import Judgement, judge
+from compress.models.registry import spec_of
 from compress.profiling.inputs import Sample, make_input
 from compress.profiling.registry import RUNTIMES, runtime_named
 from compress.profiling.runtime import Subject
@@ -180,7 +181,7 @@ def _try(
 
     target = budget.target
     activations = RUNTIMES[target.runtime].activations
-    spec = ModelSpec.parse(MODEL, num_classes=num_classes, input_shape=input_shape)
+    spec = spec_of(MODEL, num_classes=num_classes, input_shape=input_shape)
     with scratch_folder("precisions") as folder:
         paths = {"fp32": folder / "fp32.onnx"}
         onnx_for_timing(untrained(spec), paths["fp32"], spec=spec)

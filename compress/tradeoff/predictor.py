@@ -26,26 +26,25 @@ one run) and of what own runs on the data set lost.
 
 from __future__ import annotations
 
-import csv
 import functools
 import itertools
 import math
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
-from importlib.resources import files
 
 import numpy as np
 from numpy.typing import NDArray
 
+from compress.errors import UsageError
+from compress.models.registry import FAMILIES, architecture, changed, spec_of
 from compress.spec import ModelSpec
 from compress.tradeoff.costs import costs_of
 from compress.tradeoff.runs import OwnRun
 
-SOURCE = "Table 5 of arXiv 1709.00513 (CIFAR-100)"
-SHIPPED_FOR = "cifar100"
+PUBLISHED = [family.published for family in FAMILIES.values() if family.published is not None]
+SOURCE = " and ".join(paper.source for paper in PUBLISHED)
+SHIPPED_FOR = {paper.data for paper in PUBLISHED}
 OWN_WEIGHT = 10.0
-
-FAMILIES = ("wrn", "resnet")
 
 # Errors below this are taken for this: a logarithm needs more than zero.
 LEAST_ERROR = 1e-4
@@ -106,11 +105,7 @@ class Predictor:
         shipped = shipped_rows()
         known = tuple(own)
         self._losses = expected_losses(known)
-        runs = tuple(
-            run
-            for run in known
-            if run.precision == "fp32" and ModelSpec.parse(run.name).arch in FAMILIES
-        )
+        runs = tuple(run for run in known if run.precision == "fp32" and is_predictable(run.name))
         rows = own_rows(runs)
         self._own = {_architecture(row.spec) for row in rows}
         self._shipped = {_architecture(row.spec) for row in shipped}
@@ -131,11 +126,12 @@ class Predictor:
             return "own"
         if _architecture(spec) in self._shipped:
             return "table"
-        # The table's networks lie on two lines, and one is far from both.
-        between = (spec.depth == 10 and 2 <= spec.width <= 10) or (
-            spec.width == 4 and 10 <= spec.depth <= 34
-        )
-        return "between" if spec.arch == "wrn" and between else "extrapolated"
+        return "between" if architecture(spec).is_between_published else "extrapolated"
+
+
+def is_predictable(name: str) -> bool:
+    """Whether the law holds for a network, so that a run of it says something of others."""
+    return architecture(spec_of(name)).blocks_and_width is not None
 
 
 def expected_losses(own: Sequence[OwnRun]) -> dict[str, float]:
@@ -159,30 +155,29 @@ def expected_losses(own: Sequence[OwnRun]) -> dict[str, float]:
 
 @functools.cache
 def shipped_rows() -> tuple[Row, ...]:
-    """Table 5, a row for every network and column."""
-    text = files("compress.tradeoff").joinpath("table5.csv").read_text(encoding="utf-8")
-    lines = [line for line in text.splitlines() if not line.startswith("#")]
-    rows = []
-    for entry in csv.DictReader(lines):
-        spec = ModelSpec.parse(entry["name"], num_classes=100)
-        for column in ("supervised", "kd", "logit-gan"):
-            if entry[column]:
-                rows.append(Row(spec, column, float(entry[column]) / 100))
-    return tuple(rows)
+    """What papers report, a row for every network and recipe."""
+    return tuple(
+        Row(spec_of(name, num_classes=paper.num_classes), recipe, error / 100)
+        for paper in PUBLISHED
+        for name, errors in paper.errors.items()
+        for recipe, error in errors.items()
+    )
 
 
 def own_rows(runs: Iterable[OwnRun]) -> tuple[Row, ...]:
     """The user's runs, those that were trained alike in one group."""
-    return tuple(
-        Row(ModelSpec.parse(run.name), _own_group(run), run.error, own=True) for run in runs
-    )
+    return tuple(Row(spec_of(run.name), _own_group(run), run.error, own=True) for run in runs)
 
 
 def features(spec: ModelSpec) -> Array:
     """[m^(-1/4), P^(-1/2), n^(-3/2)]; P is that of 100 classes and colour images for all data."""
-    reference = spec.with_(num_classes=100, input_shape=(3, 32, 32))
+    reference = changed(spec, num_classes=100, input_shape=(3, 32, 32))
     params = costs_of(reference).params / 1e6
-    return np.array([spec.width**-0.25, params**-0.5, spec.blocks_per_stage**-1.5])
+    found = architecture(spec).blocks_and_width
+    if found is None:
+        raise UsageError(f"Nothing is known of how good networks such as {spec.name} are.")
+    blocks, width = found
+    return np.array([width**-0.25, params**-0.5, blocks**-1.5])
 
 
 def fit(rows: Sequence[Row]) -> tuple[Array, dict[str, float]]:
@@ -263,5 +258,5 @@ def _names(rows: Sequence[Row]) -> list[str]:
     return list(dict.fromkeys(row.group for row in rows))
 
 
-def _architecture(spec: ModelSpec) -> tuple[str, int, float]:
-    return spec.arch, spec.depth, spec.width
+def _architecture(spec: ModelSpec) -> tuple[str | float, ...]:
+    return spec.family, *architecture(spec).size

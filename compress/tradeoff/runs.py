@@ -18,9 +18,10 @@ from typing import Annotated
 from compress.environment import cache_folder
 from compress.errors import InputError, UsageError
 from compress.files import regular_file, write_text
+from compress.models.registry import spec_of
 from compress.schema import decode_or_none, parse_json
 from compress.schema.rules import Check, Epochs, Number, Seed, Share, known
-from compress.spec import PRECISIONS, ModelSpec
+from compress.spec import PRECISIONS
 
 FILE = "runs.jsonl"
 # Some hundred thousand runs.
@@ -33,7 +34,7 @@ IMAGES_SLACK = 0.1
 
 def _no_network(name: str) -> str:
     try:
-        ModelSpec.parse(name)
+        spec_of(name)
     except UsageError as error:
         return str(error)
     return ""

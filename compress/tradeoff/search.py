@@ -25,7 +25,7 @@ from dataclasses import dataclass
 
 from compress.limits import Judgement, judge, worst
 from compress.results import Estimate
-from compress.tradeoff.candidates import Candidate, dominates
+from compress.tradeoff.candidates import Candidate, dominates, is_step
 
 # For noise, not for kernels: of the 1105 pairs of a smaller and a larger candidate none has been
 # seen in which the larger was faster in the same rounds (benchmarks/results/latency_grid.csv; all
@@ -228,10 +228,7 @@ def _dominates(larger: Candidate, smaller: Candidate) -> bool:
 
 def _is_step(candidate: Candidate, chosen: Candidate) -> bool:
     """Whether a candidate is one step deeper or one step wider."""
-    here, there = chosen.spec, candidate.spec
-    if (here.arch, chosen.precision) != (there.arch, candidate.precision):
-        return False
-    return (there.depth - here.depth, there.width - here.width) in ((6, 0), (0, 1))
+    return candidate.precision == chosen.precision and is_step(candidate.spec, chosen.spec)
 
 
 def _next(

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 
 from compress.errors import Inconclusive, NoStudentFits, UsageError
 from compress.limits import Judgement
+from compress.models.registry import with_dropout
 from compress.spec import AUTO, Budget, ModelSpec
 from compress.tradeoff.candidates import Candidate, candidate_name, grid
 from compress.tradeoff.choice import Choice, about_headroom, make_rows
@@ -54,7 +55,7 @@ class StoredMeasurer:
     def __init__(self, table: StoredTable, teacher: ModelSpec | None = None) -> None:
         self.machine = table.machine
         self._table = table
-        self._teacher = None if teacher is None else replace(teacher, dropout=0.0)
+        self._teacher = None if teacher is None else with_dropout(teacher, 0.0)
 
     def measure(
         self, spec: ModelSpec, budget: Budget, limit_s: float | None, *, again: bool = False
@@ -123,7 +124,7 @@ class TradeoffTable:
         self._measurer = measurer
         self._scale = scale
         # Dropout is not in the file, so it makes no difference to what is measured.
-        self._teacher = None if teacher is None else replace(teacher, dropout=0.0)
+        self._teacher = None if teacher is None else with_dropout(teacher, 0.0)
         self._precisions = tuple(precisions)
 
     def select(self, budget: Budget) -> Choice:
@@ -277,7 +278,7 @@ def table_for(
     predictor, scale = _predictor(dataset_name, dataset_sha256, plan, use_runs)
     exported = {}
     if teacher is not None and teacher_onnx is not None:
-        exported[replace(teacher, dropout=0.0)] = teacher_onnx
+        exported[with_dropout(teacher, 0.0)] = teacher_onnx
     return TradeoffTable(
         grid(
             num_classes=num_classes,
@@ -290,7 +291,7 @@ def table_for(
             say=say,
             files=exported,
             sample=sample,
-            teacher=None if teacher is None else replace(teacher, dropout=0.0),
+            teacher=None if teacher is None else with_dropout(teacher, 0.0),
         ),
         scale=scale,
         teacher=teacher,
@@ -405,7 +406,7 @@ def _predictor(
             f"{'run' if predictor.own_rows == 1 else 'runs'} on this data, and "
             f"{SOURCE}.{left_out}"
         )
-    if dataset_name == SHIPPED_FOR:
+    if dataset_name in SHIPPED_FOR:
         return predictor, f"Predicted errors are fitted to {SOURCE}.{left_out}"
     return predictor, (
         f"Predicted errors are those of {SOURCE}. For other data only their order is "

@@ -12,9 +12,10 @@ from compress.data.dataset import Dataset
 from compress.data.normalization import describe, note_on_scale
 from compress.errors import CheckpointError, TeacherError
 from compress.models.checkpoint import read_tensors
+from compress.models.hypothesis import in_order, instantiate
 from compress.models.network import Network
-from compress.models.recognition.hypothesis import in_order, instantiate
-from compress.models.recognition.statement import statement_of, structure
+from compress.models.registry import architecture, changed
+from compress.models.statement import statement_of, structure
 from compress.spec import ModelSpec, Normalization
 from compress.tasks.task import Standing
 from compress.training.evaluation import answers_to, predictor, stratified_sample
@@ -68,7 +69,7 @@ def identify(
             images; there may be none where nothing is to be probed.
         normalization: what the user says; else the file's own, else it is probed, the data's own
             first.
-        arch: what the user says of the network (see ``compress.models.recognition.statement``).
+        arch: what the user says of the network (see ``compress.models.statement``).
         device: where it is to run.
 
     Raises:
@@ -91,7 +92,7 @@ def identify(
     if order is not None:
         classes = tuple(classes[place] for place in order)
         hypotheses = [in_order(hypothesis, order) for hypothesis in hypotheses]
-    if spec.pool and spec.input_shape != input_shape:
+    if not architecture(spec).takes_any_size and spec.input_shape != input_shape:
         raise TeacherError(
             f"{path} reads images of {_size(spec.input_shape)} only, because its classifier reads "
             f"several averages per channel, but the data's images are {_size(input_shape)}. Give "
@@ -103,7 +104,7 @@ def identify(
             f"{path.name} was made for images of {_size(spec.input_shape)}; here it runs on the "
             f"data's {_size(input_shape)}."
         )
-        hypotheses = [replace(h, spec=h.spec.with_(input_shape=input_shape)) for h in hypotheses]
+        hypotheses = [replace(h, spec=changed(h.spec, input_shape=input_shape)) for h in hypotheses]
     stated = checkpoint.normalization or hypotheses[0].normalization
     if stated is not None and len(stated.mean) != input_shape[0]:
         notes.append("The file's normalisation has another number of channels and was not used.")

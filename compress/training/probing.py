@@ -12,6 +12,7 @@ from __future__ import annotations
 import copy
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -23,9 +24,9 @@ from compress.data.dataset import Split
 from compress.data.images import Images
 from compress.data.normalization import describe, known_for, name_of, normalize
 from compress.errors import DataError, UsageError
+from compress.models.hypothesis import Hypothesis, instantiate
 from compress.models.network import Network
-from compress.models.recognition.hypothesis import Hypothesis, instantiate
-from compress.models.recognition.statement import structure
+from compress.models.statement import structure
 from compress.spec import Normalization
 from compress.tasks.deciding import REJECTING_DEVIATIONS
 from compress.tasks.task import Chance, Evidence, Outputs, Standing, Targets, Task, joined
@@ -236,6 +237,10 @@ def _is_worse(evidence: Evidence, best: Evidence) -> bool:
     return evidence.against(best).deviations() > REJECTING_DEVIATIONS
 
 
+def _note(met: list[str], name: str, *_: object) -> None:
+    met.append(name)
+
+
 def mismatch(
     network: Network, images: Tensor, normalization: Normalization, device: torch.device
 ) -> tuple[float, float]:
@@ -246,16 +251,16 @@ def mismatch(
     images as they are, and padded by 4 and cropped, as most networks are trained.
     """
     remembered = {name: value.double() for name, value in network.state_dict().items()}
-    preactivated = network.spec.arch in ("wrn", "preresnet")
-    first = "stages.0.0.bn1" if preactivated else "bn"
     # View 0 is the images as they are.
     crops = Augmenter(images, seed=0, flip=False)(torch.arange(len(images)), 1)
     found = []
     for batch in (images, crops):
         probe = copy.deepcopy(network).train()
-        for module in probe.modules():
+        met: list[str] = []
+        for name, module in probe.named_modules():
             if isinstance(module, nn.BatchNorm2d):
                 module.momentum = 1.0  # the statistics become those of the batch
+                module.register_forward_hook(partial(_note, met, name))
         with torch.inference_mode():
             probe(normalize(batch.to(device), normalization))
         divergences = {}
@@ -266,7 +271,7 @@ def mismatch(
                 ratio = (probe.state_dict()[f"{layer}.running_var"].double() + EPSILON) / variance
                 shift = (value.double() - remembered[name]).square() / variance
                 divergences[layer] = float((0.5 * (ratio + shift - 1 - ratio.log())).mean())
-        found.append((divergences[first], sum(divergences.values()) / len(divergences)))
+        found.append((divergences[met[0]], sum(divergences.values()) / len(divergences)))
     return min(value[0] for value in found), min(value[1] for value in found)
 
 

@@ -16,7 +16,7 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 from compress.errors import InputError, RunFolderError, UsageError
 from compress.files import (
@@ -53,6 +53,8 @@ RECORDED_PACKAGES = (
     "openvino",
 )
 
+
+T = TypeVar("T")
 
 _MEND = "Give --out another folder."
 
@@ -238,20 +240,20 @@ class RunFolder:
         """Writes result.json."""
         write_json(self.path / RESULT, {"schema_version": SCHEMA_VERSION, **result})
 
-    def result(self, layout: type = dict) -> dict[str, Any]:
+    def result(self, layout: type[T], *, beside: Sequence[str] = ("schema_version",)) -> T:
         """What result.json says.
 
         Args:
-            layout: what it has to have (see ``compress.training.finished``).
+            layout: what it has to have, a dataclass.
+            beside: keys that it may have besides; "*" for any.
 
         Raises:
             RunFolderError: it is damaged.
         """
         path = self.path / RESULT
-        values: dict[str, Any] = read_json(path, error=RunFolderError)
+        values = read_json(path, error=RunFolderError)
         where = f"{path} does not describe a result"
-        decode(layout, values, where, error=RunFolderError, mend=_MEND, beside=("*",))
-        return values
+        return decode(layout, values, where, error=RunFolderError, mend=_MEND, beside=beside)
 
     def _compare(self, held: set[str]) -> None:
         was = self.facts()["config"]

@@ -10,15 +10,10 @@ import torch
 from compress.data.classes import class_mapping
 from compress.data.seeds import derive_seed
 from compress.models.checkpoint import read_tensors, weights_of
+from compress.models.hypothesis import Hypothesis, in_order
 from compress.models.network import Network
-from compress.models.recognition.hypothesis import Hypothesis, in_order
 from compress.models.registry import build
 from compress.spec import ModelSpec
-
-
-def with_dropout(spec: ModelSpec, dropout: float) -> ModelSpec:
-    """The spec to train: only WRN blocks have a place for dropout."""
-    return spec.with_(dropout=dropout if spec.arch == "wrn" else 0.0)
 
 
 def first_network(

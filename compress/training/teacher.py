@@ -12,7 +12,7 @@ from compress.data.normalization import describe, name_of
 from compress.errors import DataError, TeacherError
 from compress.files import sha256_of
 from compress.models.network import Network
-from compress.models.recognition.statement import statement_of, structure
+from compress.models.statement import statement_of, structure
 from compress.spec import ModelSpec, Normalization
 from compress.tasks.task import Chance, Standing
 from compress.training.evaluation import answers_to, predictor

@@ -35,8 +35,8 @@ from benchmarks.agreement import (
     perf_test,
     steps,
 )
+from compress.models.registry import spec_of
 from compress.profiling.registry import runtime_named
-from compress.spec import ModelSpec
 from compress.tradeoff.measure import untrained
 
 
@@ -197,7 +197,7 @@ def test_a_page_of_what_there_is() -> None:
 @pytest.fixture
 def setting(tmp_path: Path) -> Setting:
     path = model_file("wrn-10-1", tmp_path)
-    spec = ModelSpec.parse("wrn-10-1", num_classes=10, input_shape=(3, 32, 32))
+    spec = spec_of("wrn-10-1", num_classes=10, input_shape=(3, 32, 32))
     images = np.zeros((1, 3, 32, 32), np.float32)
     runtimes = {"onnxruntime": runtime_named("onnxruntime")}
     return Setting(path, untrained(spec), images, 1, 0.05, runtimes)

@@ -19,6 +19,7 @@ from benchmarks.budget_kept import (
     step,
     was_right,
 )
+from compress.models.registry import architecture
 from compress.results import Estimate
 from compress.spec import Budget, ModelSpec
 from compress.tradeoff.search import Measurement
@@ -114,7 +115,7 @@ def test_everything_is_done_once_and_in_turn(
     def time_untrained(spec: ModelSpec, _budget: Budget, _limit: None) -> Measurement:
         timed.append(spec.name)
         # Half of them are beyond the slowest that counts.
-        seconds = 0.4e-3 * spec.width
+        seconds = 0.4e-3 * architecture(spec).size[-1]
         return Measurement(Estimate(seconds, seconds, seconds), 1)
 
     def select(budget_s: float, headroom: float, _target: Any) -> dict[str, Any]:

@@ -11,8 +11,7 @@ import torch
 from compress.cli import main
 from compress.models.checkpoint import save_checkpoint
 from compress.models.network import Network
-from compress.models.registry import build
-from compress.spec import ModelSpec
+from compress.models.registry import build, spec_of
 
 
 @pytest.fixture(scope="session")
@@ -43,7 +42,7 @@ def bright(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 def train(images: torch.Tensor, labels: torch.Tensor) -> Network:
     torch.manual_seed(0)
-    network = build(ModelSpec.parse("wrn-10-1", num_classes=2, input_shape=(1, 16, 16)))
+    network = build(spec_of("wrn-10-1", num_classes=2, input_shape=(1, 16, 16)))
     x = (images.permute(0, 3, 1, 2).float() / 255 - 0.5) / 0.5
     optimizer = torch.optim.SGD(network.parameters(), lr=0.05, momentum=0.9)
     network.train()

@@ -22,8 +22,8 @@ from compress.gate.baseline import read_baseline
 from compress.gate.limits import SizeRule
 from compress.gate.measuring import Judged, Rounds, Trial, outcomes
 from compress.models.checkpoint import save_checkpoint
-from compress.models.registry import build
-from compress.spec import ModelSpec, Normalization
+from compress.models.registry import build, spec_of
+from compress.spec import Normalization
 from tests.gate.small import CLASSES, MEAN, SIZE, STD, classifier, images, rounds
 
 Capture = pytest.CaptureFixture[str]
@@ -338,7 +338,7 @@ def run_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """What a distillation leaves: a checkpoint, and the file that was exported from it."""
     folder = tmp_path_factory.mktemp("run")
     torch.manual_seed(0)
-    spec = ModelSpec("wrn", 10, 0.5, num_classes=CLASSES, input_shape=(1, SIZE, SIZE))
+    spec = spec_of("wrn-10-0.5", num_classes=CLASSES, input_shape=(1, SIZE, SIZE))
     network = build(spec).eval()
     gray = Normalization((MEAN,), (STD,))
     save_checkpoint(folder / "student.safetensors", network, normalization=gray)

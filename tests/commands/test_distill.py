@@ -4,14 +4,15 @@ from __future__ import annotations
 
 import io
 from pathlib import Path
-from typing import Any
 
 import pytest
 from rich.console import Console
 
 from compress.commands import distill as command
 from compress.errors import BudgetMissed, CompressError, Inconclusive, PrecisionLost, StudentRefused
+from compress.pipelines.distill import DistillResult
 from compress.tasks.task import Standing
+from tests.pipelines.results import document
 
 
 def result(
@@ -19,48 +20,16 @@ def result(
     outcome: str | None = None,
     budget: str = "not judged",
     narrowed: str | None = None,
-) -> dict[str, Any]:
-    """As much of result.json as the end of the command reads."""
-    latency = {"median": 1.0, "low": 0.9, "high": 1.1}
-    network = {
-        "name": "wrn-10-1",
-        "accuracy": {"test": 0.5, "validation": 0.5},
-        "latency_ms": latency,
-        "size_bytes": 1000,
-        "params": 10,
-        "macs": 10,
-    }
-    chance = {"standing": standing.value, "text": f"{standing.value} than chance: it is a test."}
-    parity = {"top1_agreement": 1.0, "images": 9, "max_abs_diff": 0.0}
-    drop = {"value": 0.0123, "low": -0.001, "high": 0.02, "outcome": outcome, "reason": "so it is"}
-    return {
-        "teacher": network | {"file": "teacher.onnx"},
-        "student": network | {"file": "student.onnx", "chance": chance, "parity": parity},
-        "accuracy_drop": drop,
-        "target": {
-            "runtime": "r",
-            "device": "cpu",
-            "precision": "int8" if narrowed else "fp32",
-            "threads": 1,
-        },
-        "budget": {
-            "outcome": budget,
-            "batch": 1,
-            "latency_ms": None,
-            "size_mb": 1.0,
-            "speedup": None,
-        },
-        "speedup": {"value": 2.0, "low": 1.9, "high": 2.1},
-        "data": {"n": {"train": 9, "validation": 9, "test": 9}},
-        "recipe": "kd",
-        "epochs": 1,
-        "seed": 0,
-        "warnings": [],
-        "precisions": {"int8": {"outcome": narrowed, "why": "so it is"}} if narrowed else {},
-    }
+) -> DistillResult:
+    """A result of which only its outcomes matter."""
+    return DistillResult.from_dict(
+        document(
+            standing=standing.value, outcome=outcome, budget=budget, narrowed=narrowed, size_mb=1.0
+        )
+    )
 
 
-def said(found: dict[str, Any], out: Path) -> str:
+def said(found: DistillResult, out: Path) -> str:
     (out / "student.onnx").touch()
     console = Console(file=io.StringIO(), width=80)
     command.print_result(found, out, console)
@@ -101,7 +70,7 @@ def said(found: dict[str, Any], out: Path) -> str:
     ],
 )
 def test_only_a_student_that_can_ship_ends_with_0(
-    found: dict[str, Any], error: type[CompressError] | None, words: str, tmp_path: Path
+    found: DistillResult, error: type[CompressError] | None, words: str, tmp_path: Path
 ) -> None:
     text = said(found, tmp_path)
     assert f"student.onnx  {words}" in text or words in text
@@ -117,9 +86,3 @@ def test_only_a_student_that_can_ship_ends_with_0(
 def test_the_interval_of_the_loss_is_in_the_table(tmp_path: Path) -> None:
     assert "-2.00 to +0.10" in said(result(), tmp_path)
     assert "Against the teacher: so it is: PASS." in said(result(outcome="pass"), tmp_path)
-
-
-def test_the_words_for_standings_are_those_of_the_judge() -> None:
-    """They stand in the command too, which must not import torch."""
-    assert Standing.NO_BETTER.value == command.NO_BETTER
-    assert Standing.UNDECIDED.value == command.UNDECIDED

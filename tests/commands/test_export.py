@@ -16,12 +16,12 @@ from compress.errors import (
 )
 from compress.exporting import predictor_of, read_artifact
 from compress.models.checkpoint import read_tensors, save_checkpoint
-from compress.models.recognition.hypothesis import in_order, instantiate
-from compress.models.registry import build
-from compress.spec import ModelSpec, Normalization
+from compress.models.hypothesis import in_order, instantiate
+from compress.models.registry import build, spec_of
+from compress.spec import Normalization
 from tests.exporting import graphs
 
-SPEC = ModelSpec.parse("wrn-10-1", num_classes=3, input_shape=(3, 32, 32))
+SPEC = spec_of("wrn-10-1", num_classes=3, input_shape=(3, 32, 32))
 
 
 @pytest.fixture(scope="module")
@@ -37,7 +37,7 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
         classes=("a", "b", "c"),
     )
     torch.save(network.state_dict(), folder / "bare.pt")
-    torch.save(build(ModelSpec.parse("resnet-20")).state_dict(), folder / "resnet.pt")
+    torch.save(build(spec_of("resnet-20")).state_dict(), folder / "resnet.pt")
     return folder
 
 
@@ -87,7 +87,7 @@ def test_what_weights_do_not_show_is_told(
     assert "do not show" not in capsys.readouterr().err
     spec = read_artifact(output).spec
     assert spec is not None
-    assert (spec.shortcut, spec.stride_conv) == ("pad", 2)
+    assert (spec.parameters["shortcut"], spec.parameters["stride_conv"]) == ("pad", 2)
 
 
 def test_a_normalisation_of_bytes_is_written_for_unit_pixels(
@@ -117,7 +117,7 @@ def test_a_normalisation_of_bytes_is_written_for_unit_pixels(
 def test_averages_over_windows_need_data_to_be_sure(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    network = build(ModelSpec.parse("resnet-8-b", stem_channels=64, pool=4))
+    network = build(spec_of("resnet-8-b", stem_channels=64, pool=4))
     torch.save(network.state_dict(), tmp_path / "windows.pt")
     output = tmp_path / "f.onnx"
     assert main(["export", str(tmp_path / "windows.pt"), "-o", str(output)]) == 0
@@ -126,7 +126,7 @@ def test_averages_over_windows_need_data_to_be_sure(
     assert "Give --data to be sure." in told
     spec = read_artifact(output).spec
     assert spec is not None
-    assert (spec.pool, spec.stem_channels) == (4, 64)
+    assert (spec.parameters["pool"], spec.parameters["stem_channels"]) == (4, 64)
 
 
 def on_data(folder: Path) -> list[str]:

@@ -12,8 +12,7 @@ from compress.commands.inputs import check_data, check_files, check_models
 from compress.errors import DataError, InputError, ModelFileError
 from compress.exporting.to_onnx import onnx_for_timing
 from compress.models.checkpoint import save_checkpoint
-from compress.models.registry import build
-from compress.spec import ModelSpec
+from compress.models.registry import build, spec_of
 
 Capture = pytest.CaptureFixture[str]
 
@@ -106,7 +105,7 @@ def test_what_is_no_regular_file_is_not_opened(tmp_path: Path) -> None:
 
 
 def test_a_model_is_known_by_its_bytes(tmp_path: Path) -> None:
-    network = build(ModelSpec("wrn", 10, 0.5, num_classes=3, input_shape=(1, 8, 8)))
+    network = build(spec_of("wrn-10-0.5", num_classes=3, input_shape=(1, 8, 8)))
     save_checkpoint(tmp_path / "weights.onnx", network, normalization=None)
     onnx_for_timing(network, tmp_path / "graph.pb", spec=network.spec)
     check_models(tmp_path / "weights.onnx", None, tmp_path / "graph.pb")

@@ -14,10 +14,9 @@ from benchmarks.fooling import slow_on_images
 from compress.cli import main
 from compress.commands.profile import _runtimes, command
 from compress.models.checkpoint import save_checkpoint
-from compress.models.registry import build
+from compress.models.registry import build, spec_of
 from compress.profiling import registry
 from compress.profiling.registry import RUNTIMES
-from compress.spec import ModelSpec
 from tests.gate.small import classifier, images
 from tests.profiling import tiny
 
@@ -31,7 +30,7 @@ def onnx_file(tmp_path: Path) -> Path:
 def checkpoint(tmp_path_factory: pytest.TempPathFactory) -> Path:
     path = tmp_path_factory.mktemp("checkpoint") / "teacher.safetensors"
     torch.manual_seed(0)
-    network = build(ModelSpec.parse("resnet-8"))
+    network = build(spec_of("resnet-8"))
     save_checkpoint(path, network, normalization=None)
     return path
 

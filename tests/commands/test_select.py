@@ -8,10 +8,11 @@ import numpy as np
 import pytest
 
 from compress.cli import main
+from compress.models.registry import spec_of
 from compress.profiling.inputs import Sample
 from compress.profiling.timing import ModelTiming, time_model
 from compress.recipes.registry import DEFAULT_RECIPE
-from compress.spec import Budget, ModelSpec
+from compress.spec import Budget
 from compress.tradeoff import measure, write_csv
 from tests.tradeoff.test_table import AUTOMATIC, auto_table, table
 
@@ -26,7 +27,7 @@ def _own_cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
 @pytest.fixture
 def saved(tmp_path: Path) -> str:
     path = tmp_path / "grid.csv"
-    write_csv(path, table(ModelSpec.parse("wrn-40-4")).measure_all(Budget()))
+    write_csv(path, table(spec_of("wrn-40-4")).measure_all(Budget()))
     return str(path)
 
 
@@ -153,7 +154,7 @@ def test_what_cannot_be_is_refused(
 def test_what_is_left_free_is_what_the_machine_of_the_table_needs(
     tmp_path: Path, virtual: bool, headroom: float, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    laboratory = table(ModelSpec.parse("wrn-40-4"))
+    laboratory = table(spec_of("wrn-40-4"))
     laboratory._measurer.machine = {"cpu": "made for tests", "virtual": virtual}
     path = tmp_path / "there.csv"
     write_csv(path, laboratory.measure_all(Budget()))

@@ -7,11 +7,12 @@ from pathlib import Path
 
 import pytest
 
-from compress.engines.sidecar import EngineFile, Gpu, path_beside, read_sidecar, write_sidecar
+from compress.engines.sidecar import EngineFile, Gpu, read_sidecar, sidecar_path, write_sidecar
 from compress.errors import ModelFileError
 from compress.files import sha256_of
+from compress.models.registry import spec_of
 from compress.results import Fidelity
-from compress.spec import ModelSpec, Normalization
+from compress.spec import Normalization
 from tests.schema.broken import answers, broken_json
 
 
@@ -37,7 +38,7 @@ def described(engine: Path) -> EngineFile:
         input_shape=(3, 8, 8),
         output_names=("logits",),
         source={"onnx_sha256": "0"},
-        spec=ModelSpec("wrn", 10, num_classes=2, input_shape=(3, 8, 8)),
+        spec=spec_of("wrn-10-1", num_classes=2, input_shape=(3, 8, 8)),
         normalization=Normalization((0.5,), (0.25,)),
         classes=("cat", "dog"),
         fidelity=Fidelity(100, 0.98, 0.5, 0.01),
@@ -51,7 +52,7 @@ def test_what_is_written_is_read(engine: Path, described: EngineFile) -> None:
 
 def test_every_field_is_read_or_told(engine: Path, described: EngineFile) -> None:
     def read(text: str) -> None:
-        path_beside(engine).write_text(text)
+        sidecar_path(engine).write_text(text)
         read_sidecar(engine)
 
     document = described.to_dict() | {"schema_version": 1}
@@ -67,6 +68,6 @@ def _plain(value: object) -> object:
 
 
 def test_a_pipe_in_its_place_is_not_opened(engine: Path) -> None:
-    os.mkfifo(path_beside(engine))
+    os.mkfifo(sidecar_path(engine))
     with pytest.raises(ModelFileError, match=r"has no s\.engine\.json beside it"):
         read_sidecar(engine)

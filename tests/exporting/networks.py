@@ -13,8 +13,8 @@ from torch import nn
 from compress.exporting import onnx_from_torch
 from compress.exporting.parity import Array
 from compress.models.network import Network
-from compress.models.registry import build
-from compress.spec import ModelSpec, Normalization
+from compress.models.registry import build, spec_of
+from compress.spec import Normalization
 
 Value = TypeVar("Value")
 
@@ -26,7 +26,7 @@ FAMILIES = ("wrn-10-1", "resnet-8", "resnet-8-b", "preresnet-11", "inception-x0.
 def network(name: str, seed: int = 3) -> Network:
     """Settled on random images, so that no activation is vanishing or huge."""
     torch.manual_seed(seed)
-    built = build(ModelSpec.parse(name, num_classes=CLASSES, input_shape=SHAPE))
+    built = build(spec_of(name, num_classes=CLASSES, input_shape=SHAPE))
     for module in built.modules():
         if isinstance(module, nn.BatchNorm2d):
             nn.init.uniform_(module.weight, 0.5, 1.5)

@@ -10,8 +10,9 @@ from onnx import TensorProto, helper, numpy_helper
 
 from compress.errors import ModelFileError
 from compress.exporting import predictor_of, read_artifact
+from compress.models.registry import spec_of
 from compress.results import Fidelity
-from compress.spec import ModelSpec, Normalization
+from compress.spec import Normalization
 from tests.schema.broken import answers, broken_json
 
 
@@ -102,7 +103,7 @@ def test_a_file_that_the_runtime_cannot_load_is_told(tmp_path: Path) -> None:
 
 
 METADATA: dict[str, Any] = {
-    "spec": ModelSpec("wrn", 10, num_classes=2, input_shape=(3, 8, 8)).to_dict(),
+    "spec": spec_of("wrn-10-1", num_classes=2, input_shape=(3, 8, 8)).to_dict(),
     "normalization": Normalization((0.5,), (0.25,)).to_dict(),
     "classes": ["cat", "dog"],
     "source": {"run": "here"},

@@ -14,7 +14,7 @@ from compress.errors import ExportError
 from compress.exporting.fake_quantize import FakeQuantized
 from compress.exporting.parity import Array, predictor_of, values_of
 from compress.exporting.quantize import Calibrated, Quantization, calibrate
-from compress.spec import ModelSpec
+from compress.models.registry import spec_of
 from tests.exporting import graphs, networks
 
 
@@ -23,7 +23,7 @@ def calibrated(source: Path, options: Quantization | None = None) -> Calibrated:
 
 
 def fake(found: Calibrated, name: str = "wrn-10-1") -> FakeQuantized:
-    spec = ModelSpec.parse(name, num_classes=networks.CLASSES, input_shape=networks.SHAPE)
+    spec = spec_of(name, num_classes=networks.CLASSES, input_shape=networks.SHAPE)
     return FakeQuantized(found.floats, found.quantised(), spec)
 
 
@@ -133,7 +133,7 @@ def test_an_operation_that_no_network_has_is_refused(floats: dict[str, Path]) ->
     model = found.quantised()
     next(node for node in model.graph.node if node.op_type == "Pad").op_type = "Erf"
     with pytest.raises(ExportError, match="its file has Erf"):
-        FakeQuantized(found.floats, model, ModelSpec.parse("resnet-8"))
+        FakeQuantized(found.floats, model, spec_of("resnet-8"))
 
 
 def test_the_weights_keep_their_names(floats: dict[str, Path]) -> None:

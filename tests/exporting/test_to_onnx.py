@@ -18,12 +18,12 @@ from compress.exporting import onnx_from_torch, predictor_of
 from compress.exporting.parity import seeded_images, verify
 from compress.exporting.to_onnx import onnx_for_timing
 from compress.files import sha256_of
-from compress.models.registry import build
+from compress.models.registry import build, spec_of
 from compress.results import Artifact, Parity
 from compress.spec import ModelSpec, Normalization
 from compress.tradeoff.measure import untrained
 
-SPEC = ModelSpec.parse("wrn-10-1", num_classes=5, input_shape=(1, 16, 16))
+SPEC = spec_of("wrn-10-1", num_classes=5, input_shape=(1, 16, 16))
 NORMALIZATION = Normalization((0.25,), (0.5,))
 CLASSES = ("a", "b", "ä", "d", "e")
 
@@ -83,14 +83,14 @@ def test_every_other_family_is_exported(
     name: str, fields: dict[str, object], tmp_path: Path
 ) -> None:
     """``export`` raises where the file is not the model; odd sizes are where padding shows."""
-    spec = ModelSpec.parse(name, num_classes=5, input_shape=(1, 17, 14), **fields)
+    spec = spec_of(name, num_classes=5, input_shape=(1, 17, 14), **fields)
     torch.manual_seed(3)
     artifact, parity = export(untrained(spec), tmp_path / "network.onnx", spec=spec)
     assert parity.top1_agreement == 1
     assert artifact.spec == spec
     # Batch norms behind convolutions are merged into them.
     kinds = [node.op_type for node in onnx.load(artifact.path).graph.node]
-    expected = 0 if spec.arch == "inception" else 4
+    expected = 0 if spec.family == "inception" else 4
     assert kinds.count("BatchNormalization") <= expected
 
 

@@ -16,14 +16,14 @@ import pytest
 import torch
 
 from compress.engines import package as packages
-from compress.engines.building import build_engine, gpu_here, kept_engine
+from compress.engines.building import build_engine, cached_engine, gpu_here
 from compress.engines.package import PACKAGES, import_package, package_named
 from compress.engines.sidecar import (
     EngineFile,
     Gpu,
-    path_beside,
     read_sidecar,
-    refuse_elsewhere,
+    refuse_other_machine,
+    sidecar_path,
 )
 from compress.errors import ExportError, ModelFileError, UnknownName, UsageError
 from compress.exporting.fidelity import Proof
@@ -177,20 +177,20 @@ def test_an_engine_is_built_once_for_a_file_and_a_batch_size(
     monkeypatch.setenv("COMPRESS_CACHE", str(tmp_path / "cache"))
     source = tiny.convolution(tmp_path / "m.onnx")
     package = package_named(RTX)
-    path = kept_engine(source, package, batch=2, precision="fp32")
+    path = cached_engine(source, package, batch=2, precision="fp32")
     assert path.parent == tmp_path / "cache" / "engines"
     assert read_sidecar(path).batches == (2,)
     written = path.stat().st_mtime_ns
-    assert kept_engine(source, package, batch=2, precision="fp32") == path
+    assert cached_engine(source, package, batch=2, precision="fp32") == path
     assert path.stat().st_mtime_ns == written
-    others = {kept_engine(source, package, batch=3, precision="fp32")}
+    others = {cached_engine(source, package, batch=3, precision="fp32")}
     tiny.convolution(source, scale=2.0)
-    others.add(kept_engine(source, package, batch=2, precision="fp32"))
+    others.add(cached_engine(source, package, batch=2, precision="fp32"))
     assert len({path, *others}) == 3
     # One that was cut short is built again.
     path.write_bytes(path.read_bytes()[:-1])
     tiny.convolution(source)
-    assert kept_engine(source, package, batch=2, precision="fp32") == path
+    assert cached_engine(source, package, batch=2, precision="fp32") == path
     read_sidecar(path)
 
 
@@ -203,7 +203,7 @@ def engine(tmp_path: Path) -> Path:
 
 
 def test_a_description_belongs_to_its_engine(engine: Path) -> None:
-    beside = path_beside(engine)
+    beside = sidecar_path(engine)
     text = beside.read_text()
     described = read_sidecar(engine)
     assert json.loads(text) == json.loads(json.dumps(described.to_dict()))
@@ -227,7 +227,7 @@ def test_an_engine_is_used_only_where_it_belongs(engine: Path) -> None:
     here = {"package": "tensorrt", "version": "11.4", "gpu": ours, "system": described.system}
 
     def check(described: EngineFile = described, **changes: object) -> None:
-        refuse_elsewhere(engine, described, **(here | changes))  # type: ignore[arg-type]
+        refuse_other_machine(engine, described, **(here | changes))  # type: ignore[arg-type]
 
     check()
     check(replace(described, gpu=None), gpu=other)

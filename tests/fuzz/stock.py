@@ -161,13 +161,13 @@ def _external(stock: FileStock, folder: Path) -> None:
 def _teacher(stock: FileStock, folder: Path) -> None:
     from compress.data.normalization import normalize
     from compress.models.checkpoint import save_checkpoint
-    from compress.models.registry import build
-    from compress.spec import ModelSpec, Normalization
+    from compress.models.registry import build, spec_of
+    from compress.spec import Normalization
     from tests.bad_inputs import teach
 
     torch.manual_seed(0)
     gray = Normalization((0.5,), (0.25,))
-    network = build(ModelSpec("wrn", 10, 1, CLASSES, (1, SIZE, SIZE)))
+    network = build(spec_of("wrn-10-1"))
     found = arrays()
     teach(network, normalize(torch.from_numpy(found["x_train"])[:, None], gray), found["y_train"])
     save_checkpoint(folder / "teacher.safetensors", network, normalization=gray)

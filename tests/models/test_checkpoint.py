@@ -20,9 +20,9 @@ from torch import Tensor, nn
 
 from compress.errors import CheckpointError, UnsafeFile, UsageError
 from compress.models.checkpoint import read_tensors, save_checkpoint
-from compress.models.recognition.hypothesis import instantiate
-from compress.models.registry import build
-from compress.spec import ModelSpec, Normalization
+from compress.models.hypothesis import instantiate
+from compress.models.registry import build, spec_of
+from compress.spec import Normalization
 from tests.models.layouts import CifarResNet, XternalzWRN, randomise
 
 NORMALIZATION = Normalization((0.1, 0.2, 0.30000000000000004), (0.5, 0.6, 0.7))
@@ -158,7 +158,7 @@ def test_a_normalisation_of_two_scales_is_not_used_and_told(tmp_path: Path) -> N
 
 
 def own(path: Path) -> nn.Module:
-    network = build(ModelSpec.parse("wrn-10-1", num_classes=3))
+    network = build(spec_of("wrn-10-1", num_classes=3))
     randomise(network)
     save_checkpoint(
         path, network, normalization=NORMALIZATION, classes=["a", "b", "c"], extra={"seed": 4}
@@ -170,11 +170,11 @@ def test_round_trip_is_exact(tmp_path: Path) -> None:
     path = tmp_path / "deep" / "student.safetensors"
     network = own(path)
     found = read_tensors(path)
-    assert found.spec == ModelSpec.parse("wrn-10-1", num_classes=3)
+    assert found.spec == spec_of("wrn-10-1", num_classes=3)
     assert found.normalization == NORMALIZATION
     assert found.classes == ("a", "b", "c")
     assert found.metadata == {"seed": 4}
-    (hypothesis,) = found.hypotheses(arch=ModelSpec.parse("wrn-10-1"))
+    (hypothesis,) = found.hypotheses(arch="wrn-10-1")
     for said, message in (
         ("wrn-10-2", r"is a wrn-10-1, not the wrn-10-2"),
         ("wrn-10-1,shortcut=input", r"with shortcut=preactivation, not the stated input"),
@@ -202,7 +202,7 @@ def test_round_trip_of_the_other_families(
     tmp_path: Path, name: str, fields: dict[str, Any]
 ) -> None:
     path = tmp_path / "network.safetensors"
-    spec = ModelSpec.parse(name, num_classes=7, input_shape=(1, 17, 16), **fields)
+    spec = spec_of(name, num_classes=7, input_shape=(1, 17, 16), **fields)
     network = build(spec).eval()
     save_checkpoint(path, network, normalization=None)
     (hypothesis,) = read_tensors(path).hypotheses()
@@ -213,7 +213,7 @@ def test_round_trip_of_the_other_families(
 
 
 def test_nothing_else_than_plain_values_is_kept(tmp_path: Path) -> None:
-    network = build(ModelSpec.parse("resnet-8"))
+    network = build(spec_of("resnet-8"))
     path = tmp_path / "a.safetensors"
     for extra, message in (
         ({"when": object()}, "plain values"),

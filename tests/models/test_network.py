@@ -5,8 +5,7 @@ import torch
 
 from compress.errors import UnknownName
 from compress.models.network import FEATURES, LOGITS
-from compress.models.registry import build
-from compress.spec import ModelSpec
+from compress.models.registry import build, spec_of
 
 NAMES = ("wrn-10-1", "resnet-8", "preresnet-11", "inception-x0.1")
 
@@ -14,7 +13,7 @@ NAMES = ("wrn-10-1", "resnet-8", "preresnet-11", "inception-x0.1")
 @pytest.mark.parametrize("name", NAMES)
 def test_outputs_are_asked_for_by_name(name: str) -> None:
     torch.manual_seed(0)
-    network = build(ModelSpec.parse(name, input_shape=(3, 16, 16))).eval()
+    network = build(spec_of(name, input_shape=(3, 16, 16))).eval()
     images = torch.randn(2, 3, 16, 16)
     with torch.no_grad():
         assert network.taps == ("stage1", "stage2", FEATURES)
@@ -31,7 +30,7 @@ def test_outputs_are_asked_for_by_name(name: str) -> None:
 
 
 def test_what_is_not_wanted_is_not_computed_and_nothing_is_left_behind() -> None:
-    network = build(ModelSpec.parse("wrn-10-1")).eval()
+    network = build(spec_of("wrn-10-1")).eval()
     calls = []
     network.classifier.register_forward_hook(lambda *_: calls.append(1))
     found = network.outputs(torch.zeros(1, 3, 8, 8), {"stage1"})
@@ -41,6 +40,6 @@ def test_what_is_not_wanted_is_not_computed_and_nothing_is_left_behind() -> None
 
 
 def test_an_output_that_there_is_not_is_refused_with_those_there_are() -> None:
-    network = build(ModelSpec.parse("wrn-10-1"))
+    network = build(spec_of("wrn-10-1"))
     with pytest.raises(UnknownName, match="stage1"):
         network.outputs(torch.zeros(1, 3, 8, 8), {"stage9"})

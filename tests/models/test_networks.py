@@ -4,7 +4,7 @@ import pytest
 import torch
 from torch import nn
 
-from compress.models.registry import build, count_parameters
+from compress.models.registry import build, count_parameters, map_shape, spec_of
 from compress.spec import ModelSpec
 
 # Table 5 of arXiv 1709.00513: millions of parameters with 100 classes.
@@ -25,7 +25,7 @@ TABLE_5 = {
 @pytest.mark.parametrize("name", TABLE_5)
 def test_parameters_are_those_of_table_5(name: str) -> None:
     with torch.device("meta"):
-        network = build(ModelSpec.parse(name, num_classes=100))
+        network = build(spec_of(name, num_classes=100))
     millions = count_parameters(network) / 1e6
     digits = 1 if name == "wrn-40-10" else 2
     assert round(millions, digits) == TABLE_5[name]
@@ -37,13 +37,13 @@ def test_parameters_are_those_of_table_5(name: str) -> None:
 )
 def test_parameters_are_those_of_he_et_al(depth: int, millions: float) -> None:
     with torch.device("meta"):
-        network = build(ModelSpec("resnet", depth))
+        network = build(spec_of(f"resnet-{depth}"))
     assert round(count_parameters(network) / 1e6, 1 if depth == 110 else 2) == millions
 
 
 def test_option_b_adds_two_convolutions_with_batch_norm() -> None:
-    plain = count_parameters(build(ModelSpec("resnet", 20)))
-    with_b = count_parameters(build(ModelSpec("resnet", 20, shortcut="conv")))
+    plain = count_parameters(build(spec_of("resnet-20")))
+    with_b = count_parameters(build(spec_of("resnet-20", shortcut="conv")))
     assert with_b - plain == 16 * 32 + 2 * 32 + 32 * 64 + 2 * 64
 
 
@@ -63,7 +63,7 @@ def test_option_b_adds_two_convolutions_with_batch_norm() -> None:
 )
 def test_parameters_of_a_preactivation_resnet(depth: int, parameters: int) -> None:
     with torch.device("meta"):
-        network = build(ModelSpec("preresnet", depth))
+        network = build(spec_of(f"preresnet-{depth}"))
     assert count_parameters(network) == parameters
     # arXiv 1605.07146 lists them with 1.7 and 10.2 million, which is so without batch norms.
     norms = [m for m in network.modules() if isinstance(m, nn.BatchNorm2d)]
@@ -79,29 +79,29 @@ def test_parameters_of_the_small_inception() -> None:
     107,520, 128,000 and 145,920; 124,416; 387,840 and 542,976: 1,644,320. Filters: 96; 64, 80;
     80; 4 modules of 160, 160, 160, 144; 96; 336, 336: 1,712 shifts. Classifier: 3,370.
     """
-    network = build(ModelSpec.parse("inception"))
+    network = build(spec_of("inception"))
     assert count_parameters(network) == 1_644_320 + 1_712 + 3_370 == 1_649_402
     assert sum(name.endswith(".weight") for name, _ in network.named_parameters()) == 20
     assert torch.equal(network.state_dict()["bn.weight"], torch.ones(96))
 
 
 SPECS = [
-    ModelSpec("wrn", 10),
-    ModelSpec("wrn", 16, 1.5, num_classes=7),
-    ModelSpec("wrn", 10, 0.5, input_shape=(1, 28, 28)),
-    ModelSpec("wrn", 10, 2, input_shape=(3, 64, 48), shortcut="input"),
-    ModelSpec("wrn", 10, stride_conv=2, conv_bias=True),
-    ModelSpec("resnet", 8),
-    ModelSpec("resnet", 8, shortcut="pad-both", input_shape=(1, 32, 32)),
-    ModelSpec("resnet", 20, shortcut="conv", num_classes=100),
-    ModelSpec("resnet", 8, 2.5, input_shape=(3, 33, 35), stride_conv=2),
-    ModelSpec("preresnet", 11),
-    ModelSpec("preresnet", 20, 1.5, num_classes=7, input_shape=(1, 9, 8)),
-    ModelSpec("preresnet", 11, 0.5, input_shape=(3, 33, 35), stride_conv=2, shortcut="input"),
-    ModelSpec("preresnet", 11, stem_channels=64, first_shortcut=True, conv_bias=True),
-    ModelSpec("inception", 12),
-    ModelSpec("inception", 12, 0.3, num_classes=7, input_shape=(1, 9, 8), conv_bias=True),
-    ModelSpec("inception", 12, 0.5, input_shape=(3, 33, 35)),
+    spec_of("wrn-10-1"),
+    spec_of("wrn-16-1.5", num_classes=7),
+    spec_of("wrn-10-0.5", input_shape=(1, 28, 28)),
+    spec_of("wrn-10-2", input_shape=(3, 64, 48), shortcut="input"),
+    spec_of("wrn-10-1", stride_conv=2, conv_bias=True),
+    spec_of("resnet-8"),
+    spec_of("resnet-8", shortcut="pad-both", input_shape=(1, 32, 32)),
+    spec_of("resnet-20", shortcut="conv", num_classes=100),
+    spec_of("resnet-8x2.5", input_shape=(3, 33, 35), stride_conv=2),
+    spec_of("preresnet-11"),
+    spec_of("preresnet-20x1.5", num_classes=7, input_shape=(1, 9, 8)),
+    spec_of("preresnet-11x0.5", input_shape=(3, 33, 35), stride_conv=2, shortcut="input"),
+    spec_of("preresnet-11", stem_channels=64, first_shortcut=True, conv_bias=True),
+    spec_of("inception"),
+    spec_of("inception-x0.3", num_classes=7, input_shape=(1, 9, 8), conv_bias=True),
+    spec_of("inception-x0.5", input_shape=(3, 33, 35)),
 ]
 
 
@@ -116,7 +116,8 @@ def test_shapes_and_the_two_halves(spec: ModelSpec) -> None:
         assert torch.equal(network.classify(features), logits)
     # Each of two strides of 2 halves and rounds up.
     height, width = ((size + 3) // 4 for size in spec.input_shape[1:])
-    assert features.shape == (2, spec.stage_channels[-1], height, width)
+    assert features.shape == (2, network.linear.in_features, height, width)
+    assert features.shape[1:] == map_shape(spec)
     assert logits.shape == (2, spec.num_classes)
     assert features.min() >= 0
 
@@ -139,7 +140,7 @@ def test_the_depth_counts_the_layers_with_weights(arch: str) -> None:
     A WRN's 6n+4 counts the three 1x1 convolutions of its shortcuts, and not the linear layer.
     """
     for depth in (10, 16) if arch == "wrn" else (8, 20):
-        network = build(ModelSpec(arch, depth, 2.0))
+        network = build(spec_of(f"{arch}-{depth}" + ("-2" if arch == "wrn" else "x2")))
         main = [
             module
             for name, module in network.named_modules()
@@ -152,7 +153,7 @@ def test_the_depth_of_a_preactivation_resnet_leaves_out_shortcuts() -> None:
     for depth in (11, 29):
         layers = [
             name
-            for name, module in build(ModelSpec("preresnet", depth)).named_modules()
+            for name, module in build(spec_of(f"preresnet-{depth}")).named_modules()
             if isinstance(module, nn.Conv2d | nn.Linear)
         ]
         assert sum("shortcut" not in name for name in layers) == depth
@@ -161,16 +162,14 @@ def test_the_depth_of_a_preactivation_resnet_leaves_out_shortcuts() -> None:
 
 def test_a_thousand_layers_run() -> None:
     """No recursion: Python's limit is 1,000 calls."""
-    network = build(ModelSpec("preresnet", 1001, input_shape=(3, 8, 8))).eval()
+    network = build(spec_of("preresnet-1001", input_shape=(3, 8, 8))).eval()
     with torch.no_grad():
         assert network(torch.zeros(1, 3, 8, 8)).isfinite().all()
 
 
 def test_a_bottleneck_strides_where_it_says() -> None:
     for stride_conv, strides in ((1, [2, 1, 1]), (2, [1, 2, 1])):
-        block = build(ModelSpec("preresnet", 11, stride_conv=stride_conv)).get_submodule(
-            "stages.1.0"
-        )
+        block = build(spec_of("preresnet-11", stride_conv=stride_conv)).get_submodule("stages.1.0")
         convs = [block.get_submodule(f"conv{number}") for number in (1, 2, 3)]
         assert [conv.stride[0] for conv in convs if isinstance(conv, nn.Conv2d)] == strides
         assert [c.kernel_size[0] for c in convs if isinstance(c, nn.Conv2d)] == [1, 3, 1]
@@ -185,14 +184,14 @@ def test_an_inception_pads_or_not() -> None:
         ("padded", 8, 2),
         ("unpadded", 8, 1),
     ):
-        spec = ModelSpec("inception", 12, 0.25, shortcut=shortcut, input_shape=(3, size, size))
+        spec = spec_of("inception-x0.25", shortcut=shortcut, input_shape=(3, size, size))
         images = torch.zeros(1, 3, size, size)
         assert build(spec).eval().features(images).shape[2:] == (left, left)
 
 
 def test_an_inception_concatenates_what_it_says() -> None:
     """The 1x1 convolution before the 3x3 one, the strided one before the pooled map."""
-    network = build(ModelSpec("inception", 12)).eval()
+    network = build(spec_of("inception")).eval()
     x = torch.rand(1, 96, 8, 8)
     both = network.get_submodule("stages.0.0")(x)
     assert torch.equal(both[:, :32], network.get_submodule("stages.0.0.point")(x))
@@ -203,7 +202,7 @@ def test_an_inception_concatenates_what_it_says() -> None:
 
 
 def test_an_inception_trains_shifts_and_no_scales() -> None:
-    network = build(ModelSpec("inception", 12, 0.1))
+    network = build(spec_of("inception-x0.1"))
     network(torch.randn(2, 3, 8, 8)).sum().backward()
     optimizer = torch.optim.SGD(network.parameters(), lr=1.0)
     optimizer.step()
@@ -214,8 +213,8 @@ def test_an_inception_trains_shifts_and_no_scales() -> None:
 
 def test_pad_shortcuts_pad_where_they_say() -> None:
     images = torch.randn(2, 3, 32, 32)
-    end = build(ModelSpec("resnet", 8, shortcut="pad")).eval()
-    both = build(ModelSpec("resnet", 8, shortcut="pad-both")).eval()
+    end = build(spec_of("resnet-8", shortcut="pad")).eval()
+    both = build(spec_of("resnet-8", shortcut="pad-both")).eval()
     both.load_state_dict(end.state_dict())
     x = torch.rand(1, 16, 4, 4)
     from_end = end.get_submodule("stages.1.0.shortcut")(x)
@@ -231,8 +230,8 @@ def test_pad_shortcuts_pad_where_they_say() -> None:
 @pytest.mark.parametrize("name", ["wrn-10-2", "preresnet-11"])
 def test_a_preactivation_shortcut_reads_what_its_name_says(name: str) -> None:
     torch.manual_seed(0)
-    activated = build(ModelSpec.parse(name)).eval()
-    raw = build(ModelSpec.parse(name, shortcut="input")).eval()
+    activated = build(spec_of(name)).eval()
+    raw = build(spec_of(name, shortcut="input")).eval()
     raw.load_state_dict(activated.state_dict())
     # Everywhere negative: what has passed ReLU is zero, the raw input is not.
     x = -torch.ones(1, 16, 8, 8)
@@ -243,7 +242,7 @@ def test_a_preactivation_shortcut_reads_what_its_name_says(name: str) -> None:
 
 def test_initial_weights_follow_he_et_al() -> None:
     torch.manual_seed(0)
-    network = build(ModelSpec("wrn", 10, 4))
+    network = build(spec_of("wrn-10-4"))
     weight = network.state_dict()["stages.2.0.conv2.weight"]
     expected = (2 / (9 * 256)) ** 0.5
     assert float(weight.std()) == pytest.approx(expected, rel=0.02)
@@ -254,7 +253,7 @@ def test_initial_weights_follow_he_et_al() -> None:
 
 def test_dropout_acts_in_training_only() -> None:
     torch.manual_seed(0)
-    network = build(ModelSpec("wrn", 10, dropout=0.5))
+    network = build(spec_of("wrn-10-1", dropout=0.5))
     images = torch.randn(4, 3, 32, 32)
     network.eval()
     assert torch.equal(network(images), network(images))

@@ -15,8 +15,8 @@ from torch.nn.utils import parametrizations, prune
 
 from compress.errors import CheckpointError
 from compress.models.checkpoint import read_tensors
+from compress.models.hypothesis import instantiate
 from compress.models.plain_weights import plain_weights
-from compress.models.recognition.hypothesis import instantiate
 from tests.models.layouts import CifarResNet, randomise
 
 NAME = "layer2.0.conv1.weight"

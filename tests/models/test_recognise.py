@@ -12,11 +12,13 @@ import torchvision
 from torch import Tensor, nn
 
 from compress.errors import CheckpointError, UnknownName, UsageError
-from compress.models.recognition.hypothesis import Hypothesis, instantiate
-from compress.models.recognition.recognise import recognise
-from compress.models.recognition.statement import Statement, statement_of
-from compress.models.registry import build, count_parameters
-from compress.spec import ModelSpec, Normalization
+from compress.models.families import inception
+from compress.models.families.wrn import Wrn
+from compress.models.hypothesis import Hypothesis, instantiate
+from compress.models.recognise import recognise
+from compress.models.registry import architecture, build, count_parameters, spec_of
+from compress.models.statement import Statement, statement_of
+from compress.spec import Normalization
 from compress.tradeoff.costs import costs_of
 from tests.models.layouts import (
     CifarPreResNet,
@@ -238,15 +240,15 @@ def test_names_without_groups_go_by_order_in_the_new_families(code: str) -> None
 
 def test_a_narrow_inception_has_convolutions_alike() -> None:
     """Several have the same channels and filters; which is which, their order tells."""
-    spec = ModelSpec.parse("inception-x0.057", input_shape=(3, 16, 16))
-    assert spec.inception_modules[1] == ((6, 3), (5, 4), (5, 5), (3, 5))
+    spec = spec_of("inception-x0.057", input_shape=(3, 16, 16))
+    assert inception.SmallInception(0.057).stages[1] == (5, ((6, 3), (5, 4), (5, 5), (3, 5)))
     shapes = [tuple(v.shape) for v in build(spec).state_dict().values() if v.dim() == 4]
     assert len(set(shapes)) < len(shapes)
     network = randomise(build(spec))
     for ordered in (True, False):
         weights = network.state_dict()
         weights = weights if ordered else sorted_names(weights)
-        found = recognise(weights, ordered=ordered, image_size=(16, 16), arch=spec)
+        found = recognise(weights, ordered=ordered, image_size=(16, 16), arch=spec.name)
         assert found[0].spec == spec
         assert torch.equal(run(found[0]), logits(network))
 
@@ -278,7 +280,8 @@ def test_what_the_new_families_do_not_show_can_be_stated(
 ) -> None:
     network = CifarPreResNet() if "preresnet" in said else SmallInception()
     (found,) = recognise(randomise(network).state_dict(), ordered=True, arch=said)
-    assert (found.spec.shortcut, found.spec.stride_conv) == (shortcut, stride_conv)
+    unseen = architecture(found.spec).unseen
+    assert (unseen["shortcut"], unseen.get("stride_conv", 1)) == (shortcut, stride_conv)
     assert statement_of(found.spec) == said
 
 
@@ -311,10 +314,8 @@ def test_a_wide_stem_and_averages_over_windows(side: int, pool: int, everywhere:
     network = randomise(WindowedResNet(2, 4, side=side, pool=pool, everywhere=everywhere))
     found, *_ = recognise(network.state_dict(), ordered=True, image_size=(side, side))
     shortcut = "conv-all" if everywhere else "conv"
-    assert found.spec == ModelSpec(
-        "resnet", 14, 0.25, input_shape=(3, side, side), shortcut=shortcut, stem_channels=16,
-        pool=pool,
-    )  # fmt: skip
+    fields = {"input_shape": (3, side, side), "shortcut": shortcut, "stem_channels": 16}
+    assert found.spec == spec_of("resnet-14x0.25", pool=pool, **fields)
     assert f"averages over {pool}x{pool} windows" in found.doubt
     images = torch.randn(2, 3, side, side, generator=torch.Generator().manual_seed(0))
     with torch.inference_mode():
@@ -328,10 +329,11 @@ def test_a_wide_stem_and_averages_over_windows(side: int, pool: int, everywhere:
 def test_the_public_layout_of_256_values_is_read() -> None:
     network = randomise(WindowedResNet())
     found = recognise(network.state_dict(), ordered=True)
-    assert {(each.spec.name, each.spec.stem_channels, each.spec.pool) for each in found} == {
-        ("resnet-20-b", 64, 4)
-    }
-    assert found[0].spec.classifier_inputs == 256
+    assert {
+        (each.spec.name, each.spec.parameters["stem_channels"], each.spec.parameters["pool"])
+        for each in found
+    } == {("resnet-20-b", 64, 4)}
+    assert costs_of(found[0].spec).params == count_parameters(network)
     with pytest.raises(CheckpointError, match="last map, here 7x7, cannot be that many"):
         recognise(network.state_dict(), ordered=True, image_size=(28, 28))
 
@@ -358,7 +360,7 @@ def test_classifier_as_a_convolution_and_half_precision() -> None:
 
 
 def test_shortcut_in_a_first_block_that_needs_none() -> None:
-    spec = ModelSpec("wrn", 16, input_shape=(3, 16, 16), first_shortcut=True)
+    spec = spec_of("wrn-16-1", input_shape=(3, 16, 16), first_shortcut=True)
     network = randomise(build(spec))
     found = recognise(network.state_dict(), ordered=True, image_size=(16, 16))[0]
     assert found.spec == spec
@@ -381,26 +383,26 @@ def test_shortcut_in_a_first_block_that_needs_none() -> None:
 )
 @pytest.mark.parametrize("channels", [1, 3])
 def test_our_own_names_are_recognised_too(name: str, channels: int) -> None:
-    spec = ModelSpec.parse(name, num_classes=7, input_shape=(channels, 32, 32))
+    spec = spec_of(name, num_classes=7, input_shape=(channels, 32, 32))
     found = recognise(randomise(build(spec)).state_dict(), ordered=True)
     assert spec in [hypothesis.spec for hypothesis in found]
 
 
 def test_arch_must_agree() -> None:
     weights = randomise(XternalzWRN(1, 2)).state_dict()
-    assert recognise(weights, ordered=True, arch=ModelSpec.parse("wrn-10-2"))
+    assert recognise(weights, ordered=True, arch="wrn-10-2")
     with pytest.raises(CheckpointError, match=r"are a wrn-10-2, not the wrn-40-2"):
-        recognise(weights, ordered=True, arch=ModelSpec.parse("wrn-40-2"))
+        recognise(weights, ordered=True, arch="wrn-40-2")
 
 
 def test_a_statement_decides_what_weights_do_not_show() -> None:
     weights = randomise(CifarResNet()).state_dict()
     said = "resnet-14x0.25,shortcut=pad,stride_conv=2"
     (found,) = recognise(weights, ordered=True, arch=said)
-    assert (found.spec.shortcut, found.spec.stride_conv) == ("pad", 2)
+    assert (found.spec.parameters["shortcut"], found.spec.parameters["stride_conv"]) == ("pad", 2)
     assert statement_of(found.spec) == said
     padded = recognise(weights, ordered=True, arch="resnet-14x0.25,stride-conv=1")
-    assert [h.spec.shortcut for h in padded] == ["pad-both", "pad"]
+    assert [h.spec.parameters["shortcut"] for h in padded] == ["pad-both", "pad"]
     for wrong, message in (
         ("resnet-14x0.25-b", r"with shortcut=pad-both or pad, not the stated conv"),
         ("resnet-14x0.25,num_classes=7", r"with num_classes=10, not the stated 7"),
@@ -410,7 +412,7 @@ def test_a_statement_decides_what_weights_do_not_show() -> None:
             recognise(weights, ordered=True, arch=wrong)
     option_b = randomise(CifarResNet(shortcut="conv")).state_dict()
     assert recognise(option_b, ordered=True, arch="resnet-14x0.25")
-    with pytest.raises(CheckpointError, match="not the stated option A"):
+    with pytest.raises(CheckpointError, match="with shortcut=conv, not the stated pad or pad-both"):
         recognise(option_b, ordered=True, arch="resnet-14x0.25-a")
 
 
@@ -438,8 +440,8 @@ def test_a_wrong_statement_is_refused(said: str, message: str) -> None:
 
 
 def test_a_stated_width_is_taken_where_rounding_hides_it() -> None:
-    spec = ModelSpec.parse("wrn-10-0.3282")
-    assert spec.stage_channels == (5, 11, 21)
+    spec = spec_of("wrn-10-0.3282")
+    assert Wrn(10, 0.3282).stage_channels == (5, 11, 21)
     weights = randomise(build(spec)).state_dict()
     with pytest.raises(CheckpointError, match="5, 11 and 21 wide, not 1:2:4"):
         recognise(weights, ordered=True)

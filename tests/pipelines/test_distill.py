@@ -26,14 +26,15 @@ from compress.exporting.quantize import Calibrated, calibrate
 from compress.files import sha256_of
 from compress.gate.precision import PrecisionRule
 from compress.models.checkpoint import read_tensors, save_checkpoint
-from compress.models.recognition.hypothesis import instantiate
-from compress.models.registry import build
-from compress.pipelines.distill import Request, distill
+from compress.models.hypothesis import instantiate
+from compress.models.registry import build, spec_of
+from compress.pipelines.distill import DistillRequest, DistillResult
+from compress.pipelines.distill import distill as run
 from compress.pipelines.train import train
 from compress.profiling.registry import available
 from compress.recipes.registry import make_recipe
 from compress.results import Estimate, Fidelity
-from compress.spec import FASTEST, Budget, ModelSpec, Target
+from compress.spec import FASTEST, Budget, Target
 from compress.tasks.task import Standing
 from compress.tradeoff import Choice, PrecisionTrial, RuntimeChoice, table_for, write_csv
 from compress.tradeoff.precisions import FLOAT
@@ -46,6 +47,14 @@ STRIPES = ("none", "upright", "lying")
 ROLES = ("teacher", "student")
 OPTIONS = TrainingOptions(epochs=3, batch_size=32, dropout=0.0, lr=0.05)
 ONE_THREAD = Target(threads=1)
+
+
+def distill(asked: DistillRequest, listener: Listener) -> dict[str, Any]:
+    """What a run comes to as result.json has it, which is read back as the same."""
+    result = run(asked, listener)
+    values: dict[str, Any] = json.loads(json.dumps(result.to_dict(), allow_nan=False))
+    assert DistillResult.from_dict(values) == result
+    return values
 
 
 class Listener:
@@ -98,13 +107,13 @@ def data(folder: Path) -> Dataset:
 @pytest.fixture(scope="module")
 def teacher(folder: Path, data: Dataset) -> Path:
     options = TrainingOptions(epochs=6, batch_size=32, dropout=0.0, lr=0.05)
-    spec = ModelSpec("wrn", 16, 1)
+    spec = spec_of("wrn-16-1")
     result = train(spec, data, folder / "teacher", options=options, listener=Listener())
-    assert result["accuracy"]["test"] > 0.9
+    assert result.accuracy.test > 0.9
     return folder / "teacher/model.safetensors"
 
 
-def request(data: Dataset, teacher: Path, out: Path, **changes: Any) -> Request:
+def request(data: Dataset, teacher: Path, out: Path, **changes: Any) -> DistillRequest:
     fields: dict[str, Any] = {
         "data": data,
         "out": out,
@@ -115,7 +124,7 @@ def request(data: Dataset, teacher: Path, out: Path, **changes: Any) -> Request:
         "teacher": teacher,
         "device": "cpu",
     }
-    return Request(**(fields | changes))
+    return DistillRequest(**(fields | changes))
 
 
 @pytest.fixture(scope="module")
@@ -129,9 +138,9 @@ def test_the_networks_that_no_budget_chooses(
 ) -> None:
     monkeypatch.setenv("COMPRESS_CACHE", str(folder / "cache"))
     options = TrainingOptions(epochs=6, batch_size=32, dropout=0.0, lr=0.05)
-    spec = ModelSpec.parse("preresnet-11x0.5")
-    result = train(spec, data, folder / "bottlenecks", options=options, listener=Listener())
-    assert result["accuracy"]["test"] > 0.9
+    spec = spec_of("preresnet-11x0.5")
+    trained = train(spec, data, folder / "bottlenecks", options=options, listener=Listener())
+    assert trained.accuracy.test > 0.9
     teacher = folder / "bottlenecks/model.safetensors"
     out = folder / "inception"
     result = distill(request(data, teacher, out, student="inception-x0.125"), Listener())
@@ -273,7 +282,7 @@ def test_a_student_in_8_bits_ships_with_what_that_costs(
 def said(result: dict[str, Any]) -> str:
     """What the command prints of it."""
     console = Console(file=io.StringIO(), width=400)
-    print_result(result, Path(), console)
+    print_result(DistillResult.from_dict(result), Path(), console)
     assert isinstance(console.file, io.StringIO)
     return console.file.getvalue()
 
@@ -383,12 +392,12 @@ def test_more_images_are_taken_where_some_do_not_decide(
     listener = Listener()
     result = distill(asked, listener)
     count = len(data.validation)
-    assert f"10 images do not decide what it loses; comparing all {count} validation images." in (
+    assert f"10 images do not decide what int8 loses; going on to all {count}." in (
         listener.messages
     )
     found = result["precisions"]["int8"]
     assert found["fidelity"]["images"] == count
-    assert "fine_tuning" not in found
+    assert found["fine_tuning"] is None
 
 
 def test_auto_ships_the_precision_that_was_chosen_and_measures_the_others(
@@ -401,7 +410,9 @@ def test_auto_ships_the_precision_that_was_chosen_and_measures_the_others(
         PrecisionTrial("bf16", False, False, "not run"),
         PrecisionTrial("int8", True, True, "faster"),
     )
-    monkeypatch.setattr("compress.pipelines.distill.run.try_precisions", lambda *_, **__: trials)
+    monkeypatch.setattr(
+        "compress.pipelines.distill.choosing.try_precisions", lambda *_, **__: trials
+    )
     out = folder / "auto"
     # The smallest candidate takes 318 kB in fp32.
     small = Budget(size_bytes=2e5, target=replace(ONE_THREAD, precision="auto"))
@@ -409,7 +420,7 @@ def test_auto_ships_the_precision_that_was_chosen_and_measures_the_others(
     with pytest.raises(KeyboardInterrupt):
         distill(asked, Listener(stop_after=2))
     # What goes on takes what was chosen.
-    monkeypatch.setattr("compress.pipelines.distill.run.try_precisions", None)
+    monkeypatch.setattr("compress.pipelines.distill.choosing.try_precisions", None)
     result = distill(asked, Listener())
     assert result["target"]["precision"] == result["student"]["precision"] == "int8"
     assert result["student"]["name"] == "wrn-10-1"
@@ -488,7 +499,7 @@ def test_the_fastest_runtime_is_found_once_and_stays_the_run_s(
         asked.append(budget)
         return found
 
-    monkeypatch.setattr("compress.pipelines.distill.run.choose_runtime", choose)
+    monkeypatch.setattr("compress.pipelines.distill.choosing.choose_runtime", choose)
     wanted = request(data, teacher, folder / "fastest", budget=budget)
     with pytest.raises(KeyboardInterrupt):
         distill(wanted, Listener(stop_after=1))
@@ -578,7 +589,7 @@ def test_figures_of_another_machine_cannot_be_confirmed_here(
 
 def test_a_teacher_that_knows_nothing_stops_the_run(folder: Path, data: Dataset) -> None:
     torch.manual_seed(0)
-    spec = ModelSpec("wrn", 16, 1, num_classes=3, input_shape=(1, 8, 8))
+    spec = spec_of("wrn-16-1", num_classes=3, input_shape=(1, 8, 8))
     save_checkpoint(folder / "untrained.safetensors", build(spec), normalization=None)
     with pytest.raises(TeacherError, match="chance"):
         distill(request(data, folder / "untrained.safetensors", folder / "no"), Listener())

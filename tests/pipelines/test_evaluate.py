@@ -14,10 +14,10 @@ from compress.errors import DataError, ModelFileError, TeacherError, UsageError
 from compress.exporting import onnx_from_torch
 from compress.models.checkpoint import save_checkpoint
 from compress.models.network import Network
-from compress.models.registry import build
+from compress.models.registry import build, spec_of
 from compress.pipelines.evaluate import evaluate
 from compress.recipes.registry import make_recipe
-from compress.spec import ModelSpec, Normalization
+from compress.spec import Normalization
 from compress.tasks.classification import Classification
 from compress.training.engine import fit
 from compress.training.evaluation import stratified_sample
@@ -48,7 +48,7 @@ def data(npz: Path) -> Dataset:
 @pytest.fixture(scope="module")
 def network(data: Dataset) -> Network:
     torch.manual_seed(0)
-    network = build(ModelSpec("wrn", 10, 0.5, num_classes=3, input_shape=(1, 8, 8)))
+    network = build(spec_of("wrn-10-0.5", num_classes=3, input_shape=(1, 8, 8)))
     options = TrainingOptions(epochs=8, batch_size=32, lr=0.05)
     fit(
         make_recipe("supervised"),
@@ -109,7 +109,7 @@ def test_a_missing_normalisation_is_found_or_given(
 
 def test_a_network_that_guesses_is_scored(data: Dataset, tmp_path: Path) -> None:
     torch.manual_seed(0)
-    untrained = build(ModelSpec("wrn", 10, 0.5, num_classes=3, input_shape=(1, 8, 8)))
+    untrained = build(spec_of("wrn-10-0.5", num_classes=3, input_shape=(1, 8, 8)))
     torch.nn.init.zeros_(untrained.linear.weight)
     torch.save(untrained.state_dict(), tmp_path / "untrained.pt")
     file = exported(untrained, tmp_path / "untrained.onnx", data.normalization)
@@ -120,13 +120,13 @@ def test_a_network_that_guesses_is_scored(data: Dataset, tmp_path: Path) -> None
 
 
 def test_other_classes_and_shapes_are_refused(data: Dataset, tmp_path: Path) -> None:
-    wider = build(ModelSpec("wrn", 10, 0.5, num_classes=5, input_shape=(1, 8, 8)))
+    wider = build(spec_of("wrn-10-0.5", num_classes=5, input_shape=(1, 8, 8)))
     with pytest.raises(ModelFileError, match=r"gives 5 classes, .* has 3"):
         evaluate(exported(wider, tmp_path / "five.onnx", None), data)
     save_checkpoint(tmp_path / "five.safetensors", wider, normalization=None)
     with pytest.raises(TeacherError, match="5 classes"):
         evaluate(tmp_path / "five.safetensors", data)
-    colour = build(ModelSpec("wrn", 10, 0.5, num_classes=3, input_shape=(3, 8, 8)))
+    colour = build(spec_of("wrn-10-0.5", num_classes=3, input_shape=(3, 8, 8)))
     with pytest.raises(ModelFileError, match="does not take the 1x8x8 images"):
         evaluate(exported(colour, tmp_path / "colour.onnx", None), data)
 

@@ -13,10 +13,9 @@ from torch.nn import functional
 from compress.errors import UsageError
 from compress.exporting import read_artifact
 from compress.exporting.to_onnx import onnx_for_timing
-from compress.models.registry import build
+from compress.models.registry import build, spec_of
 from compress.onnx_file import fault_of, precision_of_file, size_of
 from compress.profiling.costs import costs_of_module, costs_of_onnx
-from compress.spec import ModelSpec
 from tests.profiling import tiny
 
 # Worked out by hand: the stem 3*3*3*16*32*32, stage by stage 3*3*c*c*h*w a convolution, 64*10.
@@ -28,7 +27,7 @@ KNOWN = {
 
 @pytest.mark.parametrize("name", KNOWN)
 def test_cifar_resnets_cost_what_hand_work_says(name: str) -> None:
-    network = build(ModelSpec.parse(name)).train()
+    network = build(spec_of(name)).train()
     found = costs_of_module(network, (3, 32, 32))
     assert (found.params, found.macs) == KNOWN[name]
     assert found.warnings == ()
@@ -38,7 +37,7 @@ def test_cifar_resnets_cost_what_hand_work_says(name: str) -> None:
 
 
 def test_the_onnx_file_has_the_same_macs_and_fewer_parameters(tmp_path: Path) -> None:
-    spec = ModelSpec.parse("resnet-8")
+    spec = spec_of("resnet-8")
     network = build(spec).eval()
     trained = costs_of_module(network, (3, 32, 32))
     for part in network.modules():

@@ -9,6 +9,7 @@ import pytest
 
 from compress.errors import NothingMeasured, UsageError
 from compress.exporting.to_onnx import onnx_for_timing
+from compress.models.registry import spec_of
 from compress.profiling.costs import Operation, costs_of_onnx, operations_of_onnx
 from compress.profiling.layers import (
     Event,
@@ -17,7 +18,6 @@ from compress.profiling.layers import (
     read_onnxruntime_profile,
 )
 from compress.profiling.runtime import Subject
-from compress.spec import ModelSpec
 from compress.tradeoff.measure import untrained
 from tests.profiling import tiny
 
@@ -26,7 +26,7 @@ from tests.profiling import tiny
 def network(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Pre-activation, so that runtimes fuse and rename; as exported."""
     path = tmp_path_factory.mktemp("layers") / "wrn-10-1.onnx"
-    spec = ModelSpec.parse("wrn-10-1")
+    spec = spec_of("wrn-10-1")
     onnx_for_timing(untrained(spec), path, spec=spec)
     return path
 

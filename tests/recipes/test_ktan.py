@@ -15,12 +15,11 @@ from torch.nn import functional
 
 from compress.errors import UsageError
 from compress.models.network import FEATURES, LOGITS
-from compress.models.registry import build
+from compress.models.registry import build, spec_of
 from compress.recipes import ktan
 from compress.recipes.recipe import Batch, Method, Phase
 from compress.recipes.registry import make_recipe
 from compress.recipes.teacher_to_student import TeacherToStudent, Window, window
-from compress.spec import ModelSpec
 from compress.training.outputs import shapes_of
 from compress.training.passes import Passes
 from tests.recipes.test_methods import SPEC, TEACHER_MAP, a_batch, moved, setting, weights
@@ -418,7 +417,7 @@ def test_the_classifier_of_alg_1_is_not_used_later() -> None:
 
 @pytest.mark.parametrize("name", ["wrn-10-2", "resnet-8", "resnet-8-b"])
 def test_s_and_c_are_the_whole_student_also_under_autocast(name: str) -> None:
-    student = build(ModelSpec.parse(name, num_classes=4, input_shape=(1, 8, 8)))
+    student = build(spec_of(name, num_classes=4, input_shape=(1, 8, 8)))
     for network in (student, Passes(student, bf16=True)):
         S, C = ktan.parts(network)
         of_S, of_C = ({id(p) for p in part.parameters()} for part in (S, C))
@@ -455,8 +454,8 @@ TEACHERS = ["wrn-16-2", "resnet-14x1.5", "resnet-14-b"]
 def test_each_pair_of_families(name: str, student: str, teacher: str) -> None:
     """The teacher sees larger images, so that its map is larger: 3x4 of 12x16 against 2x3."""
     torch.manual_seed(0)
-    small = build(ModelSpec.parse(student, num_classes=4, input_shape=(1, 8, 12)))
-    large = build(ModelSpec.parse(teacher, num_classes=4, input_shape=(1, 12, 16))).eval()
+    small = build(spec_of(student, num_classes=4, input_shape=(1, 8, 12)))
+    large = build(spec_of(teacher, num_classes=4, input_shape=(1, 12, 16))).eval()
     shapes = [shapes_of(each, (FEATURES,)) for each in (small, large)]
     assert [each[FEATURES][1:] for each in shapes] == [(2, 3), (3, 4)]
     images, labels = torch.randn(6, 1, 12, 16), torch.tensor([0, 1, 2, 3, 0, 1])

@@ -11,13 +11,12 @@ from torch.nn import functional
 
 from compress.errors import UsageError
 from compress.models.network import FEATURES, LOGITS, Network
-from compress.models.registry import build
+from compress.models.registry import build, spec_of
 from compress.recipes.recipe import Batch, Method, OptimizerFactory, Setting
 from compress.recipes.registry import RECIPES, check_task, make_recipe
-from compress.spec import ModelSpec
 from compress.training.outputs import shapes_of
 
-SPEC = ModelSpec("wrn", 10, 0.5, num_classes=4, input_shape=(1, 8, 8))
+SPEC = spec_of("wrn-10-0.5", num_classes=4, input_shape=(1, 8, 8))
 TEACHER_MAP = (24, 4, 4)
 
 
@@ -88,7 +87,7 @@ def test_each_recipe_learns_one_batch(name: str) -> None:
 @pytest.mark.parametrize("name", sorted(RECIPES))
 @pytest.mark.parametrize("student", ["wrn-10-1", "resnet-8", "resnet-8-b"])
 def test_each_recipe_takes_each_family(name: str, student: str) -> None:
-    spec = ModelSpec.parse(student, num_classes=4, input_shape=(1, 8, 8))
+    spec = spec_of(student, num_classes=4, input_shape=(1, 8, 8))
     method = make_recipe(name).start(setting(build(spec), epochs=8))
     before = {part: weights(module) for part, module in method.modules.items()}
     assert torch.isfinite(run(method, a_batch())["loss"])

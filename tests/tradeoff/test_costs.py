@@ -6,9 +6,8 @@ from typing import Any
 import pytest
 
 from compress.exporting.to_onnx import onnx_for_timing
-from compress.models.registry import build, count_parameters
+from compress.models.registry import build, count_parameters, spec_of
 from compress.profiling.costs import costs_of_module
-from compress.spec import ModelSpec
 from compress.tradeoff.candidates import dominates, grid
 from compress.tradeoff.costs import costs_of
 from compress.tradeoff.measure import untrained
@@ -32,7 +31,7 @@ NETWORKS: list[tuple[str, dict[str, Any]]] = [
 
 @pytest.mark.parametrize(("name", "fields"), NETWORKS, ids=[name for name, _ in NETWORKS])
 def test_costs_are_those_of_the_network(name: str, fields: dict[str, Any]) -> None:
-    spec = ModelSpec.parse(name, **fields)
+    spec = spec_of(name, **fields)
     network, costs = build(spec), costs_of(spec)
     assert costs.params == count_parameters(network)
     assert costs.macs == costs_of_module(network, spec.input_shape).macs
@@ -58,12 +57,12 @@ def test_costs_are_those_of_the_network(name: str, fields: dict[str, Any]) -> No
     ],
 )
 def test_macs_are_those_worked_out_by_hand(name: str, macs: int) -> None:
-    assert costs_of(ModelSpec.parse(name)).macs == macs
+    assert costs_of(spec_of(name)).macs == macs
 
 
 @pytest.mark.parametrize("name", ["wrn-10-2", "resnet-20", "preresnet-20", "inception"])
 def test_the_size_of_the_file_is_known_before_it_is_written(name: str, tmp_path: Path) -> None:
-    spec = ModelSpec.parse(name)
+    spec = spec_of(name)
     size = onnx_for_timing(untrained(spec), tmp_path / "model.onnx", spec=spec)
     assert costs_of(spec).file_bytes == pytest.approx(size, rel=0.01)
 
@@ -90,4 +89,4 @@ def test_the_grid_is_what_was_asked_for() -> None:
     ],
 )
 def test_dominates(larger: str, smaller: str, expected: bool) -> None:
-    assert dominates(ModelSpec.parse(larger), ModelSpec.parse(smaller)) is expected
+    assert dominates(spec_of(larger), spec_of(smaller)) is expected

@@ -7,10 +7,11 @@ import pytest
 
 from compress.errors import InputError, UnknownName, UsageError
 from compress.files import write_json
+from compress.models.registry import spec_of
 from compress.profiling import registry
 from compress.profiling.registry import RUNTIMES
 from compress.results import Estimate
-from compress.spec import FASTEST, Budget, ModelSpec, Target
+from compress.spec import FASTEST, Budget, Target
 from compress.tradeoff import RuntimeChoice, choose_runtime, fastest, with_runtime
 from compress.tradeoff.measure import time_untrained
 from compress.tradeoff.storage import SCHEMA_VERSION
@@ -76,7 +77,7 @@ def test_a_runtime_brings_its_device() -> None:
 
 
 def test_candidates_are_timed_in_the_runtime_and_on_its_device() -> None:
-    spec = ModelSpec.parse("wrn-10-1", num_classes=3, input_shape=(1, 8, 8))
+    spec = spec_of("wrn-10-1", num_classes=3, input_shape=(1, 8, 8))
     found = time_untrained(spec, with_runtime(ASKED, "openvino"), 1.0)
     assert 0 < found.latency.low <= found.latency.high < 1
     with pytest.raises(UsageError, match="openvino runs on cpu"):

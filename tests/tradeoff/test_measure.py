@@ -10,14 +10,15 @@ import pytest
 import torch
 
 from compress.errors import UnknownName, UsageError
+from compress.models.registry import changed, spec_of
 from compress.profiling.inputs import Sample
 from compress.results import Estimate
-from compress.spec import Budget, ModelSpec, Normalization, Target
+from compress.spec import Budget, Normalization, Target
 from compress.tradeoff.measure import LocalMeasurer, _recall, time_untrained, untrained
 from compress.tradeoff.search import Measurement
 from tests.schema.broken import broken_json
 
-SPEC = ModelSpec.parse("wrn-10-1", num_classes=3, input_shape=(1, 8, 8))
+SPEC = spec_of("wrn-10-1", num_classes=3, input_shape=(1, 8, 8))
 BUDGET = Budget(latency_s=1.0)
 
 
@@ -96,7 +97,7 @@ def test_other_conditions_miss(remembered: Path, budget: Budget) -> None:
 def test_another_machine_network_or_wish_misses(remembered: Path) -> None:
     measurer = LocalMeasurer(say=refuse, folder=remembered)
     with pytest.raises(Untimed):
-        measurer.measure(SPEC.with_(num_classes=4), BUDGET, 1.0)
+        measurer.measure(changed(SPEC, num_classes=4), BUDGET, 1.0)
     with pytest.raises(Untimed):
         measurer.measure(SPEC, BUDGET, 1.0, again=True)
     with pytest.raises(Untimed):
@@ -195,7 +196,7 @@ def test_a_candidate_is_timed_in_the_precision_that_would_ship(tmp_path: Path) -
 
 
 def test_a_ratio_is_measured_in_the_same_rounds_as_the_teacher(tmp_path: Path) -> None:
-    teacher = SPEC.with_(depth=22, width=2)
+    teacher = changed(SPEC, depth=22, width=2)
     budget = Budget(speedup=2.0)
     said: list[str] = []
     measurer = LocalMeasurer(folder=tmp_path, teacher=teacher, say=said.append)
@@ -206,7 +207,7 @@ def test_a_ratio_is_measured_in_the_same_rounds_as_the_teacher(tmp_path: Path) -
     assert not small.straddles
     assert said == ["Timing the teacher, wrn-22-2.", "Timing wrn-10-1."]
     # The teacher against itself: the ratio is 1, whatever the machine does meanwhile.
-    double = teacher.with_(stem_channels=17)
+    double = changed(teacher, stem_channels=17)
     same = measurer.measure(double, budget, whole.latency.value / 2)
     assert 0.7 < same.latency.value / whole.latency.value < 1.4
 

@@ -6,7 +6,7 @@ from dataclasses import replace
 
 import pytest
 
-from compress.spec import ModelSpec
+from compress.models.registry import spec_of
 from compress.tradeoff.candidates import dominates, grid
 from compress.tradeoff.predictor import (
     EXPECTED_LOSS,
@@ -34,7 +34,7 @@ SHIPPED = Predictor()
 
 
 def error(name: str, predictor: Predictor = SHIPPED) -> float:
-    return predictor.predict(ModelSpec.parse(name)).error
+    return predictor.predict(spec_of(name)).error
 
 
 def own(
@@ -62,7 +62,7 @@ def test_the_table_is_predicted_within_two_points_and_left_out_rows_within_half_
 
 
 def test_a_recipe_without_a_column_counts_as_kd() -> None:
-    spec = ModelSpec.parse("wrn-16-2", num_classes=100)
+    spec = spec_of("wrn-16-2", num_classes=100)
     errors = {recipe: Predictor(recipe=recipe).predict(spec).error for recipe in ("dist", "kd")}
     assert errors["dist"] == errors["kd"] != Predictor(recipe="supervised").predict(spec).error
 
@@ -121,13 +121,13 @@ def test_the_order_is_the_same_for_any_classes_and_images() -> None:
     ],
 )
 def test_what_the_table_does_not_reach_is_marked(name: str, basis: str) -> None:
-    assert Predictor().predict(ModelSpec.parse(name)).basis == basis
+    assert Predictor().predict(spec_of(name)).basis == basis
 
 
 def test_one_own_run_sets_the_level_and_leaves_the_order() -> None:
     predictor = Predictor([own("wrn-10-2", 0.08)], recipe="kd", epochs=30)
     assert error("wrn-10-2", predictor) == pytest.approx(0.08)
-    assert predictor.predict(ModelSpec.parse("wrn-10-2")).basis == "own"
+    assert predictor.predict(spec_of("wrn-10-2")).basis == "own"
     ratio = error("wrn-16-4") / error("wrn-10-2")
     assert error("wrn-16-4", predictor) == pytest.approx(0.08 * ratio)
 
@@ -170,8 +170,8 @@ def test_own_runs_of_other_families_say_nothing() -> None:
     others = [own("inception", 0.01), own("preresnet-164", 0.02)]
     predictor = Predictor(others, recipe="kd", epochs=30)
     assert predictor.own_rows == 0
-    assert predictor.predict(ModelSpec.parse("wrn-10-2")) == Predictor(recipe="kd").predict(
-        ModelSpec.parse("wrn-10-2")
+    assert predictor.predict(spec_of("wrn-10-2")) == Predictor(recipe="kd").predict(
+        spec_of("wrn-10-2")
     )
     assert Predictor([*others, own("wrn-10-2", 0.08)], recipe="kd", epochs=30).own_rows == 1
 
@@ -192,7 +192,7 @@ def test_coefficients_are_never_negative() -> None:
 
 def test_fewer_bits_are_expected_to_cost_what_they_cost_in_own_runs() -> None:
     run = OwnRun("a" * 64, "wrn-10-2", "kd", 30, 4500, 0.10, 500, 0)
-    spec = ModelSpec.parse("wrn-16-4")
+    spec = spec_of("wrn-16-4")
     plain = Predictor([run], recipe="kd", epochs=30)
     assert plain.predict(spec, "int8").loss == EXPECTED_LOSS["int8"]
     assert plain.predict(spec).loss == 0

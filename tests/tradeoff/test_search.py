@@ -5,6 +5,7 @@ from collections.abc import Callable
 
 import pytest
 
+from compress.models.registry import architecture
 from compress.results import Estimate
 from compress.tradeoff.candidates import Candidate, grid
 from compress.tradeoff.predictor import Predictor
@@ -81,9 +82,10 @@ def test_the_better_neighbours_were_timed_and_do_not_fit(seed: int) -> None:
     outcome = search(RANKED, limits, machine)
     assert outcome.chosen is not None
     spec = outcome.chosen.spec
-    for depth, width in ((spec.depth + 6, spec.width), (spec.depth, spec.width + 1)):
-        name = f"{spec.arch}-{depth}-{width:g}"
-        if spec.arch == "wrn" and name in BY_NAME:
+    deep, wide = architecture(spec).size
+    for depth, width in ((deep + 6, wide), (deep, wide + 1)):
+        name = f"{spec.family}-{depth:g}-{width:g}"
+        if spec.family == "wrn" and name in BY_NAME:
             assert not limits.kept_by(outcome.measured[name])
 
 

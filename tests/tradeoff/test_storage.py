@@ -14,7 +14,7 @@ from typing import Any
 import pytest
 
 from compress.errors import InputError
-from compress.spec import ModelSpec
+from compress.models.registry import spec_of
 from compress.tradeoff.storage import COLUMNS, CONDITIONS, StoredTable, read_choice, read_table
 from tests.schema.broken import answers, broken_json
 
@@ -60,7 +60,7 @@ HEADER: dict[str, Any] = {
         }
     ],
     "teacher": {
-        "spec": ModelSpec("wrn", 40, 4.0).to_dict(),
+        "spec": spec_of("wrn-40-4").to_dict(),
         "latency_ms": 9.0,
         "latency_low_ms": 8.0,
         "latency_high_ms": 9.5,
@@ -105,7 +105,7 @@ def test_both_forms_say_the_same(name: str, tmp_path: Path) -> None:
     found = read_text_as(tmp_path / name, text)
     assert list(found.measured) == ["wrn-10-1"]
     assert found.measured["wrn-10-1"].latency.low == pytest.approx(0.0012)
-    assert found.teacher_spec == ModelSpec("wrn", 40, 4.0)
+    assert found.teacher_spec == spec_of("wrn-40-4")
     assert found.conditions == HEADER["conditions"]
     assert found.precisions[0].ratio is not None
 
@@ -202,7 +202,7 @@ def test_every_field_of_a_choice_is_read_or_told(tmp_path: Path) -> None:
     path = tmp_path / "choice.json"
     document = {
         "student": "wrn-10-1",
-        "spec": ModelSpec("wrn", 10).to_dict(),
+        "spec": spec_of("wrn-10-1").to_dict(),
         "precision": "int8",
         "precisions": HEADER["precisions"],
         "machine": {"cpu": "some"},

@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 
 from compress.errors import Inconclusive, InputError, NoStudentFits, UsageError
+from compress.models.registry import read_spec, spec_of, with_dropout
 from compress.results import Estimate
 from compress.spec import PRECISIONS, Budget, ModelSpec, Target
 from compress.tradeoff import (
@@ -31,7 +32,7 @@ from compress.tradeoff.table import TradeoffTable, limits_of
 # What a file takes, by that of the float32 one.
 SPEED = {"fp32": 1.0, "fp16": 1.0, "int8": 0.5}
 SIZE = {"fp32": 1.0, "fp16": 0.5, "int8": 0.25}
-TEACHER = ModelSpec.parse("wrn-40-4", dropout=0.3)
+TEACHER = spec_of("wrn-40-4", dropout=0.3)
 
 
 class Laboratory:
@@ -184,13 +185,13 @@ def test_the_choice_as_json(choice: Choice) -> None:
     assert values["limits"] == {"latency_ms": 3.0, "size_bytes": None}
     assert len(values["candidates"]) == 65
     assert values["leave_one_out_error"] == choice.leave_one_out
-    assert ModelSpec.from_dict(values["spec"]) == choice.spec
+    assert read_spec(values["spec"]) == choice.spec
 
 
 def test_a_percentage_of_the_teacher() -> None:
     chosen = table(TEACHER).select(Budget(speedup=4))
     assert chosen.teacher is not None
-    assert chosen.teacher_spec == replace(TEACHER, dropout=0.0)
+    assert chosen.teacher_spec == with_dropout(TEACHER, 0.0)
     assert chosen.limits.latency_s == pytest.approx(chosen.teacher.latency.low / 4)
     assert chosen.row.measured is not None
     assert chosen.teacher.latency.low / chosen.row.measured.latency.high >= 4
@@ -434,7 +435,7 @@ def test_own_runs_on_the_data_are_looked_up(
 
 def test_a_budget_within_the_smallest_interval_is_undecided() -> None:
     """The smallest candidate may keep it, so that nobody knows that none does."""
-    smallest = Laboratory().measure(ModelSpec("wrn", 10, 1), Budget(), None)
+    smallest = Laboratory().measure(spec_of("wrn-10-1"), Budget(), None)
     told = "No candidate is known to keep .* The nearest is wrn-10-1"
     with pytest.raises(Inconclusive, match=told):
         table().select(Budget(latency_s=smallest.latency.value))

@@ -8,7 +8,7 @@ from torch import Tensor, nn
 from compress.data.dataset import Dataset, Split
 from compress.data.normalization import KNOWN, normalize
 from compress.models.network import Network
-from compress.models.registry import build
+from compress.models.registry import build, spec_of
 from compress.spec import ModelSpec, Normalization
 from compress.tasks.classification import Classification
 
@@ -47,9 +47,7 @@ def train(spec: ModelSpec, normalization: Normalization) -> Network:
     return network.eval()
 
 
-SPEC = ModelSpec(
-    "resnet", 8, width=0.5, num_classes=CLASSES, input_shape=(3, SIZE, SIZE), shortcut="pad"
-)
+SPEC = spec_of("resnet-8x0.5", num_classes=CLASSES, input_shape=(3, SIZE, SIZE), shortcut="pad")
 
 
 def dataset(images: Tensor, labels: Tensor, num_classes: int = CLASSES) -> Dataset:

@@ -18,7 +18,7 @@ from compress.data.dataset import Dataset, Split
 from compress.data.images import StreamedImages
 from compress.errors import CheckpointError, RunFolderError, TrainingDiverged, UsageError
 from compress.models.network import FEATURES, Network
-from compress.models.registry import build
+from compress.models.registry import build, with_dropout
 from compress.recipes.registry import RECIPES, make_recipe
 from compress.training import engine
 from compress.training.engine import choose_device, explained, fit
@@ -198,7 +198,7 @@ def test_as_many_views_as_epochs_are_the_teacher_in_every_step(data: Dataset, re
     assert not same(students[0], students[2])
 
 
-PLAIN = replace(SPEC, dropout=0.0)
+PLAIN = with_dropout(SPEC, 0.0)
 
 
 class Reads(TorchDispatchMode):

@@ -10,13 +10,14 @@ import torch
 from compress.data.augment import Augmenter, crop
 from compress.data.dataset import Dataset, to_device
 from compress.data.normalization import Normalizer
+from compress.models.registry import with_dropout
 from compress.recipes.registry import RECIPES
 from compress.training.engine import _Loop
 from tests.training.toy import GRAY, OPTIONS, SPEC, same, stripes, train
 
 pytestmark = pytest.mark.gpu
 CUDA = torch.device("cuda")
-PLAIN = replace(SPEC, dropout=0.0)
+PLAIN = with_dropout(SPEC, 0.0)
 
 
 @pytest.fixture(scope="module")

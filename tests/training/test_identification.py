@@ -91,7 +91,7 @@ def test_it_is_recognised_where_images_show_it(
 ) -> None:
     images, labels = toy_images(300, 2)
     found = identified(path, images, labels)
-    assert (found.spec.pool, found.spec.stem_channels) == (2, 16)
+    assert (found.spec.parameters["pool"], found.spec.parameters["stem_channels"]) == (2, 16)
     assert found.normalization == KNOWN["half"]
     (note,) = (note for note in found.notes if "averages over 2x2 windows of the last map" in note)
     assert "better than chance: it is right on" in note
@@ -127,7 +127,7 @@ def test_it_is_refused_where_images_do_not_show_it(
     assert "State it if you know it: resnet-8x0.25-b,shortcut=conv" in str(error.value)
     said = "resnet-8x0.25-b,pool=2"
     found = identified(path, images[:0], labels[:0], normalization=KNOWN["half"], arch=said)
-    assert found.spec.pool == 2
+    assert found.spec.parameters["pool"] == 2
     with pytest.raises(CheckpointError, match="pool=2, not the stated 4"):
         identified(path, images, labels, arch="resnet-8x0.25-b,pool=4")
 
@@ -136,12 +136,12 @@ def test_its_images_are_of_one_size(path: Path) -> None:
     images, labels = toy_images(30, 2)
     large = images.repeat_interleave(2, 2).repeat_interleave(2, 3)
     # On 32x32 images its classifier would read averages over 4x4 windows.
-    assert identified(path, large, labels, arch="resnet-8x0.25-b,pool=4").spec.pool == 4
+    assert (
+        identified(path, large, labels, arch="resnet-8x0.25-b,pool=4").spec.parameters["pool"] == 4
+    )
     network = identified(path, images, labels, arch="resnet-8x0.25-b,pool=2").network
     own = path.with_suffix(".safetensors")
     save_checkpoint(own, network, normalization=KNOWN["half"])
-    assert identified(own, images, labels).spec.pool == 2
-    with pytest.raises(
-        TeacherError, match=r"reads images of 16x16 only.* the data's images are 32x32"
-    ):
+    assert identified(own, images, labels).spec.parameters["pool"] == 2
+    with pytest.raises(TeacherError, match=r"of 16x16 only.* the data's images are 32x32"):
         identified(own, large, labels)

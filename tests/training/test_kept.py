@@ -17,8 +17,8 @@ from compress.data.augment import Augmenter
 from compress.errors import TeacherError, UsageError
 from compress.files import try_lock
 from compress.models.network import FEATURES, LOGITS, Network
-from compress.models.registry import build
-from compress.spec import ModelSpec, Normalization
+from compress.models.registry import build, spec_of
+from compress.spec import Normalization
 from compress.training import kept as keeping
 from compress.training.kept import KeptOutputs, PlainAnswers, outputs_of
 from compress.training.options import TrainingOptions
@@ -34,7 +34,7 @@ CPU = torch.device("cpu")
 
 def network(name: str = "wrn-10-0.5", seed: int = 0) -> Network:
     torch.manual_seed(seed)
-    return build(ModelSpec.parse(name, num_classes=3, input_shape=(1, 8, 8))).eval()
+    return build(spec_of(name, num_classes=3, input_shape=(1, 8, 8))).eval()
 
 
 @pytest.fixture

@@ -6,8 +6,8 @@ from torch import Tensor
 
 from compress.errors import UsageError
 from compress.models.network import FEATURES, LOGITS, Network
-from compress.models.registry import build
-from compress.spec import ModelSpec, Normalization
+from compress.models.registry import build, spec_of
+from compress.spec import Normalization
 from compress.tasks.registry import unstated
 from compress.training.evaluation import answers_to, predictor
 from compress.training.outputs import (
@@ -24,7 +24,7 @@ INDEX = torch.tensor([3, 0, 40])
 
 def network(name: str = "wrn-10-0.5", seed: int = 0) -> Network:
     torch.manual_seed(seed)
-    return build(ModelSpec.parse(name, num_classes=3, input_shape=(1, 8, 8))).eval()
+    return build(spec_of(name, num_classes=3, input_shape=(1, 8, 8))).eval()
 
 
 @pytest.fixture

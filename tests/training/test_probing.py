@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import copy
-from dataclasses import replace
 
 import pytest
 import torch
@@ -13,8 +12,8 @@ from compress.data.augment import Augmenter
 from compress.data.dataset import Split
 from compress.data.normalization import KNOWN, normalize
 from compress.models.network import Network
-from compress.models.registry import build
-from compress.spec import ModelSpec, Normalization
+from compress.models.registry import build, changed, spec_of
+from compress.spec import Normalization
 from compress.tasks.classification import Classification
 from compress.tasks.classification.chance import compare_with_chance
 from compress.tasks.task import Standing
@@ -44,7 +43,7 @@ def test_mismatch_is_least_where_the_network_was_trained(network: Network) -> No
     right = mismatch(network, images, KNOWN["half"], CPU)
     for name in ("cifar10", "imagenet", "none"):
         assert mismatch(network, images, KNOWN[name], CPU)[0] > 2 * right[0]
-    other = build(replace(SPEC, shortcut="pad-both"))
+    other = build(changed(SPEC, shortcut="pad-both"))
     other.load_state_dict(network.state_dict())
     assert mismatch(other.eval(), images, KNOWN["half"], CPU)[1] > 2 * right[1]
 
@@ -71,7 +70,7 @@ def test_mismatch_is_small_for_statistics_of_whole_images_and_of_crops(network: 
 def test_the_first_batch_norm_is_the_one_that_images_meet(name: str, first: str, last: str) -> None:
     """What the first one remembers decides the first figure, and the last one's does not."""
     torch.manual_seed(0)
-    network = build(ModelSpec.parse(name, input_shape=(3, SIZE, SIZE))).eval()
+    network = build(spec_of(name, input_shape=(3, SIZE, SIZE))).eval()
     images, _ = toy_images(64, 3)
     before = mismatch(network, images, KNOWN["half"], CPU)
     network.get_buffer(f"{last}.running_mean").add_(5)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -15,7 +14,7 @@ from compress.data.normalization import normalize
 from compress.errors import UsageError
 from compress.exporting.quantize import Calibrated, Quantization, calibrate
 from compress.exporting.to_onnx import onnx_for_timing
-from compress.models.registry import build
+from compress.models.registry import build, with_dropout
 from compress.recipes.registry import RECIPES, make_recipe
 from compress.training.kept import outputs_of
 from compress.training.options import TrainingOptions
@@ -67,7 +66,7 @@ def test_rates_of_a_recipe_come_down_with_the_training_s() -> None:
 def calibrated(tmp_path_factory: pytest.TempPathFactory) -> Calibrated:
     path = tmp_path_factory.mktemp("toy") / "toy.onnx"
     torch.manual_seed(5)
-    onnx_for_timing(build(replace(toy.SPEC, dropout=0.0)), path, spec=toy.SPEC)
+    onnx_for_timing(build(with_dropout(toy.SPEC, 0.0)), path, spec=toy.SPEC)
     images = normalize(toy.stripes().train.images[:32], toy.GRAY).numpy()
     return calibrate(path, images, Quantization())
 

@@ -20,8 +20,8 @@ from compress.errors import CheckpointError, DataError, TeacherError, UsageError
 from compress.exporting import onnx_from_torch
 from compress.models.checkpoint import save_checkpoint
 from compress.models.network import Network
-from compress.models.registry import build
-from compress.spec import ModelSpec, Normalization
+from compress.models.registry import build, spec_of
+from compress.spec import Normalization
 from compress.tasks.classification import LOGITS, Classification
 from compress.tasks.task import Standing
 from compress.training.identification import Identified, identify
@@ -86,7 +86,7 @@ def test_normalisation_and_structure_are_found(path: Path, network: Network) -> 
 def test_the_other_families_teach_too(
     name: str, fields: dict[str, Any], told: str, tmp_path: Path
 ) -> None:
-    spec = ModelSpec.parse(name, num_classes=CLASSES, input_shape=(3, SIZE, SIZE), **fields)
+    spec = spec_of(name, num_classes=CLASSES, input_shape=(3, SIZE, SIZE), **fields)
     torch.save(train(spec, KNOWN["half"]).state_dict(), tmp_path / "teacher.pth")
     teacher = load(tmp_path / "teacher.pth", *toy_images(300, 2))
     assert (teacher.spec, teacher.normalization) == (spec, KNOWN["half"])
@@ -194,7 +194,10 @@ def test_a_statement_says_what_weights_do_not_show(path: Path) -> None:
     images, labels = toy_images(100, 2)
     said = "resnet-8x0.5,shortcut=pad-both,stride_conv=2"
     found = identified(path, images, labels, arch=said, normalization=KNOWN["half"])
-    assert (found.spec.shortcut, found.spec.stride_conv) == ("pad-both", 2)
+    assert (found.spec.parameters["shortcut"], found.spec.parameters["stride_conv"]) == (
+        "pad-both",
+        2,
+    )
     with pytest.raises(TeacherError, match="no better than chance") as error:
         load(path, images, (labels + 1) % CLASSES)
     assert "--teacher-arch, for instance resnet-8x0.5,shortcut=pad" in str(error.value)
@@ -253,7 +256,7 @@ def test_resnet20_is_found_and_scores_91_73_percent(cifar10: dict[str, Tensor]) 
     name = "resnet20-12fca82f.th"
     teacher = load_shared(name, cifar10["x_train"][:300], cifar10["y_train"][:300], None)
     assert teacher.normalization == KNOWN["imagenet"]
-    assert (teacher.spec.name, teacher.spec.shortcut) == ("resnet-20", "pad-both")
+    assert (teacher.spec.name, teacher.spec.parameters["shortcut"]) == ("resnet-20", "pad-both")
     assert any("By accuracy alone cifar10" in note for note in teacher.notes)
     teacher = load_shared(name, cifar10["x_test"], cifar10["y_test"], "imagenet")
     assert teacher.accuracy == 0.9173
@@ -264,6 +267,6 @@ def test_resnet56_is_found_and_scores_93_39_percent(cifar10: dict[str, Tensor]) 
     name = "resnet56-4bfd9763.th"
     teacher = load_shared(name, cifar10["x_train"][:300], cifar10["y_train"][:300], None)
     assert teacher.normalization == KNOWN["imagenet"]
-    assert (teacher.spec.name, teacher.spec.shortcut) == ("resnet-56", "pad-both")
+    assert (teacher.spec.name, teacher.spec.parameters["shortcut"]) == ("resnet-56", "pad-both")
     teacher = load_shared(name, cifar10["x_test"], cifar10["y_test"], "imagenet")
     assert teacher.accuracy == 0.9339

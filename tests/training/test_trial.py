@@ -5,8 +5,7 @@ import itertools
 import pytest
 import torch
 
-from compress.models.registry import build
-from compress.spec import ModelSpec
+from compress.models.registry import build, spec_of
 from compress.training.trial import Trial, fastest, time_steps, trial_batch
 
 CPU = torch.device("cpu")
@@ -14,7 +13,7 @@ CPU = torch.device("cpu")
 
 def test_a_trial_finds_a_larger_network_slower() -> None:
     small, large = (
-        time_steps(build(ModelSpec.parse(name, input_shape=(3, 16, 16))), CPU, batch=8, bf16=False)
+        time_steps(build(spec_of(name, input_shape=(3, 16, 16))), CPU, batch=8, bf16=False)
         for name in ("wrn-10-0.5", "wrn-28-4")
     )
     assert large.train_s > small.train_s > 0
@@ -23,7 +22,7 @@ def test_a_trial_finds_a_larger_network_slower() -> None:
 
 
 def test_a_trial_leaves_the_network_and_the_generator_alone() -> None:
-    network = build(ModelSpec.parse("wrn-10-0.5", input_shape=(1, 8, 8)))
+    network = build(spec_of("wrn-10-0.5", input_shape=(1, 8, 8)))
     before = {name: tensor.clone() for name, tensor in network.state_dict().items()}
     torch.manual_seed(3)
     expected = torch.rand(1)
@@ -35,7 +34,7 @@ def test_a_trial_leaves_the_network_and_the_generator_alone() -> None:
 
 
 def test_both_layouts_run() -> None:
-    network = build(ModelSpec.parse("wrn-10-0.5", input_shape=(1, 8, 8)))
+    network = build(spec_of("wrn-10-0.5", input_shape=(1, 8, 8)))
     for layout in ("channels_last", "contiguous"):
         assert Trial(network, CPU, batch=4, memory_format=layout).step() > 0
 

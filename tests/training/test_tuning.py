@@ -10,8 +10,7 @@ from typing import Any
 import pytest
 import torch
 
-from compress.models.registry import build
-from compress.spec import ModelSpec
+from compress.models.registry import build, spec_of
 from compress.training import tuning
 from compress.training.options import TrainingOptions
 from compress.training.tuning import Tuning, as_before, takes_bf16, tune
@@ -62,7 +61,7 @@ def decide(
     options: TrainingOptions, device: torch.device = CPU, steps: int = LONG
 ) -> tuple[Tuning, str]:
     said: list[str] = []
-    network = build(ModelSpec.parse("wrn-10-0.5", input_shape=(1, 8, 8)))
+    network = build(spec_of("wrn-10-0.5", input_shape=(1, 8, 8)))
     found = tune(network, device, options, steps=steps, say=said.append)
     (text,) = said
     return found, text
@@ -177,7 +176,7 @@ def test_a_run_of_an_earlier_version_goes_on_as_it_did(scripted: Script) -> None
 
 
 def test_measuring_leaves_the_generator_alone() -> None:
-    network = build(ModelSpec.parse("wrn-10-0.5", input_shape=(1, 8, 8)))
+    network = build(spec_of("wrn-10-0.5", input_shape=(1, 8, 8)))
     said: list[str] = []
     torch.manual_seed(3)
     expected = torch.rand(1)

@@ -12,7 +12,7 @@ from torch import Tensor
 
 from compress.data.dataset import Dataset, Split
 from compress.models.network import Network
-from compress.models.registry import build
+from compress.models.registry import build, spec_of
 from compress.recipes.registry import make_recipe
 from compress.spec import ModelSpec, Normalization
 from compress.tasks.classification import Classification
@@ -23,7 +23,7 @@ from compress.training.outputs import Teaching
 from compress.training.runfolder import RunFolder
 from compress.training.team import SINGLE_PROCESS, Team
 
-SPEC = ModelSpec("wrn", 10, 0.5, num_classes=3, input_shape=(1, 8, 8), dropout=0.3)
+SPEC = spec_of("wrn-10-0.5", num_classes=3, input_shape=(1, 8, 8), dropout=0.3)
 GRAY = Normalization((0.5,), (0.25,))
 OPTIONS = TrainingOptions(epochs=4, batch_size=16, lr=0.05, seed=1)
 

@@ -12,7 +12,8 @@ from safetensors import SafetensorError, safe_open
 from torch import Tensor
 
 from compress.errors import CheckpointError, UsageError
-from compress.models.recognition.hypothesis import check_state
+from compress.models.hypothesis import check_state
+from compress.models.registry import architecture, read_spec
 from compress.spec import ModelSpec, Normalization
 
 METADATA_KEY = "compress"
@@ -66,7 +67,7 @@ def describe_own(path: Path, tensors: Mapping[str, Tensor], text: str) -> Descri
     """
     try:
         described = json.loads(text)
-        spec = ModelSpec.from_dict(described.pop("spec"))
+        spec = read_spec(described.pop("spec"))
         stated = described.pop("normalization")
         normalization = None
         if stated is not None:
@@ -84,7 +85,7 @@ def describe_own(path: Path, tensors: Mapping[str, Tensor], text: str) -> Descri
         ) from error
     faults = []
     # Checked before the network is built: a wrong depth could ask for one of any size.
-    if spec.depth > len(tensors):
+    if len(architecture(spec).layers(spec.input_shape).convolutions) > len(tensors):
         faults.append(f"{spec.name} has more layers than the file")
     if normalization and len(normalization.mean) != spec.input_shape[0]:
         faults.append(f"the normalisation is not of {spec.input_shape[0]} channel(s)")

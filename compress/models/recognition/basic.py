@@ -43,7 +43,6 @@ from compress.models.recognition.order import (
     learn_first,
 )
 from compress.models.recognition.reading import Reading, find_classifier
-from compress.models.recognition.statement import Statement
 
 
 @dataclass(frozen=True)
@@ -54,8 +53,13 @@ class _OrderedBlock:
     shortcut_norm: Norm | None
 
 
-def read(weights: Weights, choices: Choices, stated: Statement | None) -> Reading:
+def read(weights: Weights, choices: Choices, *, needs_order: bool) -> Reading:
     """One whole WRN or CIFAR ResNet.
+
+    Args:
+        weights: of the file.
+        choices: which order is taken where nothing decides.
+        needs_order: see ``read_blocks``.
 
     Raises:
         Unfit: the layers do not make one.
@@ -63,7 +67,7 @@ def read(weights: Weights, choices: Choices, stated: Statement | None) -> Readin
     return read_blocks(
         weights,
         choices,
-        stated,
+        needs_order=needs_order,
         by_name=_blocks_by_name,
         by_order=_blocks_by_order,
         assemble=_assemble,
@@ -207,16 +211,18 @@ def _assemble(weights: Weights, skeleton: Skeleton, choices: Choices) -> Reading
     first = ordered[0][0].shortcut
     reading = Reading(
         weights=weights,
-        arch=arch,
-        depth=6 * len(ordered[0]) + (4 if arch == "wrn" else 2),
+        family=arch,
         widths=widths,
+        found={
+            "depth": 6 * len(ordered[0]) + (4 if arch == "wrn" else 2),
+            "shortcut": shortcut,
+            "first_shortcut": first is not None
+            and first.inputs == first.outputs
+            and shortcut != "conv-all",
+        },
         convs=convs,
         norms=norms,
         classifier=classifier,
-        shortcut=shortcut,
-        first_shortcut=first is not None
-        and first.inputs == first.outputs
-        and shortcut != "conv-all",
         notes=notes_on(dropped),
     )
     duplicates = {name for block in dropped for name in block.names()}

@@ -10,7 +10,6 @@ from dataclasses import dataclass
 from compress.models.recognition.layers import Conv, Norm, Tokens, Unfit, Weights, common_start
 from compress.models.recognition.order import Choices, by_numbers, in_order
 from compress.models.recognition.reading import Reading
-from compress.models.recognition.statement import Statement
 
 
 @dataclass(frozen=True)
@@ -74,8 +73,8 @@ def block_name(block: Block) -> str:
 def read_blocks(
     weights: Weights,
     choices: Choices,
-    stated: Statement | None,
     *,
+    needs_order: bool,
     by_name: Callable[[Weights, Conv], Skeleton | None],
     by_order: Callable[[Weights, Conv, Choices], Skeleton | None],
     assemble: Callable[[Weights, Skeleton, Choices], Reading],
@@ -86,7 +85,7 @@ def read_blocks(
     Args:
         weights: of the file.
         choices: to take.
-        stated: what the user says of the network.
+        needs_order: whether layers are grouped by their order only where names or the file say it.
         by_name: groups the layers by their names, or cannot.
         by_order: groups the layers by their order, or cannot.
         assemble: makes a network of the blocks; raises Unfit.
@@ -103,7 +102,7 @@ def read_blocks(
             return assemble(weights, named, choices)
         except Unfit as error:
             unfit = error
-    if stated is None and not _has_order(weights, stem):
+    if needs_order and not _has_order(weights, stem):
         if named is not None:
             raise unfit
         raise Unfit(

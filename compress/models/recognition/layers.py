@@ -9,6 +9,7 @@ four alike 1-D     a batch norm
 from __future__ import annotations
 
 import re
+from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 
@@ -85,6 +86,12 @@ class Weights:
     linears: tuple[str, ...]
     vectors: tuple[str, ...]  # 1-D, in no norm and no convolution's bias
     others: tuple[str, ...]
+
+    @property
+    def kernel_counts(self) -> tuple[int, int]:
+        """How many 1x1 and how many 3x3 convolutions there are; none where there are others."""
+        counts = Counter(tuple(conv.weight.shape[2:]) for conv in self.convs)
+        return (counts[1, 1], counts[3, 3]) if set(counts) == {(1, 1), (3, 3)} else (0, 0)
 
     @classmethod
     def parse(cls, tensors: Mapping[str, Tensor], *, ordered: bool) -> Weights:

@@ -4,12 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass, replace
+from typing import Any
 
 import torch
 from torch import Tensor
 
-from compress.errors import UsageError
-from compress.models.recognition.hypothesis import Hypothesis, check_state
 from compress.models.recognition.layers import (
     Conv,
     Norm,
@@ -20,8 +19,7 @@ from compress.models.recognition.layers import (
     tokens_of,
 )
 from compress.models.recognition.order import Choices
-from compress.models.recognition.statement import Statement
-from compress.spec import ModelSpec, Normalization
+from compress.spec import Normalization
 
 
 @dataclass(frozen=True)
@@ -30,26 +28,23 @@ class Reading:
 
     Attributes:
         weights: of the file.
-        arch, depth: of the network.
-        widths: channels that its three stages give.
+        family: of the network.
+        widths: channels that its stages give.
+        found: parameters of the network that show in the weights.
         convs: our name -> the convolution; the stem is "conv".
         norms: our name -> the batch norm.
         classifier: names of its weight and of its bias, if it has one.
-        shortcut: the most usual of those that its shapes allow.
-        first_shortcut: whether the first block has a shortcut that its shape does not call for.
         normalization: where the file has it as a layer of the network.
         notes: what was assumed or left out, in sentences.
     """
 
     weights: Weights
-    arch: str
-    depth: int
+    family: str
     widths: tuple[int, ...]
+    found: Mapping[str, Any]
     convs: Mapping[str, Conv]
     norms: Mapping[str, Norm]
     classifier: tuple[str, str | None]
-    shortcut: str
-    first_shortcut: bool = False
     normalization: Normalization | None = None
     notes: tuple[str, ...] = ()
 
@@ -58,66 +53,10 @@ class Reading:
         """Outputs of the classifier."""
         return self.weights.tensors[self.classifier[0]].shape[0]
 
-    def spec(self, image_size: tuple[int, int], stated: Statement | None) -> ModelSpec:
-        """The network, with the most usual of what the shapes do not show.
-
-        Raises:
-            Unfit: its stages are of no width.
-        """
-        usual = ModelSpec(self.arch, self.depth).stage_channels
-        tried = [found / one for found, one in zip(self.widths, usual, strict=True)]
-        width = next((m for m in tried if self._has_width(m)), None)
-        # The multiplier itself is lost where filters were rounded.
-        if stated is not None and stated.names(self.arch, self.widths):
-            width = stated.spec.width
-        if width is None:
-            *others, last = map(str, self.widths)
-            raise Unfit(f"its stages are {', '.join(others)} and {last} wide, not 1:2:4")
-        return ModelSpec(
-            arch=self.arch,
-            depth=self.depth,
-            width=width,
-            num_classes=self.num_classes,
-            input_shape=(self.convs["conv"].inputs, *image_size),
-            shortcut=self.shortcut,
-            stem_channels=self.convs["conv"].outputs,
-            conv_bias=any(conv.bias for conv in self.convs.values()),
-            first_shortcut=self.first_shortcut,
-            pool=self._pool(image_size, stated),
-        )
-
-    def _pool(self, image_size: tuple[int, int], stated: Statement | None) -> int:
-        """Side of the windows whose averages the classifier reads; 0 for the whole map.
-
-        Raises:
-            Unfit: there are no such windows.
-        """
-        inputs = self.weights.tensors[self.classifier[0]].shape[1]
-        averages = inputs // self.widths[-1]
-        if averages == 1:
-            return 0
-        height, width = ((side + 3) // 4 for side in image_size)
-        sides = [
-            side
-            for side in range(1, min(height, width) + 1)
-            if (height // side) * (width // side) == averages
-        ]
-        whole = [side for side in sides if height % side == 0 and width % side == 0]
-        if stated is not None and stated.spec.pool in sides:
-            return stated.spec.pool
-        if not whole:
-            raise Unfit(
-                f"its classifier '{self.classifier[0]}' reads {inputs} values, {averages} of each "
-                f"of {self.widths[-1]} channels; averages over windows of the last map, here "
-                f"{height}x{width}, cannot be that many"
-            )
-        return whole[0]
-
-    def _has_width(self, width: float) -> bool:
-        try:
-            return ModelSpec(self.arch, self.depth, width).stage_channels == self.widths
-        except UsageError:  # not one filter would be left
-            return False
+    @property
+    def conv_bias(self) -> bool:
+        """Whether a convolution has a bias."""
+        return any(conv.bias for conv in self.convs.values())
 
     def used(self) -> set[str]:
         """Names of all tensors that have a place."""
@@ -146,7 +85,7 @@ class Reading:
             more = f" and {len(left) - 1} more" if len(left) > 1 else ""
             shape = "x".join(map(str, self.weights.tensors[left[0]].shape)) or "one number"
             raise Unfit(
-                f"'{left[0]}' ({shape}){more} does not belong to a {self.arch} of this shape"
+                f"'{left[0]}' ({shape}){more} does not belong to a {self.family} of this shape"
             )
         notes = list(self.notes)
         biased = [bool(conv.bias) for conv in self.convs.values()]
@@ -157,8 +96,8 @@ class Reading:
         notes += choices.notes.values()
         return replace(self, normalization=normalization, notes=tuple(notes))
 
-    def hypothesis(self, spec: ModelSpec) -> Hypothesis:
-        """The weights under our own names."""
+    def state(self) -> tuple[dict[str, Tensor], tuple[str, ...]]:
+        """The weights under our own names, float32; and what was assumed or left out."""
         tensors = self.weights.tensors
         state: dict[str, Tensor] = {}
 
@@ -167,7 +106,7 @@ class Reading:
 
         for name, conv in self.convs.items():
             put(f"{name}.weight", conv.weight)
-            if spec.conv_bias:
+            if self.conv_bias:
                 # A convolution without a bias beside others that have one: its bias is zero.
                 put(f"{name}.bias", tensors[conv.bias] if conv.bias else torch.zeros(conv.outputs))
         for name, norm in self.norms.items():
@@ -184,15 +123,7 @@ class Reading:
         kinds = {str(tensors[name].dtype).removeprefix("torch.") for name in self.used()}
         if kinds != {"float32"}:
             notes.append(f"The weights are {' and '.join(sorted(kinds))}; they run as float32.")
-        check_state(spec, state)
-        doubt = ""
-        if spec.pool:
-            doubt = (
-                f"The classifier reads {spec.classifier_inputs} values: averages over "
-                f"{spec.pool}x{spec.pool} windows of the last map (assumed), or something that "
-                "the weights do not show."
-            )
-        return Hypothesis(spec, state, self.normalization, tuple(notes), doubt)
+        return state, tuple(notes)
 
 
 def find_classifier(

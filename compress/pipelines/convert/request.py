@@ -8,7 +8,7 @@ from typing import Any
 
 from compress.data.dataset import Dataset
 from compress.engines.package import PACKAGES
-from compress.engines.sidecar import EngineFile, path_beside
+from compress.engines.sidecar import EngineFile, sidecar_path
 from compress.errors import (
     UnknownName,
     UsageError,
@@ -126,7 +126,7 @@ class Request:
                 f"{self.typed}, which would be written beside the engine {self.output.name}, is "
                 "MODEL itself; name another --output"
             )
-        if self.typed.exists() and not path_beside(self.output).exists():
+        if self.typed.exists() and not sidecar_path(self.output).exists():
             return (
                 f"{self.typed} would be written beside the engine {self.output.name}, but exists "
                 "already; name another --output"

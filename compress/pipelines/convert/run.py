@@ -35,9 +35,9 @@ from compress.files import atomic_path, sha256_of
 from compress.gate.precision import PrecisionRule, more_images
 from compress.gate.verdict import Outcome
 from compress.models.checkpoint import read_tensors
+from compress.models.hypothesis import instantiate
 from compress.models.network import Network
-from compress.models.recognition.hypothesis import instantiate
-from compress.models.recognition.statement import statement_of, structure
+from compress.models.statement import statement_of, structure
 from compress.onnx_file import is_onnx
 from compress.pipelines.convert.request import ONNX, Conversion, Request
 from compress.profiling.machine import default_threads
@@ -456,7 +456,7 @@ class _Conversion:
         request = self.request
         data = request.calibration or request.data
         if data is None:  # pragma: no cover - the request was refused
-            raise UsageError("There are no images to calibrate on.")
+            raise UsageError("There are no images for calibration.")
         train = data.train
         if len(train) == 0:
             raise DataError(f"{data.name} has no training images to calibrate on.")

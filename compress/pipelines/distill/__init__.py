@@ -1,10 +1,13 @@
 """Teacher and budget in, a student in a file that can ship out.
 
+run         the stages in their order, from the teacher to result.json
 request     what a run is asked for
-run         its stages, from the teacher to result.json
+context     what all stages need
+choosing    which runtime and which student
 learning    the training, and what other processes do in it
+exporting   teacher and student as files, timed and scored
 narrowing   the student in fewer bits, and what that costs
-result      what result.json says
+result      what a run came to, which is result.json
 names       of the files in the run folder
 
 Choices look at the validation images. The test images are looked at once, at the end.
@@ -19,7 +22,8 @@ from compress.pipelines.distill.names import (
     TEACHER_ONNX,
     TRADEOFF,
 )
-from compress.pipelines.distill.request import DistillListener, Request, check_words
+from compress.pipelines.distill.request import DistillListener, DistillRequest, check_words
+from compress.pipelines.distill.result import DistillResult
 from compress.pipelines.distill.run import distill
 
 __all__ = [
@@ -30,7 +34,8 @@ __all__ = [
     "TEACHER_ONNX",
     "TRADEOFF",
     "DistillListener",
-    "Request",
+    "DistillRequest",
+    "DistillResult",
     "assist",
     "check_words",
     "distill",

@@ -10,17 +10,16 @@ from compress.data.dataset import Dataset
 from compress.errors import DataError, UsageError
 from compress.gate.accuracy import AccuracyRule
 from compress.gate.precision import MAX_LOSS, PrecisionRule
+from compress.models.registry import spec_of
 from compress.profiling.registry import runtime_named
 from compress.recipes.recipe import Recipe
-from compress.spec import AUTO, FASTEST, PRECISIONS, Budget, ModelSpec, Normalization
+from compress.spec import AUTO, FASTEST, PRECISIONS, Budget, Normalization
 from compress.tradeoff import Choice
 from compress.training.engine import Listener
 from compress.training.options import TrainingOptions
 from compress.training.quantization_aware import FineTuning
 
 INT8 = "int8"
-# Of a budget without limits, or with one that this machine does not decide.
-NOT_JUDGED = "not judged"
 
 
 class DistillListener(Listener, Protocol):
@@ -32,7 +31,7 @@ class DistillListener(Listener, Protocol):
 
 
 @dataclass(frozen=True)
-class Request:
+class DistillRequest:
     """What a run is asked for.
 
     Attributes:
@@ -111,7 +110,7 @@ def check_words(
     max_accuracy_drop: float | None,
     fine_tuning: FineTuning,
 ) -> None:
-    """Refuses what cannot be asked for whatever the data is; see ``Request`` for the arguments.
+    """Refuses what cannot be asked for whatever the data is; arguments as of ``DistillRequest``.
 
     Raises:
         UsageError: values that cannot be, or that contradict each other.
@@ -129,7 +128,7 @@ def check_words(
     if student is None:
         budget.require_limit()
         return
-    ModelSpec.parse(student)  # so that a wrong name is told before anything is done
+    spec_of(student)  # so that a wrong name is told before anything is done
     if budget.target.precision == AUTO:
         raise UsageError(
             "--precision auto chooses precision and student together, but --student names the "

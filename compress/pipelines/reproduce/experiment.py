@@ -22,6 +22,7 @@ from typing import Annotated, Any
 
 from compress.errors import InputError, UnknownName, UsageError
 from compress.files import read_text
+from compress.models.registry import spec_of
 from compress.recipes.recipe import Recipe
 from compress.recipes.registry import RECIPES, make_recipe
 from compress.schema import Decoder, decode, parse_toml
@@ -43,7 +44,6 @@ from compress.schema.rules import (
     known,
 )
 from compress.schema.words import nearest, shown
-from compress.spec import ModelSpec
 from compress.training.options import TrainingOptions
 
 MEASURES = ("error", "accuracy")
@@ -53,7 +53,7 @@ FIGURES = ("curves", "tradeoff", "scores")
 def no_network(name: str) -> str:
     """What is wrong with a network's name; empty where nothing is."""
     try:
-        ModelSpec.parse(name)
+        spec_of(name)
     except UsageError as error:
         return f"is {shown(name)}: {str(error).rstrip('.')}"
     return ""

@@ -11,6 +11,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
+from compress.models.registry import architecture, spec_of
 from compress.pipelines.reproduce.experiment import Method, slug
 from compress.pipelines.reproduce.table import (
     Cell,
@@ -22,7 +23,6 @@ from compress.pipelines.reproduce.table import (
 )
 from compress.report.document import Axis, Chart, Mark, Picture, Point, Rule, Series
 from compress.results import Estimate
-from compress.spec import ModelSpec
 from compress.training.options import TrainingOptions
 
 CURVES_AT_MOST = 4
@@ -276,14 +276,15 @@ def _families(cells: Sequence[Cell]) -> dict[str, list[Cell]]:
 
     The name is empty where there is one family only.
     """
-    specs = {cell.student: ModelSpec.parse(cell.student) for cell in cells}
-    depths = [(spec.arch, spec.depth) for spec in specs.values()]
+    specs = {cell.student: spec_of(cell.student) for cell in cells}
+    sizes = {name: (spec.family, *architecture(spec).size) for name, spec in specs.items()}
+    fixed = [size[:-1] for size in sizes.values()]
     found: dict[str, list[Cell]] = {}
     for cell in cells:
-        spec = specs[cell.student]
-        wide = depths.count((spec.arch, spec.depth)) > 1
-        name = f", {spec.arch}-{spec.depth}-m" if wide else f", {spec.arch}-d-{spec.width:g}"
-        found.setdefault(name, []).append(cell)
+        *alike, width = sizes[cell.student]
+        wide = fixed.count(tuple(alike)) > 1
+        name = "-".join(map(str, [*alike, "m"])) if wide else f"{alike[0]}-d-{width:g}"
+        found.setdefault(f", {name}", []).append(cell)
     return found if len(found) > 1 else {"": list(cells)}
 
 

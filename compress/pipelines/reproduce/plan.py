@@ -22,7 +22,7 @@ from compress.errors import CompressError, InputError
 from compress.files import read_json, write_json
 from compress.models.checkpoint import read_tensors
 from compress.models.network import FEATURES, LOGITS
-from compress.models.registry import build
+from compress.models.registry import build, map_shape, spec_of, with_dropout
 from compress.pipelines.reproduce import work
 from compress.pipelines.reproduce.experiment import ExperimentTask, Images, slug
 from compress.pipelines.reproduce.runner import ReproduceRequest, Training, trainings
@@ -35,7 +35,6 @@ from compress.tradeoff.costs import costs_of
 from compress.training.engine import choose_device
 from compress.training.options import TrainingOptions
 from compress.training.runfolder import METRICS, RESULT, read_metrics
-from compress.training.student import with_dropout
 from compress.training.trial import Speed, time_steps, trial_batch
 from compress.training.tuning import takes_bf16
 from compress.units import format_count, format_duration
@@ -231,7 +230,7 @@ class _Planner:
         return max(images.classes, round(self.request.adapted.fraction * train)), validation
 
     def _spec(self, name: str, images: Images, options: TrainingOptions) -> ModelSpec:
-        spec = ModelSpec.parse(name, num_classes=images.classes, input_shape=images.shape)
+        spec = spec_of(name, num_classes=images.classes, input_shape=images.shape)
         return with_dropout(spec, options.dropout)
 
     def _teacher_arch(self, task: ExperimentTask) -> str:
@@ -271,8 +270,7 @@ def _teacher_passes(
     """Epochs in which the teacher looks at the crops; once for all methods where that is kept."""
     if teacher is None:
         return 0
-    first, second = teacher.input_shape[1] // 4, teacher.input_shape[2] // 4
-    maps = (teacher.stage_channels[-1], first, second)
+    maps = map_shape(teacher)
     anew, kept = 0, dict[tuple[int, frozenset[str]], int]()
     for training, epochs in these:
         options, wanted = training.options, training.method.make().teacher_outputs

@@ -31,6 +31,7 @@ from compress.models.checkpoint import save_checkpoint, weights_of
 from compress.models.network import Network
 from compress.models.registry import count_parameters
 from compress.pipelines.reproduce.experiment import Experiment, ExperimentTask, Method, slug
+from compress.pipelines.reproduce.finished import FinishedTraining
 from compress.pipelines.reproduce.pictures import pictures_of
 from compress.pipelines.reproduce.report import write_report
 from compress.pipelines.reproduce.scores import Histogram, histogram
@@ -47,7 +48,6 @@ from compress.tasks.task import Task
 from compress.training.checkpoints import Checkpoints
 from compress.training.engine import Listener, Progress, choose_device, fit
 from compress.training.evaluation import answers_to, evaluate, predictor, stratified_sample
-from compress.training.finished import Reproduced
 from compress.training.options import TrainingOptions
 from compress.training.runfolder import METRICS, RunFolder, installed_versions, read_metrics
 from compress.training.student import first_network
@@ -461,8 +461,9 @@ class _Reproduction:
                 folder = self._folder(work, training, facts)
                 if folder.finished:
                     # The method may have had another name with the same place when it was trained.
+                    folder.result(FinishedTraining, beside=("*",))  # or it tells what is damaged
                     yield {
-                        **folder.result(Reproduced),
+                        **folder.result(dict[str, Any]),
                         "method": training.method.name,
                         "place": training.place.as_posix(),
                     }

@@ -10,11 +10,12 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import Any
 
+from compress.models.registry import spec_of
 from compress.pipelines.reproduce.experiment import Experiment, ExperimentTask
 from compress.profiling.machine import default_threads
 from compress.report import values
 from compress.results import Estimate
-from compress.spec import Budget, ModelSpec, Target
+from compress.spec import Budget, Target
 from compress.tradeoff.costs import costs_of
 from compress.tradeoff.measure import LocalMeasurer
 
@@ -133,7 +134,7 @@ def time_networks(
     def times() -> Iterator[NetworkTime]:
         for each in declared:
             check()
-            spec = ModelSpec.parse(each.network, num_classes=num_classes, input_shape=input_shape)
+            spec = spec_of(each.network, num_classes=num_classes, input_shape=input_shape)
             found = measurer.measure(spec, budget, None)
             yield NetworkTime(each.network, costs_of(spec).params, found.latency, each.paper_s)
 

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -22,21 +22,21 @@ from compress.errors import InputError, RunFolderError, UsageError
 from compress.files import clear_up, read_json, sha256_of, try_lock, write_json
 from compress.models.checkpoint import save_checkpoint, weights_of
 from compress.models.network import Network
-from compress.models.registry import build, count_parameters
+from compress.models.registry import build, count_parameters, spec_of, with_dropout
 from compress.pipelines.reproduce.experiment import ExperimentTask, slug
 from compress.recipes.recipe import Recipe
 from compress.recipes.supervised import Supervised
+from compress.results import Accuracies
 from compress.schema import decode
 from compress.schema.rules import Sha256
 from compress.spec import ModelSpec, Normalization
 from compress.training.engine import Listener, fit
 from compress.training.evaluation import evaluate, predictor
-from compress.training.finished import Accuracies
 from compress.training.kept import outputs_of
 from compress.training.options import TrainingOptions, upgraded
 from compress.training.outputs import TeacherOutputs, Teaching
 from compress.training.runfolder import RunFolder
-from compress.training.student import first_network, with_dropout
+from compress.training.student import first_network
 from compress.training.teacher import load_teacher
 from compress.units import format_percent
 
@@ -166,9 +166,7 @@ class TaskWork:
 
     def spec(self, name: str, options: TrainingOptions) -> ModelSpec:
         """A network for this task's images."""
-        spec = ModelSpec.parse(
-            name, num_classes=self.data.task.width, input_shape=self.data.input_shape
-        )
+        spec = spec_of(name, num_classes=self.data.task.width, input_shape=self.data.input_shape)
         return with_dropout(spec, options.dropout)
 
     # --- The teacher -----------------------------------------------------------------------------
@@ -244,7 +242,7 @@ class TaskWork:
         save_checkpoint(path, network, normalization=normalization)
         facts = TeacherFacts(
             sha256=sha256_of(path),
-            spec=replace(network.spec, dropout=0.0),
+            spec=with_dropout(network.spec, 0.0),
             normalization=normalization,
             validation=evaluate(predict, self.data.task, self.data.validation, normalization),
             test=evaluate(predict, self.data.task, self.data.test, normalization),

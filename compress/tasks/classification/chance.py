@@ -82,7 +82,10 @@ def _cause(predicted: Tensor, labels: Tensor, classes: int, share: float) -> str
     commonest = float(torch.bincount(labels).max()) / len(labels)
     hint = ""
     if renumbered > 2 * max(share, commonest) and renumbered > 0.5:
-        hint = f" (renumbered, it would be right on {format_percent(renumbered, 1)}: likely)"
+        hint = (
+            " (likely: with other class numbers it would be right on "
+            f"{format_percent(renumbered, 1)})"
+        )
     return f"its classes are others or in another order{hint}"
 
 

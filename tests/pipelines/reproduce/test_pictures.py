@@ -11,6 +11,7 @@ from typing import Any
 import pytest
 import torch
 
+from compress.models.registry import architecture, spec_of
 from compress.pipelines.reproduce import pictures, runner
 from compress.pipelines.reproduce.experiment import load_experiment, read_experiment
 from compress.pipelines.reproduce.runner import ReproduceRequest, reproduce, trainings
@@ -22,7 +23,7 @@ from compress.pipelines.reproduce.work import TeacherFacts
 from compress.report import drawing
 from compress.results import Estimate
 from compress.schema import decode
-from compress.spec import ModelSpec, Normalization
+from compress.spec import Normalization
 from compress.training.runfolder import METRICS, read_metrics
 from tests.pipelines.reproduce.tiny import EXPERIMENT, Quiet, make_data, make_experiment
 from tests.profiling.reports import MACHINE
@@ -65,13 +66,13 @@ def made_up(name: str, out: Path, *, seeds: int = 3) -> Report:
                     line["discriminator_loss"] = 2 + 4 * 0.95**epoch
                 lines.append(json.dumps(line))
             (folder / "metrics.jsonl").write_text("\n".join(lines))
-            spec = ModelSpec.parse(each.student)
+            depth, width = architecture(spec_of(each.student)).size
             results.append(
                 {
                     "student": each.student,
                     "method": each.method.name,
                     "seed": each.seed,
-                    "params": int(3e4 * spec.depth * spec.width**2),
+                    "params": int(3e4 * depth * width**2),
                     "last": scores,
                     "best": {**scores, "test": scores["test"] - 0.001},
                     "place": str(each.place),
@@ -91,7 +92,7 @@ def made_up(name: str, out: Path, *, seeds: int = 3) -> Report:
         logits[labels == 85, 85] += 6
         teacher = TeacherFacts(
             "0" * 64,
-            ModelSpec.parse("wrn-40-10"),
+            spec_of("wrn-40-10"),
             Normalization((0.5,), (0.5,)),
             0.8,
             0.79,

@@ -10,6 +10,7 @@ from pathlib import Path
 
 import pytest
 
+from compress.models.registry import spec_of
 from compress.pipelines.reproduce.experiment import read_experiment
 from compress.pipelines.reproduce.report import document_of, write_report
 from compress.pipelines.reproduce.table import (
@@ -25,7 +26,7 @@ from compress.pipelines.reproduce.timing import NetworkTime, Times
 from compress.pipelines.reproduce.work import TeacherFacts
 from compress.report import markdown
 from compress.results import Estimate
-from compress.spec import ModelSpec, Normalization
+from compress.spec import Normalization
 from tests.pipelines.reproduce.tiny import EXPERIMENT
 from tests.profiling.reports import MACHINE
 from tests.report.rendered import assert_rendered
@@ -35,7 +36,7 @@ MADE = datetime(2026, 1, 2, tzinfo=UTC)
 N = {"train": 90, "validation": 30, "test": 30}
 TEACHER = TeacherFacts(
     "0" * 64,
-    ModelSpec.parse("resnet-20"),
+    spec_of("resnet-20"),
     Normalization((0.5,), (0.5,)),
     0.99,
     0.9,

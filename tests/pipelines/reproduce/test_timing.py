@@ -7,6 +7,7 @@ from typing import Any
 
 import pytest
 
+from compress.models.registry import architecture
 from compress.pipelines.reproduce import timing
 from compress.pipelines.reproduce.experiment import load_experiment
 from compress.pipelines.reproduce.runner import TimeOver
@@ -26,7 +27,7 @@ class Measurer:
 
     def measure(self, spec: ModelSpec, budget: Budget, limit_s: float | None) -> Measurement:
         self.asked.append((spec.name, budget))
-        value = spec.depth / 100
+        value = architecture(spec).size[0] / 100
         return Measurement(Estimate(value, 0.9 * value, 1.1 * value), 1000, 6)
 
 

@@ -1,19 +1,39 @@
-"""Pre-activation ResNets with bottleneck blocks.
+"""Pre-activation residual networks with bottleneck blocks for CIFAR, depth d = 9n+2.
 
-stem                   the 3x3 convolution that reads the image
-blocks                 one 3x3 convolution each, of as many filters as channels (w); before it
-                       a 1x1 one that gives w, behind it a 1x1 one that gives 4w
-another 1x1            the shortcut; where a block reads w channels it has the shape of the
-                       last convolution, and names tell the two apart as they do elsewhere
-blocks of one width    a stage; its first block is the one whose input is narrower
-sizes of batch norms   those of what the convolutions read: pre-activation
+He et al., "Identity Mappings in Deep Residual Networks", arXiv 1603.05027, section 3 (Figure 1b)
+and the appendix (ResNet-164 and ResNet-1001 on CIFAR):
+
+    conv3x3, 16 filters
+    three stages of n blocks, 64, 128, 256 filters, the second and third halve the resolution
+    block:  BN, ReLU, conv1x1, BN, ReLU, conv3x3, BN, ReLU, conv1x1, plus the shortcut;
+            the first two convolutions have a quarter of the block's filters
+    BN, ReLU, global average pooling, linear
+
+Where the number of channels changes, which it does in the first block of every stage, the shortcut
+is a 1x1 convolution without BN. In the authors' code (github.com/KaimingHe/resnet-1k-layers) it
+reads the activated input and the stride is in the block's first convolution. Widely used PyTorch
+code puts the stride in the 3x3 convolution, and its shortcut reads the raw input.
+
+The literature (arXiv 1605.07146, among others) gives 1.7 million parameters for depth 164 and 10.2
+million for depth 1001. Here they are 1,703,258 and 10,327,706, without those of batch normalisation
+1,679,034 and 10,178,490: only the latter two agree with both figures.
 """
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
+from functools import partial
+from typing import Any
 
+from torch import Tensor, nn
+from torch.nn import functional
+
+from compress.models.families.architecture import Architecture, Convolution, Layers
+from compress.models.families.initialise import initialise
+from compress.models.families.residual import Place, Residual, residual_stages
+from compress.models.network import FIRST_STAGES, Network
 from compress.models.recognition.blocks import (
     Block,
     Skeleton,
@@ -36,30 +56,158 @@ from compress.models.recognition.layers import (
 )
 from compress.models.recognition.order import Choices, PartT, beside, in_order
 from compress.models.recognition.reading import Reading, find_classifier
-from compress.models.recognition.statement import Statement
+from compress.schema.rules import ImageShape
+from compress.spec import ModelSpec
 
-EXPANSION = 4
 
+@dataclass(frozen=True)
+class PreactivationResNet(Residual):
+    """A pre-activation ResNet but for its images and classes; see ``Residual``.
 
-def read(weights: Weights, choices: Choices, stated: Statement | None) -> Reading:
-    """One whole pre-activation ResNet.
-
-    Raises:
-        Unfit: the layers do not make one.
+    Where the shape changes, a 1x1 convolution reads the activated input ("preactivation", as in He
+    et al.'s own code) or the raw "input".
     """
-    return read_blocks(
-        weights,
-        choices,
-        stated,
-        by_name=lambda weights, stem: _blocks_by_name(weights, stem, choices),
-        by_order=_blocks_by_order,
-        assemble=_assemble,
-        otherwise="its convolutions do not group into bottleneck blocks",
+
+    family = "preresnet"
+    forms = "preresnet-DEPTH (preresnet-164)"
+    layout = (
+        "pre-activation ResNets (preresnet-DEPTH, depth 9n+2), the same with blocks of 1x1, 3x3 "
+        "and 1x1 convolutions"
     )
+    step_of_depth = 9
+    expansion = 4
+    step = (9, 1)
+
+    @classmethod
+    def parse(cls, text: str) -> dict[str, Any] | None:
+        """'preresnet-164', 'preact-resnet-1001', 'preresnet-164x0.5'."""
+        found = re.fullmatch(r"pre-?(?:act-?)?resnet-?(\d{1,9})(?:x(\d+(?:\.\d+)?))?", text)
+        return {"depth": int(found[1]), "width": float(found[2] or 1)} if found else None
+
+    @property
+    def name(self) -> str:
+        """'preresnet-164', 'preresnet-164x0.5'."""
+        return f"preresnet-{self.depth}" + ("" if self.width == 1 else f"x{self.width:g}")
+
+    def build(self, spec: ModelSpec) -> Network:
+        """A ``PreResNet``."""
+        return PreResNet(spec, self)
+
+    def layers(self, input_shape: ImageShape) -> Layers:
+        """The stem, three convolutions a block and its shortcut; blocks normalise their input."""
+        planes, height, width = input_shape
+        convs = [Convolution(3, planes, self.stem_channels, height * width, folded=False)]
+        norms = []
+        for at in Place.all(self, input_shape):
+            middle = at.outputs // self.expansion
+            convs.append(Convolution(1, at.inputs, middle, at.strided, folded=True))
+            convs.append(Convolution(3, middle, middle, at.after, folded=True))
+            convs.append(Convolution(1, middle, at.outputs, at.after, folded=False))
+            if at.changes:
+                convs.append(Convolution(1, at.inputs, at.outputs, at.after, folded=False))
+            norms.append(at.inputs)
+        last = self.stage_channels[-1]
+        return Layers(tuple(convs), last, (*norms, last), conv_bias=self.conv_bias)
+
+    @classmethod
+    def claims(cls, weights: Weights) -> bool:
+        """Bottleneck blocks have two 1x1 convolutions for each of 3x3, beside shortcuts."""
+        points, spatial = weights.kernel_counts
+        return spatial > 1 and points >= 2 * (spatial - 1)  # one of the 3x3 ones is the stem
+
+    @classmethod
+    def read(cls, weights: Weights, choices: Choices, stated: Architecture | None) -> Reading:
+        """A network of bottleneck blocks; see "From layers to blocks" below."""
+        return read_blocks(
+            weights,
+            choices,
+            needs_order=stated is None,
+            by_name=lambda weights, stem: _blocks_by_name(weights, stem, choices),
+            by_order=_blocks_by_order,
+            assemble=_assemble,
+            otherwise="its convolutions do not group into bottleneck blocks",
+        )
+
+    @classmethod
+    def variants(cls, shape: Mapping[str, Any]) -> list[tuple[str, int]]:
+        """The most used code in PyTorch has (input, 2), the authors' own (preactivation, 1)."""
+        return [("input", 2), ("preactivation", 1), ("preactivation", 2), ("input", 1)]
+
+
+class BottleneckBlock(nn.Module):
+    """Three times BN, ReLU, convolution (1x1, 3x3, 1x1), plus the shortcut.
+
+    The shortcut is the input itself, or a 1x1 convolution where the shape changes. That
+    convolution reads the activated input ("preactivation") or the raw one ("input").
+    """
+
+    def __init__(
+        self,
+        own: PreactivationResNet,
+        inputs: int,
+        outputs: int,
+        stride: int,
+        *,
+        shortcut: bool = False,
+    ) -> None:
+        super().__init__()
+        first, second = (stride, 1) if own.stride_conv == 1 else (1, stride)
+        bias = own.conv_bias
+        middle = outputs // own.expansion
+        self.bn1 = nn.BatchNorm2d(inputs)
+        self.conv1 = nn.Conv2d(inputs, middle, 1, first, bias=bias)
+        self.bn2 = nn.BatchNorm2d(middle)
+        self.conv2 = nn.Conv2d(middle, middle, 3, second, padding=1, bias=bias)
+        self.bn3 = nn.BatchNorm2d(middle)
+        self.conv3 = nn.Conv2d(middle, outputs, 1, bias=bias)
+        self.shortcut: nn.Module | None = None
+        if shortcut or stride != 1 or inputs != outputs:
+            self.shortcut = nn.Conv2d(inputs, outputs, 1, stride, bias=bias)
+        self.shortcut_reads_activation = own.shortcut == "preactivation"
+
+    def forward(self, x: Tensor) -> Tensor:
+        """[b, inputs, h, w] -> [b, outputs, h / stride, w / stride]."""
+        activated = functional.relu(self.bn1(x))
+        residual: Tensor = self.conv1(activated)
+        residual = self.conv2(functional.relu(self.bn2(residual)))
+        residual = self.conv3(functional.relu(self.bn3(residual)))
+        bypass: Tensor = x
+        if self.shortcut is not None:
+            bypass = self.shortcut(activated if self.shortcut_reads_activation else x)
+        return residual + bypass
+
+
+class PreResNet(Network):
+    """Pre-activation ResNet-d for images of any size, 1 or more channels, any number of classes."""
+
+    inner_taps = FIRST_STAGES
+
+    def __init__(self, spec: ModelSpec, own: PreactivationResNet) -> None:
+        super().__init__()
+        self.spec = spec
+        channels = own.stem_channels
+        self.conv = nn.Conv2d(spec.input_shape[0], channels, 3, padding=1, bias=own.conv_bias)
+        self.stages = residual_stages(own, partial(BottleneckBlock, own))
+        channels = own.stage_channels[-1]
+        self.bn = nn.BatchNorm2d(channels)
+        self.linear = nn.Linear(channels, spec.num_classes)
+        initialise(self)
+
+    def features(self, x: Tensor) -> Tensor:
+        """The last convolutional feature map, [b, 256m, h / 4, w / 4], after BN and ReLU."""
+        return functional.relu(self.bn(self.stages(self.conv(x))))
 
 
 # ---------------------------------------------------------------------------------------------
 # From layers to blocks
+#
+# stem                   the 3x3 convolution that reads the image
+# blocks                 one 3x3 convolution each, of as many filters as channels (w); before it
+#                        a 1x1 one that gives w, behind it a 1x1 one that gives 4w
+# another 1x1            the shortcut; where a block reads w channels it has the shape of the
+#                        last convolution, and names tell the two apart as they do elsewhere
+# blocks of one width    a stage; its first block is the one whose input is narrower
+# sizes of batch norms   those of what the convolutions read: pre-activation
 
 
 @dataclass(frozen=True)
@@ -243,14 +391,15 @@ def _assemble(weights: Weights, skeleton: Skeleton, choices: Choices) -> Reading
                 first = first or shortcut
     reading = Reading(
         weights=weights,
-        arch="preresnet",
-        depth=9 * len(stages[0]) + 2,
+        family=PreactivationResNet.family,
         widths=tuple(stage[0].outputs for stage in stages),
+        found={
+            "depth": 9 * len(stages[0]) + 2,
+            "first_shortcut": first is not None and first.inputs == first.outputs,
+        },
         convs=convs,
         norms=norms,
         classifier=classifier,
-        shortcut="preactivation",
-        first_shortcut=first is not None and first.inputs == first.outputs,
         notes=notes_on(dropped),
     )
     duplicates = {name for block in dropped for name in block.names()}
@@ -261,10 +410,10 @@ def _check(block: Block) -> None:
     """Raises where a block is none of a pre-activation network."""
     middle = block.convs[1].outputs
     name = f"'{block_name(block)}'"
-    if block.outputs != EXPANSION * middle:
+    if block.outputs != PreactivationResNet.expansion * middle:
         raise Unfit(
             f"its bottleneck block {name} goes from {middle} to {block.outputs} channels, not to "
-            f"{EXPANSION} times as many"
+            f"{PreactivationResNet.expansion} times as many"
         )
     sizes = sorted(norm.size for norm in block.norms)
     if sizes != sorted((block.inputs, middle, middle)):

@@ -3,15 +3,14 @@
 No layer is looked up by its name. A name counts for three things: what lies under one prefix
 belongs together, numbers give an order, and alike things in all blocks are called alike.
 
-    layers.py      weights by name -> convolutions, batch norms, the classifier
-    order.py       alike parts -> forward order, by what names, numbers and the file say
-    blocks.py      residual blocks -> stages
-    reading.py     a whole network, every layer under our own name
-    basic.py       networks of basic blocks: WRN and CIFAR ResNet
-    bottleneck.py  networks of bottleneck blocks: pre-activation ResNet
-    inception.py   the small Inception
-    statement.py   what the user says of the network
-    hypothesis.py  one reading, and the network with its weights
+    recognition/layers.py   weights by name -> convolutions, batch norms, the classifier
+    recognition/order.py    alike parts -> forward order, by what names, numbers and the file say
+    recognition/blocks.py   residual blocks -> stages
+    recognition/basic.py    networks of basic blocks
+    recognition/reading.py  a whole network, every layer under our own name
+    families/               each says which weights are its networks'
+    statement.py            what the user says of the network
+    hypothesis.py           one reading, and the network with its weights
 
 What the shapes do not show (where option A pads, what a pre-activation shortcut reads, which
 convolution has the stride, whether an Inception pads) comes back as several hypotheses, the most
@@ -22,28 +21,17 @@ from __future__ import annotations
 
 import itertools
 from collections import Counter
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import replace
+from collections.abc import Mapping, Sequence
 
 from torch import Tensor
 
 from compress.errors import CheckpointError, UsageError
-from compress.models.recognition import basic, bottleneck, inception
-from compress.models.recognition.hypothesis import Hypothesis
+from compress.models.hypothesis import Hypothesis, check_state
 from compress.models.recognition.layers import Unfit, Weights
 from compress.models.recognition.order import Choices
 from compress.models.recognition.reading import Reading
-from compress.models.recognition.statement import Statement
-from compress.spec import ModelSpec
-
-FAMILIES = (
-    "The known networks are wide residual networks (wrn-DEPTH-WIDTH, depth 6n+4) and CIFAR "
-    "ResNets (resnet-DEPTH, depth 6n+2), both with a 3x3 stem, three stages of widths 1:2:4 and "
-    "n blocks of two 3x3 convolutions in each; pre-activation ResNets (preresnet-DEPTH, depth "
-    "9n+2), the same with blocks of 1x1, 3x3 and 1x1 convolutions; and the small Inception of "
-    "arXiv 1611.03530 (inception)."
-)
-
+from compress.models.registry import FAMILIES, architecture, make_spec
+from compress.models.statement import Statement
 
 # More readings of one file than this are not worth trying on images.
 LARGEST_NUMBER_OF_READINGS = 8
@@ -53,7 +41,7 @@ def recognise(
     tensors: Mapping[str, Tensor],
     *,
     ordered: bool,
-    arch: str | ModelSpec | None = None,
+    arch: str | None = None,
     image_size: tuple[int, int] = (32, 32),
 ) -> list[Hypothesis]:
     """Weights by name -> the networks that they may be, the most likely first.
@@ -71,87 +59,74 @@ def recognise(
             says what was seen.
         UsageError: ``arch`` states no network.
     """
-    stated = None if arch is None else Statement.of(arch)
+    stated = None if arch is None else Statement.parse(arch)
     try:
         readings = _readings(Weights.parse(tensors, ordered=ordered), stated)
         hypotheses = [
-            reading.hypothesis(spec)
-            for reading in readings
-            for spec in _variants(reading.spec(image_size, stated))
+            each for reading in readings for each in _hypotheses(reading, image_size, stated)
         ]
     except (Unfit, UsageError) as unfit:
         reason = str(unfit).rstrip(".")
+        layouts = "; ".join(family.layout for family in FAMILIES.values())
         raise CheckpointError(
             f"These weights are not of a known network: {reason}. The file has "
-            f"{describe(tensors)}. {FAMILIES}"
+            f"{describe(tensors)}. Known are {layouts}."
         ) from None
     if stated is None:
         return hypotheses
     admitted = [found for found in hypotheses if stated.admits(found.spec)]
     if not admitted:
         raise stated.disagreement("These weights are", [found.spec for found in hypotheses])
-    if "pool" in stated.fields:
-        admitted = [replace(found, doubt="") for found in admitted]
     return admitted
+
+
+def _hypotheses(
+    reading: Reading, image_size: tuple[int, int], stated: Statement | None
+) -> list[Hypothesis]:
+    """All networks whose weights have these shapes, the most common first.
+
+    Raises:
+        Unfit, UsageError: there is none.
+    """
+    state, notes = reading.state()
+    family = FAMILIES[reading.family]
+    own = None if stated is None else stated.architecture
+    shape = (reading.convs["conv"].inputs, *image_size)
+    found = []
+    for parameters in family.readings(reading, image_size, own):
+        spec = make_spec(
+            reading.family, parameters, num_classes=reading.num_classes, input_shape=shape
+        )
+        check_state(spec, state)
+        doubt = architecture(spec).doubt(shape, () if stated is None else stated.fields)
+        found.append(Hypothesis(spec, state, reading.normalization, notes, doubt))
+    return found
 
 
 def _readings(weights: Weights, stated: Statement | None) -> list[Reading]:
     """Every whole network that the layers make, the most plain first."""
-    read = _reader(weights)
+    families = list(FAMILIES.values())
+    # Where none claims them, it is the networks of basic blocks that say what is missing.
+    read = next((family for family in families if family.claims(weights)), families[0]).read
+    own = None if stated is None else stated.architecture
     choices = Choices()
     readings = []
     unfit = None
     try:
-        readings.append(read(weights, choices, stated))
+        readings.append(read(weights, choices, own))
     except Unfit as error:
         unfit = error
     names = list(choices.met)
     options = itertools.product(*(range(choices.met[name]) for name in names))
     for option in itertools.islice(options, 1, LARGEST_NUMBER_OF_READINGS):
         try:
-            other = read(weights, Choices(dict(zip(names, option, strict=True))), stated)
+            other = read(weights, Choices(dict(zip(names, option, strict=True))), own)
         except Unfit:
             continue
         readings.append(other)
     if not readings and unfit is not None:
         raise unfit
     return readings
-
-
-def _reader(weights: Weights) -> Callable[[Weights, Choices, Statement | None], Reading]:
-    """What reads networks with so many 3x3 and 1x1 convolutions.
-
-    Bottleneck blocks have two of 1x1 for each of 3x3, beside shortcuts. The small Inception has 8
-    of 1x1 and, beside its stem, 10 of 3x3, of which networks of basic blocks have 6n.
-    """
-    kernels = Counter(tuple(conv.weight.shape[2:]) for conv in weights.convs)
-    if set(kernels) == {(1, 1), (3, 3)}:
-        # One of the 3x3 ones is the stem; the classifier may be one of the 1x1 ones.
-        blocks, points = kernels[3, 3] - 1, kernels[1, 1]
-        if blocks and points >= 2 * blocks:
-            return bottleneck.read
-        if blocks == 10 and points in (8, 9):
-            return inception.read
-    return basic.read
-
-
-def _variants(spec: ModelSpec) -> list[ModelSpec]:
-    """All networks whose weights have these shapes, the most common first."""
-    if spec.arch == "resnet":
-        # The most used CIFAR ResNets in PyTorch pad both ends; the paper's Torch code the last.
-        shortcuts = (spec.shortcut,) if "conv" in spec.shortcut else ("pad-both", "pad")
-        choices = [(shortcut, stride) for stride in (1, 2) for shortcut in shortcuts]
-    elif spec.arch == "inception":
-        choices = [("padded", 1), ("unpadded", 1)]
-    elif spec.arch == "preresnet":
-        # The most used code in PyTorch has (input, 2), the authors' own (preactivation, 1).
-        choices = [("input", 2), ("preactivation", 1), ("preactivation", 2), ("input", 1)]
-    else:
-        choices = [("preactivation", 1), ("input", 1), ("input", 2), ("preactivation", 2)]
-        if spec.conv_bias:
-            # The WRN code that leaves the convolutions' biases on also strides in the second.
-            choices = [("input", 2), ("preactivation", 1), ("input", 1), ("preactivation", 2)]
-    return [spec.with_(shortcut=shortcut, stride_conv=stride) for shortcut, stride in choices]
 
 
 def describe(tensors: Mapping[str, Tensor]) -> str:

@@ -1,0 +1,183 @@
+"""Teacher and student as files that the target's runtime takes, timed and scored."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from torch import Tensor
+
+from compress.data.normalization import normalize
+from compress.exporting import onnx_from_torch
+from compress.files import sha256_of
+from compress.models.checkpoint import save_checkpoint
+from compress.models.network import Network
+from compress.models.registry import with_dropout
+from compress.pipelines.distill.choosing import ChosenStudent
+from compress.pipelines.distill.context import DistillContext
+from compress.pipelines.distill.names import FLOAT_ONNX, STUDENT, STUDENT_ONNX, TEACHER_ONNX
+from compress.pipelines.distill.narrowing import first_images
+from compress.profiling.fresh import FreshTiming, time_in_fresh_process
+from compress.results import Accuracies, Parity
+from compress.spec import Budget, ModelSpec, Normalization
+from compress.tasks.task import Chance, Pair
+from compress.training.evaluation import (
+    answers_to,
+    evaluate,
+    file_predictor,
+    stratified_sample,
+)
+from compress.training.runfolder import RunFolder
+from compress.training.teacher import Teacher
+
+TEACHER_PROOF_IMAGES = 500
+# The last timing takes no longer; a percentile needs hundreds of calls.
+MEDIAN_S, PERCENTILE_S = 30.0, 120.0
+
+
+@dataclass(frozen=True)
+class ExportedStudent:
+    """The student's float32 file.
+
+    Attributes:
+        path: the file; it ships, or what ships is made of it.
+        parity: of the file to the trained network.
+    """
+
+    path: Path
+    parity: Parity
+
+
+@dataclass(frozen=True)
+class Scores:
+    """How the student's and the teacher's files score.
+
+    Attributes:
+        student: fractions of 1.
+        teacher: the same; on validation images its checkpoint's.
+        pair: both on the same test images.
+        chance: the student beside one that does not look at the test images.
+    """
+
+    student: Accuracies
+    teacher: Accuracies
+    pair: Pair
+    chance: Chance
+
+
+def export_teacher(context: DistillContext, folder: RunFolder, teacher: Teacher) -> Path:
+    """The teacher in the student's runtime: the only fair denominator of a speed-up."""
+    data, path = context.request.data, context.request.out / TEACHER_ONNX
+    if not folder.is_whole(TEACHER_ONNX):
+        if path.exists():
+            context.say(f"{path} is not the teacher's file that this run exported.")
+        context.say(f"Exporting the teacher, {teacher.spec.name}, to {path}.")
+        # The teacher's file is what the student is compared with, not what ships: a part of the
+        # validation images is proof enough, and a large teacher is slow.
+        sample = stratified_sample(data.validation, data.task, TEACHER_PROOF_IMAGES)
+        images = data.validation.images[sample]
+        _export(context, teacher.network, teacher.spec, teacher.normalization, images, path, {})
+        folder.keep(TEACHER_ONNX)
+    return path
+
+
+def export_student(
+    context: DistillContext, student: Network, chosen: ChosenStudent, config: Mapping[str, Any]
+) -> ExportedStudent:
+    """Writes the trained student's checkpoint and its float32 file.
+
+    Args:
+        context: of the run.
+        student: after its training.
+        chosen: what it is, and in which precision it ships.
+        config: of the run, for the checkpoint's metadata.
+
+    Raises:
+        ParityError: the file is not the same function as the student.
+    """
+    request, data = context.request, context.request.data
+    checkpoint = request.out / STUDENT
+    save_checkpoint(
+        checkpoint,
+        student,
+        normalization=data.normalization,
+        classes=data.task.classes,
+        extra={"run": config},
+    )
+    source = {
+        "checkpoint_sha256": sha256_of(checkpoint),
+        "recipe": request.recipe.name,
+        "teacher_sha256": sha256_of(context.teacher_path),
+    }
+    path = request.out / (STUDENT_ONNX if chosen.precision == "fp32" else FLOAT_ONNX)
+    context.say(f"Exporting the student to {path}.")
+    images = first_images(data.validation, data.task).images[:]
+    parity = _export(context, student, chosen.spec, data.normalization, images, path, source)
+    return ExportedStudent(path, parity)
+
+
+def time_student(context: DistillContext, budget: Budget, teacher_onnx: Path) -> FreshTiming:
+    """Times the file that ships beside the teacher's, in a fresh process."""
+    sample = context.sample()
+    on = "seeded noise" if sample is None else f"images of {sample.name}"
+    context.say(f"Timing the file that ships and the teacher, in a fresh process, on {on}.")
+    return time_in_fresh_process(
+        context.request.out / STUDENT_ONNX,
+        batch=budget.batch,
+        threads=budget.target.threads,
+        percentile=budget.percentile,
+        runtime=budget.target.runtime,
+        budget_s=budget.latency_s,
+        speedup=budget.speedup,
+        against=teacher_onnx,
+        sample=sample,
+        max_s=MEDIAN_S if budget.percentile == 50 else PERCENTILE_S,
+        seed=context.request.options.seed,
+    )
+
+
+def score_files(
+    context: DistillContext, budget: Budget, teacher: Teacher, teacher_onnx: Path
+) -> Scores:
+    """Scores both files as the target runs them: the one look at the test images."""
+    data, target = context.request.data, budget.target
+    task, test, student_onnx = data.task, data.test, context.request.out / STUDENT_ONNX
+    context.say(f"Scoring both on the {len(test):,} test images.")
+    with file_predictor(student_onnx, target, task, made_here=True) as predict:
+        validation = evaluate(predict, task, data.validation, data.normalization)
+        outputs = answers_to(predict, test.images, data.normalization)
+    with file_predictor(teacher_onnx, target, task, made_here=True) as predict:
+        theirs = task.evidence(
+            answers_to(predict, test.images, teacher.normalization), test.targets
+        )
+    ours = task.evidence(outputs, test.targets)
+    return Scores(
+        student=Accuracies(validation, ours.value),
+        teacher=Accuracies(teacher.accuracy, theirs.value),
+        pair=ours.against(theirs),
+        chance=task.chance(outputs, test.targets),
+    )
+
+
+def _export(
+    context: DistillContext,
+    network: Network,
+    spec: ModelSpec,
+    normalization: Normalization,
+    images: Tensor,
+    path: Path,
+    source: Mapping[str, str],
+) -> Parity:
+    data = context.request.data
+    _, parity = onnx_from_torch(
+        network,
+        path,
+        spec=with_dropout(spec, 0.0),
+        normalization=normalization,
+        classes=data.task.classes,
+        images=normalize(images, normalization),
+        source={"data": data.name, "data_sha256": data.sha256, **source},
+    )
+    return parity
