@@ -104,7 +104,7 @@ def regular_file(path: Path, kind: type[CompressError] = InputError) -> Path:
         raise kind(f"{printable(path)} cannot be read: {reason}.") from error
     found = kind_of_file(mode)
     if found != REGULAR:
-        raise kind(f"{printable(path)} is {found}, but a regular file is needed.")
+        raise kind(f"{printable(path)} is {found}; a regular file is needed.")
     return path
 
 

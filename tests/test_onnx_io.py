@@ -34,7 +34,7 @@ def test_other_rows_than_images_are_refused(shape: tuple[int, ...]) -> None:
     ("value", "said"),
     [
         (Value("y", "int64", (2,)), "is int64: perhaps labels, but not logits"),
-        (Value("y", "str", (2,)), "is str: labels"),
+        (Value("y", "str", (2,)), "is str: perhaps labels"),
         (Value("y", "bool", (2, 4)), "is bool"),
         (Value("y", "float32", ()), "has no row per image"),
         (Value("y", "float32", (2, 4, 7, 7)), "is a map and not a row of logits"),

@@ -70,7 +70,7 @@ def recognise(
         layouts = "; ".join(family.layout for family in FAMILIES.values())
         raise CheckpointError(
             f"These weights are not of a known network: {reason}. The file has "
-            f"{describe(tensors)}. Known are {layouts}."
+            f"{describe(tensors)}. The known networks are {layouts}."
         ) from None
     if stated is None:
         return hypotheses

@@ -85,7 +85,7 @@ class Statement:
         for key, values in allowed.items():
             if fields.get(key, values[0]) not in values:
                 raise UsageError(
-                    f"'{text}' contradicts itself: {name} means {key}={' or '.join(values)}. Leave "
+                    f"'{text}' is contradictory: {name} means {key}={' or '.join(values)}. Leave "
                     "one of them out."
                 )
         fields = {key: named[key] for key in statable if key in named} | fields

@@ -84,7 +84,7 @@ def score_onnx(
     if order is not None:
         notes += (
             f"{path.name} has its classes in another order than {data.name}; its answers are "
-            "taken by name.",
+            "matched by name.",
         )
     elif note := class_note(artifact.classes, data.task.classes):
         notes += (note,)

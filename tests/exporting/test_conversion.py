@@ -194,11 +194,11 @@ def test_the_image_is_what_is_no_weight(kind: str) -> None:
 
 
 def test_other_inputs_are_told() -> None:
-    with pytest.raises(ModelFileError, match=r"has 2 inputs \('images', 'mask'\); an image"):
+    with pytest.raises(ModelFileError, match=r"has 2 inputs \('images', 'mask'\), but an image"):
         image_input(graphs.two_inputs())
     model = graphs.usual()
     del model.graph.input[:]
-    with pytest.raises(ModelFileError, match=r"has 0 inputs \(none\); an image"):
+    with pytest.raises(ModelFileError, match=r"has 0 inputs \(none\), but an image"):
         image_input(model)
 
 

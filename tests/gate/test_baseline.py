@@ -120,7 +120,7 @@ def test_a_path_that_is_not_utf8_is_kept(baseline: Baseline, model: Path) -> Non
 
 def test_what_is_no_baseline_is_told(tmp_path: Path) -> None:
     path = tmp_path / "b.json"
-    with pytest.raises(InputError, match="There is no baseline"):
+    with pytest.raises(InputError, match="There is not a baseline"):
         read_baseline(path)
     for text, message in (("{", "not a JSON file"), ("[1]", "no digest"), ("{}", "no digest")):
         path.write_text(text)
@@ -132,7 +132,7 @@ def test_what_is_no_baseline_is_told(tmp_path: Path) -> None:
         read_baseline(path)
     forged: dict[str, Any] = {"schema_version": 1, "teacher": None}
     path.write_text(json.dumps(forged | {"digest": digest_of(forged)}))
-    with pytest.raises(InputError, match="is no baseline"):
+    with pytest.raises(InputError, match="is not a baseline"):
         read_baseline(path)
 
 

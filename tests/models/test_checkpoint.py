@@ -222,7 +222,7 @@ def test_nothing_else_than_plain_values_is_kept(tmp_path: Path) -> None:
     ):
         with pytest.raises(UsageError, match=message):
             save_checkpoint(path, network, normalization=None, classes=(), extra=extra)
-    with pytest.raises(UsageError, match="10 classes; 2 names"):
+    with pytest.raises(UsageError, match="10 classes, but 2 names"):
         save_checkpoint(path, network, normalization=None, classes=["a", "b"])
     assert not path.exists()
 

@@ -159,7 +159,7 @@ def test_every_cell_is_read_or_told(column: str, cell: str, tmp_path: Path) -> N
 @pytest.mark.parametrize(
     ("content", "words"),
     [
-        (as_csv(DOCUMENT).replace("macs,", "", 1), "cells, there are 13 columns"),
+        (as_csv(DOCUMENT).replace("macs,", "", 1), "cells, but there are 13 columns"),
         (as_csv(DOCUMENT).rsplit(",", 3)[0], "has 12 cells, but there are 14 columns"),
         (as_csv(DOCUMENT).replace("fits", "fits,more"), "has 15 cells, but there are 14 columns"),
         (as_csv(DOCUMENT).replace("fits", "x" * 140_000), "larger than field limit"),

@@ -88,7 +88,7 @@ def test_a_finished_run_whose_files_are_others_goes_on(tmp_path: Path) -> None:
     (tmp_path / "replaced").write_text("by somebody")
     told = folder.reopen(names)
     assert "gone is missing, emptied is empty, replaced is not the file" in told
-    assert "it is replaced.replaced now" in told
+    assert "it is now replaced.replaced" in told
     assert not folder.finished
     assert (tmp_path / "replaced.replaced").read_text() == "by somebody"
     assert sorted(path.name for path in tmp_path.glob("[!.r]*")) == ["whole"]

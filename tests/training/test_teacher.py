@@ -149,7 +149,7 @@ def test_images_of_another_size_are_taken(network: Network, tmp_path: Path, own:
     shape = (3, 2 * SIZE, 2 * SIZE)
     found = identified(path, large, labels)
     assert found.spec.input_shape == found.network.spec.input_shape == shape
-    assert any("16x16; it runs on the data's 32x32" in note for note in found.notes) == own
+    assert any("16x16; here it runs on the data's 32x32" in note for note in found.notes) == own
     onnx_from_torch(
         found.network,
         tmp_path / "teacher.onnx",
