@@ -32,8 +32,9 @@ from benchmarks.trials import append, clopper_pearson, read
 from compress.errors import NoStudentFits
 from compress.exporting.to_onnx import onnx_for_timing
 from compress.models.registry import spec_of
-from compress.profiling.fresh import time_in_fresh_process
+from compress.profiling.fresh import LoadingRequest, TimingRequest, time_in_fresh_process
 from compress.profiling.machine import default_headroom, fingerprint
+from compress.profiling.runtime import Subject
 from compress.results import Estimate
 from compress.spec import Budget, Target
 from compress.tradeoff import table_for
@@ -182,11 +183,9 @@ def time_again(selection: dict[str, Any], options: argparse.Namespace) -> dict[s
     path: Path = options.trials / f"{spec.name}.onnx"
     if not path.exists():
         onnx_for_timing(untrained(spec), path, spec=spec)
-    found = time_in_fresh_process(
-        path, threads=options.threads, budget_s=selection["budget_s"], seed=1
-    )
-    if found.model is None:
-        sys.exit(f"{path} was not timed.")
+    subject = Subject(path.name, path=path.absolute())
+    loading = LoadingRequest(subject, threads=options.threads, seed=1)
+    found = time_in_fresh_process(TimingRequest(loading, budget_s=selection["budget_s"]))
     return {
         "again_of": selection["budget_s"],
         "chosen": spec.name,

@@ -11,8 +11,10 @@ from pathlib import Path
 
 from rich.console import Console
 
-from compress.commands.distill import print_result
 from compress.files import read_json, write_text
+from compress.pipelines.distill import DistillResult
+from compress.pipelines.distill.report import document_of
+from compress.report import terminal
 
 
 def main() -> None:
@@ -22,7 +24,8 @@ def main() -> None:
     )
     console.print("$ make demo", style="bold")
     console.print("...")
-    print_result(read_json(run / "result.json"), run, console)
+    result = DistillResult.from_dict(read_json(run / "result.json"))
+    terminal.print_on(console, document_of(result, run.iterdir()))
     picture.parent.mkdir(parents=True, exist_ok=True)
     write_text(picture, console.export_svg(title="compress distill --speedup 4"))
 

@@ -17,7 +17,6 @@ from typing import Any
 
 import click
 
-from compress import __version__
 from compress.environment import cache_folder
 from compress.errors import (
     EXIT_CODES,
@@ -29,6 +28,7 @@ from compress.errors import (
 )
 from compress.signals import RecordedStops, Terminated
 from compress.streams import NO_ROOM, STDOUT, dependable_streams, discard
+from compress.version import __version__
 
 # Subcommand -> its line in `compress --help`. Each is the object `command` of the module
 # compress.commands.NAME.
@@ -300,59 +300,30 @@ def _checked_options(
         seen.add(option.name)
         if option.multiple and not isinstance(value, list):
             value = [value]  # one of what can be repeated
-        expected = _expected_type(option, value)
-        if expected:
-            faults.append(f"[{table}] {key} is {value!r}, it must be {expected}")
+        if fault := _fault(option, value):
+            faults.append(f"[{table}] {key} {fault}")
             continue
         try:
             option.type_cast_value(context, value)
         except click.BadParameter as error:
             faults.append(f"[{table}] {key} is {value!r}: {error.message.rstrip('.')}")
             continue
-        beyond = _beyond(option.name, value)
-        if beyond:
-            faults.append(f"[{table}] {key} {beyond}")
-            continue
         yield option.name, value
 
 
-def _beyond(name: str, value: Any) -> str:
-    """What is wrong with the size of an option's number, or nothing."""
-    from compress.schema import Decoder, rules
+def _fault(option: click.Option, value: Any) -> str:
+    """What is wrong with the value that a key is given, or nothing: its type, its size."""
+    from compress.api.numbers import fault_of  # here, because --help must not wait for it
 
-    limits: dict[str, Any] = {
-        "threads": rules.Threads,
-        "batch": rules.Batch,
-        "epochs": rules.Epochs,
-        "seed": rules.Seed,
-        "percentile": rules.Percentile,
-    }
-    decoder = Decoder()
-    for each in value if isinstance(value, list) else [value]:
-        if isinstance(each, int | float) and not isinstance(each, bool):
-            decoder.value(float if isinstance(each, float) else int, each, "")
-            decoder.rules(limits.get(name, int), each, "")
-    return decoder.faults[0].removeprefix("it ") if decoder.faults else ""
-
-
-def _expected_type(option: click.Option, value: Any) -> str:
-    """What the value should have been, or nothing where its type is right."""
-    if option.multiple or option.nargs != 1:
-        if not isinstance(value, list):
-            return "a list"
-        return next(filter(None, (_expected_scalar(option, item) for item in value)), "")
-    return _expected_scalar(option, value)
-
-
-def _expected_scalar(option: click.Option, value: Any) -> str:
+    kind: Any = str
     if option.is_flag or isinstance(option.type, click.types.BoolParamType):
-        return "" if isinstance(value, bool) else "true or false"
-    if isinstance(option.type, click.types.IntParamType):
-        return "" if isinstance(value, int) and not isinstance(value, bool) else "a whole number"
-    if isinstance(option.type, click.types.FloatParamType):
-        number = isinstance(value, int | float) and not isinstance(value, bool)
-        return "" if number else "a number"
-    return "" if isinstance(value, str) else "a string"
+        kind = bool
+    elif isinstance(option.type, click.types.IntParamType):
+        kind = int
+    elif isinstance(option.type, click.types.FloatParamType):
+        kind = float
+    several = option.multiple or option.nargs != 1
+    return fault_of(option.name or "", value, list[kind] if several else kind)
 
 
 def _nearest(name: str, known: Sequence[str] | dict[str, Any]) -> str:

@@ -13,7 +13,7 @@
     +-- NoStudentFits                1   no candidate keeps the budget; names the nearest
     +-- ExportError                  1   a model that the exporter cannot translate
     +-- ParityError                  1   an exported file that is not the model
-    +-- PrecisionLost                1   fewer bits that overflow, or cost too much accuracy
+    +-- PrecisionLost                1   a reduced precision that overflows or loses too much
     +-- BudgetMissed                 1   the shipped file does not keep the budget
     +-- StudentRefused               1   no better than chance, or too far behind its teacher
     +-- TrainingDiverged             1   a loss became infinite
@@ -141,7 +141,7 @@ class ParityError(CompressError):
 
 
 class PrecisionLost(CompressError):
-    """A file in fewer bits that overflows, or is less accurate than is allowed."""
+    """A file of reduced precision that overflows, or is less accurate than is allowed."""
 
 
 class BudgetMissed(CompressError):

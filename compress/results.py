@@ -47,7 +47,7 @@ class Artifact:
         classes: class names, empty where they are not known.
         toolchain: package -> version that made it.
         source: where the weights come from: run, checkpoint, their hashes.
-        conversion: how a file in fewer bits was made of the float file; empty for a float file.
+        conversion: how a file of reduced precision was made; empty for a float file.
         fidelity: how far it is from that, where it was measured.
     """
 
@@ -90,7 +90,7 @@ class Accuracies:
 
 @dataclass(frozen=True)
 class Fidelity:
-    """How far a file in fewer bits is from the float file, on the same images.
+    """How far a file of reduced precision is from the float file, on the same images.
 
     Attributes:
         images: how many.

@@ -240,7 +240,7 @@ def test_config_takes_underscores_too(
         ("[distill]\nhelp = true\n", "has no option help"),
         ("[distill]\nepochs = 3.5\n", "epochs is 3.5, it must be a whole number"),
         ("[distill]\nepochs = true\n", "epochs is True, it must be a whole number"),
-        ("[distill]\nepochs = 0\n", "epochs is 0: 0 is not in the range x>=1"),
+        ("[distill]\nepochs = 0\n", "epochs is 0, it must be from 1 to 1000000"),
         ("[distill]\nbudget-ms = '2'\n", "budget-ms is '2', it must be a number"),
         ("[distill]\ndata = 3\n", "data is 3, it must be a string"),
         ("[distill]\ndata = {a = 1}\n", "it must be a string"),

@@ -1,7 +1,10 @@
 """What README and CONTRIBUTING say is so: commands, files, layers."""
 
+import os
 import re
 import shlex
+import subprocess
+import sys
 import tomllib
 from pathlib import Path
 
@@ -50,6 +53,25 @@ def test_a_command_is_one_that_the_program_takes(line: str) -> None:
         rest = parse(command, rest[1:])
         if isinstance(command, click.Group):
             parse(command.commands[rest[0]], rest[1:])
+
+
+def test_the_program_in_python_runs(tmp_path: Path) -> None:
+    (program,) = blocks("python")
+    done = subprocess.run(
+        [sys.executable, "-c", program],
+        cwd=tmp_path,
+        env=os.environ | {"PYTHONPATH": str(ROOT), "XDG_CACHE_HOME": str(tmp_path / "cache")},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.stderr == ""
+    assert done.returncode == 0
+    *_, accuracy, latency, verdict = done.stdout.splitlines()
+    assert float(accuracy.split("on ")[1].split("%")[0]) > 40
+    assert re.fullmatch(r"\d+\.\d\d ms, 95%: \d+\.\d\d to \d+\.\d\d ms", latency)
+    assert verdict in ("pass", "inconclusive")
+    assert (tmp_path / "runs/python/student.onnx").is_file()
 
 
 def test_every_subcommand_is_shown() -> None:

@@ -8,65 +8,51 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from compress.commands.inputs import check_data, check_files
+from compress.api.check import check, self_test
 from compress.commands.options import (
     DATA_HELP,
+    PATH,
+    PERCENT,
+    data_options,
+    json_option,
+    normalize_option,
     output_option,
     parse_percent,
-    parse_shape,
     seed_option,
+    shape_option,
+    tell,
+    text_option,
     threads_option,
+    twin,
 )
 from compress.streams import write_commands
 
 if TYPE_CHECKING:
-    from compress.gate.check import CheckRequest
-    from compress.gate.limits import SizeRule
     from compress.gate.verdict import Verdict
 
 # Options that --self-test goes with.
-OF_SELF_TEST = (
-    "self_test",
-    "max_slowdown",
-    "shape",
-    "threads",
-    "seed",
-    "as_json",
-    "inconclusive",
-    "max_seconds",
+OF_SELF_TEST = ("max_slowdown", "shape", "threads", "max_seconds", "seed")
+
+
+@twin(
+    "check", check, first=("baseline", "max_slowdown", "max_accuracy_drop", "max_size", "budget_ms")
 )
-
-BYTES = {"b": 1.0, "kb": 1e3, "mb": 1e6, "gb": 1e9}
-
-
-@click.command("check")
-@click.argument("model", type=click.Path(path_type=Path), required=False)
-@click.option(
-    "--baseline",
-    type=click.Path(path_type=Path),
-    default="compress-baseline.json",
-    show_default=True,
-    help="The file that `compress baseline update` wrote.",
-)
-@click.option(
+@click.argument("model", type=PATH, required=False)
+@click.option("--baseline", type=PATH, help="The file that `compress baseline update` wrote.")
+@text_option(
     "--max-slowdown",
-    default="3%",
-    show_default=True,
-    metavar="PERCENT",
+    read=parse_percent,
+    metavar=PERCENT,
     help="How much slower than the baseline's model MODEL may be.",
 )
 @click.option(
     "--max-accuracy-drop",
     type=float,
-    default=0.5,
-    show_default=True,
     metavar="POINTS",
     help="Points of test accuracy that MODEL may lose.",
 )
 @click.option(
     "--max-size",
-    default="1%",
-    show_default=True,
     metavar="SIZE",
     help="Largest file: 5MB, 800kB, or 10% more than the baseline's model.",
 )
@@ -82,35 +68,24 @@ BYTES = {"b": 1.0, "kb": 1e3, "mb": 1e6, "gb": 1e9}
     type=click.FloatRange(50, 99.9),
     help="Percentile of the latency that --budget-ms applies to. [default: the baseline's]",
 )
-@click.option(
-    "--shape",
-    metavar="C,H,W",
-    help="Shape of an image, if MODEL does not fix it. [default: the baseline's]",
-)
+@shape_option("Shape of an image, if MODEL does not fix it. [default: the baseline's]")
 @click.option(
     "--checkpoint",
-    type=click.Path(path_type=Path),
+    type=PATH,
     help="The checkpoint that MODEL must equal. [default: the one of its run folder, if any]",
 )
 @click.option(
     "--teacher",
-    type=click.Path(path_type=Path),
+    type=PATH,
     help="The baseline's teacher, to compare with if the baseline's model is missing.",
 )
-@click.option("--data", help=f"{DATA_HELP} [default: the baseline's]")
-@click.option(
-    "--data-dir",
-    type=click.Path(path_type=Path),
-    help="Folder of cifar10, cifar100 and fashion-mnist; they are downloaded to it.",
+@data_options(
+    f"{DATA_HELP} [default: the baseline's]",
+    size="Resize the images of a folder to this height and width. [default: the baseline's]",
+    validation=False,
+    training=False,
 )
-@click.option(
-    "--image-size",
-    type=click.IntRange(min=8),
-    help="Resize the images of a folder to this height and width. [default: the baseline's]",
-)
-@click.option(
-    "--normalize", help="Normalisation of the input: a known name, or MEAN,MEAN,MEAN/STD,STD,STD."
-)
+@normalize_option()
 @output_option()
 @click.option(
     "--inconclusive",
@@ -122,12 +97,10 @@ BYTES = {"b": 1.0, "kb": 1e3, "mb": 1e6, "gb": 1e9}
 @click.option(
     "--max-seconds",
     type=click.FloatRange(min=0, min_open=True),
-    default=120.0,
-    show_default=True,
     help="Start no further round of timing after this many seconds.",
 )
 @seed_option("Seed of the inputs and of the order of calls.")
-@click.option("--json", "as_json", is_flag=True, help="Print one JSON object on stdout.")
+@json_option()
 @click.option(
     "--junit", type=click.Path(path_type=Path, dir_okay=False), help="Write a JUnit XML report."
 )
@@ -136,6 +109,7 @@ BYTES = {"b": 1.0, "kb": 1e3, "mb": 1e6, "gb": 1e9}
 )
 @click.option(
     "--self-test",
+    "tests_itself",
     is_flag=True,
     help="Measure which slowdown can be detected here, with MODEL or the embedded teacher.",
 )
@@ -144,11 +118,13 @@ BYTES = {"b": 1.0, "kb": 1e3, "mb": 1e6, "gb": 1e9}
 )
 def command(
     model: Path | None,
+    baseline: Path,
+    threads: int | None,
     inconclusive: str,
     as_json: bool,
     junit: Path | None,
     markdown: Path | None,
-    self_test: bool,
+    tests_itself: bool,
     **options: Any,
 ) -> None:
     """Compare MODEL, an ONNX file, with a baseline.
@@ -157,29 +133,32 @@ def command(
     request. Each is PASS, FAIL or INCONCLUSIVE. Both models are timed here, in turns. Exit codes:
     0 all pass, 1 one fails, 3 one is inconclusive, 4 one could not be measured, 2 usage.
     """
-    from compress.errors import CompressError
+    from compress.errors import CompressError, UsageError
     from compress.files import check_writable
-    from compress.gate.check import check
     from compress.gate.report import document_of, unusable
     from compress.report import terminal
 
-    if self_test:
-        _refuse_what_judges()
-        check_files(model)
-        _self_test(model, options, as_json, inconclusive_passes=inconclusive == "warn")
-        return
     passes = inconclusive == "warn"
+    if tests_itself:
+        _refuse_what_judges()
+        given = {name: options[name] for name in OF_SELF_TEST if name in options}
+        _self_test(model, given | {"threads": threads}, as_json, inconclusive_passes=passes)
+        return
     for report in (junit, markdown):
         if report is not None:
             check_writable(report)
     try:
-        request = read_request(model, options)
-        check_files(model, options["checkpoint"], options["teacher"])
-        check_data(options["data"])
-        verdict = check(request, _say)
+        if model is None:
+            raise UsageError("Name the ONNX file to check: compress check student.onnx.")
+        if threads is not None:
+            raise UsageError(
+                "--threads needs --self-test. A candidate uses the threads of its baseline, "
+                "which `compress baseline update --threads` sets."
+            )
+        verdict = check(model, baseline=baseline, **options, say=tell)
     except CompressError as error:
         # Whoever reads the reports is to learn of it too.
-        _report(unusable(error, model, options["baseline"]), junit, markdown, passes)
+        _report(unusable(error, model, baseline), junit, markdown, passes)
         raise
     if as_json:
         _print_json(
@@ -189,70 +168,6 @@ def command(
         terminal.show(document_of(verdict))
     _report(verdict, junit, markdown, passes)
     click.get_current_context().exit(verdict.exit_code(inconclusive_passes=passes))
-
-
-def read_request(model: Path | None, options: dict[str, Any]) -> CheckRequest:
-    """What the command line asks for.
-
-    Raises:
-        UsageError: there is no model, or an option cannot be.
-    """
-    from compress.data.normalization import resolve
-    from compress.errors import UsageError
-    from compress.gate.accuracy import AccuracyRule
-    from compress.gate.calibration import CalibrationRule
-    from compress.gate.check import CheckRequest
-    from compress.gate.latency import LatencyRule
-
-    if model is None:
-        raise UsageError("Name the ONNX file to check: compress check student.onnx.")
-    if options["threads"] is not None:
-        raise UsageError(
-            "--threads needs --self-test. A candidate uses the threads of its baseline, which "
-            "`compress baseline update --threads` sets."
-        )
-    budget_ms, worse = options["budget_ms"], options["max_calibration_drop"]
-    return CheckRequest(
-        candidate=model,
-        baseline=options["baseline"],
-        latency=LatencyRule(parse_percent(options["max_slowdown"], "--max-slowdown")),
-        size=parse_size(options["max_size"]),
-        accuracy=AccuracyRule(options["max_accuracy_drop"] / 100),
-        calibration=None if worse is None else CalibrationRule(worse / 100),
-        budget_s=None if budget_ms is None else budget_ms / 1e3,
-        percentile=options["percentile"],
-        shape=parse_shape(options["shape"], "--shape") if options["shape"] else None,
-        checkpoint=options["checkpoint"],
-        teacher=options["teacher"],
-        data=options["data"],
-        data_dir=options["data_dir"],
-        image_size=options["image_size"],
-        normalization=resolve(options["normalize"]) if options["normalize"] else None,
-        output_name=options["output_name"],
-        max_s=options["max_seconds"],
-        seed=options["seed"],
-    )
-
-
-def parse_size(text: str) -> SizeRule:
-    """'5MB' -> at most so many bytes; '10%' -> at most so much more than the baseline.
-
-    Raises:
-        UsageError: neither.
-    """
-    import re
-
-    from compress.errors import UsageError
-    from compress.gate.limits import SizeRule
-
-    found = re.fullmatch(r"\+?(\d+(?:\.\d+)?)\s*(%|[kmg]?b)", text.strip().lower())
-    if found is None:
-        raise UsageError(
-            f"--max-size is '{text}'; it takes a size with its unit, such as 5MB or 800kB, or a "
-            "growth, such as 10%."
-        )
-    number, unit = float(found[1]), found[2]
-    return SizeRule(growth=number / 100) if unit == "%" else SizeRule(number * BYTES[unit])
 
 
 def _report(verdict: Verdict, junit: Path | None, markdown: Path | None, passes: bool) -> None:
@@ -272,7 +187,7 @@ def _report(verdict: Verdict, junit: Path | None, markdown: Path | None, passes:
         reports.add_to_summary(verdict, os.environ)
     except OSError as error:
         # The verdict has been told; that it could not be shown once more changes nothing of it.
-        _say(f"warning: cannot write the summary to $GITHUB_STEP_SUMMARY: {error}.")
+        tell(f"warning: cannot write the summary to $GITHUB_STEP_SUMMARY: {error}.")
 
 
 def _refuse_what_judges() -> None:
@@ -290,7 +205,7 @@ def _refuse_what_judges() -> None:
         each.opts[-1]
         for each in context.command.params
         if isinstance(each, click.Option)
-        and each.name not in OF_SELF_TEST
+        and each.name not in (*OF_SELF_TEST, "tests_itself", "as_json", "inconclusive")
         and context.get_parameter_source(each.name or "") is ParameterSource.COMMANDLINE
     ]
     if given:
@@ -301,55 +216,21 @@ def _self_test(
     model: Path | None, options: dict[str, Any], as_json: bool, *, inconclusive_passes: bool
 ) -> None:
     """Prints what the latency rule can tell here; ends with its exit code."""
-    from compress.gate.latency import LatencyRule
-    from compress.gate.measuring import Settings
-    from compress.gate.self_test import self_test
     from compress.gate.verdict import Outcome
-    from compress.profiling import default_threads
-    from compress.scratch import scratch_folder
+    from compress.report import terminal
+    from compress.report.document import Document, Text
 
-    rule = LatencyRule(parse_percent(options["max_slowdown"], "--max-slowdown"))
-    with scratch_folder("self-test") as folder:
-        found = self_test(
-            model or _embedded(folder),
-            rule=rule,
-            settings=Settings(
-                threads=options["threads"] or default_threads(),
-                shape=parse_shape(options["shape"], "--shape") if options["shape"] else None,
-            ),
-            max_s=options["max_seconds"],
-            seed=options["seed"],
-            say=_say,
-        )
+    found = self_test(model, **options, say=tell)
     undecided = found.outcome is Outcome.INCONCLUSIVE
     exit_code = 0 if undecided and inconclusive_passes else found.outcome.exit_code
     if as_json:
         _print_json(found.to_dict() | {"exit_code": exit_code})
     else:
-        for line in found.lines():
-            click.echo(line)
+        terminal.show(Document(tuple(map(Text, found.lines()))))
     click.get_current_context().exit(exit_code)
-
-
-def _embedded(folder: Path) -> Path:
-    """The embedded teacher as an ONNX file."""
-    from compress.data.sources import embedded_teacher_path
-    from compress.exporting import onnx_from_torch
-    from compress.models.checkpoint import read_tensors
-    from compress.models.hypothesis import instantiate
-
-    _say("Exporting the embedded teacher.")
-    network = instantiate(read_tensors(embedded_teacher_path()).hypotheses()[0])
-    path = folder / "embedded-teacher.onnx"
-    onnx_from_torch(network, path, spec=network.spec, normalization=None, classes=(), source={})
-    return path
 
 
 def _print_json(values: dict[str, Any]) -> None:
     import json
 
     click.echo(json.dumps(values, indent=2, allow_nan=False))
-
-
-def _say(text: str) -> None:
-    click.echo(text, err=True)

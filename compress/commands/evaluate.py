@@ -2,27 +2,29 @@
 
 from __future__ import annotations
 
-from pathlib import Path
 from typing import Any
 
 import click
 
-from compress.commands.inputs import input_file
+from compress.api.evaluate import evaluate
 from compress.commands.options import (
+    PATH,
     data_options,
-    load_data,
+    device_option,
+    json_option,
+    normalize_option,
     output_option,
     seed_option,
+    tell,
     threads_option,
+    twin,
 )
 
 
-@click.command("evaluate")
-@click.argument("model", **input_file())
+@twin("evaluate", evaluate, first=("data", "as_json"))
+@click.argument("model", type=PATH)
 @data_options(training=False)
-@click.option(
-    "--normalize", help="Normalisation of the input: a known name, or MEAN,MEAN,MEAN/STD,STD,STD."
-)
+@normalize_option()
 @click.option(
     "--arch",
     help="Architecture of a checkpoint, if its weights do not show it, such as "
@@ -31,24 +33,9 @@ from compress.commands.options import (
 @threads_option("Threads that run an ONNX file.")
 @output_option()
 @seed_option("Seed of the validation split.")
-@click.option(
-    "--device",
-    default="auto",
-    show_default=True,
-    help="Where to run a checkpoint: auto, cpu or cuda.",
-)
-@click.option("--json", "as_json", is_flag=True, help="Print one JSON object on stdout.")
-def command(
-    model: Path,
-    normalize: str | None,
-    arch: str | None,
-    threads: int | None,
-    output_name: str | None,
-    seed: int,
-    device: str,
-    as_json: bool,
-    **options: Any,
-) -> None:
+@device_option("Where to run a checkpoint")
+@json_option()
+def command(as_json: bool, **options: Any) -> None:
     """Score a checkpoint or an ONNX file on the test images of a data set.
 
     A model that is no better than chance is scored, too. The normalisation is that of --normalize
@@ -56,27 +43,13 @@ def command(
     """
     import json
 
-    from compress.data.normalization import describe, resolve
-    from compress.pipelines.evaluate import evaluate
-    from compress.training.engine import choose_device
-    from compress.units import format_percent
+    from compress.pipelines.evaluate import document_of
+    from compress.report import terminal
 
-    stated = resolve(normalize) if normalize else None
-    choose_device(device)
-    data = load_data(options, seed=seed, models=[model])
-    found = evaluate(
-        model,
-        data,
-        normalization=stated,
-        arch=arch,
-        threads=threads,
-        device=device,
-        output=output_name,
-    )
+    found = evaluate(**options, say=tell)
     for note in found.notes:
-        click.echo(note, err=True)
+        tell(note)
     if as_json:
         click.echo(json.dumps(found.to_dict(), indent=2))
         return
-    click.echo(f"{found.name} on {data.name}, normalisation {describe(found.normalization)}:")
-    click.echo(f"{format_percent(found.test)} ({found.correct:,} of {found.n:,} test images)")
+    terminal.show(document_of(found))

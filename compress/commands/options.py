@@ -1,171 +1,120 @@
-"""Options that several subcommands share. Imports click alone, so that --help stays fast."""
+"""How a command is made of a function of the Python API, and the options that several share.
+
+Nothing here imports torch or numpy, so that --help stays fast.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+import inspect
+from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import click
 
-from compress.commands.inputs import check_data, check_models
-
-if TYPE_CHECKING:
-    from compress.data.dataset import Dataset
-    from compress.training.options import TrainingOptions
+from compress.errors import UsageError
+from compress.training.options import DEFAULTS
 
 # More than any machine has; ONNX Runtime would start them all, and never come to an end.
 MAX_THREADS = 4096
 
 Decorator = Callable[[Callable[..., Any]], Callable[..., Any]]
 
+FIRST = "Options"
+PERCENT = "PERCENT"
+NORMALIZATION = "a known name, or MEAN,MEAN,MEAN/STD,STD,STD."
 DATA_HELP = (
     "The data set: default (embedded), cifar10, cifar100, fashion-mnist, an .npz file with "
     "x_train, y_train, x_test and y_test, or a folder of class folders."
 )
 
 
-def seed_option(meaning: str | None = None) -> Decorator:
-    """``--seed``, and what it is of."""
-    return click.option(
-        "--seed", type=click.IntRange(min=0), default=0, show_default=True, help=meaning
-    )
+def twin(
+    name: str, function: Callable[..., Any], *, first: tuple[str, ...] = ()
+) -> Callable[[Callable[..., Any]], click.Command]:
+    """A command that takes its options' defaults from a function of the Python API.
+
+    Args:
+        name: of the command.
+        function: that it calls. An option that is called like one of its arguments gets its
+            default, unless it has one already.
+        first: the options that people need first, by the names of their arguments; the help shows
+            them before all others.
+    """
+
+    def decorate(body: Callable[..., Any]) -> click.Command:
+        command = click.command(name, cls=Sectioned)(body)
+        arguments = inspect.signature(function).parameters
+        for option in command.params:
+            if not isinstance(option, click.Option):
+                continue
+            if option.name in first:
+                option.section = FIRST  # type: ignore[attr-defined]
+            argument = arguments.get(option.name or "")
+            if argument is not None and argument.default not in (argument.empty, None, False):
+                percent = option.metavar == PERCENT
+                option.default = f"{argument.default:g}%" if percent else argument.default
+                option.show_default = True
+        command.params.sort(key=lambda each: _place(each.name or "", first))
+        return command
+
+    return decorate
 
 
-def threads_option(meaning: str) -> Decorator:
-    """``--threads`` of the sessions that a command opens, and what else is to be said of it."""
-    return click.option("--threads", type=click.IntRange(1, MAX_THREADS), help=meaning)
+def _place(name: str, first: tuple[str, ...]) -> int:
+    return first.index(name) if name in first else len(first)
 
 
-def output_option() -> Decorator:
-    """``--output-name``, of commands that look at a file's answers."""
-    return click.option(
-        "--output-name",
-        metavar="NAME",
-        help="The output of the ONNX file that holds the logits, if it has several candidates.",
-    )
+class Sectioned(click.Command):
+    """A command whose help shows its options in sections."""
+
+    def format_options(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
+        """As click does, with a heading for each ``section``."""
+        sections: dict[str, list[tuple[str, str]]] = {FIRST: []}
+        for parameter in self.get_params(ctx):
+            record = parameter.get_help_record(ctx)
+            if record is not None and isinstance(parameter, click.Option):
+                title = getattr(parameter, "section", "Other options")
+                sections.setdefault(title, []).append(record)
+        if not sections[FIRST]:
+            sections = {FIRST: [record for records in sections.values() for record in records]}
+        other = sections.pop("Other options", [])
+        for title, records in (*sections.items(), ("Other options", other)):
+            if records:
+                with formatter.section(title):
+                    formatter.write_dl(records)
 
 
-def ignore_runs_option() -> Decorator:
-    """``--ignore-runs``, of commands that choose a student."""
-    return click.option(
-        "--ignore-runs",
-        is_flag=True,
-        help="Ignore the results of your earlier runs on this data; `compress runs list` shows "
-        "them.",
-    )
-
-
-def chain(*decorators: Decorator) -> Decorator:
-    """One decorator that applies several, the first one shown first in the help."""
+def section(title: str, *decorators: Decorator) -> Decorator:
+    """One decorator that applies several; the help shows their options under a heading."""
 
     def decorate(function: Callable[..., Any]) -> Callable[..., Any]:
         for decorator in reversed(decorators):
             function = decorator(function)
+        made: list[click.Parameter] = getattr(function, "__click_params__", [])
+        for parameter in made[-len(decorators) :]:
+            parameter.section = title  # type: ignore[attr-defined]
         return function
 
     return decorate
 
 
-def data_options(
-    default: str | None = "default", *, validation: bool = True, training: bool = True
-) -> Decorator:
-    """--data and what goes with it; ``load_data`` reads them.
+# --- Values that are written as texts ------------------------------------------------------------
+
+
+def text_option(*names: str, read: Callable[[str, str], Any], **more: Any) -> Decorator:
+    """An option whose text stands for a value.
 
     Args:
-        default: of --data.
-        validation: whether the command looks at validation images.
-        training: whether it trains.
+        names: as click takes them, the flag first.
+        read: the text and the flag -> the value; raises UsageError.
+        more: for click.
     """
-    options = [
-        click.option("--data", default=default, show_default=default is not None, help=DATA_HELP),
-        click.option(
-            "--data-dir",
-            type=click.Path(path_type=Path),
-            help="Folder of cifar10, cifar100 and fashion-mnist; they are downloaded to it.",
-        ),
-        click.option(
-            "--image-size",
-            type=click.IntRange(min=8),
-            help="Resize the images of a folder to this height and width.",
-        ),
-    ]
-    if validation:
-        options.append(
-            click.option(
-                "--validation",
-                type=int,
-                help="Number of training images held out for validation. "
-                "[default: a tenth, at most 5000]",
-            )
-        )
-    if training:
-        options += [
-            click.option("--limit-train", type=int, help="Use only this many training images."),
-            click.option(
-                "--flip/--no-flip",
-                default=None,
-                help="Mirror training images at random, or never. [default: mirror the named data "
-                "sets and colour images, but not other grey images]",
-            ),
-        ]
-    return chain(*options)
 
+    def callback(_: click.Context, param: click.Parameter, text: str | None) -> Any:
+        return None if text is None else read(text, param.opts[0])
 
-def tell(text: str) -> None:
-    """Says on stderr what is being done, for commands without a display."""
-    click.echo(text, err=True)
-
-
-def load_data(
-    options: dict[str, Any],
-    *,
-    seed: int,
-    models: Sequence[Path | None] = (),
-    say: Callable[[str], None] = tell,
-) -> Dataset:
-    """Reads the data set that ``data_options`` name; those that a command lacks may be missing.
-
-    Args:
-        options: of the command.
-        seed: of the split.
-        models: the files that the data is for, which are looked at first.
-        say: is told of what takes long.
-
-    Raises:
-        InputError: one of them cannot be used.
-    """
-    from compress.data.dataset import load_dataset
-
-    check_data(options["data"])
-    check_models(*models)
-    return load_dataset(
-        options["data"],
-        root=options["data_dir"],
-        seed=seed,
-        validation=options.get("validation"),
-        limit_train=options.get("limit_train"),
-        flip=options.get("flip"),
-        image_size=options["image_size"],
-        say=say,
-    )
-
-
-def refuse_without_data(**values: object) -> None:
-    """Refuses options that say something of --data where there is none.
-
-    Args:
-        values: of those options, by name; None where they are not given.
-
-    Raises:
-        UsageError: one is given.
-    """
-    from compress.errors import UsageError
-
-    given = [f"--{name.replace('_', '-')}" for name, value in values.items() if value is not None]
-    if given:
-        verb = "needs" if len(given) == 1 else "need"
-        raise UsageError(f"{' and '.join(given)} {verb} --data, which is not given.")
+    return click.option(*names, callback=callback, **more)
 
 
 def parse_shape(text: str, option: str) -> tuple[int, int, int]:
@@ -174,8 +123,6 @@ def parse_shape(text: str, option: str) -> tuple[int, int, int]:
     Raises:
         UsageError: not three positive whole numbers.
     """
-    from compress.errors import UsageError
-
     try:
         channels, height, width = map(int, text.lower().replace("x", ",").split(","))
     except ValueError:
@@ -188,123 +135,275 @@ def parse_shape(text: str, option: str) -> tuple[int, int, int]:
 
 
 def parse_percent(text: str, option: str) -> float:
-    """'3%' or '3' -> 0.03.
+    """'3%' or '3' -> 3.0.
 
     Raises:
         UsageError: no such number.
     """
-    from compress.errors import UsageError
-
     try:
-        return float(text.strip().removesuffix("%")) / 100
+        return float(text.strip().removesuffix("%"))
     except ValueError as error:
         raise UsageError(f"{option} is '{text}'; it takes percents, such as 3%.") from error
 
 
-def training_options() -> Decorator:
-    """Epochs, optimiser and seed; the paper's values are the defaults."""
-    return chain(
+def parse_numbers(text: str, option: str) -> tuple[int, ...]:
+    """'1,8,32' -> (1, 8, 32).
+
+    Raises:
+        UsageError: something else than positive whole numbers, or one of them twice.
+    """
+    try:
+        numbers = tuple(int(part) for part in text.split(","))
+    except ValueError:
+        numbers = ()
+    if not numbers or min(numbers) < 1 or len(set(numbers)) < len(numbers):
+        raise UsageError(
+            f"{option} is '{text}'; it takes different positive whole numbers, separated by "
+            "commas, such as 1,8,32."
+        )
+    return numbers
+
+
+def parse_names(text: str, _: str) -> tuple[str, ...]:
+    """'a, b' -> ('a', 'b')."""
+    return tuple(name.strip() for name in text.split(",") if name.strip())
+
+
+def parse_settings(
+    ctx: click.Context, param: click.Parameter, texts: tuple[str, ...]
+) -> dict[str, str]:
+    """('NAME=VALUE', ...) -> {NAME: VALUE}.
+
+    Raises:
+        UsageError: a text has another form.
+    """
+    faults = [text for text in texts if "=" not in text]
+    if faults and not ctx.resilient_parsing:
+        raise UsageError(f"{param.opts[0]} takes NAME=VALUE, and {faults[0]!r} is none.")
+    pairs = (text.partition("=") for text in texts)
+    return {name.strip().replace("-", "_"): value.strip() for name, _, value in pairs}
+
+
+PATH = click.Path(path_type=Path)
+
+
+# --- Options -------------------------------------------------------------------------------------
+
+
+def seed_option(meaning: str = "Seed of everything that is drawn.") -> Decorator:
+    """``--seed``, and what it is of."""
+    return click.option(
+        "--seed", type=click.IntRange(min=0), default=0, show_default=True, help=meaning
+    )
+
+
+def threads_option(meaning: str) -> Decorator:
+    """``--threads`` of the sessions that a command opens, and what else is to be said of it."""
+    return click.option("--threads", type=click.IntRange(1, MAX_THREADS), help=meaning)
+
+
+def shape_option(meaning: str = "Shape of an image, if the model does not fix it.") -> Decorator:
+    """``--shape`` of an image."""
+    return text_option("--shape", read=parse_shape, metavar="C,H,W", help=meaning)
+
+
+def normalize_option(meaning: str = f"Normalisation of the input: {NORMALIZATION}") -> Decorator:
+    """``--normalize``."""
+    return click.option("--normalize", help=meaning)
+
+
+def output_option() -> Decorator:
+    """``--output-name``, of commands that look at a file's answers."""
+    return click.option(
+        "--output-name",
+        metavar="NAME",
+        help="The output of the ONNX file that holds the logits, if it has several candidates.",
+    )
+
+
+def device_option(what: str) -> Decorator:
+    """``--device``."""
+    return click.option("--device", type=str, help=f"{what}: auto, cpu or cuda.")
+
+
+def json_option(what: str = "one JSON object") -> Decorator:
+    """``--json``."""
+    return click.option("--json", "as_json", is_flag=True, help=f"Print {what} on stdout.")
+
+
+def precision_loss_option() -> Decorator:
+    """``--max-precision-loss``."""
+    return click.option(
+        "--max-precision-loss",
+        type=float,
+        help="Points of validation accuracy that a reduced precision may be shown to cost at most.",
+    )
+
+
+def choice_options() -> Decorator:
+    """How a student is chosen, besides the budget."""
+    return section(
+        "Choice of the student",
         click.option(
-            "--epochs", type=int, default=200, show_default=True, help="Epochs of training."
-        ),
-        click.option(
-            "--batch-size", type=int, default=128, show_default=True, help="Images per step."
-        ),
-        click.option(
-            "--lr", type=float, default=0.1, show_default=True, help="Initial learning rate of SGD."
-        ),
-        click.option(
-            "--schedule",
-            default="steps",
-            show_default=True,
-            help="Learning rate schedule: steps (the paper's), one-cycle (better for few epochs) "
-            "or cosine.",
-        ),
-        click.option(
-            "--momentum", type=float, default=0.9, show_default=True, help="Momentum of SGD."
-        ),
-        click.option(
-            "--weight-decay",
-            type=float,
-            default=1e-4,
-            show_default=True,
-            help="Weight decay (L2 penalty) of SGD.",
-        ),
-        click.option(
-            "--dropout",
-            type=float,
-            default=0.3,
-            show_default=True,
-            help="Dropout rate in the blocks of a WRN.",
-        ),
-        click.option(
-            "--crop-padding",
-            type=int,
-            default=4,
-            show_default=True,
-            help="Shift training images at random by up to this many pixels.",
-        ),
-        click.option(
-            "--autocast",
-            default="auto",
-            show_default=True,
-            help="bf16 runs the student in bfloat16, up to twice as fast on processors and GPUs "
-            "that support it; off does not; auto does on such GPUs.",
-        ),
-        click.option(
-            "--label-smoothing",
-            type=float,
-            default=0.0,
-            show_default=True,
-            help="Spread this share of each label over all classes.",
-        ),
-        click.option(
-            "--ema",
-            type=float,
-            default=0.0,
-            show_default=True,
-            help="Decay of an exponential moving average of the weights, such as 0.999; 0 is off.",
-        ),
-        click.option(
-            "--memory-format",
-            default="auto",
-            show_default=True,
-            help="Memory layout: channels_last, contiguous, measured (time both at the start and "
-            "take the faster), or auto (measured on a GPU, channels_last on a CPU).",
-        ),
-        click.option(
-            "--compile",
-            default="auto",
-            show_default=True,
-            help="Use of torch.compile: off, on, graphs (with CUDA graphs), measured (time all at "
-            "the start and take the fastest), or auto (time on and off on a GPU, off on a CPU).",
-        ),
-        click.option(
-            "--fused",
-            default="auto",
-            show_default=True,
-            help="Run the optimiser as one fused kernel: off, on, or auto (on a GPU).",
-        ),
-        click.option(
-            "--tf32/--no-tf32",
-            default=True,
-            show_default=True,
-            help="Allow TF32 in matrix products and convolutions on a GPU.",
-        ),
-        click.option(
-            "--deterministic",
+            "--no-cache",
             is_flag=True,
-            help="Give bit-identical results on a GPU; the auto options then measure nothing. A "
-            "CPU always does, unless an option is measured.",
+            help="Time candidates again even if their latency is cached.",
         ),
-        seed_option(),
         click.option(
-            "--device",
-            default="auto",
-            show_default=True,
-            help="Where to train: auto, cpu or cuda.",
+            "--ignore-runs",
+            is_flag=True,
+            help="Ignore the results of your earlier runs on this data; `compress runs list` shows "
+            "them.",
         ),
-        click.option("--out", type=click.Path(path_type=Path), help="Folder of the run."),
+    )
+
+
+def data_dir_option() -> Decorator:
+    """``--data-dir``."""
+    return click.option(
+        "--data-dir",
+        type=PATH,
+        help="Folder of cifar10, cifar100 and fashion-mnist; they are downloaded to it.",
+    )
+
+
+def data_options(
+    meaning: str = DATA_HELP,
+    *,
+    size: str = "Resize the images of a folder to this height and width.",
+    validation: bool = True,
+    training: bool = True,
+) -> Decorator:
+    """--data and what goes with it.
+
+    Args:
+        meaning: of --data.
+        size: what --image-size means.
+        validation: whether the command looks at validation images.
+        training: whether it trains.
+    """
+    options: list[Decorator] = [
+        click.option("--data", type=str, help=meaning),
+        data_dir_option(),
+        click.option("--image-size", type=click.IntRange(min=8), help=size),
+    ]
+    if validation:
+        options.append(
+            click.option(
+                "--validation",
+                type=int,
+                help="Number of training images held out for validation. [default: a tenth, at "
+                "most 5000]",
+            )
+        )
+    if training:
+        options += [
+            click.option("--limit-train", type=int, help="Use only this many training images."),
+            click.option(
+                "--flip/--no-flip",
+                default=None,
+                help="Mirror training images at random, or never. [default: mirror the named data "
+                "sets and colour images, but not other grey images]",
+            ),
+        ]
+    return section("Data", *options)
+
+
+def budget_options() -> Decorator:
+    """What a student may cost and how that is measured."""
+    return section(
+        "Budget",
+        click.option("--budget-ms", type=float, help="Latency budget: milliseconds per call."),
+        text_option(
+            "--headroom",
+            read=parse_percent,
+            metavar=PERCENT,
+            help="Part of --budget-ms left free when the student is chosen, because a machine is "
+            "not always equally fast. [default: 20% on a virtual machine, else 3%]",
+        ),
+        click.option(
+            "--budget-mb", type=float, help="Size budget: megabytes (10^6 bytes) of the file."
+        ),
+        click.option(
+            "--speedup", type=float, help="How many times faster than the teacher, measured here."
+        ),
+        click.option("--batch", type=int, help="Images per call."),
+        click.option(
+            "--percentile",
+            type=float,
+            help="Percentile of the latency that the budget applies to.",
+        ),
+        click.option(
+            "--threads",
+            type=int,
+            help="Threads that serve the model. [default: the cores that this process may use]",
+        ),
+        click.option(
+            "--runtime",
+            help="Runtime that serves the model: onnxruntime, openvino, onnxruntime-cuda, "
+            "onnxruntime-tensorrt, tensorrt or tensorrt-rtx; fastest takes the installed one that "
+            "runs a mid-sized candidate fastest.",
+        ),
+        click.option(
+            "--precision",
+            help="Precision of the file: fp32, fp16, bf16 or int8; auto chooses it together with "
+            "the network. A reduced precision that is not faster here is not used.",
+        ),
+    )
+
+
+TRAINING: Mapping[str, str] = {
+    "epochs": "Epochs of training.",
+    "batch_size": "Images per step.",
+    "lr": "Initial learning rate of SGD.",
+    "schedule": "Learning rate schedule: steps (the paper's), one-cycle (better for few epochs) or "
+    "cosine.",
+    "momentum": "Momentum of SGD.",
+    "weight_decay": "Weight decay (L2 penalty) of SGD.",
+    "dropout": "Dropout rate in the blocks of a WRN.",
+    "crop_padding": "Shift training images at random by up to this many pixels.",
+    "autocast": "bf16 runs the student in bfloat16, up to twice as fast on processors and GPUs "
+    "that support it; off does not; auto does on such GPUs.",
+    "label_smoothing": "Spread this share of each label over all classes.",
+    "ema": "Decay of an exponential moving average of the weights, such as 0.999; 0 is off.",
+    "memory_format": "Memory layout: channels_last, contiguous, measured (time both at the start "
+    "and take the faster), or auto (measured on a GPU, channels_last on a CPU).",
+    "compile": "Use of torch.compile: off, on, graphs (with CUDA graphs), measured (time all at "
+    "the start and take the fastest), or auto (time on and off on a GPU, off on a CPU).",
+    "fused": "Run the optimiser as one fused kernel: off, on, or auto (on a GPU).",
+    "tf32": "Allow TF32 in matrix products and convolutions on a GPU.",
+    "deterministic": "Give bit-identical results on a GPU; the auto options then measure nothing. "
+    "A CPU always does, unless an option is measured.",
+    "seed": "Seed of the initial weights, the order of the images, the crops and the dropout.",
+}
+"""The fields of ``TrainingOptions`` that train and distill have options for."""
+
+TEACHING: Mapping[str, str] = {
+    "views": "How many views of each image the teacher answers. 1: only the image itself, while "
+    "the student sees new crops. N: N crops, which the student sees in turn. 0: every new crop, in "
+    "every step.",
+    "teacher_dropout": "Dropout rate of the teacher while it gives logits; needs --views 0.",
+}
+"""Those that distill has besides."""
+
+
+def field_option(name: str, meaning: str) -> Decorator:
+    """The option of a field of ``TrainingOptions``."""
+    default, flag = getattr(DEFAULTS, name), f"--{name.replace('_', '-')}"
+    if default is False:
+        return click.option(flag, is_flag=True, help=meaning)
+    both = f"{flag}/--no-{flag[2:]}" if default is True else flag
+    return click.option(both, type=type(default), default=default, show_default=True, help=meaning)
+
+
+def training_options(also: Mapping[str, str] | None = None) -> Decorator:
+    """Epochs, optimiser and seed, and the run's folder; ``also``: further fields."""
+    fields = {**TRAINING, **(also or {})}
+    return section(
+        "Training",
+        *(field_option(name, meaning) for name, meaning in fields.items()),
+        device_option("Where to train"),
+        click.option("--out", type=PATH, help="Folder of the run."),
         click.option(
             "--resume",
             is_flag=True,
@@ -314,21 +413,6 @@ def training_options() -> Decorator:
     )
 
 
-def check_resume(out: Path, say: Callable[[str], None]) -> None:
-    """What --resume adds: says where there is nothing to go on with."""
-    if not any((out / name).exists() for name in ("last.ckpt", "previous.ckpt", "result.json")):
-        say(f"Nothing is saved in {out} yet, so training starts at the beginning.")
-
-
-def read_training(options: dict[str, Any]) -> TrainingOptions:
-    """What ``training_options`` say, and other fields of it where the command has the option.
-
-    Raises:
-        UsageError: a value cannot be.
-    """
-    from dataclasses import fields
-
-    from compress.training.options import TrainingOptions
-
-    names = [field.name for field in fields(TrainingOptions)]
-    return TrainingOptions(**{name: options[name] for name in names if name in options})
+def tell(text: str) -> None:
+    """Says on stderr what is being done, for commands without a display."""
+    click.echo(text, err=True)

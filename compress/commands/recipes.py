@@ -7,11 +7,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 if TYPE_CHECKING:
-    from rich.console import Console
-
-
-# Columns that the table needs to cut no word.
-WIDE = 160
+    from compress.report.document import Document
 
 
 @click.command("recipes")
@@ -23,11 +19,13 @@ def command(as_json: bool) -> None:
     """
     import json
 
+    from compress.report import terminal
+
     listing = list_recipes()
     if as_json:
         click.echo(json.dumps(listing, indent=2))
     else:
-        print_recipes(listing)
+        terminal.show(document_of(listing))
 
 
 def list_recipes() -> dict[str, Any]:
@@ -56,62 +54,29 @@ def list_recipes() -> dict[str, Any]:
     }
 
 
-def print_recipes(listing: dict[str, Any], console: Console | None = None) -> None:
-    """One row a method, the name first and never wrapped."""
-    from rich.console import Console
-    from rich.table import Table
+def document_of(listing: dict[str, Any]) -> Document:
+    """One row a method."""
+    from compress.report.document import Column, Document, Kind, Table, Text
 
-    console = console or Console(highlight=False, markup=False)
-    if not console.is_terminal:
-        # Piped output is wrapped by nobody.
-        console.width = 1000
-    elif console.width < WIDE:
-        _print_blocks(listing, console)
-        _print_notes(listing, console)
-        return
-    table = Table(box=None, pad_edge=False, padding=(0, 2, 0, 0))
-    table.add_column("recipe", no_wrap=True)
-    table.add_column("", no_wrap=True)
-    table.add_column("found*", no_wrap=True)
-    for header in ("what", "paper", "options"):
-        table.add_column(header)
+    rows = []
     for recipe in listing["recipes"]:
-        options = ", ".join(_option(name, value) for name, value in recipe["options"].items())
-        table.add_row(
-            recipe["name"],
-            "default" if recipe["name"] == listing["default"] else "",
-            _found(recipe["test_accuracy"]),
-            recipe["summary"],
-            recipe["paper"],
-            options or "-",
-        )
-    console.print(table)
-    _print_notes(listing, console)
-
-
-def _print_blocks(listing: dict[str, Any], console: Console) -> None:
-    """A paragraph a method, for terminals on which a table would cut words."""
-    from rich.padding import Padding
-    from rich.text import Text
-
-    for recipe in listing["recipes"]:
-        default = "  default" if recipe["name"] == listing["default"] else ""
-        console.print(f"{recipe['name']}{default}  {_found(recipe['test_accuracy'])}*")
-        options = ", ".join(_option(name, value) for name, value in recipe["options"].items())
-        for line in (recipe["summary"], recipe["paper"], options):
-            if line:
-                console.print(Padding(Text(line), (0, 0, 0, 4)))
-
-
-def _print_notes(listing: dict[str, Any], console: Console) -> None:
-    console.print(
-        f"* Test accuracy in % (mean ± standard deviation, seeds) of {listing['experiment']}. "
-        "Other data, students and schedules may rank them differently."
+        options = ", ".join(option_text(name, value) for name, value in recipe["options"].items())
+        default = "default" if recipe["name"] == listing["default"] else ""
+        found = found_text(recipe["test_accuracy"])
+        rows.append((recipe["name"], default, found, recipe["summary"], recipe["paper"], options))
+    columns = (
+        *(Column(header, Kind.NAME) for header in ("recipe", "", "found*")),
+        *(Column(header, least=28) for header in ("what", "paper", "options")),
     )
-    console.print("Set an option of a recipe with `compress distill --set name=value`.")
+    notes = (
+        f"* Test accuracy in % (mean ± standard deviation, seeds) of {listing['experiment']}. "
+        "Other data, students and schedules may rank them differently.",
+        "Give distill an option of a recipe with --set name=value.",
+    )
+    return Document((Table(columns, tuple(rows)), *map(Text, notes)))
 
 
-def _found(accuracy: dict[str, Any] | None) -> str:
+def found_text(accuracy: dict[str, Any] | None) -> str:
     """'68.43 ± 0.31 (3)'; '-' where there is nothing."""
     if accuracy is None:
         return "-"
@@ -120,7 +85,7 @@ def _found(accuracy: dict[str, Any] | None) -> str:
     return f"{100 * accuracy['mean']:.2f}{spread} ({accuracy['n']})"
 
 
-def _option(name: str, value: Any) -> str:
+def option_text(name: str, value: Any) -> str:
     """As --set takes it."""
     if isinstance(value, bool):
         return f"{name}={'yes' if value else 'no'}"

@@ -86,8 +86,8 @@ def command(
     """
     import json
 
+    from compress.api.inputs import check_files
     from compress.commands.display import Display, say_loading
-    from compress.commands.inputs import check_files
 
     say_loading()
     from compress.launched import place

@@ -7,6 +7,9 @@ from typing import TYPE_CHECKING, Any
 import click
 
 if TYPE_CHECKING:
+    from pathlib import Path
+
+    from compress.report.document import Document
     from compress.tradeoff.runs import OwnRun
 
 
@@ -28,6 +31,7 @@ def show(as_json: bool) -> None:
     import json
 
     from compress.environment import cache_folder
+    from compress.report import terminal
     from compress.tradeoff.runs import FILE, load_runs
 
     trainings = _trainings(load_runs())
@@ -39,11 +43,7 @@ def show(as_json: bool) -> None:
     if not trainings:
         click.echo(f"No run is recorded in {path}.")
         return
-    _print(trainings)
-    click.echo(
-        f"The runs are in {path}. A run counts for choices on the same data with the epochs shown, "
-        "its schedule and as many training images. `compress runs remove ID` forgets one."
-    )
+    terminal.show(document_of(trainings, path))
 
 
 @command.command("remove")
@@ -109,33 +109,45 @@ def _to_dict(key: str, runs: list[OwnRun]) -> dict[str, Any]:
     }
 
 
-def _print(trainings: dict[str, list[OwnRun]]) -> None:
-    from rich.console import Console
-    from rich.table import Table
+def document_of(trainings: dict[str, list[OwnRun]], path: Path) -> Document:
+    """A row a training.
 
+    Args:
+        trainings: key -> what was found of one, float32 first.
+        path: of the file that they are kept in.
+    """
+    from compress.report.document import Column, Document, Kind, Table, Text
     from compress.units import format_percent
 
-    console = Console(highlight=False, markup=False)
-    if not console.is_terminal:
-        console.width = 1000  # piped output is wrapped by nobody
-    table = Table(box=None, pad_edge=False, padding=(0, 1))
-    for header in ("id", "when, UTC", "data", "student", "trained", "accuracy", "counts for"):
-        table.add_column(header, no_wrap=header in ("id", "student"), overflow="fold")
+    rows = []
     for key, runs in trainings.items():
         first = runs[0]
         least, most = _epochs(first)
-        table.add_row(
-            key,
-            first.when.removesuffix("+00:00").replace("T", " ")[:16],
-            first.data,
-            first.name,
-            f"{first.recipe}, {first.epochs} epochs {first.schedule}, "
-            f"{first.train_images:,} images, seed {first.seed}",
-            ", ".join(
-                format_percent(1 - run.error, 1)
-                + ("" if run.precision == "fp32" else f" in {run.precision}")
-                for run in runs
-            ),
-            f"{least} to {most} epochs" if _candidate(first) else "nothing: no candidate",
+        accuracies = (
+            format_percent(1 - run.error, 1)
+            + ("" if run.precision == "fp32" else f" in {run.precision}")
+            for run in runs
         )
-    console.print(table)
+        rows.append(
+            (
+                key,
+                first.when.removesuffix("+00:00").replace("T", " ")[:16],
+                first.data,
+                first.name,
+                f"{first.recipe}, {first.epochs} epochs {first.schedule}, "
+                f"{first.train_images:,} images, seed {first.seed}",
+                ", ".join(accuracies),
+                f"{least} to {most} epochs" if _candidate(first) else "nothing: no candidate",
+            )
+        )
+    columns = (
+        Column("id", Kind.NAME),
+        *(Column(header) for header in ("when, UTC", "data")),
+        Column("student", Kind.NAME),
+        *(Column(header) for header in ("trained", "accuracy", "counts for")),
+    )
+    how = (
+        f"{path}. A run counts for a choice on the same data with so many epochs, its schedule and "
+        "as many training images. `compress runs remove ID` forgets one."
+    )
+    return Document((Table(columns, tuple(rows)), Text(how)))

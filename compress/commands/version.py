@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import click
 
-from compress import __version__
+from compress.version import __version__
 
 
 @click.command("version")

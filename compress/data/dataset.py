@@ -13,6 +13,7 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
+from compress import defaults
 from compress.data.images import Images, StreamedImages, part_length
 from compress.data.memory import fits
 from compress.data.seeds import generator
@@ -30,7 +31,7 @@ from compress.spec import Normalization
 from compress.tasks.classification import Classification
 from compress.tasks.task import Targets, Task
 
-EMBEDDED = "default"
+EMBEDDED = defaults.DATA
 VALIDATION_FRACTION = 0.1
 LARGEST_DEFAULT_VALIDATION = 5000
 

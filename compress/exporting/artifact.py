@@ -31,7 +31,6 @@ from typing import Any, TypeVar
 
 import onnx
 
-from compress import __version__
 from compress.errors import ModelFileError
 from compress.files import atomic_path, sha256_of
 from compress.onnx_file import (
@@ -48,6 +47,7 @@ from compress.results import Artifact, Fidelity
 from compress.schema import decode_json
 from compress.schema.words import shown
 from compress.spec import PRECISIONS, ModelSpec, Normalization
+from compress.version import __version__
 
 PREFIX = "compress."
 

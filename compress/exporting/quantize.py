@@ -33,6 +33,7 @@ from onnxruntime.quantization import (
 )
 from onnxruntime.quantization.registry import QDQRegistry, QLinearOpsRegistry
 
+from compress import defaults
 from compress.errors import ExportError, PrecisionLost, UnknownName, UsageError
 from compress.exporting.artifact import read_artifact
 from compress.exporting.conversion import (
@@ -72,7 +73,7 @@ ACTIVATIONS = ("uint8", "int8")
 FLOAT_LAYERS = ("first", "last")
 
 # Training images that ranges are measured on.
-CALIBRATION_IMAGES = 512
+CALIBRATION_IMAGES = defaults.CALIBRATION_IMAGES
 # Images that the calibrator sees at once: it keeps all their activations.
 CALIBRATION_BATCH = 16
 LINEAR = ("Gemm", "MatMul")

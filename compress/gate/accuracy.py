@@ -13,12 +13,13 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from compress import defaults
 from compress.errors import UsageError
 from compress.gate.verdict import Comparison, Figures, Outcome
 from compress.tasks.deciding import FALSE_ALARMS, rounded
 from compress.tasks.task import Pair
 
-MAX_DROP = 0.005
+MAX_DROP = defaults.MAX_ACCURACY_DROP / 100
 
 
 @dataclass(frozen=True)

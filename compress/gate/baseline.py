@@ -23,7 +23,7 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import Annotated, Any
 
-from compress import __version__
+from compress import defaults
 from compress.errors import InputError, ModelFileError, UsageError
 from compress.files import (
     atomic_path,
@@ -54,9 +54,9 @@ from compress.schema.rules import (
 from compress.schema.words import shown
 from compress.spec import Normalization
 from compress.tasks.task import Evidence, Metric
-from compress.units import format_bytes, format_time
+from compress.version import __version__
 
-FILE = Path("compress-baseline.json")
+FILE = Path(defaults.BASELINE)
 SIGNIFICANT = 6
 VERSIONS = ("numpy", "onnx")
 
@@ -245,23 +245,6 @@ class Baseline:
             f"{name} {here.engines.get(name, 'none')}, not {then.get(name, 'none')}"
             for name in sorted({*then, *here.engines})
             if name.partition("-")[0] == family and here.engines.get(name) != then.get(name)
-        )
-
-    def lines(self) -> tuple[str, ...]:
-        """What it says, for people."""
-        settings, latency = self.settings, self.latency
-        threads = f"{settings.threads} thread{'s' if settings.threads > 1 else ''}"
-        return (
-            f"{self.path}: {self.model.name}, {self.signature}, {self.model.precision}, "
-            f"{format_bytes(self.model.size_bytes)}, {self.model.file} "
-            f"({self.model.sha256[:12]}...)",
-            f"{self.metric.name} {self.metric.text(self.evidence.value)} of "
-            f"{len(self.evidence):,} test images of {self.evaluation_set.name}",
-            f"latency {format_time(latency.value)} (95%: {format_time(latency.low)} to "
-            f"{format_time(latency.high)}); {settings.runtime}, {threads}, batch "
-            f"{settings.batch}, {self.machine['cpu']}",
-            *(() if self.teacher is None else (str(self.teacher),)),
-            f"made {self.created}: {self.reason}",
         )
 
     def to_dict(self) -> dict[str, Any]:

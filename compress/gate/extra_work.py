@@ -16,10 +16,11 @@ import numpy as np
 import onnx
 from onnx import TensorProto, helper, numpy_helper
 
-from compress.errors import Inconclusive, ModelFileError
+from compress.errors import Inconclusive
 from compress.files import atomic_path
 from compress.gate.latency import in_percent, percent, ratio_of
 from compress.gate.measuring import Settings, Trial, measure
+from compress.onnx_file import image_input, load_model
 from compress.results import Estimate
 
 SIZE = 128
@@ -57,15 +58,12 @@ def with_extra_work(model: onnx.ModelProto, rows: int) -> onnx.ModelProto:
         rows: 1 or more.
 
     Raises:
-        ModelFileError: it has no input or no output of numbers.
+        ModelFileError: it has not exactly one input.
     """
     slowed = onnx.ModelProto()
     slowed.CopyFrom(model)
     graph = slowed.graph
-    weights = {tensor.name for tensor in graph.initializer}
-    inputs = [each for each in graph.input if each.name not in weights]
-    if not inputs or not graph.output:
-        raise ModelFileError("Extra work needs a model with an input and an output.")
+    images = image_input(model)
     generator = np.random.default_rng(0)
     names = {key: f"{PREFIX}{key}" for key in ("float", "mean", "rows", "last", "sum", "output")}
     matrices = {f"{PREFIX}start": generator.standard_normal((rows, SIZE))}
@@ -73,7 +71,7 @@ def with_extra_work(model: onnx.ModelProto, rows: int) -> onnx.ModelProto:
         matrices[f"{PREFIX}matrix{place}"] = generator.standard_normal((SIZE, SIZE)) / SIZE**0.5
     matrices[f"{PREFIX}small"] = np.array(NEXT_TO_NOTHING)
     nodes = [
-        helper.make_node("Cast", [inputs[0].name], [names["float"]], to=TensorProto.FLOAT),
+        helper.make_node("Cast", [images.name], [names["float"]], to=TensorProto.FLOAT),
         helper.make_node("ReduceMean", [names["float"]], [names["mean"]], keepdims=0),
         helper.make_node("Mul", [f"{PREFIX}start", names["mean"]], [names["rows"]]),
     ]
@@ -128,7 +126,7 @@ def slow_down(
     Raises:
         Inconclusive: the ratio did not come near enough, in ``TRIES`` measurements.
     """
-    base = onnx.load(model)
+    base = load_model(model)
     rows = FIRST_ROWS
     found: list[tuple[int, float]] = []
     while len(found) < TRIES:

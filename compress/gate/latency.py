@@ -59,13 +59,14 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
+from compress import defaults
 from compress.errors import UsageError
 from compress.gate.verdict import Outcome
 from compress.profiling.estimates import Array
 from compress.profiling.protocol import LOOKS
 from compress.results import Estimate
 
-MAX_SLOWDOWN = 0.03
+MAX_SLOWDOWN = defaults.MAX_SLOWDOWN / 100
 # Nothing that is smaller is called a slowdown, whatever is allowed.
 LARGEST_NOISE = 0.01
 # All calls scatter more than fast ones: by 2 to 9% a round where a dozen processes share two cores.

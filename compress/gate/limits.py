@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass
 
+from compress import defaults
 from compress.errors import UsageError
 from compress.gate.verdict import Comparison, Figures, Outcome
 from compress.limits import judge
@@ -13,7 +14,7 @@ from compress.results import Estimate, Parity
 from compress.units import format_bytes, format_time
 
 # A file's notes (names, versions) may grow by so much without anybody calling it larger.
-MAX_GROWTH = 0.01
+MAX_GROWTH = defaults.MAX_GROWTH / 100
 
 
 @dataclass(frozen=True)

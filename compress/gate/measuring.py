@@ -12,7 +12,7 @@ from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from compress import limits, schema
+from compress import defaults, limits, schema
 from compress.errors import NothingMeasured, UsageError
 from compress.gate.latency import LatencyRule, combine, ratio_of
 from compress.gate.limits import compare_budget
@@ -25,7 +25,7 @@ from compress.results import Estimate
 from compress.schema.rules import Batch, Name, Percentile, Shape, Threads
 
 # No further round begins after so many seconds, in one process.
-MAX_S = 120.0
+MAX_S = defaults.MAX_SECONDS
 
 # By how much more than the teacher's a candidate's calls may differ among themselves to pass by way
 # of it.

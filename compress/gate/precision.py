@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+from compress import defaults
 from compress.errors import UsageError
 from compress.gate.accuracy import AccuracyRule, compare_accuracy
 from compress.gate.verdict import Comparison, Outcome
@@ -13,7 +14,7 @@ from compress.tasks.classification import Paired
 from compress.tasks.deciding import rounded
 
 # Points of accuracy, as a fraction of 1.
-MAX_LOSS = 0.005
+MAX_LOSS = defaults.MAX_PRECISION_LOSS / 100
 
 
 def more_images(found: Comparison, name: str, validation: int, training: int) -> str:
@@ -46,7 +47,7 @@ def more_images(found: Comparison, name: str, validation: int, training: int) ->
 
 @dataclass(frozen=True)
 class PrecisionRule:
-    """The gate's paired rule, under which what is not decided counts as too much.
+    """The gate's paired rule for the accuracy that fewer bits cost.
 
     Attributes:
         allowed: by how much the accuracy may drop, as a fraction of 1.

@@ -6,6 +6,7 @@ from dataclasses import astuple
 from pathlib import Path
 
 from compress.errors import CompressError
+from compress.gate.baseline import Baseline
 from compress.gate.verdict import Comparison, Outcome, Verdict
 from compress.report import values
 from compress.report.document import (
@@ -21,6 +22,7 @@ from compress.report.document import (
     Tone,
 )
 from compress.report.values import plain
+from compress.units import format_bytes
 
 TITLE = "compress check"
 # Of its heading in Markdown: it is a part of somebody's page.
@@ -59,6 +61,23 @@ def document_of(verdict: Verdict) -> Document:
         f"{TITLE}: {said}{f' for {model}' if model else ''}",
         (Key("outcome", said, tone=TONES[verdict.outcome]),),
     )
+
+
+def baseline_document(found: Baseline) -> Document:
+    """What a baseline says."""
+    model, settings = found.model, found.settings
+    facts = {
+        "baseline": str(found.path),
+        "model": f"{model.name}, {found.signature}, {model.precision}, "
+        f"{format_bytes(model.size_bytes)}, {model.file} ({model.sha256[:12]}...)",
+        found.metric.name: f"{found.metric.text(found.evidence.value)} of "
+        f"{len(found.evidence):,} test images of {found.evaluation_set.name}",
+        "latency": f"{values.time_of(found.latency)}; {settings.runtime}, "
+        f"{values.threads(settings.threads)}, batch {settings.batch}, {found.machine['cpu']}",
+        "teacher": "" if found.teacher is None else str(found.teacher),
+        "made": f"{found.created}: {found.reason}",
+    }
+    return Document((Facts(tuple((name, text) for name, text in facts.items() if text)),))
 
 
 def name_of(verdict: Verdict) -> str:

@@ -7,10 +7,12 @@ from pathlib import Path
 from typing import Any
 
 from compress.data.dataset import Dataset
+from compress.data.normalization import describe
 from compress.errors import DataError
 from compress.files import sha256_of
 from compress.onnx_file import is_onnx
 from compress.profiling.machine import default_threads
+from compress.report.document import Document, Key, Text
 from compress.results import SCHEMA_VERSION
 from compress.spec import Normalization, Target
 from compress.tasks.task import Standing
@@ -18,6 +20,7 @@ from compress.training.engine import choose_device
 from compress.training.evaluation import answers_to, predictor
 from compress.training.identification import identify
 from compress.training.scoring import score_onnx
+from compress.units import format_percent
 
 
 @dataclass(frozen=True)
@@ -57,6 +60,14 @@ class Evaluation:
             "data": {"name": self.data[0], "sha256": self.data[1]},
             "notes": list(self.notes),
         }
+
+
+def document_of(found: Evaluation) -> Document:
+    """The accuracy, and what it is of."""
+    share = format_percent(found.test)
+    about = f"{found.correct:,} of {found.n:,} test images"
+    how = f"{found.name} on {found.data[0]}, normalisation {describe(found.normalization)}."
+    return Document((Text(how),), keys=(Key("accuracy", share, about=about),))
 
 
 def evaluate(

@@ -1,4 +1,4 @@
-"""A float32 file in fewer bits: converted, and judged on as many images as that takes."""
+"""A float32 file in reduced precision: converted, and judged on as many images as that takes."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ from compress.training.evaluation import stratified_sample
 
 
 class Convert(Protocol):
-    """Writes a file in fewer bits and measures it on a proof."""
+    """Writes a file of reduced precision and measures it on a proof."""
 
     def __call__(self, *, proof: Proof) -> tuple[Artifact, Fidelity]:
         """The file, and how far it is from float32."""
@@ -52,7 +52,7 @@ class ProofImages:
 
 @dataclass(frozen=True)
 class LossLimit:
-    """What fewer bits may cost.
+    """What a reduced precision may cost.
 
     Attributes:
         rule: of the gate.
@@ -72,9 +72,9 @@ def narrow(
     convert: Convert,
     images: ProofImages,
     limit: LossLimit,
-    what: str,
+    precision: str,
     *,
-    refuse: bool,
+    refuse: str = "",
     say: Callable[[str], None],
 ) -> tuple[Artifact, Fidelity]:
     """Converts a file, on all images where the first ones do not decide what it loses.
@@ -83,13 +83,14 @@ def narrow(
         convert: makes the file, given the proof.
         images: what it is judged on.
         limit: what it may lose.
-        what: is converted, for messages: "student.onnx in int8".
-        refuse: whether there is to be no file that loses too much, or may.
+        precision: of the new file.
+        refuse: the name of a file that may not lose too much, else none is written; empty where
+            it is written whatever it loses.
         say: is told where more images are taken.
 
     Raises:
         PrecisionLost: it loses too much, or a value overflows.
-        Inconclusive: whether it loses too much is not decided, and ``refuse`` is true.
+        Inconclusive: whether a file that may not lose too much does is not decided.
     """
 
     def judge(ours: Sequence[bool], theirs: Sequence[bool]) -> str:
@@ -98,7 +99,9 @@ def narrow(
             return ""
         reason = f"{loss.reason} (--max-precision-loss).{limit.more_images(loss)}"
         if loss.outcome is Outcome.INCONCLUSIVE:
-            raise Inconclusive(f"Whether {what} loses too much is not decided: {reason}")
+            raise Inconclusive(
+                f"Whether {refuse} loses too much in {precision} is not decided: {reason}"
+            )
         return reason
 
     def attempt(proof: Proof) -> tuple[Artifact, Fidelity]:
@@ -113,8 +116,8 @@ def narrow(
     except Inconclusive:
         pass
     say(
-        f"{len(images.first.images):,} images do not decide what {what} loses; going on to all "
-        f"{len(images.whole.images):,}."
+        f"{len(images.first.images):,} images do not decide what {precision} loses; going on "
+        f"to all {len(images.whole.images):,}."
     )
     return attempt(images.whole)
 

@@ -17,7 +17,7 @@ from compress.profiling.machine import fingerprint
 from compress.recipes.supervised import Supervised
 from compress.results import SCHEMA_VERSION
 from compress.schema import decode, encode
-from compress.schema.rules import Count, Epochs, Name, Number, Seed, Share
+from compress.schema.rules import Count, Epochs, FilePath, Name, Number, Seed, Share
 from compress.spec import ModelSpec
 from compress.training.engine import Listener, Silent, choose_device, fit
 from compress.training.evaluation import evaluate, predictor
@@ -64,6 +64,7 @@ class TrainResult:
         model: the network.
         accuracy: what it reached, on so many images (``n``).
         epochs, seed: how it was trained.
+        folder: of the run, which result.json lies in and does not name.
     """
 
     model: TrainedModel
@@ -71,10 +72,18 @@ class TrainResult:
     n: Scored
     epochs: Epochs
     seed: Seed
+    folder: FilePath = "."
+
+    @property
+    def file(self) -> Path:
+        """The network's checkpoint."""
+        return Path(self.folder, self.model.file)
 
     def to_dict(self) -> dict[str, Any]:
         """Plain values for JSON."""
-        return {"schema_version": SCHEMA_VERSION, **encode(self)}
+        values = {"schema_version": SCHEMA_VERSION, **encode(self)}
+        del values["folder"]
+        return values
 
     @classmethod
     def from_dict(cls, values: Mapping[str, Any]) -> TrainResult:

@@ -5,7 +5,6 @@ time_model(Path("student.onnx"), threads=1, budget_s=0.002)
 """
 
 from compress.profiling.costs import costs_of_module, costs_of_onnx
-from compress.profiling.fresh import FreshTiming, time_in_fresh_process
 from compress.profiling.layers import profile_layers
 from compress.profiling.machine import default_threads, fingerprint
 from compress.profiling.profile_model import Settings, profile
@@ -14,7 +13,6 @@ from compress.profiling.runtime import Subject
 from compress.profiling.timing import ModelTiming, time_model, time_models
 
 __all__ = [
-    "FreshTiming",
     "ModelTiming",
     "Settings",
     "Subject",
@@ -26,7 +24,6 @@ __all__ = [
     "measure",
     "profile",
     "profile_layers",
-    "time_in_fresh_process",
     "time_model",
     "time_models",
 ]

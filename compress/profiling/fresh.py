@@ -18,7 +18,6 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, TypeVar
 
-import compress
 from compress import errors, schema
 from compress.errors import CompressError, InputError, NothingMeasured
 from compress.profiling.inputs import Sample
@@ -95,54 +94,14 @@ class FreshTiming:
     speedup: Estimate | None = None
 
 
-def time_in_fresh_process(
-    path: Path,
-    *,
-    batch: int = 1,
-    threads: int = 1,
-    percentile: float = 50.0,
-    runtime: str = "onnxruntime",
-    budget_s: float | None = None,
-    speedup: float | None = None,
-    against: Path | None = None,
-    shape: tuple[int, ...] | None = None,
-    sample: Sample | None = None,
-    max_s: float = 30.0,
-    seed: int = 0,
-) -> FreshTiming:
-    """Times a file as ``time_model`` does, in a process that has done nothing else.
-
-    With ``against`` both files run in the same rounds.
-
-    Args:
-        path: an ONNX file.
-        batch: images a call, for a dynamic first dimension.
-        threads: of each session.
-        percentile: 50 times the median.
-        runtime: one that reads ONNX files.
-        budget_s: looking ends when the latency's interval is clear of it, or within 2%.
-        speedup: looking ends when the ratio's interval is clear of it, or within 2%.
-        against: another ONNX file, for the ratio.
-        shape: channels, height and width, where the files leave them open.
-        sample: images that they are called with; None: seeded noise.
-        max_s: no further round begins after so many seconds.
-        seed: of the inputs, the orders and the resampling.
+def time_in_fresh_process(request: TimingRequest) -> FreshTiming:
+    """Loads a model and times it, in a process that has done nothing else.
 
     Raises:
         CompressError: whatever ``time_model`` raises.
         NothingMeasured: the process died.
     """
-    request = TimingRequest(
-        LoadingRequest(
-            Subject(path.name, path=path.absolute()), runtime, batch, threads, shape, sample, seed
-        ),
-        against=None if against is None else Subject(against.name, path=against.absolute()),
-        percentile=percentile,
-        budget_s=budget_s,
-        speedup=speedup,
-        max_s=max_s,
-    )
-    return _decode(FreshTiming, ask(CHILD, request, path.name))
+    return _decode(FreshTiming, ask(CHILD, request, request.loading.subject.name))
 
 
 def load_in_fresh_process(request: LoadingRequest) -> Loading:
@@ -224,7 +183,7 @@ def _decode(kind: type[Answer], answer: dict[str, Any]) -> Answer:
 
 def _environment() -> dict[str, str]:
     """This environment, with the package that runs here importable there too."""
-    root = str(Path(compress.__file__).resolve().parents[1])
+    root = str(Path(errors.__file__).resolve().parents[1])
     # What is installed is found anyway, and site-packages must not come before the standard
     # library, as everything in PYTHONPATH does.
     if root in (*site.getsitepackages(), site.getusersitepackages()):

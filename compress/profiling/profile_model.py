@@ -92,6 +92,21 @@ class _ModelInRuntime:
     def key(self) -> str:
         return f"{self.role} in {self.runtime.name}"
 
+    def draw(self, batch: int, settings: Settings) -> protocol.Draw:
+        """What the model is called with in each round."""
+        return inputs_of(
+            self.runtime,
+            self.subject,
+            batch=batch,
+            shape=settings.shape,
+            seed=settings.seed,
+            sample=settings.sample,
+        )
+
+    def load(self, settings: Settings, images: Input) -> Session:
+        """A session of the model."""
+        return self.runtime.load(self.subject, threads=settings.threads, images=images)
+
 
 def profile(
     model: Subject,
@@ -118,7 +133,7 @@ def profile(
     runs = _runs(subjects, settings)
     batches = settings.batches or _batches(runs)
     for run, batch in itertools.product(runs, batches):
-        _images(run, batch, settings)  # what does not fit is told before anything is measured
+        run.draw(batch, settings)(0)  # what does not fit is told before anything is measured
     runs, warnings = _able(runs, batches[0], settings, say)
     costs = {role: _costs(subjects[role], _of(runs, role), settings) for role in subjects}
     with scratch_folder("profile") as folder:
@@ -267,7 +282,7 @@ class _Measuring:
     ) -> Timing:
         settings = self.settings
         inputs: dict[str, Input | protocol.Draw] = {
-            run.key: _inputs(run, batch, settings) for run in self.runs
+            run.key: run.draw(batch, settings) for run in self.runs
         }
         subjects = {run.key: run for run in self.runs}
         for product in products.values():
@@ -276,12 +291,7 @@ class _Measuring:
             inputs[product.key] = self._factor(product)
         return protocol.measure(
             {
-                key: partial(
-                    _load,
-                    run,
-                    threads=settings.threads,
-                    images=protocol.batches_of(inputs[key])[0],
-                )
+                key: partial(run.load, settings, protocol.batches_of(inputs[key])[0])
                 for key, run in subjects.items()
             },
             inputs,
@@ -356,7 +366,7 @@ def _able(
     able: list[_ModelInRuntime] = []
     faults = []
     for run in runs:
-        images = _images(run, batch, settings)
+        images = run.draw(batch, settings)(0)[0]
         if run.runtime.name.startswith("torch-compile"):
             say(f"{run.subject.name}: compiling it ({run.runtime.name})")
         try:
@@ -377,29 +387,8 @@ def _try(run: _ModelInRuntime, images: Input, settings: Settings) -> None:
     Raises:
         ModelFileError: the model cannot be loaded or run, or does not answer with numbers.
     """
-    session = _load(run, threads=settings.threads, images=images)
-    with contextlib.closing(session):
+    with contextlib.closing(run.load(settings, images)) as session:
         protocol.first_call(run.subject.name, session, images, SystemClock())
-
-
-def _load(run: _ModelInRuntime, *, threads: int, images: Input) -> Session:
-    return run.runtime.load(run.subject, threads=threads, images=images)
-
-
-def _inputs(run: _ModelInRuntime, batch: int, settings: Settings) -> protocol.Draw:
-    return inputs_of(
-        run.runtime,
-        run.subject,
-        batch=batch,
-        shape=settings.shape,
-        seed=settings.seed,
-        sample=settings.sample,
-    )
-
-
-def _images(run: _ModelInRuntime, batch: int, settings: Settings) -> Input:
-    """The first batch that a model is called with."""
-    return protocol.batches_of(_inputs(run, batch, settings))[0]
 
 
 def _of(runs: Sequence[_ModelInRuntime], role: str) -> list[_ModelInRuntime]:
@@ -445,7 +434,7 @@ def _figures(
         calls=len(timing.calls_s(key)),
         preempted=timing.preempted_share(key),
         outliers=timing.outliers(key),
-        input_shape=_images(run, batch, settings).shape,
+        input_shape=run.draw(batch, settings)(0)[0].shape,
         macs_per_s=costs.macs * batch / latency.value,
         peak=None if product is None else _peak(run, product, timing, costs.macs * batch, settings),
         copies_s=timing.copies_s(key),

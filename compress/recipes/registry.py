@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping
 from dataclasses import fields
 from typing import Any, get_type_hints
 
+from compress import defaults
 from compress.errors import UnknownName, UsageError
 from compress.recipes.at import AttentionTransfer
 from compress.recipes.dist import Dist
@@ -35,33 +36,7 @@ RECIPES: dict[str, type[Any]] = {
 DEFAULTS: dict[str, dict[str, Any]] = {"ktan+kd": {"weight": 0.9}}
 
 # What `distill` takes when no recipe is named.
-DEFAULT_RECIPE = "dist"
-
-
-def read_options(name: str, texts: Sequence[str]) -> dict[str, Any]:
-    """NAME=VALUE texts -> the values of a recipe's options, of the types that they have.
-
-    Raises:
-        UsageError: no such recipe, or texts that are not NAME=VALUE or not of the type.
-    """
-    if name not in RECIPES:
-        raise UnknownName("recipe", name, RECIPES)
-    types = get_type_hints(RECIPES[name])
-    found: dict[str, Any] = {}
-    faults = []
-    for text in texts:
-        option, equals, value = text.partition("=")
-        option = option.strip().replace("-", "_")
-        if not equals:
-            faults.append(f"'{text}' is not NAME=VALUE")
-            continue
-        try:
-            found[option] = of_text(types.get(option, str), value.strip())
-        except ValueError:
-            faults.append(f"'{value}' cannot be the value of {option}")
-    if faults:
-        raise UsageError(f"Options of recipe '{name}': {'; '.join(faults)}.")
-    return found
+DEFAULT_RECIPE = defaults.RECIPE
 
 
 def make_recipe(name: str, **options: Any) -> Recipe:
@@ -77,8 +52,21 @@ def make_recipe(name: str, **options: Any) -> Recipe:
     if unknown:
         has = f"its options are {', '.join(known)}" if known else "it has none"
         raise UsageError(f"Recipe '{name}' has no option {', '.join(unknown)}; {has}.")
-    recipe: Recipe = RECIPES[name](**{**DEFAULTS.get(name, {}), **options})
+    recipe: Recipe = RECIPES[name](**{**DEFAULTS.get(name, {}), **_read(name, options)})
     return recipe
+
+
+def _read(name: str, options: Mapping[str, Any]) -> dict[str, Any]:
+    """The options' values; a text for what is no text is read as a value of the option's type."""
+    types, found, faults = get_type_hints(RECIPES[name]), {}, []
+    for option, value in options.items():
+        try:
+            found[option] = of_text(types[option], value) if isinstance(value, str) else value
+        except ValueError:
+            faults.append(f"'{value}' cannot be the value of {option}")
+    if faults:
+        raise UsageError(f"Options of recipe '{name}': {'; '.join(faults)}.")
+    return found
 
 
 def check_task(recipe: Recipe, task: str) -> None:

@@ -3,15 +3,18 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
-from typing import Any
+from dataclasses import dataclass, field
+from typing import Annotated, Any
 
 from compress.limits import Judgement
+from compress.results import Estimate
+from compress.schema import decode
+from compress.schema.rules import Key, Name
 from compress.spec import Budget, ModelSpec
 from compress.tradeoff.candidates import Candidate
-from compress.tradeoff.precisions import PrecisionTrial
 from compress.tradeoff.predictor import Prediction
 from compress.tradeoff.search import Limits, Measurement, ruled_out
+from compress.tradeoff.trials import PrecisionTrial
 from compress.units import format_bytes, format_time
 
 CHOSEN = "chosen"
@@ -74,6 +77,38 @@ class TradeoffRow:
 
 
 @dataclass(frozen=True)
+class RuntimeChoice:
+    """The runtime that was taken.
+
+    Attributes:
+        runtime: its name.
+        why: a sentence.
+        ratios: each other runtime -> its time / the taken one's; empty where nothing was timed.
+    """
+
+    runtime: Name
+    why: str
+    ratios: Annotated[dict[str, Estimate], Key("time_of_others")] = field(default_factory=dict)
+
+    def to_dict(self) -> dict[str, Any]:
+        """Plain values for JSON."""
+        return {
+            "runtime": self.runtime,
+            "why": self.why,
+            "time_of_others": {name: ratio.to_dict() for name, ratio in self.ratios.items()},
+        }
+
+    @classmethod
+    def from_dict(cls, values: Any) -> RuntimeChoice:
+        """The inverse of ``to_dict``.
+
+        Raises:
+            InputError: these are no such values.
+        """
+        return decode(cls, values, "The run folder does not record the runtime")
+
+
+@dataclass(frozen=True)
 class Choice:
     """The outcome of ``TradeoffTable.select``.
 
@@ -90,6 +125,7 @@ class Choice:
         seconds: that choosing took.
         warnings: a sentence each.
         precisions: in which candidates could be had, and what else was tried.
+        runtime: how the fastest runtime was found, where that was asked for.
     """
 
     spec: ModelSpec
@@ -104,6 +140,7 @@ class Choice:
     teacher: Measurement | None = None
     warnings: tuple[str, ...] = ()
     precisions: tuple[PrecisionTrial, ...] = ()
+    runtime: RuntimeChoice | None = None
 
     @property
     def precision(self) -> str:
@@ -143,6 +180,7 @@ class Choice:
             "seconds": self.seconds,
             "candidates": [row.to_dict() for row in self.rows],
             "warnings": list(self.warnings),
+            "runtime_choice": None if self.runtime is None else self.runtime.to_dict(),
         }
 
 

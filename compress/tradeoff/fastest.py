@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass, field, replace
+from dataclasses import replace
 from pathlib import Path
-from typing import Annotated, Any
 
 from compress.errors import InputError
 from compress.exporting.to_onnx import onnx_for_timing
@@ -13,49 +12,15 @@ from compress.models.registry import spec_of
 from compress.profiling.inputs import Sample
 from compress.profiling.registry import RUNTIMES, available
 from compress.profiling.timing import fastest_of, time_runtimes
-from compress.results import Estimate
-from compress.schema import decode
-from compress.schema.rules import Key, Name
 from compress.scratch import scratch_folder
 from compress.spec import FASTEST, Budget
+from compress.tradeoff.choice import RuntimeChoice
 from compress.tradeoff.measure import untrained
 from compress.tradeoff.storage import read_table
 
 # In the middle of the candidates by what it computes.
 MODEL = "wrn-16-4"
 MAX_S = 20.0
-
-
-@dataclass(frozen=True)
-class RuntimeChoice:
-    """The runtime that was taken.
-
-    Attributes:
-        runtime: its name.
-        why: a sentence.
-        ratios: each other runtime -> its time / the taken one's; empty where nothing was timed.
-    """
-
-    runtime: Name
-    why: str
-    ratios: Annotated[dict[str, Estimate], Key("time_of_others")] = field(default_factory=dict)
-
-    def to_dict(self) -> dict[str, Any]:
-        """Plain values for JSON."""
-        return {
-            "runtime": self.runtime,
-            "why": self.why,
-            "time_of_others": {name: ratio.to_dict() for name, ratio in self.ratios.items()},
-        }
-
-    @classmethod
-    def from_dict(cls, values: Any) -> RuntimeChoice:
-        """The inverse of ``to_dict``.
-
-        Raises:
-            InputError: these are no such values.
-        """
-        return decode(cls, values, "The run folder does not record the runtime")
 
 
 def with_runtime(budget: Budget, runtime: str) -> Budget:

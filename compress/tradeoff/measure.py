@@ -119,7 +119,7 @@ class LocalMeasurer:
         if (
             usable
             and found is not None
-            and (found.straddles or Limits(limit_s).judge(found) is not Judgement.UNDECIDED)
+            and (found.undecided or Limits(limit_s).judge(found) is not Judgement.UNDECIDED)
         ):
             return found
         role = "the teacher, " if self._is_teacher(spec, budget) else ""
@@ -244,7 +244,7 @@ def time_file(
         path.stat().st_size,
         rounds=timing.rounds,
         all_calls_s=timing.all_calls_s,
-        straddles=limit_s is not None and timing.judge(limit_s) is Judgement.UNDECIDED,
+        undecided=limit_s is not None and timing.judge(limit_s) is Judgement.UNDECIDED,
         warnings=timing.warnings,
     )
 
@@ -267,7 +267,7 @@ def _time_beside(
         Estimate(*(beside.latency_s / end for end in (ratio.value, ratio.high, ratio.low))),
         path.stat().st_size,
         rounds=len(timing.rounds),
-        straddles=not is_clear(ratio, allowed),
+        undecided=not is_clear(ratio, allowed),
         warnings=timing.warnings(path.stem),
     )
 
@@ -316,7 +316,7 @@ class _Entry:
     size_bytes: Number
     rounds: Count
     all_calls_s: Positive | None
-    straddles: bool
+    undecided: bool
     warnings: tuple[str, ...]
 
     def __post_init__(self) -> None:
@@ -342,7 +342,7 @@ def _recall(path: Path, key: str) -> Measurement | None:
         entry.size_bytes,
         rounds=entry.rounds,
         all_calls_s=entry.all_calls_s,
-        straddles=entry.straddles,
+        undecided=entry.undecided,
         cached=True,
         warnings=entry.warnings,
     )

@@ -8,9 +8,7 @@ accuracy: such a precision is in the table, and is not chosen.
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated, Any
 
 from compress.errors import CompressError, ModelFileError, UsageError
 from compress.exporting.conversion import guarded
@@ -23,55 +21,14 @@ from compress.profiling.registry import RUNTIMES, runtime_named
 from compress.profiling.runtime import Subject
 from compress.profiling.timing import time_models
 from compress.results import Estimate
-from compress.schema import decode
-from compress.schema.rules import Key, known
 from compress.scratch import scratch_folder
 from compress.spec import AUTO, PRECISIONS, Budget, ModelSpec, Target
+from compress.tradeoff.storage import read_table
+from compress.tradeoff.trials import FLOAT, PrecisionTrial
 
 # In the middle of the candidates by what it computes.
 MODEL = "wrn-16-4"
 MAX_S = 20.0
-
-
-@dataclass(frozen=True)
-class PrecisionTrial:
-    """What is known of one precision on the target.
-
-    Attributes:
-        precision: one of PRECISIONS.
-        runs: whether the target runs such files at all.
-        eligible: whether a student may be chosen in it.
-        why: a phrase.
-        ratio: its time / float32's; None where it was not timed.
-    """
-
-    precision: Annotated[str, known(*PRECISIONS)]
-    runs: bool
-    eligible: bool
-    why: str
-    ratio: Annotated[Estimate | None, Key("time_by_fp32")] = None
-
-    def to_dict(self) -> dict[str, Any]:
-        """Plain values for JSON."""
-        return {
-            "precision": self.precision,
-            "runs": self.runs,
-            "eligible": self.eligible,
-            "why": self.why,
-            "time_by_fp32": None if self.ratio is None else self.ratio.to_dict(),
-        }
-
-    @classmethod
-    def from_dict(cls, values: Any) -> PrecisionTrial:
-        """The inverse of ``to_dict``.
-
-        Raises:
-            InputError: these are no such values.
-        """
-        return decode(cls, values, "This does not describe the trial of a precision")
-
-
-FLOAT = PrecisionTrial("fp32", runs=True, eligible=True, why="as the network is trained")
 
 
 def try_precisions(
@@ -163,8 +120,6 @@ def not_run(target: Target, error: Exception) -> str:
 
 
 def _stored(path: Path) -> tuple[PrecisionTrial, ...]:
-    from compress.tradeoff.storage import read_table
-
     stored = read_table(path)
     if stored.conditions["precision"] != AUTO or not stored.precisions:
         raise UsageError(
@@ -174,48 +129,87 @@ def _stored(path: Path) -> tuple[PrecisionTrial, ...]:
     return stored.precisions
 
 
+def try_files(
+    floats: Path,
+    make: Callable[[str, Path], object],
+    folder: Path,
+    *,
+    name: str,
+    target: Target,
+    batch: int,
+    sample: Sample | None = None,
+    say: Callable[[str], None] = lambda _: None,
+) -> tuple[PrecisionTrial, ...]:
+    """Makes a file in each reduced precision and times those that run beside the float32 one.
+
+    Args:
+        floats: the float32 file.
+        make: writes the file of a precision to a path.
+        folder: of the files, each of which is called by its precision: int8.onnx.
+        name: of the network, for the reasons.
+        target: the runtime and its threads.
+        batch: images a call.
+        sample: images to time on; None: seeded noise.
+        say: is told what is being timed.
+
+    Returns:
+        what is known of every precision, float32 first.
+    """
+    paths, failed = {"fp32": floats}, dict[str, str]()
+    for precision in PRECISIONS[1:]:
+        path = folder / f"{precision}.onnx"
+        try:
+            make(precision, path)
+            run_once(path, target, batch=batch)
+            paths[precision] = path
+        except ModelFileError as error:
+            failed[precision] = not_run(target, error)
+        except CompressError as error:
+            failed[precision] = str(error).rstrip(".")
+    if len(paths) > 1:
+        say(f"Timing {', '.join(paths)} in {target.runtime}, batch {batch}.")
+        timing = time_models(
+            paths,
+            batch=batch,
+            threads=target.threads,
+            runtime=target.runtime,
+            ratio=1.0,
+            sample=sample,
+            max_s=MAX_S,
+        )
+    return FLOAT, *(
+        PrecisionTrial(precision, runs=False, eligible=False, why=failed[precision])
+        if precision in failed
+        else timed(precision, timing.ratio(precision, "fp32"), name)
+        for precision in PRECISIONS[1:]
+    )
+
+
 def _try(
     budget: Budget, num_classes: int, input_shape: tuple[int, int, int], sample: Sample | None
 ) -> tuple[PrecisionTrial, ...]:
+    """The network in the middle of the candidates in each precision."""
     from compress.tradeoff.measure import untrained
 
     target = budget.target
-    activations = RUNTIMES[target.runtime].activations
     spec = spec_of(MODEL, num_classes=num_classes, input_shape=input_shape)
     with scratch_folder("precisions") as folder:
-        paths = {"fp32": folder / "fp32.onnx"}
-        onnx_for_timing(untrained(spec), paths["fp32"], spec=spec)
-        failed: dict[str, str] = {}
-        for precision in PRECISIONS[1:]:
-            path = folder / f"{precision}.onnx"
-            try:
-                narrowed_for_timing(
-                    paths["fp32"], path, precision, shape=input_shape, activations=activations
-                )
-                run_once(path, target, batch=budget.batch)
-                paths[precision] = path
-            except ModelFileError as error:
-                failed[precision] = not_run(target, error)
-            except CompressError as error:
-                failed[precision] = str(error).rstrip(".")
-        timing = None
-        if len(paths) > 1:
-            timing = time_models(
-                paths,
-                batch=budget.batch,
-                threads=target.threads,
-                runtime=target.runtime,
-                ratio=1.0,
-                sample=sample,
-                max_s=MAX_S,
-            )
-    trials = [FLOAT]
-    for precision in PRECISIONS[1:]:
-        if timing is None or precision in failed:
-            trials.append(PrecisionTrial(precision, False, False, failed[precision]))
-            continue
-        trials.append(timed(precision, timing.ratio(precision, "fp32"), MODEL))
-    return tuple(trials)
+        floats = folder / "fp32.onnx"
+        onnx_for_timing(untrained(spec), floats, spec=spec)
+
+        def make(precision: str, path: Path) -> None:
+            activations = RUNTIMES[target.runtime].activations
+            narrowed_for_timing(floats, path, precision, shape=input_shape, activations=activations)
+
+        return try_files(
+            floats,
+            make,
+            folder,
+            name=MODEL,
+            target=target,
+            batch=budget.batch,
+            sample=sample,
+        )
 
 
 def timed(precision: str, ratio: Estimate, name: str) -> PrecisionTrial:

@@ -68,9 +68,9 @@ def document_of(choice: Choice) -> Document:
     chosen = choice.row
     latency = chosen.measured.latency if chosen.measured else None
     key = (
-        Key("Chosen", chosen.name)
+        Key("chosen", chosen.name)
         if latency is None
-        else Key("Chosen", f"{chosen.name}, {format_time(latency.value)}", interval_of(latency))
+        else Key("chosen", f"{chosen.name}, {format_time(latency.value)}", interval_of(latency))
     )
     texts = (Text(text) for text in _texts(choice, [row for row, _ in timed]) if text)
     warnings = (Text(text, "warning") for text in choice.warnings)

@@ -56,7 +56,7 @@ class Measurement:
         size_bytes: of its exported file.
         rounds: that the latency rests on.
         all_calls_s: the median of all calls, where ``latency`` is that of undisturbed ones.
-        straddles: timed for as long as allowed, and the budget was still undecided.
+        undecided: timed for as long as allowed, and the budget was still undecided.
         cached: measured earlier, not by this process.
         warnings: about the timing, a sentence each.
     """
@@ -65,7 +65,7 @@ class Measurement:
     size_bytes: int
     rounds: int = 0
     all_calls_s: float | None = None
-    straddles: bool = False
+    undecided: bool = False
     cached: bool = False
     warnings: tuple[str, ...] = ()
 

@@ -34,8 +34,8 @@ from compress.schema.rules import (
 )
 from compress.spec import AUTO, PRECISIONS, ModelSpec
 from compress.tradeoff.choice import Choice, TradeoffRow, budget_to_dict
-from compress.tradeoff.precisions import PrecisionTrial
 from compress.tradeoff.search import Measurement
+from compress.tradeoff.trials import PrecisionTrial
 
 SCHEMA_VERSION = 1
 CONDITIONS = ("runtime", "precision", "threads", "batch", "percentile")
@@ -213,7 +213,7 @@ class _Figures:
             self.size_bytes,
             rounds=self.rounds or 0,
             all_calls_s=whole,
-            straddles=True,
+            undecided=True,
         )
 
 

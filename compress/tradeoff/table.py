@@ -14,11 +14,11 @@ from compress.models.registry import with_dropout
 from compress.spec import AUTO, Budget, ModelSpec
 from compress.tradeoff.candidates import Candidate, candidate_name, grid
 from compress.tradeoff.choice import Choice, about_headroom, make_rows
-from compress.tradeoff.precisions import FLOAT, PrecisionTrial
 from compress.tradeoff.predictor import SHIPPED_FOR, SOURCE, Prediction, Predictor
 from compress.tradeoff.runs import Plan, counts_for, load_runs
 from compress.tradeoff.search import Limits, Measurement, Outcome, search
 from compress.tradeoff.storage import StoredTable, read_table
+from compress.tradeoff.trials import FLOAT, PrecisionTrial
 from compress.units import format_bytes, format_percent, format_time
 
 if TYPE_CHECKING:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
-from typing import Any
+from typing import Any, TypedDict
 
 from compress.errors import UsageError
 
@@ -177,6 +177,42 @@ class TrainingOptions:
     def to_dict(self) -> dict[str, Any]:
         """Plain values for run.json."""
         return asdict(self) | {"milestones": list(self.milestones)}
+
+
+DEFAULTS = TrainingOptions(autocast="auto")
+"""How the commands and the Python API train where nobody says otherwise."""
+
+
+class TrainingKeywords(TypedDict, total=False):
+    """The fields of ``TrainingOptions`` that are arguments of ``compress.train``.
+
+    What is not given is that of ``DEFAULTS``.
+    """
+
+    epochs: int
+    batch_size: int
+    lr: float
+    schedule: str
+    momentum: float
+    weight_decay: float
+    dropout: float
+    crop_padding: int
+    autocast: str
+    label_smoothing: float
+    ema: float
+    memory_format: str
+    compile: str
+    fused: str
+    tf32: bool
+    deterministic: bool
+    seed: int
+
+
+class TeachingKeywords(TrainingKeywords, total=False):
+    """Those of ``compress.distill``: how the teachers are asked, besides."""
+
+    views: int
+    teacher_dropout: float
 
 
 def upgraded(said: dict[str, Any], asked: Mapping[str, Any]) -> dict[str, Any]:

@@ -11,8 +11,9 @@ import pytest
 import torch
 from onnx import TensorProto, helper
 
+from compress.api.check import size_rule
 from compress.cli import main
-from compress.commands.check import command, parse_size
+from compress.commands.check import command
 from compress.commands.options import parse_percent
 from compress.errors import UsageError
 from compress.exporting import onnx_from_torch
@@ -314,14 +315,14 @@ def test_a_model_is_needed(capsys: Capture) -> None:
 
 
 def test_sizes_and_percents() -> None:
-    assert parse_percent("3%", "--max-slowdown") == pytest.approx(0.03)
-    assert parse_percent(" 2.5 ", "--max-slowdown") == pytest.approx(0.025)
-    assert parse_size("5MB") == SizeRule(5e6)
-    assert parse_size("800 kB") == SizeRule(8e5)
-    assert parse_size("+10%") == SizeRule(growth=0.1)
+    assert parse_percent("3%", "--max-slowdown") == pytest.approx(3)
+    assert parse_percent(" 2.5 ", "--max-slowdown") == pytest.approx(2.5)
+    assert size_rule("5MB") == SizeRule(5e6)
+    assert size_rule("800 kB") == SizeRule(8e5)
+    assert size_rule("+10%") == SizeRule(growth=0.1)
     for text in ("", "MB", "-5MB", "5TB", "1e3MB"):
         with pytest.raises(UsageError, match="--max-size"):
-            parse_size(text)
+            size_rule(text)
 
 
 def test_every_option_is_explained() -> None:

@@ -2,15 +2,15 @@
 
 from __future__ import annotations
 
-import io
 from pathlib import Path
 
 import pytest
-from rich.console import Console
 
 from compress.commands import distill as command
 from compress.errors import BudgetMissed, CompressError, Inconclusive, PrecisionLost, StudentRefused
 from compress.pipelines.distill import DistillResult
+from compress.pipelines.distill.report import document_of
+from compress.report import terminal
 from compress.tasks.task import Standing
 from tests.pipelines.results import document
 
@@ -31,10 +31,7 @@ def result(
 
 def said(found: DistillResult, out: Path) -> str:
     (out / "student.onnx").touch()
-    console = Console(file=io.StringIO(), width=80)
-    command.print_result(found, out, console)
-    assert isinstance(console.file, io.StringIO)
-    return console.file.getvalue()
+    return terminal.text_of(document_of(found, out.iterdir()))
 
 
 @pytest.mark.parametrize(
@@ -76,13 +73,13 @@ def test_only_a_student_that_can_ship_ends_with_0(
     assert f"student.onnx  {words}" in text or words in text
     assert ("to ship" in text) is (words == "the student, to ship")
     if error is None:
-        command.judge(found, tmp_path)
+        command.judge(found)
         return
     with pytest.raises(error):
-        command.judge(found, tmp_path)
+        command.judge(found)
     assert error.exit_code == (3 if error is Inconclusive else 1)
 
 
 def test_the_interval_of_the_loss_is_in_the_table(tmp_path: Path) -> None:
     assert "-2.00 to +0.10" in said(result(), tmp_path)
-    assert "Against the teacher: so it is: PASS." in said(result(outcome="pass"), tmp_path)
+    assert "against the teacher: PASS, so it is" in said(result(outcome="pass"), tmp_path)

@@ -38,7 +38,7 @@ def timed_as(monkeypatch: pytest.MonkeyPatch, **ratios: Estimate) -> None:
         assert all(read_artifact(path).precision == name for name, path in paths.items())
         return Found()
 
-    monkeypatch.setattr("compress.pipelines.convert.run.time_models", time)
+    monkeypatch.setattr("compress.tradeoff.precisions.time_models", time)
 
 
 def auto(bright: Path, output: Path, *more: str) -> list[str]:
@@ -143,7 +143,7 @@ def test_auto_compares_with_what_would_ship_in_fp32(
         seen.extend(entry.name for entry in onnx.load(paths["fp32"]).graph.input)
         return Found()
 
-    monkeypatch.setattr("compress.pipelines.convert.run.time_models", time)
+    monkeypatch.setattr("compress.tradeoff.precisions.time_models", time)
     given, output = tmp_path / "given.onnx", tmp_path / "f.onnx"
     onnx.save(graphs.weights_first((1, 16, 16), 2), given)
     arguments = ["export", str(given), "-o", str(output), "--precision", "auto", *on_data(bright)]

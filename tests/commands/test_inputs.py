@@ -7,8 +7,8 @@ from pathlib import Path
 
 import pytest
 
+from compress.api.inputs import check_data, check_files, check_models
 from compress.cli import main
-from compress.commands.inputs import check_data, check_files, check_models
 from compress.errors import DataError, InputError, ModelFileError
 from compress.exporting.to_onnx import onnx_for_timing
 from compress.models.checkpoint import save_checkpoint

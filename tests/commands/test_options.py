@@ -2,8 +2,9 @@ from __future__ import annotations
 
 import pytest
 
+from compress.api.inputs import refuse_without_data
 from compress.cli import load_command, main
-from compress.commands.options import parse_shape, refuse_without_data
+from compress.commands.options import parse_shape
 from compress.errors import UsageError
 
 SOURCE = {"data", "data_dir", "image_size"}

@@ -11,8 +11,10 @@ import pytest
 import torch
 
 from benchmarks.fooling import slow_on_images
+from compress.api.inputs import silent
+from compress.api.profile import _runtimes
 from compress.cli import main
-from compress.commands.profile import _runtimes, command
+from compress.commands.profile import command
 from compress.models.checkpoint import save_checkpoint
 from compress.models.registry import build, spec_of
 from compress.profiling import registry
@@ -194,7 +196,7 @@ def test_every_option_is_explained() -> None:
 
 def test_the_help_names_every_runtime() -> None:
     (told,) = [
-        str(p.help) for p in command.params if isinstance(p, click.Option) and p.name == "asked"
+        str(p.help) for p in command.params if isinstance(p, click.Option) and p.name == "runtime"
     ]
     for name in RUNTIMES:
         assert re.search(rf"\b{name}\b", told), name
@@ -204,20 +206,23 @@ def test_all_is_what_is_here_for_the_model(
     onnx_file: Path,
     checkpoint: Path,
     monkeypatch: pytest.MonkeyPatch,
-    capsys: pytest.CaptureFixture[str],
 ) -> None:
     absent = replace(RUNTIMES["openvino"], module="no_such_module")
     kept = ("onnxruntime", "torch")
     monkeypatch.setattr(
         registry, "RUNTIMES", {"openvino": absent, **{name: RUNTIMES[name] for name in kept}}
     )
-    assert _runtimes("all", [checkpoint]) == kept
+    said: list[str] = []
+    assert _runtimes("all", [checkpoint], said.append) == kept
     assert "openvino is not installed. Install it: python -m pip install openvino" in (
-        capsys.readouterr().err
+        "".join(said)
     )
-    assert _runtimes("all", [onnx_file]) == ("onnxruntime",)
-    assert _runtimes("torch, onnxruntime,torch", [checkpoint]) == ("torch", "onnxruntime")
-    assert _runtimes(None, [checkpoint]) == kept
+    assert _runtimes("all", [onnx_file], silent) == ("onnxruntime",)
+    assert _runtimes(("torch", "onnxruntime", "torch"), [checkpoint], silent) == (
+        "torch",
+        "onnxruntime",
+    )
+    assert _runtimes(None, [checkpoint], silent) == kept
 
 
 def test_two_runtimes_layers_a_trace_and_a_picture(

@@ -2,21 +2,22 @@
 
 from __future__ import annotations
 
-import io
 import json
 import re
 from dataclasses import fields
 from pathlib import Path
+from typing import Any
 
 import click
 import pytest
-from rich.console import Console
 
 from benchmarks.found import found
 from compress.cli import load_command, main
-from compress.commands.recipes import _found, _option, list_recipes, print_recipes
+from compress.commands.recipes import document_of, found_text, list_recipes, option_text
 from compress.errors import UsageError
-from compress.recipes.registry import DEFAULT_RECIPE, RECIPES, make_recipe, read_options
+from compress.recipes.registry import DEFAULT_RECIPE, RECIPES, make_recipe
+from compress.report import terminal
+from tests.report.rendered import assert_rendered
 
 RESULTS = Path(__file__).resolve().parents[2] / "benchmarks/results/cifar10_resnet56"
 
@@ -26,7 +27,7 @@ def test_piped_each_method_is_one_line(
 ) -> None:
     monkeypatch.setenv("COLUMNS", "40")
     assert main(["recipes"]) == 0
-    head, *lines, experiment, note = capsys.readouterr().out.splitlines()
+    head, *lines, _, experiment, note = capsys.readouterr().out.splitlines()
     assert experiment.startswith("* Test accuracy in %")
     assert head.split()[0] == "recipe"
     assert [line.split()[0] for line in lines] == list(RECIPES)
@@ -44,12 +45,22 @@ def test_piped_each_method_is_one_line(
 
 
 def test_a_narrow_terminal_wraps_no_name() -> None:
-    screen = io.StringIO()
-    print_recipes(list_recipes(), Console(file=screen, width=60, force_terminal=True))
-    shown = re.sub(r"\x1b\[[0-9;]*m", "", screen.getvalue())
+    shown = terminal.text_of(document_of(list_recipes()), 60)
     first = [line.split(" ")[0] for line in shown.splitlines()]
     assert [word for word in first if word in RECIPES] == list(RECIPES)
     assert max(map(len, shown.splitlines())) <= 60
+
+
+def test_the_whole_on_terminals_and_in_markdown() -> None:
+    def recipe(name: str, found: dict[str, Any] | None, **options: Any) -> dict[str, Any]:
+        made = {"name": name, "summary": f"what {name} does, in some words (Eq. 4)"}
+        return made | {"paper": "Somebody 2015", "options": options, "test_accuracy": found}
+
+    found = {"mean": 0.6709, "standard_deviation": 0.0142, "n": 3}
+    many = dict.fromkeys(("depth", "dropout", "learning_rate", "penalty"), 0.001)
+    recipes = [recipe("plain", None), recipe("gan", found, yes=True, **many)]
+    listing = {"default": "gan", "experiment": "some experiment", "recipes": recipes}
+    assert_rendered(document_of(listing), "recipes")
 
 
 def test_what_was_found_is_what_the_experiment_says() -> None:
@@ -66,9 +77,9 @@ def test_what_was_found_is_what_the_experiment_says() -> None:
 
 
 def test_figures_are_told_with_their_spread_and_number() -> None:
-    assert _found(None) == "-"
-    assert _found({"mean": 0.684, "standard_deviation": None, "n": 1}) == "68.40 (1)"
-    assert _found({"mean": 0.684, "standard_deviation": 0.0031, "n": 3}) == "68.40 ± 0.31 (3)"
+    assert found_text(None) == "-"
+    assert found_text({"mean": 0.684, "standard_deviation": None, "n": 1}) == "68.40 (1)"
+    assert found_text({"mean": 0.684, "standard_deviation": 0.0031, "n": 3}) == "68.40 ± 0.31 (3)"
 
 
 def test_json(capsys: pytest.CaptureFixture[str]) -> None:
@@ -94,9 +105,8 @@ def help_of(option: str) -> tuple[str, str]:
         for parameter in load_command("distill").params
         if isinstance(parameter, click.Option) and parameter.name == option
     ]
-    said = re.fullmatch(r"(.*) \[default: (.*)\]", found.help or "")
-    assert said is not None
-    return said[1], said[2]
+    assert found.show_default
+    return found.help or "", str(found.default)
 
 
 def recipes_in(text: str) -> list[str]:
@@ -117,17 +127,22 @@ def test_an_option_of_distill_s_own_belongs_to_a_recipe(option: str) -> None:
 @pytest.mark.parametrize("name", RECIPES)
 def test_every_option_that_is_shown_can_be_set(name: str) -> None:
     (shown,) = [each for each in list_recipes()["recipes"] if each["name"] == name]
-    texts = [_option(option, value) for option, value in shown["options"].items()]
-    assert read_options(name, texts) == shown["options"]
-    assert make_recipe(name, **read_options(name, texts)) == make_recipe(name)
+    texts = [option_text(option, value) for option, value in shown["options"].items()]
+    read = make_recipe(name, **dict(text.split("=") for text in texts))
+    assert read == make_recipe(name)
+    assert read.to_dict() == shown["options"]
 
 
-def test_options_of_the_wrong_form_are_told_at_once() -> None:
+def test_options_of_the_wrong_form_are_told_at_once(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
     with pytest.raises(UsageError) as caught:
-        read_options("kd", ["temperature", "weight=much", "standardise=1"])
-    for fault in ("'temperature' is not NAME=VALUE", "'much' cannot be", "'1' cannot be the"):
+        make_recipe("kd", weight="much", standardise="1")
+    for fault in ("'much' cannot be the value of weight", "'1' cannot be the"):
         assert fault in str(caught.value)
-    assert read_options("kd", ["weight=0.9"]) == {"weight": 0.9}
+    assert make_recipe("kd", weight="0.9") == make_recipe("kd", weight=0.9)
+    assert main(["distill", "--student", "wrn-10-1", "--set", "temperature"]) == 2
+    assert "--set takes NAME=VALUE, and 'temperature' is none" in capsys.readouterr().err
 
 
 def test_an_option_of_another_recipe_is_refused(capsys: pytest.CaptureFixture[str]) -> None:
@@ -137,11 +152,9 @@ def test_an_option_of_another_recipe_is_refused(capsys: pytest.CaptureFixture[st
     assert "Recipe 'dist' has no option standardise; its options are beta, gamma, temp" in said
 
 
-def test_eighty_columns_cut_no_option() -> None:
-    screen = io.StringIO()
-    print_recipes(list_recipes(), Console(file=screen, width=80, force_terminal=True))
-    shown = re.sub(r"\x1b\[[0-9;]*m", "", screen.getvalue())
+def test_eighty_columns_cut_nooption_text() -> None:
+    shown = terminal.text_of(document_of(list_recipes()), 80)
     words = {word.strip(",") for word in shown.split()}
     for recipe in list_recipes()["recipes"]:
-        assert {_option(name, value) for name, value in recipe["options"].items()} <= words
+        assert {option_text(name, value) for name, value in recipe["options"].items()} <= words
     assert max(map(len, shown.splitlines())) <= 80

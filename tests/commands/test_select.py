@@ -46,7 +46,7 @@ def test_the_table_fits_eighty_columns_and_marks_the_chosen(
     (chosen,) = [line for line in lines if line.startswith(">")]
     name = chosen.split()[1]
     assert chosen.rstrip().endswith("chosen")
-    assert lines[-1].startswith(f"Chosen: {name}, ")
+    assert lines[-1].startswith(f"chosen: {name}, ")
     rows = lines[lines.index(head) : lines.index(chosen) + 1]
     assert max(map(len, rows)) <= 80
     assert "too slow" in out
@@ -78,7 +78,7 @@ def test_precision_is_a_part_of_the_choice(
     asked = ["select", "--budget-ms", "3", "--tradeoff", str(path), *HERE]
     assert main([*asked, "--precision", "auto"]) == 0
     out = capsys.readouterr().out
-    assert out.splitlines()[-1].startswith("Chosen: wrn-")
+    assert out.splitlines()[-1].startswith("chosen: wrn-")
     assert " int8, " in out.splitlines()[-1]
     assert "fp16: not shown to be faster." in out
     assert "bf16: this machine does not run it." in out

@@ -27,8 +27,10 @@ from compress.gate.baseline import (
     write_baseline,
 )
 from compress.gate.measuring import Settings
+from compress.gate.report import baseline_document
 from compress.gate.signature import Signature
 from compress.profiling.machine import fingerprint
+from compress.report.terminal import text_of
 from compress.results import Estimate
 from compress.tasks.classification.accuracy import Right, decode_bits, encode_bits
 from tests.schema.broken import answers, broken_json
@@ -120,7 +122,7 @@ def test_a_path_that_is_not_utf8_is_kept(baseline: Baseline, model: Path) -> Non
 
 def test_what_is_no_baseline_is_told(tmp_path: Path) -> None:
     path = tmp_path / "b.json"
-    with pytest.raises(InputError, match="There is not a baseline"):
+    with pytest.raises(InputError, match="There is no baseline"):
         read_baseline(path)
     for text, message in (("{", "not a JSON file"), ("[1]", "no digest"), ("{}", "no digest")):
         path.write_text(text)
@@ -260,7 +262,7 @@ def test_paths_are_relative_to_the_baseline(tmp_path: Path) -> None:
 
 
 def test_what_it_says_for_people(baseline: Baseline) -> None:
-    said = "\n".join(baseline.lines())
+    said = text_of(baseline_document(baseline))
     for part in (
         "72.73% of 11",
         "1.23 ms",
@@ -283,7 +285,7 @@ def test_whatever_a_baseline_holds_is_told_by_the_name_of_its_field(
         found = read_baseline(path)
         # What may be allocated for it later is bounded.
         assert found.settings.batch * math.prod(found.signature.image_shape) <= 2**29
-        assert found.lines()
+        assert baseline_document(found).parts
         found.differences(fingerprint())
 
     def signed(changed: Any) -> Any:

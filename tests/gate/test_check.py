@@ -239,7 +239,7 @@ def test_a_baseline_and_a_candidate_are_scored_by_the_names_of_their_classes(
     request = making.UpdateRequest(mixed, str(data), REASON, tmp_path / "b.json")
     found = making.update(request, said.append)
     assert found.evidence.value > 0.9
-    assert any("taken by name" in text for text in said)
+    assert any("matched by name" in text for text in said)
     again = classifier(tmp_path / "again.onnx", noise=1e-6, names=MIXED, order=ORDER)
     assert named(check(CheckRequest(again, found.path)))["accuracy"].outcome is Outcome.PASS
 

@@ -6,8 +6,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from compress.api.check import _embedded
+from compress.api.inputs import silent
 from compress.cli import main
-from compress.commands.check import _embedded
 from compress.errors import Inconclusive
 from compress.exporting import read_artifact
 from compress.gate import self_test as testing
@@ -123,7 +124,7 @@ def test_the_command_prints_it(
 
 
 def test_the_embedded_teacher_is_a_model_too(tmp_path: Path) -> None:
-    spec = read_artifact(_embedded(tmp_path)).spec
+    spec = read_artifact(_embedded(tmp_path, silent)).spec
     assert spec is not None
     assert spec.name == "wrn-16-2"
 

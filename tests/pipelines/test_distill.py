@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import csv
-import io
 import json
 import shutil
 from collections.abc import Mapping
@@ -14,9 +13,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from rich.console import Console
 
-from compress.commands.distill import print_result
 from compress.data.dataset import Dataset, Split, load_dataset
 from compress.data.images import StreamedImages
 from compress.errors import ExportError, NoStudentFits, RunFolderError, TeacherError, UsageError
@@ -30,15 +27,17 @@ from compress.models.hypothesis import instantiate
 from compress.models.registry import build, spec_of
 from compress.pipelines.distill import DistillRequest, DistillResult
 from compress.pipelines.distill import distill as run
+from compress.pipelines.distill.report import document_of
 from compress.pipelines.train import train
 from compress.profiling.registry import available
 from compress.recipes.registry import make_recipe
+from compress.report import terminal
 from compress.results import Estimate, Fidelity
 from compress.spec import FASTEST, Budget, Target
 from compress.tasks.task import Standing
 from compress.tradeoff import Choice, PrecisionTrial, RuntimeChoice, table_for, write_csv
-from compress.tradeoff.precisions import FLOAT
 from compress.tradeoff.runs import load_runs
+from compress.tradeoff.trials import FLOAT
 from compress.training.engine import Progress
 from compress.training.options import TrainingOptions
 from compress.training.quantization_aware import FineTuning
@@ -281,10 +280,7 @@ def test_a_student_in_8_bits_ships_with_what_that_costs(
 
 def said(result: dict[str, Any]) -> str:
     """What the command prints of it."""
-    console = Console(file=io.StringIO(), width=400)
-    print_result(DistillResult.from_dict(result), Path(), console)
-    assert isinstance(console.file, io.StringIO)
-    return console.file.getvalue()
+    return terminal.text_of(document_of(DistillResult.from_dict(result)))
 
 
 class StopsAfter(Listener):

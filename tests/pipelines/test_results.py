@@ -2,22 +2,21 @@
 
 from __future__ import annotations
 
-import io
 import json
 from pathlib import Path
 from typing import Any
 
 import pytest
-from rich.console import Console
 
-from compress.commands.distill import print_result
 from compress.errors import InputError, RunFolderError
 from compress.pipelines.distill import DistillResult
+from compress.pipelines.distill.report import document_of
 from compress.pipelines.distill.result import BudgetResult
 from compress.pipelines.reproduce.finished import FinishedTraining
 from compress.pipelines.train import TrainResult
 from compress.profiling.fresh import FreshTiming, Loading
 from compress.profiling.timing import ModelTiming
+from compress.report import terminal
 from compress.results import Estimate
 from compress.spec import Budget
 from compress.tasks.registry import unstated
@@ -65,7 +64,7 @@ def test_every_field_of_result_json_is_read_or_told(
         (tmp_path / "result.json").write_text(text)
         found: Any = folder.result(layout)
         if isinstance(found, DistillResult):
-            print_result(found, tmp_path, Console(file=io.StringIO()))
+            terminal.text_of(document_of(found, tmp_path.iterdir()))
 
     read(json.dumps(values))
     counts = answers(broken_json(values), read, RunFolderError)

@@ -16,6 +16,7 @@ from compress.profiling.fresh import (
     FreshTiming,
     Loading,
     LoadingRequest,
+    TimingRequest,
     _decode,
     load_in_fresh_process,
     time_in_fresh_process,
@@ -26,10 +27,17 @@ from compress.results import Estimate
 from tests.profiling import tiny
 
 
+def loading_of(path: Path, runtime: str = "onnxruntime") -> LoadingRequest:
+    return LoadingRequest(Subject(path.name, path=path), runtime)
+
+
 def test_two_files_are_timed_in_a_fresh_process(tmp_path: Path) -> None:
     small = tiny.products(tmp_path / "small.onnx", layers=2)
     large = tiny.products(tmp_path / "large.onnx", layers=60, size=192)
-    found = time_in_fresh_process(small, against=large, budget_s=10.0, speedup=1.5)
+    against = Subject("large", path=large)
+    found = time_in_fresh_process(
+        TimingRequest(loading_of(small), against, budget_s=10.0, speedup=1.5)
+    )
     assert found.loading.load_s > 0
     assert found.loading.first_s > 0
     assert found.model.all_calls_s is not None
@@ -43,7 +51,7 @@ def test_two_files_are_timed_in_a_fresh_process(tmp_path: Path) -> None:
 def test_memory_is_that_of_the_model_and_not_of_the_parent(tmp_path: Path) -> None:
     ballast = np.ones(60_000_000)  # 480 MB that a new process would seem to have had
     path = tiny.products(tmp_path / "m.onnx", layers=4, size=1448)  # 33.5 MB of weights
-    found = load_in_fresh_process(LoadingRequest(Subject("m", path=path)))
+    found = load_in_fresh_process(loading_of(path))
     if found.memory_bytes is None:
         pytest.skip("the system does not tell")
     assert 25e6 < found.memory_bytes < 250e6
@@ -52,12 +60,12 @@ def test_memory_is_that_of_the_model_and_not_of_the_parent(tmp_path: Path) -> No
 
 def test_errors_come_back_as_they_were(tmp_path: Path) -> None:
     with pytest.raises(ModelFileError, match=r"There is no file .*absent\.onnx"):
-        time_in_fresh_process(tmp_path / "absent.onnx")
+        time_in_fresh_process(TimingRequest(loading_of(tmp_path / "absent.onnx")))
     path = tiny.convolution(tmp_path / "m.onnx", input_shape=("n", 3, "h", "w"))
     with pytest.raises(UsageError, match="'h' is open"):
-        time_in_fresh_process(path)
+        time_in_fresh_process(TimingRequest(loading_of(path)))
     with pytest.raises(UsageError, match="no runtime 'fast'"):
-        time_in_fresh_process(path, runtime="fast")
+        time_in_fresh_process(TimingRequest(loading_of(path, "fast")))
 
 
 def test_a_network_is_loaded_there_and_what_it_prints_stays_off_the_answer() -> None:

@@ -30,7 +30,7 @@ IMAGES = np.zeros((1, 2), dtype=np.float32)
 
 
 def against(budget_s: float, low_s: float, high_s: float, **options: float) -> tuple[int, bool]:
-    """Rounds and straddling, for sessions that are fast and slow in turn."""
+    """Rounds, and whether it stays undecided, for sessions that are fast and slow in turn."""
     clock = ScriptedClock()
     speeds = itertools.cycle([low_s, high_s])
     percentile = options.pop("percentile", 50.0)
@@ -54,7 +54,7 @@ def test_looking_ends_when_the_interval_is_clear_of_the_budget() -> None:
     assert against(0.0005, 0.0009, 0.0011) == (6, False)
 
 
-def test_a_budget_within_the_interval_is_looked_at_48_times_and_straddles() -> None:
+def test_a_budget_within_the_interval_is_looked_at_48_times_and_stays_undecided() -> None:
     assert against(0.001, 0.0009, 0.0011) == (48, True)
     assert against(0.001, 0.0009, 0.0011, max_s=0.5)[1]
 

@@ -16,7 +16,7 @@ from compress.models.registry import build
 from compress.recipes import logit_gan
 from compress.recipes.logit_gan import LogitGan
 from compress.recipes.recipe import Batch, Setting
-from compress.recipes.registry import make_recipe, read_options
+from compress.recipes.registry import make_recipe
 from tests.recipes.test_methods import SPEC, a_batch, moved, run, setting, weights, with_logits
 
 # Two images in three classes.
@@ -498,13 +498,9 @@ def test_the_paper_s_values_are_the_defaults() -> None:
         "penalty": 10.0,
         "condition": "none",
     }
-    texts = ["terms=s+gan", "form=2c", "condition=image", "lr-d=0.01"]
-    assert read_options("logit-gan", texts) == {
-        "terms": "s+gan",
-        "form": "2c",
-        "condition": "image",
-        "lr_d": 0.01,
-    }
+    options = {"terms": "s+gan", "form": "2c", "condition": "image"}
+    made = make_recipe("logit-gan", **options, lr_d="0.01")
+    assert made == LogitGan(terms="s+gan", form="2c", condition="image", lr_d=0.01)
 
 
 @pytest.mark.parametrize("terms", ["", "s+", "s+s", "kd", "s+l2", "S"])

@@ -28,7 +28,7 @@ def test_a_candidate_is_measured_for_real_and_remembered(tmp_path: Path) -> None
     found = measurer.measure(SPEC, BUDGET, 1.0)
     assert 0 < found.latency.low <= found.latency.value <= found.latency.high < 1
     assert found.size_bytes > 4 * 70_000
-    assert (found.rounds, found.straddles, found.cached) == (6, False, False)
+    assert (found.rounds, found.undecided, found.cached) == (6, False, False)
     assert measurer.measure(SPEC, BUDGET, 1.0) is found
     assert said == ["Timing wrn-10-1."]
 
@@ -55,7 +55,7 @@ def remembered(tmp_path: Path) -> Path:
         "size_bytes": 7,
         "rounds": 12,
         "all_calls_s": 2.1,
-        "straddles": False,
+        "undecided": False,
         "warnings": ["w"],
     }
     key = json.dumps(SPEC.to_dict(), sort_keys=True)
@@ -204,7 +204,7 @@ def test_a_ratio_is_measured_in_the_same_rounds_as_the_teacher(tmp_path: Path) -
     small = measurer.measure(SPEC, budget, whole.latency.value / 2)
     # What the small one takes is the teacher's time divided by their ratio, which is far above 2.
     assert small.latency.high < whole.latency.value / 2
-    assert not small.straddles
+    assert not small.undecided
     assert said == ["Timing the teacher, wrn-22-2.", "Timing wrn-10-1."]
     # The teacher against itself: the ratio is 1, whatever the machine does meanwhile.
     double = changed(teacher, stem_channels=17)

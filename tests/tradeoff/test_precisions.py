@@ -10,7 +10,8 @@ import pytest
 from compress.errors import CompressError, DataError, ExportError, InputError, ModelFileError
 from compress.spec import Budget, Target
 from compress.tradeoff import precisions
-from compress.tradeoff.precisions import FLOAT, PrecisionTrial, run_once, try_precisions
+from compress.tradeoff.precisions import run_once, try_precisions
+from compress.tradeoff.trials import FLOAT, PrecisionTrial
 
 AUTOMATIC = Budget(latency_s=1.0, target=Target(precision="auto"))
 

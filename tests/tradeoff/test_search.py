@@ -116,17 +116,17 @@ def test_a_budget_that_everything_keeps_takes_one_timing() -> None:
     assert machine.asked == ["wrn-40-10"]
 
 
-def test_what_straddles_does_not_fit_and_rules_nothing_out() -> None:
+def test_what_is_undecided_does_not_fit_and_rules_nothing_out() -> None:
     machine = Machine(0)
     target = machine.takes["wrn-22-3"].latency.value
     machine.takes["wrn-22-3"] = Measurement(
-        Estimate(target, target * 0.99, target * 1.01), 10, straddles=True
+        Estimate(target, target * 0.99, target * 1.01), 10, undecided=True
     )
     limits = Limits(target)
     outcome = search(RANKED, limits, machine)
     assert outcome.chosen is not None
     assert outcome.chosen.name == exhaustive(machine, limits)
-    # What is one step deeper than the straddling one has been timed itself.
+    # What is one step deeper than the undecided one has been timed itself.
     assert {"wrn-22-3", "wrn-28-3"} <= set(outcome.measured)
 
 

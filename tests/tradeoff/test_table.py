@@ -24,10 +24,10 @@ from compress.tradeoff import (
 from compress.tradeoff.candidates import grid
 from compress.tradeoff.choice import Choice, status_of
 from compress.tradeoff.costs import costs_of
-from compress.tradeoff.precisions import FLOAT
 from compress.tradeoff.predictor import EXPECTED_LOSS, Predictor
 from compress.tradeoff.search import Limits, Measurement
 from compress.tradeoff.table import TradeoffTable, limits_of
+from compress.tradeoff.trials import FLOAT
 
 # What a file takes, by that of the float32 one.
 SPEED = {"fp32": 1.0, "fp16": 1.0, "int8": 0.5}

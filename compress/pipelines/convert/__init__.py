@@ -6,7 +6,7 @@ from compress.pipelines.convert.request import (
     ONNX,
     TARGETS,
     Conversion,
-    Request,
+    ConvertRequest,
 )
 from compress.pipelines.convert.run import convert
 
@@ -16,6 +16,6 @@ __all__ = [
     "ONNX",
     "TARGETS",
     "Conversion",
-    "Request",
+    "ConvertRequest",
     "convert",
 ]

@@ -19,7 +19,7 @@ from compress.onnx_file import is_onnx
 from compress.profiling.registry import RUNTIMES, runtime_named
 from compress.results import Artifact, Estimate, Fidelity, Parity
 from compress.spec import AUTO, PRECISIONS, Normalization
-from compress.tradeoff.precisions import PrecisionTrial
+from compress.tradeoff.trials import PrecisionTrial
 
 ONNX = "onnx"
 TARGETS = (ONNX, *PACKAGES)
@@ -27,7 +27,7 @@ DEFAULT_SIZE, DEFAULT_RUNTIME = 32, "onnxruntime"
 
 
 @dataclass(frozen=True)
-class Request:
+class ConvertRequest:
     """What is asked for.
 
     Attributes:
@@ -45,8 +45,8 @@ class Request:
         calibration_images: how many at most.
         method: of calibration, see ``Quantization``.
         float_layers: that int8 leaves in float, see ``Quantization``.
-        max_loss: of accuracy, as a fraction of 1, that fewer bits may cost on the validation
-            images.
+        max_loss: of accuracy, as a fraction of 1, that a reduced precision may cost on the
+            validation images.
         images: on how many images of ``data`` the proof is, where they decide; else on all.
         image_size: height and width, where neither data nor an ONNX file says it.
         output_name: of an ONNX file, that its answers are, where several could be.
@@ -142,7 +142,7 @@ class Conversion:
         artifact: the file that ships.
         name: of the network, or of the file.
         parity: of the float32 ONNX file to the checkpoint; None where there was no checkpoint.
-        fidelity: of a file in fewer bits to the float32 one.
+        fidelity: of a file of reduced precision to the float32 one.
         engine: what is written beside an engine.
         on: what the proof was on: "validation images" or "seeded inputs".
         notes: what was found and assumed, in sentences.

@@ -6,7 +6,7 @@ context     what all stages need
 choosing    which runtime and which student
 learning    the training, and what other processes do in it
 exporting   teacher and student as files, timed and scored
-narrowing   the student in fewer bits, and what that costs
+narrowing   the student in reduced precision, and what that costs
 result      what a run came to, which is result.json
 names       of the files in the run folder
 

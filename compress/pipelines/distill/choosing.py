@@ -50,7 +50,7 @@ class ChosenStudent:
     Attributes:
         spec: with the dropout of its training.
         budget: the request's, its runtime and precision decided.
-        precisions: with fewer bits than float32 that are to be measured.
+        precisions: reduced ones in which the student is to be measured.
         measured_elsewhere: whether it was chosen by the figures of another machine.
     """
 

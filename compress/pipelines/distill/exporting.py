@@ -19,7 +19,13 @@ from compress.pipelines.distill.choosing import ChosenStudent
 from compress.pipelines.distill.context import DistillContext
 from compress.pipelines.distill.names import FLOAT_ONNX, STUDENT, STUDENT_ONNX, TEACHER_ONNX
 from compress.pipelines.distill.narrowing import first_images
-from compress.profiling.fresh import FreshTiming, time_in_fresh_process
+from compress.profiling.fresh import (
+    FreshTiming,
+    LoadingRequest,
+    TimingRequest,
+    time_in_fresh_process,
+)
+from compress.profiling.runtime import Subject
 from compress.results import Accuracies, Parity
 from compress.spec import Budget, ModelSpec, Normalization
 from compress.tasks.task import Chance, Pair
@@ -123,18 +129,23 @@ def time_student(context: DistillContext, budget: Budget, teacher_onnx: Path) ->
     sample = context.sample()
     on = "seeded noise" if sample is None else f"images of {sample.name}"
     context.say(f"Timing the file that ships and the teacher, in a fresh process, on {on}.")
-    return time_in_fresh_process(
-        context.request.out / STUDENT_ONNX,
+    loading = LoadingRequest(
+        Subject(STUDENT_ONNX, path=(context.request.out / STUDENT_ONNX).absolute()),
+        runtime=budget.target.runtime,
         batch=budget.batch,
         threads=budget.target.threads,
-        percentile=budget.percentile,
-        runtime=budget.target.runtime,
-        budget_s=budget.latency_s,
-        speedup=budget.speedup,
-        against=teacher_onnx,
         sample=sample,
-        max_s=MEDIAN_S if budget.percentile == 50 else PERCENTILE_S,
         seed=context.request.options.seed,
+    )
+    return time_in_fresh_process(
+        TimingRequest(
+            loading,
+            against=Subject(teacher_onnx.name, path=teacher_onnx.absolute()),
+            percentile=budget.percentile,
+            budget_s=budget.latency_s,
+            speedup=budget.speedup,
+            max_s=MEDIAN_S if budget.percentile == 50 else PERCENTILE_S,
+        )
     )
 
 

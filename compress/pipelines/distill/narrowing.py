@@ -1,4 +1,4 @@
-"""The student in fewer bits: converted, measured on validation images, fine-tuned where it pays."""
+"""The student in reduced precision: converted, measured, and fine-tuned where it pays."""
 
 from __future__ import annotations
 
@@ -57,7 +57,7 @@ def first_images(split: Split, task: Task) -> Split:
 
 @dataclass(frozen=True)
 class _Narrowing:
-    """How files in fewer bits are made and judged in a run.
+    """How files of reduced precision are made and judged in a run.
 
     Attributes:
         context: of the run.
@@ -89,7 +89,7 @@ class _Narrowing:
     def measure(self, convert: Convert, precision: str) -> Fidelity:
         """Makes a file and tells how far it is from float32, whatever it loses."""
         say = self.context.say
-        return narrow(convert, self.images, self.limit, precision, refuse=False, say=say)[1]
+        return narrow(convert, self.images, self.limit, precision, say=say)[1]
 
 
 def narrow_student(

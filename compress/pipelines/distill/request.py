@@ -54,8 +54,8 @@ class DistillRequest:
         device: what trains: auto, cpu or cuda.
         use_cache: whether earlier measurements of this machine may be reused.
         ignore_runs: whether the choice is made without what own runs have shown.
-        max_precision_loss: of accuracy on validation images, as a fraction of 1, that a student in
-            fewer bits may cost.
+        max_precision_loss: of accuracy on validation images, as a fraction of 1, that a student of
+            reduced precision may lose.
         fine_tuning: of a student in int8 that costs more, or for which that is not decided.
         max_accuracy_drop: on the test images against the teacher, as a fraction of 1, that the
             student is judged by; None where it is not. It decides nothing of the run.

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
+from pathlib import Path
 from typing import Annotated, Any
 
 from compress.errors import CompressError, InputError
@@ -18,6 +19,7 @@ from compress.schema.rules import (
     Batch,
     Count,
     Epochs,
+    FilePath,
     Fraction,
     Name,
     NotNegative,
@@ -41,7 +43,7 @@ OutcomeOfLimit = Annotated[str, known(*Judgement, NOT_JUDGED)]
 
 
 @dataclass(frozen=True)
-class Interval:
+class Measured:
     """A positive value with the ends of its 95% interval."""
 
     value: Positive
@@ -49,7 +51,7 @@ class Interval:
     high: Positive
 
     @classmethod
-    def of(cls, estimate: Estimate, scale: float = 1.0) -> Interval:
+    def of(cls, estimate: Estimate, scale: float = 1.0) -> Measured:
         """The same estimate, times ``scale`` (1e3 for milliseconds)."""
         return cls(estimate.value * scale, estimate.low * scale, estimate.high * scale)
 
@@ -85,7 +87,7 @@ class BudgetResult:
     batch: Batch
     percentile: Percentile
     headroom: Fraction
-    measured_ms: Interval | None
+    measured_ms: Measured | None
     outcome: OutcomeOfLimit
 
     def __post_init__(self) -> None:
@@ -112,7 +114,7 @@ class BudgetResult:
             batch=budget.batch,
             percentile=budget.percentile,
             headroom=budget.headroom,
-            measured_ms=Interval.of(model.latency, 1e3),
+            measured_ms=Measured.of(model.latency, 1e3),
             outcome=_outcome(budget, size_bytes, None if elsewhere else timing),
         )
 
@@ -308,6 +310,7 @@ class DistillResult:
         recipe, recipe_options, epochs, seed, data: how it was trained, and on what.
         machine: where it was timed.
         warnings: a sentence each.
+        folder: of the run, which result.json lies in and does not name.
     """
 
     budget: BudgetResult
@@ -318,7 +321,7 @@ class DistillResult:
     student: StudentResult
     accuracy_drop: AccuracyDrop
     precisions: dict[str, PrecisionResult]
-    speedup: Interval
+    speedup: Measured
     load_ms: NotNegative
     first_ms: NotNegative
     memory_bytes: int | None
@@ -329,11 +332,17 @@ class DistillResult:
     data: DataResult
     machine: dict[str, Any]
     warnings: tuple[str, ...]
+    folder: FilePath = "."
 
     def __post_init__(self) -> None:
         precision = self.target.precision
         if precision != "fp32" and precision not in self.precisions:
             raise ValueError(f"target.precision is {precision}, which precisions has not")
+
+    @property
+    def file(self) -> Path:
+        """The student that ships."""
+        return Path(self.folder, self.student.file)
 
     @property
     def shipped(self) -> PrecisionResult | None:
@@ -356,7 +365,9 @@ class DistillResult:
 
     def to_dict(self) -> dict[str, Any]:
         """Plain values for JSON."""
-        return {"schema_version": SCHEMA_VERSION, **encode(self)}
+        values = {"schema_version": SCHEMA_VERSION, **encode(self)}
+        del values["folder"]
+        return values
 
     @classmethod
     def from_dict(

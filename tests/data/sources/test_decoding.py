@@ -88,7 +88,9 @@ def test_what_is_larger_than_a_network_takes_is_told_from_the_headers(tmp_path: 
     said = refusal(tmp_path, image_size=32)
     assert said.startswith("4 images in")
     assert "cat/00.png (13000x13000 pixels, but at most 89.5 M are allowed" in said
-    with pytest.raises(UsageError, match="--image-size 5000 makes images of 5000x5000, but at most 4096"):
+    with pytest.raises(
+        UsageError, match="--image-size 5000 makes images of 5000x5000, but at most 4096"
+    ):
         read_folder(tmp_path, image_size=5000)
 
 
