@@ -107,11 +107,11 @@ def read_spec(values: object) -> ModelSpec:
     Raises:
         UsageError: fields are missing, unknown or impossible.
     """
-    found = decode(ModelSpec, values, "This is no description of a network", error=UsageError)
+    found = decode(ModelSpec, values, "This does not describe a network", error=UsageError)
     made = changed(found)
     if made.name != found.name:
         raise UsageError(
-            f"This is no description of a network: it is named {found.name}, and its parameters "
+            f"This does not describe a network: it is named {found.name}, and its parameters "
             f"are those of {made.name}."
         )
     return made

@@ -115,13 +115,13 @@ def _texts(result: DistillResult) -> Iterator[str]:
         "process."
     )
     yield (
-        f"Accuracy: on {n.test:,} test and {n.validation:,} validation images (taken from the "
+        f"Accuracy is on {n.test:,} test and {n.validation:,} validation images (taken from the "
         "training data, so the teacher may have seen them). It is of the files, except the "
         f"teacher's on validation images, which is of its checkpoint; {result.recipe}, last of "
         f"{result.epochs} epochs, seed {result.seed}."
     )
     yield (
-        f"Proof: {floats} and the trained model agree on "
+        f"Verified: {floats} and the trained model agree on "
         f"{format_percent(parity.top1_agreement)} of {parity.images:,} images, logits "
         f"within {parity.max_abs_diff:.1e}."
     )
