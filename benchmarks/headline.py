@@ -33,7 +33,7 @@ from benchmarks.trials import append, read
 from compress.data.dataset import Dataset, load_dataset
 from compress.errors import ModelFileError
 from compress.exporting import read_artifact
-from compress.exporting.fidelity import logits_of
+from compress.exporting.fidelity import answers_to
 from compress.exporting.half import predictor_of_any
 from compress.files import sha256_of, write_text
 from compress.gate.accuracy import AccuracyRule, compare_accuracy
@@ -47,7 +47,7 @@ from compress.profiling.runtime import Session, Subject
 from compress.profiling.timing import is_clear
 from compress.results import Estimate
 from compress.spec import PRECISIONS
-from compress.tasks.classification import Paired
+from compress.tasks.classification import LOGITS, Paired
 from compress.tradeoff.measure import untrained
 from compress.units import format_bytes
 
@@ -246,7 +246,9 @@ def judged(teacher: Path, student: Path, data: Dataset) -> dict[str, Any]:
     labels = data.test.targets.numpy()
     right = [
         (
-            logits_of(predictor_of_any(path), images_of(path, data, data.test.images)).argmax(1)
+            answers_to(predictor_of_any(path), images_of(path, data, data.test.images))[
+                LOGITS
+            ].argmax(1)
             == labels
         )
         for path in (student, teacher)

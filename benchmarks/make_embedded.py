@@ -42,8 +42,8 @@ def subset(raw: RawData) -> dict[str, NDArray[np.generic]]:
     rng = np.random.default_rng(SEED)
     arrays: dict[str, NDArray[np.generic]] = {}
     for split, images, labels, count in (
-        ("train", raw.train_images[:], raw.train_labels, TRAIN_IMAGES),
-        ("test", raw.test_images[:], raw.test_labels, TEST_IMAGES),
+        ("train", raw.train_images[:], raw.train_targets, TRAIN_IMAGES),
+        ("test", raw.test_images[:], raw.test_targets, TEST_IMAGES),
     ):
         index = choose(labels.numpy(), count, rng)
         arrays[f"x_{split}"] = images[index, 0, 2:-2, 2:-2].contiguous().numpy()

@@ -53,16 +53,15 @@ from compress.models.registry import spec_of, with_dropout
 from compress.profiling.machine import fingerprint
 from compress.recipes.registry import DEFAULT_RECIPE, make_recipe
 from compress.tasks.task import Task
+from compress.teachers.checkpoint import open_checkpoint
+from compress.teachers.sources import judge
 from compress.training import probing
-from compress.training import teacher as judging
 from compress.training.engine import choose_device, fit
 from compress.training.evaluation import Predict, predictor
 from compress.training.kept import outputs_of
 from compress.training.options import TrainingOptions
-from compress.training.outputs import Teaching
 from compress.training.runfolder import RunFolder
 from compress.training.student import first_network
-from compress.training.teacher import load_teacher
 
 TRAININGS = "overhead.jsonl"
 READING, LOADING = "reading the data", "loading the teacher"
@@ -155,23 +154,23 @@ def train(asked: argparse.Namespace, device: torch.device) -> dict[str, Any]:
     with (
         clock.inside(LOADING),
         patch.object(probing, "predictor", timed_predictor),
-        patch.object(judging, "predictor", timed_predictor),
     ):
-        teacher = load_teacher(
+        opened = open_checkpoint(
             asked.teacher or embedded_teacher_path(),
             data,
             normalization=None,
             arch=None,
             device=device,
         )
-    time_outputs(teacher.network, clock, TEACHER_PASSES)
+        time_outputs(opened.teacher.network, clock, TEACHER_PASSES)
+        teacher = judge(opened, data).teacher
     recipe = TimedRecipe(make_recipe(asked.recipe), clock)
     spec = spec_of(asked.student, num_classes=data.task.width, input_shape=data.input_shape)
     student = first_network(with_dropout(spec, 0.0), 0)
     time_passes(student, clock, VALIDATION)
     with tempfile.TemporaryDirectory() as scratch, timed_engine(clock):
         outputs = outputs_of(
-            [Teaching(teacher.network, teacher.normalization)],
+            [teacher],
             recipe.teacher_outputs,
             data,
             options,

@@ -22,15 +22,13 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-
 from benchmarks.agreement import heading, model_file
 from benchmarks.trials import append, read
 from compress.data.dataset import Dataset, load_dataset
 from compress.data.normalization import normalize
 from compress.errors import ModelFileError, PrecisionLost
 from compress.exporting import read_artifact
-from compress.exporting.fidelity import Proof, compare, logits_of
+from compress.exporting.fidelity import Proof, answers_to, compare
 from compress.exporting.half import predictor_of_any
 from compress.exporting.parity import Array
 from compress.exporting.precision import narrowed_for_timing, narrowed_from_onnx
@@ -43,7 +41,6 @@ from compress.profiling.layers import PROFILERS
 from compress.profiling.machine import fingerprint
 from compress.profiling.timing import time_models
 from compress.spec import PRECISIONS
-from compress.tasks.classification import Paired
 from compress.training.evaluation import stratified_sample
 from compress.units import format_bytes, format_percent
 
@@ -141,11 +138,10 @@ def images_of(source: Path, data: Dataset, pixels: Any) -> Array:
 def score(source: Path, path: Path, data: Dataset, images: int | None) -> dict[str, Any]:
     """Accuracy on the test images beside the float32 file's."""
     pixels = images_of(source, data, data.test.images[:images])
-    proof = Proof(pixels, data.test.targets[:images].numpy().astype(np.int64))
-    expected, found = (logits_of(predictor_of_any(each), pixels) for each in (source, path))
+    proof = Proof(pixels, data.test.targets[:images], task=data.task)
+    expected, found = (answers_to(predictor_of_any(each), pixels) for each in (source, path))
     fidelity = compare(expected, found, proof)
-    pair = Paired(fidelity.images, fidelity.lost or 0, fidelity.won or 0, fidelity.right or 0)
-    return {"fidelity": fidelity.to_dict(), "loss": PrecisionRule().compare(pair).to_dict()}
+    return {"fidelity": fidelity.to_dict(), "loss": PrecisionRule().of(fidelity).to_dict()}
 
 
 def time_file(source: Path, path: Path, runtime: str, threads: int, batch: int) -> dict[str, Any]:

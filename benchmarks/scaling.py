@@ -52,10 +52,10 @@ from compress.models.registry import spec_of
 from compress.profiling.costs import costs_of_module
 from compress.profiling.machine import fingerprint
 from compress.recipes.registry import make_recipe
+from compress.teachers.network import NetworkTeacher
 from compress.training.engine import choose_device, fit
 from compress.training.kept import outputs_of
 from compress.training.options import TrainingOptions
-from compress.training.outputs import Teaching
 from compress.training.runfolder import RunFolder
 from compress.training.student import first_network
 from compress.units import format_bytes
@@ -215,7 +215,7 @@ def train(point: Point, device: torch.device, path: Path, scratch: Path) -> dict
     clock.take()
     with timed_engine(clock):
         outputs = outputs_of(
-            [Teaching(teacher, data.normalization)],
+            [NetworkTeacher(teacher, data.normalization)],
             recipe.teacher_outputs,
             data,
             options,

@@ -49,10 +49,11 @@ from compress.profiling.machine import fingerprint
 from compress.profiling.peak import product_for
 from compress.recipes.registry import make_recipe
 from compress.results import Estimate
+from compress.teachers.network import NetworkTeacher
 from compress.training.engine import choose_device, fit
 from compress.training.kept import outputs_of
 from compress.training.options import TrainingOptions
-from compress.training.outputs import TeacherOutputs, Teaching
+from compress.training.outputs import TeacherOutputs
 from compress.training.student import first_network
 
 ROUNDS = "step_speed.jsonl"
@@ -284,7 +285,7 @@ class Rounds:
     def outputs(self, folder: Path) -> TeacherOutputs:
         """As a training gets them."""
         found = outputs_of(
-            [Teaching(self.teacher, self.data.normalization)],
+            [NetworkTeacher(self.teacher, self.data.normalization)],
             make_recipe("kd").teacher_outputs,
             self.data,
             self.options,

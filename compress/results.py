@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Annotated, Any
 
 from compress.limits import Judgement, judge
-from compress.schema.rules import Count, NotNegative, Number, Share, known
+from compress.schema.rules import Count, Name, NotNegative, Number, Share, known
 from compress.spec import ModelSpec, Normalization
 
 SCHEMA_VERSION = 1
@@ -71,8 +71,8 @@ class Parity:
 
     Attributes:
         images: how many inputs were compared.
-        top1_agreement: share with the same best class, a tie within the tolerance counted as same.
-        max_abs_diff: largest difference of any logit.
+        top1_agreement: share with the same answer, a tie within the tolerance counted as same.
+        max_abs_diff: largest difference of any number.
     """
 
     images: Count
@@ -94,13 +94,13 @@ class Fidelity:
 
     Attributes:
         images: how many.
-        top1_agreement: share with the same best class.
-        max_abs_diff: largest difference of any logit.
-        relative_error: root mean square difference of the logits by that of the float file's
-            logits, both less each image's mean.
-        right, float_right: images that this file and the float file have right; None without
-            labels.
-        lost, won: images that only the float file and only this one has right.
+        top1_agreement: share with the same answer: the best class, of a classifier.
+        max_abs_diff: largest difference of any number.
+        relative_error: root mean square difference of the numbers by that of the float file's,
+            both less what changes no answer; see ``compress.tasks.task.Agreement``.
+        task: whose score it is.
+        score, float_score: of this file and of the float file; None where nothing could be scored.
+        pair: the counts behind their comparison, as ``Pair.to_dict`` gives them.
         method: "run" where the file itself was run; "rounded" where the runtime at hand cannot
             run it, and the float file was, with each layer's result rounded.
     """
@@ -109,21 +109,11 @@ class Fidelity:
     top1_agreement: Share
     max_abs_diff: NotNegative
     relative_error: NotNegative
-    right: Count | None = None
-    float_right: Count | None = None
-    lost: Count | None = None
-    won: Count | None = None
+    task: Name = "classification"
+    score: float | None = None
+    float_score: float | None = None
+    pair: dict[str, float] | None = None
     method: Annotated[str, known("run", "rounded")] = "run"
-
-    @property
-    def accuracy(self) -> float | None:
-        """Of this file, as a fraction of 1; None without labels."""
-        return None if self.right is None else self.right / self.images
-
-    @property
-    def float_accuracy(self) -> float | None:
-        """Of the float file."""
-        return None if self.float_right is None else self.float_right / self.images
 
     def to_dict(self) -> dict[str, Any]:
         """Plain values for JSON."""

@@ -4,18 +4,21 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, field, replace
+from dataclasses import dataclass, field, replace
 from typing import Annotated, Any, Self
 
 from compress.errors import UsageError
 from compress.schema import Decoder, decode
+from compress.schema.encoding import encode
 from compress.schema.rules import (
     Batch,
     Classes,
     ImageShape,
+    Key,
     Length,
     Name,
     Percentile,
+    Rest,
     Threads,
 )
 
@@ -39,15 +42,16 @@ class ModelSpec:
     """
 
     name: Name
-    family: Name
+    family: Annotated[Name, Key("arch")]
     # Equal specs have equal names, so that the hash can do without.
-    parameters: Annotated[Mapping[str, Parameter], Length(0, 64)] = field(hash=False)
+    parameters: Annotated[Mapping[str, Parameter], Rest(), Length(0, 64)] = field(hash=False)
     num_classes: Classes
     input_shape: ImageShape
 
     def to_dict(self) -> dict[str, Any]:
         """Plain values for JSON; ``compress.models.registry.read_spec`` reads them back."""
-        return asdict(self) | {"input_shape": list(self.input_shape)}
+        found: dict[str, Any] = encode(self)
+        return found
 
 
 # Pixels have one of two scales, [0, 1] and 0..255; above this, a mean or a deviation is of the

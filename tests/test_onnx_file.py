@@ -96,7 +96,7 @@ def precisions(path: Path) -> set[str]:
         float_model(path, "fp16")
         found.add("fp32")
     except UsageError as error:
-        said = re.search(r"is (\w+) already", str(error))
+        said = re.search(r"is already (\w+)", str(error))
         found.add(said[1] if said else str(error))
     return found | {precision_of_file(path), read_artifact(path).precision}
 

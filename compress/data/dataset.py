@@ -28,7 +28,6 @@ from compress.data.sources import (
 from compress.errors import DataError, UsageError
 from compress.files import printable
 from compress.spec import Normalization
-from compress.tasks.classification import Classification
 from compress.tasks.task import Targets, Task
 
 EMBEDDED = defaults.DATA
@@ -135,12 +134,12 @@ def load_dataset(
     """
     raw = read_source(name, root=root, image_size=image_size, say=say)
     digest = hashlib.sha256()
-    for tensor in (raw.train_images, raw.train_labels, raw.test_images, raw.test_labels):
+    for tensor in (raw.train_images, raw.train_targets, raw.test_images, raw.test_targets):
         digest.update(str(tuple(tensor.shape)).encode())
         length = part_length(tensor)
         for part in tensor.split(length):
             digest.update(part.contiguous().numpy().data)
-    count = len(raw.train_labels)
+    count = len(raw.train_targets)
     if validation is None:
         validation = min(int(count * VALIDATION_FRACTION), LARGEST_DEFAULT_VALIDATION)
     if not 0 <= validation < count:
@@ -148,9 +147,8 @@ def load_dataset(
             f"{validation} validation images cannot be taken from {count} training images of "
             f"{printable(name)}. Ask for fewer."
         )
-    everything = Split(raw.train_images, raw.train_labels)
-    task = Classification(raw.class_names)
-    strata = task.strata(everything.targets)
+    everything = Split(raw.train_images, raw.train_targets)
+    strata = raw.task.strata(everything.targets)
     kept, held_out = _stratified(strata, validation, seed, "validation")
     if limit_train is not None:
         if not 1 <= limit_train <= len(kept):
@@ -165,8 +163,8 @@ def load_dataset(
         name=raw.name,
         train=_near(everything.take(kept)),
         validation=_near(everything.take(held_out)),
-        test=_near(Split(raw.test_images, raw.test_labels)),
-        task=task,
+        test=_near(Split(raw.test_images, raw.test_targets)),
+        task=raw.task,
         normalization=raw.normalization,
         flip=raw.flip if flip is None else flip,
         sha256=digest.hexdigest(),

@@ -2,27 +2,23 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Callable
+from dataclasses import dataclass, field
 from typing import Protocol
 
-import numpy as np
-from numpy.typing import NDArray
-
 from compress.errors import UsageError
-from compress.exporting.parity import Array
+from compress.exporting.parity import Array, Predict
 from compress.results import Fidelity
+from compress.tasks.registry import unstated
+from compress.tasks.task import Arrays, Pair, Targets, Task, joined, tensors_of
 
-Predict = Callable[[Array], Array]
-
-# What two files have right of the same images [n], the one in fewer bits first -> what is wrong
-# with the first, or "" where nothing is.
-Judge = Callable[[Sequence[bool], Sequence[bool]], str]
+# A file in fewer bits beside the float file -> what is wrong with it, or "" where nothing is.
+Judge = Callable[[Pair], str]
 
 # Images that are run at once.
 BATCH = 64
 
-# Where there are no labels to judge by: logits further off than this are of a broken conversion.
+# Where there are no targets to judge by: answers further off than this are of a broken conversion.
 # fp16 is off by 0.001 to 0.003 on the networks that there are, bf16 by 0.01 to 0.02.
 LARGEST_RELATIVE_ERROR = 0.1
 
@@ -43,80 +39,66 @@ class Proof:
 
     Attributes:
         images: as the network takes them.
-        labels: int64 [n]; None where there are none.
-        judge: whether what is lost is too much; without one nothing is refused for its accuracy.
-            It needs labels.
+        targets: of the images; None where there are none.
+        judge: whether what is lost is too much; without one nothing is refused for its score. It
+            needs targets.
+        task: whose answers are compared.
     """
 
     images: Images
-    labels: NDArray[np.int64] | None = None
+    targets: Targets | None = None
     judge: Judge | None = None
+    task: Task = field(default_factory=unstated)
 
     def __post_init__(self) -> None:
         if len(self.images) == 0:
             raise UsageError("There are no images to compare the file with the float file.")
-        if self.labels is not None and len(self.labels) != len(self.images):
+        if self.targets is not None and len(self.targets) != len(self.images):
             raise UsageError(
-                f"There are {len(self.images):,} images and {len(self.labels):,} labels."
+                f"There are {len(self.images):,} images and {len(self.targets):,} targets."
             )
 
 
-def logits_of(predict: Predict, images: Images) -> Array:
-    """Logits [n, classes] of images [n, c, h, w], a batch after the other."""
-    parts = [predict(images[start : start + BATCH]) for start in range(0, len(images), BATCH)]
-    return np.concatenate(parts)
+def answers_to(predict: Predict, images: Images) -> Arrays:
+    """Answers to images [n, c, h, w], a batch after the other."""
+    starts = range(0, len(images), BATCH)
+    return joined([predict(images[start : start + BATCH]) for start in starts])
 
 
-def compare(expected: Array, found: Array, proof: Proof, *, method: str = "run") -> Fidelity:
-    """Measures logits against the float file's, both [n, classes] of the proof's images.
+def compare(expected: Arrays, found: Arrays, proof: Proof, *, method: str = "run") -> Fidelity:
+    """Measures answers to the proof's images against the float file's.
 
-    Logits that are not finite agree with nothing; their differences are left out of the largest.
+    Those that are not finite agree with nothing; their differences are left out of the largest.
     """
-    expected, found = expected.astype(np.float64), found.astype(np.float64)
-    finite = np.isfinite(found).all(axis=1)
-    same = finite & (expected.argmax(axis=1) == found.argmax(axis=1))
-    difference = found[finite] - expected[finite]
-    fidelity = Fidelity(
-        images=len(expected),
-        top1_agreement=float(same.mean()),
-        max_abs_diff=float(np.abs(difference).max(initial=0.0)),
-        relative_error=relative_error(expected, found) if finite.all() else 1.0,
+    agreement, pair = proof.task.agreement(expected, found), _pair(expected, found, proof)
+    return Fidelity(
+        images=len(proof.images),
+        top1_agreement=agreement.share,
+        max_abs_diff=agreement.largest,
+        relative_error=agreement.relative_error,
+        task=proof.task.name,
+        score=None if pair is None else pair.score,
+        float_score=None if pair is None else pair.score + pair.drop,
+        pair=None if pair is None else pair.to_dict(),
         method=method,
     )
-    if proof.labels is None:
-        return fidelity
-    ours, theirs = answers(found, proof.labels), answers(expected, proof.labels)
-    return replace(
-        fidelity,
-        right=int(ours.sum()),
-        float_right=int(theirs.sum()),
-        lost=int((theirs & ~ours).sum()),
-        won=int((ours & ~theirs).sum()),
-    )
 
 
-def judgement(expected: Array, found: Array, proof: Proof) -> str:
-    """What is wrong with logits, all finite, against the float file's; "" where nothing is."""
-    if proof.labels is not None and proof.judge is not None:
-        ours, theirs = answers(found, proof.labels), answers(expected, proof.labels)
-        return proof.judge(ours.tolist(), theirs.tolist())
-    error = relative_error(expected, found)
-    if proof.labels is None and error > LARGEST_RELATIVE_ERROR:
-        return f"The logits are off by {error:.0%} of their own spread."
+def judgement(expected: Arrays, found: Arrays, proof: Proof) -> str:
+    """What is wrong with answers, all finite, against the float file's; "" where nothing is."""
+    pair = _pair(expected, found, proof)
+    if pair is not None:
+        return "" if proof.judge is None else proof.judge(pair)
+    error = proof.task.agreement(expected, found).relative_error
+    if error > LARGEST_RELATIVE_ERROR:
+        return f"The {proof.task.number}s are off by {error:.0%} of their own spread."
     return ""
 
 
-def answers(logits: Array | NDArray[np.float64], labels: NDArray[np.int64]) -> NDArray[np.bool_]:
-    """Which images [n] the logits [n, classes] have right; those that are not finite have none."""
-    right: NDArray[np.bool_] = (logits.argmax(axis=1) == labels) & np.isfinite(logits).all(axis=1)
-    return right
-
-
-def relative_error(
-    expected: Array | NDArray[np.float64], found: Array | NDArray[np.float64]
-) -> float:
-    """Root mean square of the difference by that of ``expected``, each row [n, m] less its mean."""
-    difference = found.astype(np.float64) - expected
-    centred = [each - each.mean(axis=1, keepdims=True) for each in (difference, expected)]
-    error, spread = (float(np.sqrt((each**2).mean())) for each in centred)
-    return error / spread if spread > 0 else float(error > 0)
+def _pair(expected: Arrays, found: Arrays, proof: Proof) -> Pair | None:
+    """The file beside the float file; None without targets."""
+    if proof.targets is None:
+        return None
+    task, targets = proof.task, proof.targets
+    ours, theirs = (task.evidence(tensors_of(each), targets) for each in (found, expected))
+    return ours.against(theirs)

@@ -35,10 +35,11 @@ from compress.exporting.conversion import (
     tidy,
     write_converted,
 )
-from compress.exporting.fidelity import Predict, Proof, compare, judgement, logits_of
+from compress.exporting.fidelity import Proof, answers_to, compare, judgement
 from compress.exporting.graphs import listed, products, sort_nodes
 from compress.exporting.parity import (
     Array,
+    Predict,
     check_batch,
     in_batches_of,
     predictor_of,
@@ -54,8 +55,9 @@ from compress.onnx_file import (
     stated_output,
     without_weight_inputs,
 )
-from compress.onnx_io import answers_of, rows_of
 from compress.results import Artifact, Fidelity
+from compress.tasks.registry import unstated
+from compress.tasks.task import Arrays, Task, finite_rows
 
 
 @dataclass(frozen=True)
@@ -112,7 +114,7 @@ def bf16_from_onnx(source: Path, path: Path, *, proof: Proof) -> tuple[Artifact,
     return _converted(source, path, proof, BF16)
 
 
-def predictor_of_any(path: Path) -> Predict:
+def predictor_of_any(path: Path, task: Task | None = None) -> Predict:
     """Images -> logits of an ONNX file of any precision, on the CPU.
 
     ONNX Runtime does not run bf16 there; such a file is rounded (see above).
@@ -122,26 +124,26 @@ def predictor_of_any(path: Path) -> Predict:
         ExportError: ONNX Runtime does not run it rounded.
     """
     if precision_of_file(path) != BF16.name:
-        return predictor_of(path, threads=torch.get_num_threads())
-    return _rounded_predictor(load_model(path), path, BF16)
+        return predictor_of(path, task, threads=torch.get_num_threads())
+    return _rounded_predictor(load_model(path), path, BF16, task or unstated())
 
 
 def _converted(source: Path, path: Path, proof: Proof, target: Format) -> tuple[Artifact, Fidelity]:
     original = float_model(source, target.name)
-    predict = predictor_of(source, threads=torch.get_num_threads())
+    predict = predictor_of(source, proof.task, threads=torch.get_num_threads())
     check_batch(source, predict, proof.images[:1])
-    expected = logits_of(predict, proof.images)
+    expected = answers_to(predict, proof.images)
     _check_weights(original, source, target)
     model = narrowed(original, source, target)
-    found = logits_of(_rounded_predictor(model, source, target), proof.images)
+    found = answers_to(_rounded_predictor(model, source, target, proof.task), proof.images)
     fidelity = compare(expected, found, proof, method="rounded")
-    finite = np.isfinite(found).all(axis=1)
+    finite = finite_rows(found)
     if finite.all():
         reason = judgement(expected, found, proof)
-        worst = int(np.abs(found - expected).max(axis=1).argmax())
+        worst = int(proof.task.agreement(expected, found).difference.argmax())
     else:
         worst = int(np.argmin(finite))
-        reason = f"The logits of image {worst} are not finite."
+        reason = f"The {proof.task.number}s of image {worst} are not finite."
     if reason:
         where = _beginning(original, model, proof.images[worst : worst + 1], target)
         raise PrecisionLost(f"{source.name} is not good enough in {target.name}. {reason}{where}")
@@ -162,21 +164,21 @@ def _converted(source: Path, path: Path, proof: Proof, target: Format) -> tuple[
     return read_artifact(path), fidelity
 
 
-def _rounded_predictor(model: onnx.ModelProto, source: Path, target: Format) -> Predict:
-    """Images -> logits of a 16-bit graph, each result rounded to 16 bits.
+def _rounded_predictor(model: onnx.ModelProto, source: Path, target: Format, task: Task) -> Predict:
+    """Images -> answers of a 16-bit graph, each result rounded to 16 bits.
 
     Raises:
         ExportError: ONNX Runtime does not run it; also from the function that is returned.
     """
-    answers, _ = answers_of(outputs_of(model), source.name, stated_output(model))
+    reading = task.reading(outputs_of(model), source.name, stated_output(model))
     failure = f"{source.name} cannot be compared with float32 in {target.name}"
     advice = advice_for(model)
     with guarded(failure, "ONNX Runtime", advice):
-        run = values_of(rounded(model, target), [answers.name], threads=torch.get_num_threads())
+        run = values_of(rounded(model, target), reading.names, threads=torch.get_num_threads())
 
-    def predict(images: Array) -> Array:
+    def predict(images: Array) -> Arrays:
         with guarded(failure, "ONNX Runtime", advice):
-            return rows_of(run(images)[answers.name], len(images), answers, source.name)
+            return reading(run(images), len(images))
 
     return in_batches_of(fixed_batch(model), predict)
 

@@ -25,13 +25,17 @@ from compress.onnx_file import (
     read_model,
     stated_output,
 )
-from compress.onnx_io import answers_of, image_form, rows_of
+from compress.onnx_io import image_form
 from compress.results import Parity
 from compress.spec import Normalization
+from compress.tasks.registry import unstated
+from compress.tasks.task import Arrays, Task, arrays_of, finite_rows, joined, named_outputs, rows_at
 
 Array = NDArray[np.float32]
+# Images [b, c, h, w] -> answers by name.
+Predict = Callable[[Array], Arrays]
 
-# Largest difference of a logit, absolute up to logits of 100 and relative beyond: float32 itself
+# Largest difference of a number, absolute up to numbers of 100 and relative beyond: float32 itself
 # has steps of 8e-6 at 100.
 TOLERANCE = 1e-4
 RELATIVE_TOLERANCE = 1e-6
@@ -51,55 +55,67 @@ _UNLOADABLE = (
 )
 
 
-def verify(model: nn.Module, path: Path, images: Tensor, *, batch: int | None = None) -> Parity:
-    """Compares the logits of ``model`` and of the file, at several batch sizes.
+def verify(
+    model: nn.Module,
+    path: Path,
+    images: Tensor,
+    *,
+    task: Task | None = None,
+    batch: int | None = None,
+) -> Parity:
+    """Compares the answers of ``model`` and of the file, at several batch sizes.
 
     Args:
         model: in evaluation mode, on the CPU.
         path: the ONNX file.
         images: float32 [n, c, h, w], as the model takes them.
+        task: whose answers they are; None where nothing says it.
         batch: how many images the file takes, where it is not to take any number of them.
 
     Returns:
         the agreement; ``top1_agreement`` is 1, a tie within the tolerance counted as the same.
 
     Raises:
-        ParityError: a class or a logit differs; says of which image, and where it begins.
+        ParityError: an answer or a number of it differs; says of which image, and where it begins.
     """
+    task = task or unstated()
     # As it is: a file that takes only so many images at once is to be found out.
-    _, predict = _loaded(path, torch.get_num_threads())
+    _, predict = _loaded(path, task, torch.get_num_threads())
     largest, scale, start = 0.0, 0.0, 0
     while start < len(images):
         part = images[start : start + (batch or _batch_at(start))]
         with torch.inference_mode():
-            expected: Array = model(part).numpy()
+            expected = arrays_of(named_outputs(model, part, task))
         # A batch that is fixed is filled up with images that are not looked at.
         missing = 0 if batch is None else batch - len(part)
         filled = torch.cat([part, part[:1].expand(missing, *part.shape[1:])])
-        found = predict(filled.numpy())[: len(part)]
-        if found.shape != expected.shape:
+        found = rows_at(predict(filled.numpy()), slice(len(part)))
+        for name, array in expected.items():
+            if found[name].shape != array.shape:
+                raise ParityError(
+                    f"The exported file gives {list(found[name].shape)} for {len(part)} images, "
+                    f"the model {list(array.shape)}."
+                )
+        finite = finite_rows(expected)
+        if not finite.all():
             raise ParityError(
-                f"The exported file gives {list(found.shape)} for {len(part)} images, the model "
-                f"{list(expected.shape)}."
+                f"The model's {task.number}s for image {start + int(np.argmin(finite))} are not "
+                "finite, so they cannot be compared. Its weights are damaged, or its training "
+                "diverged."
             )
-        if not np.isfinite(expected).all():
-            image = start + int(np.argmin(np.isfinite(expected).all(axis=1)))
-            raise ParityError(
-                f"The model's logits for image {image} are not finite, so they cannot be "
-                "compared. Its weights are damaged, or its training diverged."
-            )
-        scale = max(scale, float(np.abs(expected).max()))
+        scale = max(scale, *(float(np.abs(array).max()) for array in expected.values()))
         tolerance = max(TOLERANCE, RELATIVE_TOLERANCE * scale)
-        difference = np.abs(found - expected).max(axis=1)
-        # Not (a <= b), so that a logit that is not a number counts as different.
-        wrong = ~(difference <= tolerance) | _other_class(expected, found, tolerance)
+        agreement = task.agreement(expected, found)
+        wrong = agreement.beyond(tolerance)
         if wrong.any():
             place = int(np.argmax(wrong))
+            only = slice(place, place + 1)
             raise ParityError(
-                _where_they_part(expected[place], found[place], start + place, tolerance)
-                + ("" if batch else _first_difference(model, path, part[place : place + 1]))
+                f"The exported file is not the model. They part at image {start + place}: "
+                f"{task.parting(rows_at(expected, only), rows_at(found, only))}, the tolerance is "
+                f"{tolerance:.1e}." + ("" if batch else _first_difference(model, path, part[only]))
             )
-        largest = max(largest, float(difference.max()))
+        largest = max(largest, agreement.largest)
         start += len(part)
     return Parity(images=len(images), top1_agreement=1.0, max_abs_diff=largest)
 
@@ -117,16 +133,21 @@ def seeded_images(shape: tuple[int, int, int], normalization: Normalization | No
     return (torch.rand(size, generator=generator) - mean) / std
 
 
-def predictor_of(path: Path, *, threads: int = 1) -> Callable[[Array], Array]:
-    """Loads an ONNX file into ONNX Runtime on the CPU: images [b, c, h, w] -> logits.
+def predictor_of(path: Path, task: Task | None = None, *, threads: int = 1) -> Predict:
+    """Loads an ONNX file into ONNX Runtime on the CPU: images [b, c, h, w] -> answers by name.
 
     A file of a fixed batch is called in its batches.
+
+    Args:
+        path: the file.
+        task: whose answers it gives; None where nothing says it.
+        threads: of the session; 0 are as many as there are cores.
 
     Raises:
         ModelFileError: the file cannot be loaded, or, from the function that is returned, it
             does not take the images.
     """
-    return in_batches_of(*_loaded(path, threads))
+    return in_batches_of(*_loaded(path, task or unstated(), threads))
 
 
 def values_of(
@@ -169,8 +190,8 @@ def _session(
     return onnxruntime.InferenceSession(source, options, providers=["CPUExecutionProvider"])
 
 
-def _loaded(path: Path, threads: int) -> tuple[int | None, Callable[[Array], Array]]:
-    """How many images a file takes at once, None for any number, and images -> logits."""
+def _loaded(path: Path, task: Task, threads: int) -> tuple[int | None, Predict]:
+    """How many images a file takes at once, None for any number, and images -> answers."""
     try:
         session = _session(str(path), threads=threads)
     except _UNLOADABLE as error:
@@ -178,27 +199,27 @@ def _loaded(path: Path, threads: int) -> tuple[int | None, Callable[[Array], Arr
     model = read_model(path)
     entry = described(image_input(model))
     form = image_form(entry, path.name)
-    answers, _ = answers_of(outputs_of(model), path.name, stated_output(model))
+    reading = task.reading(outputs_of(model), path.name, stated_output(model))
 
-    def predict(images: Array) -> Array:
+    def predict(images: Array) -> Arrays:
         try:
-            (found,) = session.run([answers.name], {form.name: form.of(images)})
+            found = session.run(list(reading.names), {form.name: form.of(images)})
         except _UNLOADABLE as error:
             raise ModelFileError(
                 f"{path.name} takes {_shape(entry.shape or ())} of {entry.dtype}; ONNX Runtime "
                 f"cannot run it on {_shape(images.shape)}: {error}"
             ) from error
-        return rows_of(found, len(images), answers, path.name)
+        return reading(dict(zip(reading.names, found, strict=True)), len(images))
 
     return form.batch, predict
 
 
-def check_batch(path: Path, predict: Callable[[Array], Array], image: Array) -> None:
+def check_batch(path: Path, predict: Predict, image: Array) -> None:
     """Runs one image and two, where a file says that it takes any number of them.
 
     Args:
         path: the file.
-        predict: images [b, c, h, w] -> logits, as the file gives them.
+        predict: images [b, c, h, w] -> answers, as the file gives them.
         image: [1, c, h, w].
 
     Raises:
@@ -209,8 +230,8 @@ def check_batch(path: Path, predict: Callable[[Array], Array], image: Array) -> 
     predict(image)
     reason = ""
     try:
-        found = np.asarray(predict(np.repeat(image, 2, axis=0)))
-        rows = len(found) if found.ndim else 1
+        found = predict(np.repeat(image, 2, axis=0))
+        rows = min(len(np.atleast_1d(array)) for array in found.values())
     except ModelFileError as error:
         rows, reason = 0, str(error)
     if rows == 2:
@@ -229,7 +250,7 @@ def check_batch(path: Path, predict: Callable[[Array], Array], image: Array) -> 
     )
 
 
-def in_batches_of(size: int | None, predict: Callable[[Array], Array]) -> Callable[[Array], Array]:
+def in_batches_of(size: int | None, predict: Predict) -> Predict:
     """Calls what takes ``size`` images alone with any number; None where it takes any itself.
 
     The last batch is filled up with images again, whose answers are dropped.
@@ -238,12 +259,13 @@ def in_batches_of(size: int | None, predict: Callable[[Array], Array]) -> Callab
         return predict
     whole = size
 
-    def all_of(images: Array) -> Array:
+    def all_of(images: Array) -> Arrays:
         parts = []
         for start in range(0, len(images), whole):
             part = images[start : start + whole]
-            parts.append(predict(np.resize(part, (whole, *part.shape[1:])))[: len(part)])
-        return np.concatenate(parts)
+            found = predict(np.resize(part, (whole, *part.shape[1:])))
+            parts.append(rows_at(found, slice(len(part))))
+        return joined(parts)
 
     return all_of
 
@@ -258,26 +280,6 @@ def _batch_at(start: int) -> int:
         if start <= sum(BATCHES[:index]):
             return size
     return BATCHES[-1]
-
-
-def _other_class(expected: Array, found: Array, tolerance: float) -> NDArray[np.bool_]:
-    """Where the best classes differ by more than a tie [b]."""
-    rows = np.arange(len(expected))
-    best, other = expected.argmax(axis=1), found.argmax(axis=1)
-    tie = expected[rows, best] - expected[rows, other] <= tolerance
-    differs: NDArray[np.bool_] = (best != other) & ~tie
-    return differs
-
-
-def _where_they_part(expected: Array, found: Array, image: int, tolerance: float) -> str:
-    best, other = int(expected.argmax()), int(found.argmax())
-    worst = int(np.argmax(np.abs(found - expected)))
-    return (
-        f"The exported file is not equal to the model. They differ at image {image}: the model "
-        f"gives class {best} (logit {expected[best]:.6g}), the file class {other} (logit "
-        f"{found[other]:.6g}); the largest difference is in logit {worst}, {expected[worst]:.6g} "
-        f"and {found[worst]:.6g}, the tolerance is {tolerance:.1e}."
-    )
 
 
 def _first_difference(model: nn.Module, path: Path, image: Tensor) -> str:

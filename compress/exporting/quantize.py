@@ -45,7 +45,7 @@ from compress.exporting.conversion import (
     tidy,
     write_converted,
 )
-from compress.exporting.fidelity import Proof, compare, judgement, logits_of
+from compress.exporting.fidelity import Proof, answers_to, compare, judgement
 from compress.exporting.graphs import (
     called,
     listed,
@@ -173,8 +173,8 @@ def int8_from_calibrated(
         CompressError: as ``int8_from_onnx`` does.
     """
     floats = float_model(source, "int8")
-    predict = predictor_of(source, threads=torch.get_num_threads())
-    expected = logits_of(predict, proof.images)
+    predict = predictor_of(source, proof.task, threads=torch.get_num_threads())
+    expected = answers_to(predict, proof.images)
     model = calibrated.quantised()
     told = {
         "tool": f"{TOOL} {onnxruntime.__version__}",
@@ -189,10 +189,10 @@ def int8_from_calibrated(
     with atomic_path(path) as temporary:
         with guarded(f"{source.name} cannot be run in int8", "ONNX Runtime", advice_for(model)):
             onnx.save(model, temporary, format="protobuf")
-            predict = predictor_of(temporary, threads=torch.get_num_threads())
-            found = logits_of(predict, proof.images)
+            predict = predictor_of(temporary, proof.task, threads=torch.get_num_threads())
+            found = answers_to(predict, proof.images)
         fidelity = compare(expected, found, proof)
-        reason = judgement(expected, found, proof) if proof.labels is not None else ""
+        reason = judgement(expected, found, proof) if proof.targets is not None else ""
         if reason:
             raise PrecisionLost(f"{source.name} is not good enough in int8. {reason}")
         write_converted(

@@ -18,8 +18,10 @@ from compress.exporting.parity import seeded_images, verify
 from compress.files import atomic_path
 from compress.results import Artifact, Parity
 from compress.spec import ModelSpec, Normalization
+from compress.tasks.registry import unstated
+from compress.tasks.task import Task
 
-INPUT, OUTPUT, BATCH = "images", "logits", "batch"
+INPUT, BATCH = "images", "batch"
 OPSET = 20
 TOOLS = ("torch", "onnx", "onnxscript", "onnxruntime")
 
@@ -33,22 +35,24 @@ def onnx_from_torch(
     classes: Sequence[str],
     images: Tensor | None = None,
     source: Mapping[str, str],
+    task: Task | None = None,
 ) -> tuple[Artifact, Parity]:
     """Writes ``model`` as an ONNX file and proves that the file is the same function.
 
-    The file has one input "images" [batch, c, h, w], float32 and normalised, and one output
-    "logits" [batch, classes]. It tells what it is (see ``compress.exporting.artifact``) and holds
-    no path of the machine that made it. Equal weights give equal bytes. ``model`` stays as it is;
-    what is exported is its evaluation mode.
+    The file has one input "images" [batch, c, h, w], float32 and normalised, and one output under
+    the task's name, "logits" [batch, classes] of a classifier. It tells what it is (see
+    ``compress.exporting.artifact``) and holds no path of the machine that made it. Equal weights
+    give equal bytes. ``model`` stays as it is; what is exported is its evaluation mode.
 
     Args:
-        model: takes a tensor [b, c, h, w], gives logits [b, classes].
+        model: takes a tensor [b, c, h, w], gives the task's answers.
         path: the ONNX file.
         spec: of the model.
         normalization: that ``images`` went through; None where it is not known.
-        classes: names in the order of the logits; may be empty.
+        classes: names in the order of the answers' numbers; may be empty.
         images: what to compare on, float32 [n, c, h, w], normalised; None for seeded ones.
         source: where the weights come from (run, checkpoint, hashes), for the metadata.
+        task: of the model; None where nothing says it.
 
     Returns:
         the file, and how far it is from the model.
@@ -66,13 +70,14 @@ def onnx_from_torch(
             f"are {found}. Give images of the same shape."
         )
     network = copy.deepcopy(model).cpu().to(memory_format=torch.contiguous_format).eval()
-    proto = translate(network, spec)
+    task = task or unstated()
+    proto = translate(network, spec, task)
     describe(proto, spec=spec, normalization=normalization, classes=classes, source=source)
     with atomic_path(path) as temporary:
         temporary.write_bytes(proto.SerializeToString(deterministic=True))
         inputs = seeded_images(spec.input_shape, normalization) if images is None else images.cpu()
         try:
-            parity = verify(network, temporary, inputs)
+            parity = verify(network, temporary, inputs, task=task)
         except ParityError as error:
             raise ParityError(f"{error} Nothing was written.") from error
     return read_artifact(path), parity
@@ -89,14 +94,14 @@ def onnx_for_timing(network: nn.Module, path: Path, *, spec: ModelSpec) -> int:
     Raises:
         ExportError: the exporter cannot translate the network.
     """
-    proto = translate(network.eval(), spec)
+    proto = translate(network.eval(), spec, unstated())
     describe(proto, spec=spec, normalization=None, classes=(), source={})
     content = proto.SerializeToString(deterministic=True)
     path.write_bytes(content)
     return len(content)
 
 
-def translate(network: nn.Module, spec: ModelSpec) -> onnx.ModelProto:
+def translate(network: nn.Module, spec: ModelSpec, task: Task) -> onnx.ModelProto:
     """The ONNX graph of a network in evaluation mode, without the exporter's own notes.
 
     Raises:
@@ -122,7 +127,7 @@ def translate(network: nn.Module, spec: ModelSpec) -> onnx.ModelProto:
             verbose=False,
             opset_version=OPSET,
             input_names=[INPUT],
-            output_names=[OUTPUT],
+            output_names=[task.output],
             dynamic_shapes=({0: BATCH},),
         )
     if program is None:  # torch's type admits it, for the exporter that is not used here.

@@ -15,11 +15,11 @@ from compress.engines.sidecar import EngineFile, sidecar_path, write_sidecar
 from compress.errors import ParityError, UsageError
 from compress.exporting.artifact import read_artifact
 from compress.exporting.conversion import guarded
-from compress.exporting.fidelity import Proof, compare, logits_of
+from compress.exporting.fidelity import Proof, answers_to, compare
 from compress.exporting.half import predictor_of_any
 from compress.onnx_file import outputs_of, read_model, stated_output
-from compress.onnx_io import answers_of, rows_of
 from compress.results import Artifact, Fidelity
+from compress.tasks.task import arrays_of
 
 # How far an engine's logits may be from those of its ONNX file, by their root mean square and the
 # spread of the file's own: kernels add up in another order, and in 16 bits round as they like.
@@ -108,17 +108,17 @@ def _proved(source: Path, engine: Path, described: EngineFile, proof: Proof, say
     outputs = loaded.run(torch.from_numpy(proof.images[:]))
     loaded.close()
     model = read_model(source)
-    answers, _ = answers_of(outputs_of(model), source.name, stated_output(model))
-    found = rows_of(outputs[answers.name].numpy(), len(proof.images), answers, source.name)
-    expected = logits_of(predictor_of_any(source), proof.images)
+    reading = proof.task.reading(outputs_of(model), source.name, stated_output(model))
+    found = reading(arrays_of(outputs), len(proof.images))
+    expected = answers_to(predictor_of_any(source, proof.task), proof.images)
     fidelity = compare(expected, found, proof)
     most = TOLERANCES.get(described.precision, TOLERANCES["int8"])
     if fidelity.relative_error > most:
         raise ParityError(
-            f"The engine is not the function of {source.name}: its logits are off by "
-            f"{fidelity.relative_error:.2%} of their spread, {most:.2%} is allowed in "
+            f"The engine is not the function of {source.name}: its {proof.task.number}s are off "
+            f"by {fidelity.relative_error:.2%} of their spread, {most:.2%} is allowed in "
             f"{described.precision}; {fidelity.top1_agreement:.2%} of {fidelity.images:,} images "
-            "have the same class. Nothing was written."
+            f"have the same {proof.task.answer}. Nothing was written."
         )
     return fidelity
 

@@ -375,6 +375,7 @@ class _Check:
                 found.network,
                 request.candidate,
                 images,
+                task=self.data.task,
                 batch=batch if isinstance(batch, int) else None,
             )
             return (compare_parity(parity, path.name),)

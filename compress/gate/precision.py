@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import dataclass
 
 from compress import defaults
@@ -10,8 +9,9 @@ from compress.errors import UsageError
 from compress.gate.accuracy import AccuracyRule, compare_accuracy
 from compress.gate.verdict import Comparison, Outcome
 from compress.results import Fidelity
-from compress.tasks.classification import Paired
 from compress.tasks.deciding import rounded
+from compress.tasks.registry import TASKS
+from compress.tasks.task import Pair
 
 # Points of accuracy, as a fraction of 1.
 MAX_LOSS = defaults.MAX_PRECISION_LOSS / 100
@@ -45,12 +45,23 @@ def more_images(found: Comparison, name: str, validation: int, training: int) ->
     )
 
 
+def pair_of(found: Fidelity) -> Pair:
+    """A file in fewer bits beside the float file.
+
+    Raises:
+        UsageError: they were not scored.
+    """
+    if found.pair is None:
+        raise UsageError("What a file loses in fewer bits is judged on images with targets.")
+    return TASKS[found.task](1).pair_of(found.pair)
+
+
 @dataclass(frozen=True)
 class PrecisionRule:
     """The gate's paired rule for the accuracy that fewer bits cost.
 
     Attributes:
-        allowed: by how much the accuracy may drop, as a fraction of 1.
+        allowed: by how much the score may drop; of accuracy, as a fraction of 1.
 
     Raises:
         UsageError: it is no such fraction.
@@ -65,26 +76,26 @@ class PrecisionRule:
                 "below 100, such as 0.5."
             )
 
-    def compare(self, pair: Paired) -> Comparison:
+    def compare(self, pair: Pair) -> Comparison:
         """The rule's answer with its figures."""
         return compare_accuracy(pair, AccuracyRule(self.allowed), "float32")
 
     def of(self, found: Fidelity) -> Comparison:
-        """The same of a file that was measured on labelled images."""
-        return self.compare(Paired(found.images, found.lost or 0, found.won or 0, found.right or 0))
+        """The same of a file that was measured on images with targets."""
+        return self.compare(pair_of(found))
 
     def better(self, one: Fidelity, other: Fidelity) -> bool:
         """Whether the first of two files is the one to ship: it passes, or may lose less."""
 
         def rank(found: Fidelity) -> tuple[bool, float]:
-            pair = Paired(found.images, found.lost or 0, found.won or 0, found.right or 0)
+            pair = pair_of(found)
             return self.compare(pair).outcome is not Outcome.PASS, pair.interval().high
 
         return rank(one) < rank(other)
 
-    def judge(self, ours: Sequence[bool], theirs: Sequence[bool]) -> str:
-        """What is wrong with answers to the same images [n], float32's second; "" for nothing."""
-        found = self.compare(Paired.of(ours, theirs))
+    def judge(self, pair: Pair) -> str:
+        """What is wrong with a file beside the float32 file; "" for nothing."""
+        found = self.compare(pair)
         if found.outcome is Outcome.PASS:
             return ""
         undecided = "It is undecided: " if found.outcome is Outcome.INCONCLUSIVE else ""

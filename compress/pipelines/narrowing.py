@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 from typing import Protocol
-
-import numpy as np
 
 from compress.data.dataset import Dataset, Split
 from compress.data.normalization import Normalized, normalize
@@ -17,7 +15,7 @@ from compress.gate.precision import PrecisionRule, more_images
 from compress.gate.verdict import Comparison, Outcome
 from compress.results import Artifact, Fidelity
 from compress.spec import Normalization
-from compress.tasks.classification import Paired
+from compress.tasks.task import Pair, Task
 from compress.training.evaluation import stratified_sample
 
 
@@ -42,12 +40,14 @@ class ProofImages:
     whole: Proof | None = None
 
     @classmethod
-    def of(cls, first: Split, whole: Split, normalization: Normalization) -> ProofImages:
-        """Labelled images of a split, and all of them where those do not decide."""
-        all_ = _proof(whole, normalization)
+    def of(
+        cls, first: Split, whole: Split, task: Task, normalization: Normalization
+    ) -> ProofImages:
+        """Images of a split with targets, and all of them where those do not decide."""
+        all_ = _proof(whole, task, normalization)
         if len(first) == len(whole):
             return cls(all_)
-        return cls(_proof(first, normalization), all_)
+        return cls(_proof(first, task, normalization), all_)
 
 
 @dataclass(frozen=True)
@@ -93,8 +93,8 @@ def narrow(
         Inconclusive: whether a file that may not lose too much does is not decided.
     """
 
-    def judge(ours: Sequence[bool], theirs: Sequence[bool]) -> str:
-        loss = limit.rule.compare(Paired.of(ours, theirs))
+    def judge(pair: Pair) -> str:
+        loss = limit.rule.compare(pair)
         if loss.outcome is Outcome.PASS:
             return ""
         reason = f"{loss.reason} (--max-precision-loss).{limit.more_images(loss)}"
@@ -129,6 +129,5 @@ def calibration_images(data: Dataset, normalization: Normalization, count: int) 
     return found
 
 
-def _proof(split: Split, normalization: Normalization) -> Proof:
-    images = Normalized(split.images, normalization)
-    return Proof(images, split.targets.numpy().astype(np.int64))
+def _proof(split: Split, task: Task, normalization: Normalization) -> Proof:
+    return Proof(Normalized(split.images, normalization), split.targets, task=task)

@@ -69,8 +69,9 @@ def agreement_of_rows(
     """
     expected, found = expected.astype(np.float64), found.astype(np.float64)
     finite = np.isfinite(found).all(axis=1)
-    difference = found - expected
-    moved = difference - difference.mean(axis=1, keepdims=True) if centred else difference
+    with np.errstate(invalid="ignore"):  # of numbers that are not finite, which stay so
+        difference = found - expected
+        moved = difference - difference.mean(axis=1, keepdims=True) if centred else difference
     if centred:
         spread = expected.max(axis=1) - expected.min(axis=1)
     else:

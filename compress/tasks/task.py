@@ -20,7 +20,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from enum import Enum
-from typing import Any, ClassVar, Protocol, Self, TypeAlias
+from typing import Any, ClassVar, Protocol, Self, TypeAlias, TypeVar
 
 import numpy as np
 import torch
@@ -39,6 +39,9 @@ Targets: TypeAlias = Tensor
 Outputs: TypeAlias = Mapping[str, Tensor]
 # The same of a file, on the CPU.
 Arrays: TypeAlias = Mapping[str, NDArray[Any]]
+
+# Tensors or arrays.
+Rows = TypeVar("Rows", Tensor, NDArray[Any])
 
 Sum: TypeAlias = Callable[[Tensor], Tensor]
 
@@ -62,7 +65,7 @@ def named_outputs(network: nn.Module, images: Tensor, task: Task) -> Outputs:
 
 def tensors_of(arrays: Arrays) -> dict[str, Tensor]:
     """A file's answers as float32 tensors of their own: its next call may use the same memory."""
-    return {name: torch.tensor(array).float() for name, array in arrays.items()}
+    return {name: torch.from_numpy(np.array(array, np.float32)) for name, array in arrays.items()}
 
 
 def arrays_of(outputs: Outputs) -> dict[str, NDArray[Any]]:
@@ -70,14 +73,17 @@ def arrays_of(outputs: Outputs) -> dict[str, NDArray[Any]]:
     return {name: tensor.detach().cpu().numpy() for name, tensor in outputs.items()}
 
 
-def joined(parts: Sequence[Outputs]) -> dict[str, Tensor]:
+def joined(parts: Sequence[Mapping[str, Rows]]) -> dict[str, Rows]:
     """The answers to several batches as those to one; one part or more."""
-    return {name: torch.cat([part[name] for part in parts]) for name in parts[0]}
+    together: Any = (
+        torch.cat if isinstance(next(iter(parts[0].values())), Tensor) else np.concatenate
+    )
+    return {name: together([part[name] for part in parts]) for name in parts[0]}
 
 
-def rows_at(outputs: Outputs, index: Tensor | slice) -> dict[str, Tensor]:
+def rows_at(answers: Mapping[str, Rows], index: Tensor | slice) -> dict[str, Rows]:
     """The answers to some of the images."""
-    return {name: tensor[index] for name, tensor in outputs.items()}
+    return {name: rows[index] for name, rows in answers.items()}
 
 
 def finite_rows(arrays: Arrays) -> NDArray[np.bool_]:

@@ -46,12 +46,12 @@ from compress.training.outputs import (
     Outputs,
     ShardedOutputs,
     TeacherOutputs,
-    Teaching,
     by_teacher,
     flat,
 )
 from compress.training.passes import rounding
 from compress.training.stopping import check_interrupt
+from compress.training.teacher import Teacher
 from compress.training.team import SINGLE_PROCESS, Team
 from compress.units import format_bytes, format_duration
 
@@ -251,7 +251,7 @@ class KeptOutputs:
                 "output": key[1],
                 "view": view,
                 "images": len(self._crops),
-                "networks": [teacher.network.spec.name for teacher in self._source.teachers],
+                "networks": [teacher.spec.name for teacher in self._source.teachers],
                 "sha256": digests[key],
             }
             write_json(folder / FACTS, facts)
@@ -336,7 +336,7 @@ class KeptOutputs:
 
 
 def outputs_of(
-    teachers: Sequence[Teaching],
+    teachers: Sequence[Teacher],
     wanted: frozenset[str],
     data: Dataset,
     options: TrainingOptions,
@@ -388,7 +388,7 @@ def outputs_of(
         )
 
     plain = None
-    answers = wanted - set(teachers[0].network.taps)
+    answers = wanted - set(teachers[0].taps)
     if answers and options.views == 1:
         plain = kept(ComputedOutputs(teachers, wanted=answers), (0,))
         wanted = wanted - answers

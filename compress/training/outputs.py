@@ -7,20 +7,18 @@ from __future__ import annotations
 
 import hashlib
 import math
-from collections.abc import Collection, Iterator, Mapping, Sequence
-from contextlib import contextmanager
-from dataclasses import dataclass
+from collections.abc import Collection, Mapping, Sequence
 from typing import Protocol
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from compress.data.normalization import Normalizer
 from compress.errors import UsageError
 from compress.exporting.fake_quantize import FakeQuantized
 from compress.models.network import Network
 from compress.recipes.recipe import Shape
-from compress.spec import Normalization
+from compress.training.teacher import Teacher
 from compress.training.team import Team
 
 # The outputs of each teacher for a batch, by name, float32 [n, ...].
@@ -51,20 +49,6 @@ class TeacherOutputs(Protocol):
         ...
 
 
-@dataclass(frozen=True)
-class Teaching:
-    """A network that teaches, in evaluation mode, and what its images go through."""
-
-    network: Network
-    normalization: Normalization
-
-    def identity(self) -> str:
-        """A digest of everything but the images that its outputs depend on."""
-        digest = hashlib.sha256(f"{self.network.spec.to_dict()} {self.normalization}".encode())
-        _add_weights(digest, self.network)
-        return digest.hexdigest()
-
-
 class ComputedOutputs:
     """The outputs of one or more teachers, computed for each batch.
 
@@ -79,25 +63,20 @@ class ComputedOutputs:
     """
 
     def __init__(
-        self, teachers: Sequence[Teaching], *, wanted: frozenset[str], dropout: float = 0.0
+        self, teachers: Sequence[Teacher], *, wanted: frozenset[str], dropout: float = 0.0
     ) -> None:
         self.teachers = teachers
-        self._maps = wanted & set(teachers[0].network.taps)
+        self._maps = wanted & set(teachers[0].taps)
         self._answers = wanted - self._maps
         self._dropout = dropout if self._answers else 0.0
         for teacher in teachers if self._dropout else ():
-            if not _dropouts(teacher.network):
+            if not teacher.has_dropout:
                 raise UsageError(
-                    f"The teacher {teacher.network.spec.name} has no dropout. Leave "
-                    "--teacher-dropout out."
+                    f"The teacher {teacher.spec.name} has no dropout. Leave --teacher-dropout out."
                 )
-        self._normalizers = [
-            Normalizer(each.normalization, next(each.network.parameters()).device)
-            for each in teachers
-        ]
+        self._normalizers = [Normalizer(each.normalization, each.device) for each in teachers]
         self._shapes = [
-            shapes_of(teacher.network, self._wanted(number))
-            for number, teacher in enumerate(teachers)
+            teacher.shapes(self._wanted(number)) for number, teacher in enumerate(teachers)
         ]
         self.shapes: Mapping[str, Shape] = self._shapes[0]
 
@@ -131,15 +110,15 @@ class ComputedOutputs:
             return tuple(self._of(number, pixels) for number in range(len(self.teachers)))
 
     def _of(self, number: int, pixels: Tensor) -> dict[str, Tensor]:
-        network, wanted = self.teachers[number].network, self._wanted(number)
+        teacher, wanted = self.teachers[number], self._wanted(number)
         if not wanted:
             return {}
         images = self._normalizers[number](pixels).contiguous(memory_format=torch.channels_last)
         if self.repeatable:
-            return network.outputs(images, wanted)
-        maps = network.outputs(images, wanted & self._maps) if wanted & self._maps else {}
-        with _dropout_on(network, self._dropout):
-            return maps | network.outputs(images, self._answers)
+            return teacher.outputs(images, wanted)
+        maps = teacher.outputs(images, wanted & self._maps) if wanted & self._maps else {}
+        with teacher.dropout(self._dropout):
+            return maps | teacher.outputs(images, self._answers)
 
 
 class ShardedOutputs:
@@ -187,32 +166,3 @@ def shapes_of(network: Network | FakeQuantized, names: Collection[str]) -> dict[
         found = network.outputs(torch.zeros(1, *network.spec.input_shape, device=device), names)
     network.train(was_training)
     return {name: tuple(t.shape[1:]) for name, t in found.items()}
-
-
-def _add_weights(digest: hashlib._Hash, module: nn.Module) -> None:
-    for name, tensor in module.state_dict().items():
-        digest.update(name.encode())
-        digest.update(tensor.cpu().contiguous().numpy().tobytes())
-
-
-def _dropouts(network: nn.Module) -> list[nn.Dropout]:
-    return [module for module in network.modules() if isinstance(module, nn.Dropout)]
-
-
-@contextmanager
-def _dropout_on(network: nn.Module, probability: float) -> Iterator[None]:
-    """Dropout as in training, everything else as in evaluation; nothing where it is 0."""
-    if not probability:
-        yield
-        return
-    modules = _dropouts(network)
-    before = [module.p for module in modules]
-    for module in modules:
-        module.p = probability
-        module.train()
-    try:
-        yield
-    finally:
-        for module, p in zip(modules, before, strict=True):
-            module.p = p
-            module.eval()

@@ -1,91 +1,77 @@
-"""A pretrained network of anybody's, made ready to teach: identified, and judged against chance."""
+"""What a training asks of a teacher, whichever of the sources in ``compress.teachers`` it is of."""
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Collection, Mapping, Sequence
+from contextlib import AbstractContextManager
 from pathlib import Path
+from typing import Protocol
 
 import torch
+from torch import Tensor, nn
 
-from compress.data.dataset import Dataset
-from compress.data.normalization import describe, name_of
-from compress.errors import DataError, TeacherError
-from compress.files import sha256_of
-from compress.models.network import Network
-from compress.models.statement import statement_of, structure
+from compress.recipes.recipe import Shape
+from compress.results import Costs, Parity
 from compress.spec import ModelSpec, Normalization
-from compress.tasks.task import Chance, Standing
-from compress.training.evaluation import answers_to, predictor
-from compress.training.identification import Identified, identify
 
 
-@dataclass(frozen=True)
-class Teacher:
-    """A network that a student can learn from.
+class Teacher(Protocol):
+    """What a student learns from: frozen, in evaluation mode, on its device.
 
     Attributes:
-        network: in evaluation mode, frozen, on its device.
-        spec: what it is.
+        spec: its name, its classes and the images that it reads; only its source looks further.
         normalization: what its images go through.
-        accuracy: on the validation images, as a fraction of 1.
-        notes: what was found and assumed, in sentences.
-        sha256: of the file.
+        device: that it computes on.
+        taps: names of the feature maps that it can be asked for, in forward order.
+        module: that has its weights, for processes that share them; None where it has none.
+        has_dropout: whether there is dropout to turn on.
     """
 
-    network: Network
-    spec: ModelSpec
-    normalization: Normalization
-    accuracy: float
-    notes: tuple[str, ...]
-    sha256: str
+    @property
+    def spec(self) -> ModelSpec: ...  # noqa: D102
+    @property
+    def normalization(self) -> Normalization: ...  # noqa: D102
+    @property
+    def device(self) -> torch.device: ...  # noqa: D102
+    @property
+    def taps(self) -> tuple[str, ...]: ...  # noqa: D102
+    @property
+    def module(self) -> nn.Module | None: ...  # noqa: D102
+    @property
+    def has_dropout(self) -> bool: ...  # noqa: D102
 
+    def outputs(self, images: Tensor, wanted: Collection[str]) -> dict[str, Tensor]:
+        """Normalised images [n, c, h, w] -> what is wanted by name, float32 [n, ...]."""
+        ...
 
-def load_teacher(
-    path: Path,
-    data: Dataset,
-    *,
-    normalization: Normalization | None,
-    arch: str | None,
-    device: torch.device,
-) -> Teacher:
-    """Identifies a checkpoint (see ``identify``, the same arguments) and judges it as a teacher.
+    def shapes(self, wanted: Collection[str]) -> Mapping[str, Shape]:
+        """The shapes of outputs for an image of ``spec.input_shape``, by name."""
+        ...
 
-    Raises:
-        CheckpointError: the file cannot be used.
-        TeacherError: other classes or channels than the data, or no better than chance.
-        DataError: there are no validation images to judge it on.
-        UsageError: ``arch`` or ``normalization`` cannot be.
-    """
-    if len(data.validation) == 0:
-        raise DataError(
-            f"There are no validation images to judge the teacher {path}. Hold some out with "
-            "--validation."
-        )
-    found = identify(path, data, normalization=normalization, arch=arch, device=device)
-    task, targets = data.task, data.validation.targets
-    predict = predictor(found.network, task)
-    outputs = answers_to(predict, data.validation.images, found.normalization)
-    chance = task.chance(outputs, targets)
-    if chance.standing is Standing.NO_BETTER:
-        raise TeacherError(f"The teacher is {chance.text} {_causes(chance, found)}")
-    notes = list(found.notes)
-    if chance.standing is Standing.UNDECIDED:
-        notes.append(f"Warning: the teacher is {chance.text}")
-    return Teacher(
-        found.network,
-        found.spec,
-        found.normalization,
-        task.evidence(outputs, targets).value,
-        tuple(notes),
-        sha256_of(path),
-    )
+    def dropout(self, probability: float) -> AbstractContextManager[None]:
+        """Within it outputs are those with dropout; everything else is as in evaluation."""
+        ...
 
+    def identity(self) -> str:
+        """A digest of everything but the images that its outputs depend on."""
+        ...
 
-def _causes(chance: Chance, found: Identified) -> str:
-    """Why a network may be no better than chance."""
-    names = ", ".join(name_of(value) or describe(value) for value in found.tried)
-    return (
-        f"Likely causes: {chance.cause}; its images were normalised differently (tried: {names}; "
-        f"give it with --normalize); it is not a {found.spec.name} ({structure(found.spec)}; give "
-        f"it with --teacher-arch, for instance {statement_of(found.spec)})."
-    )
+    def costs(self) -> Costs:
+        """Its parameters, and its MACs for an image of ``spec.input_shape``."""
+        ...
+
+    def export(
+        self, path: Path, images: Tensor, *, classes: Sequence[str], source: Mapping[str, str]
+    ) -> Parity:
+        """Writes it as an ONNX file, which can be timed, and proves that on normalised images.
+
+        Args:
+            path: of the file.
+            images: normalised, float32 [n, c, h, w].
+            classes: names for the file's metadata; may be empty.
+            source: what the file's metadata are to say of where it comes from.
+
+        Raises:
+            ExportError, ParityError: it cannot be exported, or the file is another function.
+        """
+        ...

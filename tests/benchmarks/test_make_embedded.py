@@ -7,6 +7,7 @@ import torch
 from benchmarks.make_embedded import TARGET, choose, subset
 from compress.data.sources import DEBIAN_FASHION, FASHION_CLASSES, RawData, read_idx
 from compress.spec import Normalization
+from compress.tasks.classification import Classification
 
 
 def small_full_set() -> RawData:
@@ -21,10 +22,10 @@ def small_full_set() -> RawData:
     return RawData(
         name="small",
         train_images=images(10_000),
-        train_labels=torch.arange(10_000) % 10,
+        train_targets=torch.arange(10_000) % 10,
         test_images=images(3_000),
-        test_labels=torch.arange(3_000) % 10,
-        class_names=FASHION_CLASSES,
+        test_targets=torch.arange(3_000) % 10,
+        task=Classification(FASHION_CLASSES),
         normalization=Normalization((0.5,), (0.5,)),
         flip=True,
         source="this test",

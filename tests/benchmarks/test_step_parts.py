@@ -31,9 +31,9 @@ from benchmarks.step_parts import (
 )
 from compress.models.registry import build
 from compress.recipes.registry import make_recipe
+from compress.teachers.network import NetworkTeacher
 from compress.training.engine import fit
 from compress.training.kept import outputs_of
-from compress.training.outputs import Teaching
 from compress.training.runfolder import RunFolder
 from tests.training.toy import GRAY, OPTIONS, SPEC, Listener, stripes
 
@@ -71,7 +71,7 @@ def trained(recipe: str, folder: Path, clock: Clock | None) -> tuple[dict[str, T
     student, teacher = build(SPEC), build(SPEC).eval()
     data, made = stripes(), make_recipe(recipe)
     outputs = outputs_of(
-        [Teaching(teacher, GRAY)],
+        [NetworkTeacher(teacher, GRAY)],
         made.teacher_outputs,
         data,
         OPTIONS,

@@ -65,7 +65,7 @@ def test_auto_takes_the_fastest_that_loses_little(
     assert found["int8"]["why"].startswith(
         "it takes 0.50 times as long as fp32 here (0.48 to 0.53); "
     )
-    assert "right on 500 images, against " in found["int8"]["why"]
+    assert "on 500 images, against " in found["int8"]["why"]
     assert found["fp16"]["why"].startswith("not shown to be faster: it takes 1.01 times")
     assert found["bf16"]["runs"] is False
     assert found["bf16"]["why"].startswith("onnxruntime does not run it: ")

@@ -109,7 +109,7 @@ METADATA: dict[str, Any] = {
     "source": {"run": "here"},
     "toolchain": {"torch": "2"},
     "conversion": {"method": "rounding"},
-    "fidelity": Fidelity(100, 0.98, 0.5, 0.01, right=97, float_right=98).to_dict(),
+    "fidelity": Fidelity(100, 0.98, 0.5, 0.01, score=0.97, float_score=0.98).to_dict(),
 }
 
 

@@ -17,7 +17,7 @@ from compress.exporting.conversion import (
     guarded,
     whole_model,
 )
-from compress.exporting.fidelity import Proof, relative_error
+from compress.exporting.fidelity import Proof
 from compress.exporting.graphs import products
 from compress.exporting.half import bf16_from_onnx, fp16_from_onnx, predictor_of_any
 from compress.exporting.parity import check_batch, predictor_of
@@ -25,6 +25,8 @@ from compress.exporting.precision import narrowed_for_timing
 from compress.exporting.quantize import Quantization, calibrate, int8_from_onnx
 from compress.onnx_file import image_input, without_weight_inputs
 from compress.results import Artifact
+from compress.tasks.classification import LOGITS
+from compress.tasks.rows import relative_error
 from tests.exporting import graphs
 
 # Not in int8: what lies within an If or a Loop.
@@ -63,7 +65,7 @@ def test_weights_have_the_type_that_is_claimed(kind: str, precision: str, tmp_pa
     images = graphs.images(6)
     # ONNX Runtime has fp16 on a CPU, and no convolutions in bf16.
     predict = predictor_of(path) if precision == "fp16" else predictor_of_any(path)
-    error = relative_error(predictor_of(source)(images), predict(images))
+    error = relative_error(predictor_of(source)(images)[LOGITS], predict(images)[LOGITS])
     assert error < (0.005 if precision == "fp16" else 0.05)
 
 
@@ -77,7 +79,10 @@ def test_int8_is_in_int8_or_says_what_is_not(kind: str, tmp_path: Path) -> None:
     narrow = [any(each.data_type == TensorProto.INT8 for each in weights) for _, weights in found]
     assert (sum(narrow), len(narrow)) == (3, 3 + len(IN_FLOAT.get(kind, ())))
     images = graphs.images(6)
-    assert relative_error(predictor_of(source)(images), predictor_of(path)(images)) < 0.15
+    assert (
+        relative_error(predictor_of(source)(images)[LOGITS], predictor_of(path)(images)[LOGITS])
+        < 0.15
+    )
     assert [entry.name for entry in onnx.load(path).graph.input] == ["images"]
 
 
@@ -178,9 +183,9 @@ def test_answers_that_are_not_one_an_image_are_told(tmp_path: Path) -> None:
     onnx.save(graphs.usual(), path)
     check_batch(path, predictor_of(path), graphs.images(1))
     with pytest.raises(ModelFileError, match=r"takes only one: of two it gives 1\. Export"):
-        check_batch(path, lambda images: images[:1, 0, 0], graphs.images(1))
+        check_batch(path, lambda images: {LOGITS: images[:1, 0, 0]}, graphs.images(1))
     with pytest.raises(ModelFileError, match=r"takes only one: of two it gives 1\. Export"):
-        check_batch(path, lambda images: images.sum(), graphs.images(1))
+        check_batch(path, lambda images: {LOGITS: images.sum()}, graphs.images(1))
 
 
 @pytest.mark.parametrize("kind", ["kept as inputs", "weights first", "opset 7", "usual"])

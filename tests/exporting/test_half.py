@@ -7,6 +7,7 @@ from pathlib import Path
 import numpy as np
 import onnx
 import pytest
+import torch
 from onnx import TensorProto, numpy_helper
 from onnx.reference import ReferenceEvaluator
 
@@ -16,6 +17,7 @@ from compress.exporting.half import BF16, FP16, bf16_from_onnx, fp16_from_onnx, 
 from compress.exporting.parity import predictor_of, values_of
 from compress.files import sha256_of
 from compress.results import Artifact, Fidelity
+from compress.tasks.classification import LOGITS
 from tests.exporting import networks
 from tests.profiling import tiny
 
@@ -60,8 +62,8 @@ def test_every_family_is_half_as_large_and_nearly_the_same(
 
 def test_the_fp16_file_is_run_by_onnxruntime(floats: dict[str, Path], half: Convert) -> None:
     images = networks.images(8)
-    found = predictor_of(half("wrn-10-1", "fp16")[0].path)(images)
-    np.testing.assert_allclose(found, predictor_of(floats["wrn-10-1"])(images), atol=0.01)
+    found = predictor_of(half("wrn-10-1", "fp16")[0].path)(images)[LOGITS]
+    np.testing.assert_allclose(found, predictor_of(floats["wrn-10-1"])(images)[LOGITS], atol=0.01)
     assert found.dtype == np.float32
 
 
@@ -77,7 +79,7 @@ def test_rounding_is_what_a_16_bit_runtime_computes(precision: str, tmp_path: Pa
     )
     graph = rounded(onnx.load(path), FP16 if precision == "fp16" else BF16)
     found = values_of(graph, ["logits"])(images)["logits"]
-    exact = predictor_of(source)(images)
+    exact = predictor_of(source)(images)[LOGITS]
     error = np.abs(exact - truth).max()
     assert error > 0
     # The reference adds up in 16 bits, too.
@@ -174,7 +176,7 @@ def test_weights_that_fp16_cannot_hold_are_named(floats: dict[str, Path], tmp_pa
 
 def test_the_judge_may_refuse(floats: dict[str, Path], tmp_path: Path) -> None:
     images = networks.images(4)
-    proof = Proof(images, np.zeros(4, np.int64), lambda ours, theirs: "Too bad.")
+    proof = Proof(images, torch.zeros(4, dtype=torch.int64), lambda pair: "Too bad.")
     with pytest.raises(PrecisionLost, match=r"in bf16\. Too bad\. It begins at layer"):
         bf16_from_onnx(floats["wrn-10-1"], tmp_path / "f.onnx", proof=proof)
     assert not list(tmp_path.iterdir())

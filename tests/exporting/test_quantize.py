@@ -9,6 +9,7 @@ import numpy as np
 import onnx
 import onnxruntime
 import pytest
+import torch
 from onnx import numpy_helper
 
 from compress.errors import ExportError, ModelFileError, PrecisionLost, UnknownName, UsageError
@@ -23,6 +24,8 @@ from compress.exporting.quantize import (
 from compress.files import sha256_of
 from compress.profiling.kernels import kernels_of, share
 from compress.results import Artifact, Fidelity
+from compress.tasks.classification import LOGITS
+from compress.tasks.task import Pair
 from tests.exporting import networks
 from tests.profiling import tiny
 
@@ -113,7 +116,7 @@ def test_batch_norms_as_convolutions_are_the_same_function(
     onnx.save(model, tmp_path / "changed.onnx")
     images = networks.images(8)
     before, after = predictor_of(floats[name])(images), predictor_of(tmp_path / "changed.onnx")
-    np.testing.assert_allclose(after(images), before, atol=1e-5)
+    np.testing.assert_allclose(after(images)[LOGITS], before[LOGITS], atol=1e-5)
 
 
 def test_the_file_is_whole_small_and_takes_any_batch(
@@ -124,11 +127,11 @@ def test_the_file_is_whole_small_and_takes_any_batch(
     assert path.stat().st_size < 0.5 * floats["wrn-10-1"].stat().st_size
     predict = predictor_of(path)
     images = networks.images(7)
-    together = predict(images)
-    one_by_one = np.concatenate([predict(image[None]) for image in images])
+    together = predict(images)[LOGITS]
+    one_by_one = np.concatenate([predict(image[None])[LOGITS] for image in images])
     np.testing.assert_allclose(together, one_by_one, atol=1e-6)
     # Logits are not in 256 steps: their differences are not multiples of one.
-    gaps = np.diff(np.unique(predict(networks.images(64))))
+    gaps = np.diff(np.unique(predict(networks.images(64))[LOGITS]))
     assert gaps.min() < 1e-3 * gaps.max()
 
 
@@ -142,7 +145,7 @@ def test_the_metadata_tell_how_it_was_made(
     assert artifact.conversion["activations"] == "uint8"
     assert artifact.fidelity == fidelity
     assert fidelity.images == 64
-    assert fidelity.right is None
+    assert fidelity.pair is None
     assert artifact.source["run"] == "runs/x"
     assert artifact.source["float_sha256"] == sha256_of(floats["wrn-10-1"])
     assert artifact.spec is not None
@@ -217,14 +220,13 @@ def test_the_method_decides_what_an_outlier_does(tmp_path: Path) -> None:
 
 def test_accuracy_is_counted_by_image(floats: dict[str, Path], tmp_path: Path) -> None:
     images = networks.images(200, seed=2)
-    labels = predictor_of(floats["wrn-10-1"])(images).argmax(axis=1)
+    logits = predictor_of(floats["wrn-10-1"])(images)[LOGITS]
+    labels = torch.from_numpy(logits.argmax(axis=1))
     labels[:20] = (labels[:20] + 1) % networks.CLASSES
-    told: list[tuple[int, int]] = []
+    told: list[Pair] = []
 
-    def judge(ours: object, theirs: object) -> str:
-        assert isinstance(ours, list)
-        assert isinstance(theirs, list)
-        told.append((sum(ours), sum(theirs)))
+    def judge(pair: Pair) -> str:
+        told.append(pair)
         return ""
 
     _, fidelity = int8_from_onnx(
@@ -233,14 +235,13 @@ def test_accuracy_is_counted_by_image(floats: dict[str, Path], tmp_path: Path) -
         calibration=networks.images(48),
         proof=Proof(images, labels, judge),
     )
-    assert fidelity.float_right == 180
-    assert fidelity.float_accuracy == 0.9
-    assert fidelity.right is not None
-    assert fidelity.lost is not None
-    assert fidelity.won is not None
-    assert fidelity.lost > 0
-    assert fidelity.right == 180 - fidelity.lost + fidelity.won
-    assert told == [(fidelity.right, 180)]
+    assert fidelity.float_score == 0.9
+    counts = fidelity.pair
+    assert counts is not None
+    assert counts["lost"] > 0
+    assert counts["right"] == 180 - counts["lost"] + counts["won"]
+    assert fidelity.score == counts["right"] / 200
+    assert [pair.to_dict() for pair in told] == [counts]
 
 
 def test_what_loses_too_much_is_refused(floats: dict[str, Path], tmp_path: Path) -> None:
@@ -252,7 +253,7 @@ def test_what_loses_too_much_is_refused(floats: dict[str, Path], tmp_path: Path)
             floats["wrn-10-1"],
             path,
             calibration=images,
-            proof=Proof(images, np.zeros(20, np.int64), lambda ours, theirs: "Too bad."),
+            proof=Proof(images, torch.zeros(20, dtype=torch.int64), lambda pair: "Too bad."),
         )
     assert path.read_text() == "what was there before"
     assert [each.name for each in tmp_path.iterdir()] == ["f.onnx"]

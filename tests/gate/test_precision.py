@@ -26,19 +26,19 @@ def test_what_is_not_decided_is_too_much(n: int, lost: int, won: int, outcome: O
     assert rule.compare(Paired(n, lost, won, n - lost)).outcome is outcome
     theirs = [True] * lost + [False] * won + [True] * (n - lost - won)
     ours = [False] * lost + [True] * won + [True] * (n - lost - won)
-    said = rule.judge(ours, theirs)
+    said = rule.judge(Paired.of(ours, theirs))
     assert bool(said) == (outcome is not Outcome.PASS)
     assert said.startswith("It is undecided: ") == (outcome is Outcome.INCONCLUSIVE)
 
 
 def test_the_rule_says_what_it_found() -> None:
     judge = PrecisionRule(0.005).judge
-    assert judge([False] * 10 + [True] * 990, [True] * 1000) == (
+    assert judge(Paired(1000, 10, 0, 990)) == (
         "99.00% against 100.00% of float32: -1.00 points (95%: -1.83 to -0.54), a drop of 0.5 is "
         "allowed; 10 lost and 0 won of 1,000 images, exact McNemar p 0.002 "
         "(--max-precision-loss)."
     )
-    assert "about 770 images would decide" in judge([True] * 100, [True] * 100)
+    assert "about 770 images would decide" in judge(Paired(100, 0, 0, 100))
 
 
 def test_where_more_images_come_from() -> None:
@@ -74,10 +74,7 @@ def test_the_better_file_passes_or_may_lose_less() -> None:
             top1_agreement=1.0,
             max_abs_diff=0.0,
             relative_error=0.0,
-            right=900 - lost + won,
-            float_right=900,
-            lost=lost,
-            won=won,
+            pair=Paired(1000, lost, won, 900 - lost + won).to_dict(),
         )
 
     few, many, fewer = file(9, 6), file(80, 78), file(8, 6)

@@ -130,8 +130,8 @@ def test_it_survives_json() -> None:
 
 PLAIN: dict[str, object] = {
     "name": "wrn-10-1",
-    "family": "wrn",
-    "parameters": {"depth": 10},
+    "arch": "wrn",
+    "depth": 10,
     "num_classes": 10,
     "input_shape": [3, 32, 32],
 }
@@ -141,13 +141,12 @@ PLAIN: dict[str, object] = {
     "values",
     [
         {},
-        PLAIN | {"parameters": {"depth": 10, "colour": "red"}},
         PLAIN | {"colour": "red"},
-        PLAIN | {"parameters": {}},
-        PLAIN | {"parameters": {"depth": "ten"}},
-        PLAIN | {"parameters": {"depth": 16}},
+        {key: value for key, value in PLAIN.items() if key != "depth"},
+        PLAIN | {"depth": "ten"},
+        PLAIN | {"depth": 16},
         PLAIN | {"name": "wrn-10-2"},
-        PLAIN | {"family": "vgg"},
+        PLAIN | {"arch": "vgg"},
         PLAIN | {"input_shape": "wide"},
     ],
 )
@@ -184,18 +183,15 @@ def test_what_is_no_description_is_refused(values: dict[str, object]) -> None:
         {"conv_bias": None},
         {"dropout": float("nan")},
         {"shortcut": 3},
-        {"family": None},
+        {"arch": None},
         {"pool": 2},
         {"pool": -1},
     ],
 )
 def test_numbers_and_types_of_a_description_are_checked(changes: dict[str, object]) -> None:
-    about = {"num_classes", "input_shape", "family"}
-    parameters = {"depth": 10} | {key: changes[key] for key in changes.keys() - about}
-    values = PLAIN | {key: changes[key] for key in changes.keys() & about}
     assert read_spec(PLAIN) == spec_of("wrn-10-1")
     with pytest.raises(UsageError):
-        read_spec(values | {"parameters": parameters})
+        read_spec(PLAIN | changes)
 
 
 @pytest.mark.parametrize(

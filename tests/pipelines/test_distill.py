@@ -266,7 +266,7 @@ def test_a_student_in_8_bits_ships_with_what_that_costs(
     tuning = found["fine_tuning"]
     assert (tuning["epochs"], tuning["lr"]) == (2, pytest.approx(0.00005))
     before, after = tuning["before"]["fidelity"], tuning["after"]["fidelity"]
-    assert before["float_right"] == after["float_right"]
+    assert before["float_score"] == after["float_score"]
     rule = PrecisionRule()
     assert tuning["taken"] == rule.better(Fidelity(**after), Fidelity(**before))
     assert found["fidelity"] == (after if tuning["taken"] else before)

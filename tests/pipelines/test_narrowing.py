@@ -9,6 +9,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+import torch
 
 from compress.data.dataset import Dataset, load_dataset
 from compress.errors import Inconclusive, PrecisionLost
@@ -16,6 +17,7 @@ from compress.exporting.fidelity import Proof
 from compress.gate.precision import PrecisionRule
 from compress.pipelines.narrowing import LossLimit, ProofImages, narrow
 from compress.results import Artifact, Fidelity
+from compress.tasks.classification import Paired
 
 ARTIFACT = Artifact(Path("f.onnx"), "onnx", "0" * 64, 10, None)
 
@@ -26,7 +28,7 @@ def data() -> Dataset:
 
 
 def proof(count: int) -> Proof:
-    return Proof(np.zeros((count, 1, 2, 2), dtype=np.float32), np.zeros(count, dtype=np.int64))
+    return Proof(np.zeros((count, 1, 2, 2), dtype=np.float32), torch.zeros(count))
 
 
 class Converter:
@@ -39,10 +41,10 @@ class Converter:
     def __call__(self, *, proof: Proof) -> tuple[Artifact, Fidelity]:
         count, lost = len(proof.images), next(self.lost)
         self.asked.append(count)
-        ours = [place >= lost for place in range(count)]
-        if proof.judge is not None and (reason := proof.judge(ours, [True] * count)):
+        pair = Paired(count, lost, 0, count - lost)
+        if proof.judge is not None and (reason := proof.judge(pair)):
             raise PrecisionLost(reason)
-        found = Fidelity(count, 1 - lost / count, 0.1, 0.1, count - lost, count, lost, 0)
+        found = Fidelity(count, 1 - lost / count, 0.1, 0.1, pair=pair.to_dict())
         return ARTIFACT, found
 
 

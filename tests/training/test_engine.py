@@ -20,6 +20,7 @@ from compress.errors import CheckpointError, RunFolderError, TrainingDiverged, U
 from compress.models.network import FEATURES, Network
 from compress.models.registry import build, with_dropout
 from compress.recipes.registry import RECIPES, make_recipe
+from compress.teachers.network import NetworkTeacher
 from compress.training import engine
 from compress.training.engine import choose_device, explained, fit
 from compress.training.evaluation import evaluate, predictor
@@ -27,7 +28,6 @@ from compress.training.options import TrainingOptions
 from compress.training.outputs import (
     ComputedOutputs,
     Outputs,
-    Teaching,
 )
 from compress.training.passes import Passes
 from compress.training.runfolder import RunFolder
@@ -130,7 +130,7 @@ def test_a_run_goes_on_from_every_epoch_of_every_phase(
 def test_the_teacher_is_asked_in_the_phases_that_ask_it(data: Dataset) -> None:
     torch.manual_seed(5)
     student, teacher = build(SPEC), build(SPEC).eval()
-    outputs = ComputedOutputs([Teaching(teacher, GRAY)], wanted=frozenset({FEATURES}))
+    outputs = ComputedOutputs([NetworkTeacher(teacher, GRAY)], wanted=frozenset({FEATURES}))
     asked: list[bool] = []
 
     class Asked:

@@ -59,7 +59,7 @@ def test_outputs_that_hold_the_logits_are_found(
     assert any("'logits'" in note for note in found.notes) is output.startswith("two")
     assert signature_of(path, Settings(), unstated()).width == foreign.CLASSES
     images = torch.rand(2, 3, 8, 8).numpy()
-    assert predictor_of(path)(images).shape == (2, foreign.CLASSES)
+    assert predictor_of(path)(images)[LOGITS].shape == (2, foreign.CLASSES)
 
 
 def test_probabilities_beside_a_label_are_taken_and_told(
@@ -142,7 +142,9 @@ def test_a_file_in_fewer_bits_gives_the_same_logits(output: str, tmp_path: Path)
     artifact, found = fp16_from_onnx(source, tmp_path / "half.onnx", proof=Proof(images))
     assert found.top1_agreement == 1
     np.testing.assert_allclose(
-        predictor_of(artifact.path)(images), predictor_of(source)(images), atol=0.01
+        predictor_of(artifact.path)(images)[LOGITS],
+        predictor_of(source)(images)[LOGITS],
+        atol=0.01,
     )
 
 

@@ -19,10 +19,11 @@ from compress.files import try_lock
 from compress.models.network import FEATURES, LOGITS, Network
 from compress.models.registry import build, spec_of
 from compress.spec import Normalization
+from compress.teachers.network import NetworkTeacher
 from compress.training import kept as keeping
 from compress.training.kept import KeptOutputs, PlainAnswers, outputs_of
 from compress.training.options import TrainingOptions
-from compress.training.outputs import ComputedOutputs, Outputs, Teaching, flat
+from compress.training.outputs import ComputedOutputs, Outputs, flat
 from tests.training.toy import stripes
 
 GRAY = Normalization((0.5,), (0.25,))
@@ -61,8 +62,8 @@ class Kept:
     ) -> None:
         self.said: list[str] = []
         teaching = [
-            Teaching(teacher or network(), GRAY),
-            Teaching(network("resnet-8", 1), OTHER),
+            NetworkTeacher(teacher or network(), GRAY),
+            NetworkTeacher(network("resnet-8", 1), OTHER),
         ]
         self.crops = crops_of(images, seed)
         self.computed = ComputedOutputs(teaching, wanted=wanted)
@@ -335,7 +336,7 @@ def test_neither_memory_nor_disk_has_room(
 
 
 def test_outputs_with_dropout_cannot_be_kept(images: Tensor, tmp_path: Path) -> None:
-    source = ComputedOutputs([Teaching(network(), GRAY)], wanted=BOTH, dropout=0.3)
+    source = ComputedOutputs([NetworkTeacher(network(), GRAY)], wanted=BOTH, dropout=0.3)
     with pytest.raises(ValueError, match="cannot be kept"):
         KeptOutputs(
             source, crops_of(images), views=(1,), folder=tmp_path, device=CPU, say=lambda _: None
@@ -367,7 +368,7 @@ def test_where_outputs_come_from(
     tmp_path: Path, wanted: Sequence[str], views: int, keep_bytes: float, expected: str
 ) -> None:
     found = outputs_of(
-        [Teaching(network(), GRAY)],
+        [NetworkTeacher(network(), GRAY)],
         frozenset(wanted),
         stripes(),
         TrainingOptions(epochs=4, views=views),
@@ -386,7 +387,7 @@ def test_where_outputs_come_from(
 def test_plain_answers_do_not_depend_on_the_view(tmp_path: Path) -> None:
     data = stripes()
     found = outputs_of(
-        [Teaching(network(), GRAY)],
+        [NetworkTeacher(network(), GRAY)],
         BOTH,
         data,
         replace(TrainingOptions(), views=1),

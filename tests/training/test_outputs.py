@@ -9,11 +9,11 @@ from compress.models.network import FEATURES, LOGITS, Network
 from compress.models.registry import build, spec_of
 from compress.spec import Normalization
 from compress.tasks.registry import unstated
+from compress.teachers.network import NetworkTeacher
 from compress.training.evaluation import answers_to, predictor
 from compress.training.outputs import (
     ComputedOutputs,
     Outputs,
-    Teaching,
     shapes_of,
 )
 
@@ -33,9 +33,9 @@ def images() -> Tensor:
     return torch.randint(0, 256, (50, 1, 8, 8), generator=rng, dtype=torch.uint8)
 
 
-def outputs(pixels: Tensor, *teachers: Teaching, dropout: float = 0.0) -> Outputs:
+def outputs(pixels: Tensor, *teachers: NetworkTeacher, dropout: float = 0.0) -> Outputs:
     source = ComputedOutputs(
-        teachers or [Teaching(network(), GRAY)],
+        teachers or [NetworkTeacher(network(), GRAY)],
         wanted=frozenset({LOGITS, FEATURES}),
         dropout=dropout,
     )
@@ -55,7 +55,7 @@ def test_outputs_are_of_the_crop(images: Tensor) -> None:
 
 
 def test_each_teacher_sees_its_own_normalisation(images: Tensor) -> None:
-    two = (Teaching(network(), GRAY), Teaching(network("resnet-8", seed=1), OTHER))
+    two = (NetworkTeacher(network(), GRAY), NetworkTeacher(network("resnet-8", seed=1), OTHER))
     found = outputs(images[INDEX], *two)
     assert [set(each) for each in found] == [{FEATURES, LOGITS}, {LOGITS}]
     for mine, teacher in zip(found, two, strict=True):
@@ -65,7 +65,7 @@ def test_each_teacher_sees_its_own_normalisation(images: Tensor) -> None:
 
 
 def test_dropout_is_on_for_logits_alone_and_off_again(images: Tensor) -> None:
-    teacher = Teaching(network(), GRAY)
+    teacher = NetworkTeacher(network(), GRAY)
     pixels = images[INDEX]
     dropped = [outputs(pixels, teacher, dropout=0.3)[0] for _ in range(2)]
     assert not torch.allclose(dropped[0][LOGITS], dropped[1][LOGITS])
@@ -78,12 +78,12 @@ def test_dropout_is_on_for_logits_alone_and_off_again(images: Tensor) -> None:
 
 def test_a_teacher_without_dropout_has_none_to_turn_on(images: Tensor) -> None:
     with pytest.raises(UsageError, match=r"resnet-8 has no dropout .* Leave --teacher-dropout out"):
-        outputs(images[INDEX], Teaching(network("resnet-8"), GRAY), dropout=0.3)
+        outputs(images[INDEX], NetworkTeacher(network("resnet-8"), GRAY), dropout=0.3)
 
 
 def test_what_is_not_wanted_is_not_computed(images: Tensor) -> None:
     for name, size_bytes in ((LOGITS, 6), (FEATURES, 256), ("stage1", 1024)):
-        source = ComputedOutputs([Teaching(network(), GRAY)], wanted=frozenset({name}))
+        source = ComputedOutputs([NetworkTeacher(network(), GRAY)], wanted=frozenset({name}))
         (found,) = source(INDEX, 1, images[INDEX])
         assert set(found) == set(source.shapes) == {name}
         assert source.bytes_an_image == size_bytes

@@ -16,9 +16,9 @@ from compress.exporting.quantize import Calibrated, Quantization, calibrate
 from compress.exporting.to_onnx import onnx_for_timing
 from compress.models.registry import build, with_dropout
 from compress.recipes.registry import RECIPES, make_recipe
+from compress.teachers.network import NetworkTeacher
 from compress.training.kept import outputs_of
 from compress.training.options import TrainingOptions
-from compress.training.outputs import Teaching
 from compress.training.quantization_aware import FineTuning, fine_tune
 from compress.training.runfolder import RunFolder
 from tests.training import toy
@@ -91,7 +91,7 @@ def tuned(
         data,
         options,
         teacher=outputs_of(
-            [Teaching(teacher, toy.GRAY)],
+            [NetworkTeacher(teacher, toy.GRAY)],
             made.teacher_outputs,
             data,
             options,

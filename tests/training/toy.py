@@ -16,10 +16,10 @@ from compress.models.registry import build, spec_of
 from compress.recipes.registry import make_recipe
 from compress.spec import ModelSpec, Normalization
 from compress.tasks.classification import Classification
+from compress.teachers.network import NetworkTeacher
 from compress.training.engine import Fitted, Progress, fit
 from compress.training.kept import outputs_of
 from compress.training.options import TrainingOptions
-from compress.training.outputs import Teaching
 from compress.training.runfolder import RunFolder
 from compress.training.team import SINGLE_PROCESS, Team
 
@@ -113,7 +113,7 @@ def train(
             data,
             options,
             teacher=outputs_of(
-                [Teaching(teacher, GRAY)],
+                [NetworkTeacher(teacher, GRAY)],
                 made.teacher_outputs,
                 data,
                 options,

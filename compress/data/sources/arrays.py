@@ -25,6 +25,7 @@ from compress.data.sources.raw import (
 )
 from compress.errors import DataError
 from compress.files import printable
+from compress.tasks.classification import Classification
 
 KEYS = ("x_train", "y_train", "x_test", "y_test")
 IMAGE_KEYS = ("x_train", "x_test")
@@ -176,10 +177,10 @@ def raw_of_arrays(
     return RawData(
         name=folder or printable(path.stem),
         train_images=train_images,
-        train_labels=torch.from_numpy(arrays["y_train"].copy()),
+        train_targets=torch.from_numpy(arrays["y_train"].copy()),
         test_images=nchw(arrays["x_test"]),
-        test_labels=torch.from_numpy(arrays["y_test"].copy()),
-        class_names=tuple(names),
+        test_targets=torch.from_numpy(arrays["y_test"].copy()),
+        task=Classification(tuple(names)),
         normalization=measure_normalization(train_images),
         flip=mirrors(train_images),
         source=folder or printable(path.name),

@@ -11,6 +11,7 @@ from compress.data.sources.idx import FASHION_CLASSES, padded
 from compress.data.sources.npz import read_npz
 from compress.data.sources.raw import RawData
 from compress.errors import DataError
+from compress.tasks.classification import Classification
 
 
 def read_embedded() -> RawData:
@@ -26,7 +27,7 @@ def read_embedded() -> RawData:
         name="fashion-mnist-subset",
         train_images=padded(raw.train_images),
         test_images=padded(raw.test_images),
-        class_names=FASHION_CLASSES,
+        task=Classification(FASHION_CLASSES),
         normalization=KNOWN["fashion-mnist"],
         flip=True,
         source="embedded in the package (Fashion-MNIST, MIT licence)",

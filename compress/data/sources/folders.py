@@ -18,6 +18,7 @@ from compress.data.sources.listing import SPLITS, ImageFile, Lister
 from compress.data.sources.raw import RawData, measure_normalization, mirrors
 from compress.errors import DataError, UsageError
 from compress.files import printable
+from compress.tasks.classification import Classification
 
 # A folder without val/ or test/ gives this share of each class to the test set. The seed is not
 # the run's: the test images must be the same ones in every run.
@@ -92,10 +93,10 @@ def read_folder(
     return RawData(
         name=name,
         train_images=train_images,
-        train_labels=labels[: len(train)],
+        train_targets=labels[: len(train)],
         test_images=test_images,
-        test_labels=labels[len(train) :],
-        class_names=tuple(classes),
+        test_targets=labels[len(train) :],
+        task=Classification(tuple(classes)),
         normalization=measure_normalization(train_images),
         flip=mirrors(images),
         source=name,

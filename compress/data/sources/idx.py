@@ -22,6 +22,7 @@ from compress.data.sources.damage import check_claim, lfs_pointer, reading
 from compress.data.sources.raw import RawData
 from compress.errors import DataError
 from compress.files import LFS_POINTER_BYTES, is_lfs_pointer, printable, regular_file
+from compress.tasks.classification import Classification
 
 FASHION_CLASSES = (
     "T-shirt/top",
@@ -97,16 +98,16 @@ def as_fashion(raw: RawData, folder: Path) -> RawData:
     Raises:
         DataError: they are others.
     """
-    if len(raw.class_names) != len(FASHION_CLASSES) or raw.train_images.shape[1:] != (1, 32, 32):
+    if len(raw.task.classes) != len(FASHION_CLASSES) or raw.train_images.shape[1:] != (1, 32, 32):
         raise DataError(
             f"The idx files in {printable(folder)} are not Fashion-MNIST: "
-            f"{len(raw.class_names)} classes of images of shape "
+            f"{len(raw.task.classes)} classes of images of shape "
             f"{tuple(raw.train_images.shape[1:])}."
         )
     return replace(
         raw,
         name="fashion-mnist",
-        class_names=FASHION_CLASSES,
+        task=Classification(FASHION_CLASSES),
         normalization=KNOWN["fashion-mnist"],
         flip=True,
     )

@@ -18,6 +18,7 @@ from compress.data.sources.waiting import alone
 from compress.environment import cache_folder
 from compress.errors import DataError, UnknownName
 from compress.files import LFS_POINTER_BYTES, is_lfs_pointer, printable
+from compress.tasks.classification import Classification
 from compress.units import format_bytes
 
 TORCHVISION_NAMES = ("cifar10", "cifar100", "fashion-mnist")
@@ -67,10 +68,10 @@ def _read_cifar(name: str, root: Path, download: bool) -> RawData:
     return RawData(
         name=name,
         train_images=torch.from_numpy(train.data).permute(0, 3, 1, 2).contiguous(),
-        train_labels=torch.tensor(train.targets, dtype=torch.int64),
+        train_targets=torch.tensor(train.targets, dtype=torch.int64),
         test_images=torch.from_numpy(test.data).permute(0, 3, 1, 2).contiguous(),
-        test_labels=torch.tensor(test.targets, dtype=torch.int64),
-        class_names=tuple(train.classes),
+        test_targets=torch.tensor(test.targets, dtype=torch.int64),
+        task=Classification(tuple(train.classes)),
         normalization=KNOWN[name],
         flip=True,
         source=kind.base_folder,

@@ -12,6 +12,7 @@ from torch import Tensor
 
 from compress.data.images import Images, part_length
 from compress.spec import Normalization
+from compress.tasks.task import Targets, Task
 
 SMALLEST_SIDE = 8
 # What a network is given of one image at most: 4096x4096.
@@ -25,22 +26,22 @@ class RawData:
     Attributes:
         name: "cifar10", or what the file or folder is called.
         train_images: uint8 [n, c, h, w].
-        train_labels: int64 [n], 0 to the number of classes less 1.
+        train_targets: of them [n], as the task has them; labels from 0, of a classification.
         test_images: uint8 [m, c, h, w].
-        test_labels: int64 [m].
-        class_names: one a class.
+        test_targets: of these [m].
+        task: what the images ask of a network.
         normalization: the data set's own, or that of the training images.
-        flip: whether a mirrored image is still one of its class. Known data sets say it; of others
+        flip: whether a mirrored image still has its target. Known data sets say it; of others
             colour images are taken to be, and grey ones, which may show letters, not to be.
         source: what the images were read from, for people: a file's or folder's name, no path.
     """
 
     name: str
     train_images: Images
-    train_labels: Tensor
+    train_targets: Targets
     test_images: Images
-    test_labels: Tensor
-    class_names: tuple[str, ...]
+    test_targets: Targets
+    task: Task
     normalization: Normalization
     flip: bool
     source: str

@@ -28,6 +28,7 @@ from compress.profiling.machine import default_threads
 from compress.results import Parity
 from compress.spec import Normalization, Target
 from compress.tasks.registry import unstated
+from compress.tasks.task import arrays_of
 from compress.training.evaluation import file_predictor, predictor
 from compress.training.identification import identify
 from compress.training.naming import believed_score
@@ -116,11 +117,7 @@ def read_onnx(request: ConvertRequest, folder: Path, say: Say) -> FloatFile:
             raise ModelFileError(
                 f"{path} does not take the {sizes} images of {data.name}: {error}"
             ) from error
-        check_batch(
-            path,
-            lambda x: predict(torch.from_numpy(x))[task.output].numpy(),
-            first.numpy(),
-        )
+        check_batch(path, lambda x: arrays_of(predict(torch.from_numpy(x))), first.numpy())
         check_width(path, answers, data)
         if stated is None:
             tried = known_normalizations(path, data.normalization, len(data.validation))
@@ -160,6 +157,7 @@ def export_checkpoint(request: ConvertRequest, path: Path, say: Say) -> FloatFil
             "checkpoint": request.model.name,
             "checkpoint_sha256": sha256_of(request.model),
         },
+        task=given.images.first.task,
     )
     return FloatFile(path, given.normalization, given.images, parity, given.notes)
 
@@ -238,7 +236,7 @@ def _validation(
     """The first validation images, as many as were asked for; all where those do not decide."""
     whole = data.validation
     first = whole if request.images is None else whole.part(slice(request.images))
-    return ProofImages.of(first, whole, normalization)
+    return ProofImages.of(first, whole, data.task, normalization)
 
 
 def _seeded(shape: tuple[int, int, int], normalization: Normalization | None) -> ProofImages:

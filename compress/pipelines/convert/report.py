@@ -5,9 +5,11 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from compress.data.normalization import describe
+from compress.gate.precision import pair_of
 from compress.pipelines.convert.request import Conversion
 from compress.report.document import Document, Text
 from compress.report.values import time_of
+from compress.tasks.registry import TASKS, unstated
 from compress.units import format_bytes, format_percent
 
 
@@ -18,24 +20,26 @@ def document_of(found: Conversion) -> Document:
 
 def _texts(found: Conversion) -> Iterator[str]:
     artifact, one, engine = found.artifact, found.fidelity, found.engine
+    task = unstated() if one is None else TASKS[one.task](1)
     known = describe(artifact.normalization) if artifact.normalization else "unknown"
     precision = "" if artifact.precision == "fp32" else f" in {artifact.precision}"
     size = format_bytes(artifact.size_bytes)
     yield f"{artifact.path}: {found.name}{precision}, {size}, normalisation {known}."
     if found.parity is not None:
         yield (
-            f"It gives the class of the checkpoint on all {found.parity.images:,} {found.on}; the "
-            f"largest difference between logits is {found.parity.max_abs_diff:.1e}."
+            f"It gives the {task.answer} of the checkpoint on all {found.parity.images:,} {found.on}; "
+            f"the largest difference of a {task.number} is {found.parity.max_abs_diff:.1e}."
         )
     if one is not None:
         text = (
-            f"It gives the class of float32 on {format_percent(one.top1_agreement)} of "
+            f"It gives the {task.answer} of float32 on {format_percent(one.top1_agreement)} of "
             f"{one.images:,} {found.on}"
         )
-        if one.accuracy is not None and one.float_accuracy is not None:
+        if one.score is not None and one.float_score is not None:
+            metric, pair = task.metric, pair_of(one)
             text += (
-                f": {format_percent(one.accuracy)} right, {format_percent(one.float_accuracy)} in "
-                f"float32 ({one.lost} lost, {one.won} won)"
+                f"; {metric.name} {metric.text(one.score)} against "
+                f"{metric.text(one.float_score)} of float32 ({pair.details})"
             )
         yield f"{text}."
     yield from (f"In {trial.precision}: {trial.why}." for trial in found.trials[1:])
@@ -46,8 +50,8 @@ def _texts(found: Conversion) -> Iterator[str]:
         yield (
             "It was not run: there is no GPU here."
             if proof is None
-            else f"It gives the class of the ONNX file on {format_percent(proof.top1_agreement)} "
-            f"of {proof.images:,} {found.on}."
+            else f"It gives the {task.answer} of the ONNX file on "
+            f"{format_percent(proof.top1_agreement)} of {proof.images:,} {found.on}."
         )
     for batch, latency in found.latencies.items():
         yield f"A call of {batch} takes {time_of(latency)}, as a CUDA graph if possible."

@@ -32,7 +32,6 @@ from compress.scratch import scratch_folder
 from compress.spec import AUTO, Normalization, Target
 from compress.tradeoff.precisions import try_files
 from compress.tradeoff.trials import PrecisionTrial
-from compress.units import format_percent
 
 # No further round of the timing of an engine begins after so long.
 TIMING_S = 20.0
@@ -189,12 +188,12 @@ def _fastest(request: ConvertRequest, floats: FloatFile, folder: Path, say: Say)
     for name, trial in trials.items():
         fidelity = found[name].fidelity if name in found else None
         if trial.ratio is not None and fidelity is not None:
+            metric = floats.images.first.task.metric
             ours, theirs = (
-                format_percent(share or 0.0)
-                for share in (fidelity.accuracy, fidelity.float_accuracy)
+                metric.text(score or 0.0) for score in (fidelity.score, fidelity.float_score)
             )
-            right = f"{ours} right on {fidelity.images:,} images, against {theirs} in fp32"
-            trials[name] = replace(trial, why=f"{trial.why}; {right}")
+            scores = f"{metric.name} {ours} on {fidelity.images:,} images, against {theirs} in fp32"
+            trials[name] = replace(trial, why=f"{trial.why}; {scores}")
     with atomic_path(request.output) as temporary:
         shutil.copyfile(whole if chosen == "fp32" else folder / f"{chosen}.onnx", temporary)
     return _Narrowed(

@@ -10,9 +10,9 @@ import torch
 from compress.data.sources import embedded_teacher_path
 from compress.pipelines.distill.request import DistillListener, DistillRequest
 from compress.profiling.inputs import Sample
+from compress.teachers.sources import LoadedTeacher
 from compress.training.engine import choose_device
 from compress.training.evaluation import timing_sample
-from compress.training.outputs import Teaching
 from compress.training.teacher import Teacher
 from compress.training.team import Team
 
@@ -62,12 +62,10 @@ class Teachers:
         more: the others.
     """
 
-    first: Teacher
-    more: tuple[Teacher, ...]
+    first: LoadedTeacher[Teacher]
+    more: tuple[LoadedTeacher[Teacher], ...]
 
     @property
-    def teaching(self) -> tuple[Teaching, ...]:
+    def all(self) -> tuple[Teacher, ...]:
         """All of them, as a training takes them."""
-        return tuple(
-            Teaching(each.network, each.normalization) for each in (self.first, *self.more)
-        )
+        return tuple(each.teacher for each in (self.first, *self.more))

@@ -7,8 +7,6 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from torch import Tensor
-
 from compress.data.normalization import normalize
 from compress.exporting import onnx_from_torch
 from compress.files import sha256_of
@@ -27,8 +25,9 @@ from compress.profiling.fresh import (
 )
 from compress.profiling.runtime import Subject
 from compress.results import Accuracies, Parity
-from compress.spec import Budget, ModelSpec, Normalization
+from compress.spec import Budget
 from compress.tasks.task import Chance, Pair
+from compress.teachers.sources import LoadedTeacher
 from compress.training.evaluation import (
     answers_to,
     evaluate,
@@ -84,7 +83,12 @@ def export_teacher(context: DistillContext, folder: RunFolder, teacher: Teacher)
         # validation images is proof enough, and a large teacher is slow.
         sample = stratified_sample(data.validation, data.task, TEACHER_PROOF_IMAGES)
         images = data.validation.images[sample]
-        _export(context, teacher.network, teacher.spec, teacher.normalization, images, path, {})
+        teacher.export(
+            path,
+            normalize(images, teacher.normalization),
+            classes=data.task.classes,
+            source={"data": data.name, "data_sha256": data.sha256},
+        )
         folder.keep(TEACHER_ONNX)
     return path
 
@@ -120,7 +124,16 @@ def export_student(
     path = request.out / (STUDENT_ONNX if chosen.precision == "fp32" else FLOAT_ONNX)
     context.say(f"Exporting the student to {path}.")
     images = first_images(data.validation, data.task).images[:]
-    parity = _export(context, student, chosen.spec, data.normalization, images, path, source)
+    _, parity = onnx_from_torch(
+        student,
+        path,
+        spec=with_dropout(chosen.spec, 0.0),
+        normalization=data.normalization,
+        classes=data.task.classes,
+        images=normalize(images, data.normalization),
+        source={"data": data.name, "data_sha256": data.sha256, **source},
+        task=data.task,
+    )
     return ExportedStudent(path, parity)
 
 
@@ -150,7 +163,7 @@ def time_student(context: DistillContext, budget: Budget, teacher_onnx: Path) ->
 
 
 def score_files(
-    context: DistillContext, budget: Budget, teacher: Teacher, teacher_onnx: Path
+    context: DistillContext, budget: Budget, loaded: LoadedTeacher[Teacher], teacher_onnx: Path
 ) -> Scores:
     """Scores both files as the target runs them: the one look at the test images."""
     data, target = context.request.data, budget.target
@@ -161,34 +174,12 @@ def score_files(
         outputs = answers_to(predict, test.images, data.normalization)
     with file_predictor(teacher_onnx, target, task, made_here=True) as predict:
         theirs = task.evidence(
-            answers_to(predict, test.images, teacher.normalization), test.targets
+            answers_to(predict, test.images, loaded.teacher.normalization), test.targets
         )
     ours = task.evidence(outputs, test.targets)
     return Scores(
         student=Accuracies(validation, ours.value),
-        teacher=Accuracies(teacher.accuracy, theirs.value),
+        teacher=Accuracies(loaded.accuracy, theirs.value),
         pair=ours.against(theirs),
         chance=task.chance(outputs, test.targets),
     )
-
-
-def _export(
-    context: DistillContext,
-    network: Network,
-    spec: ModelSpec,
-    normalization: Normalization,
-    images: Tensor,
-    path: Path,
-    source: Mapping[str, str],
-) -> Parity:
-    data = context.request.data
-    _, parity = onnx_from_torch(
-        network,
-        path,
-        spec=with_dropout(spec, 0.0),
-        normalization=normalization,
-        classes=data.task.classes,
-        images=normalize(images, normalization),
-        source={"data": data.name, "data_sha256": data.sha256, **source},
-    )
-    return parity

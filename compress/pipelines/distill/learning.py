@@ -12,13 +12,15 @@ from compress.pipelines.distill.context import DistillContext, Teachers
 from compress.pipelines.distill.request import DistillRequest
 from compress.spec import ModelSpec, Normalization
 from compress.tasks.task import Standing
+from compress.teachers.network import NetworkTeacher
 from compress.training.engine import Listener, Silent, choose_device, fit
 from compress.training.evaluation import answers_to, predictor
 from compress.training.kept import outputs_of
 from compress.training.options import TrainingOptions
-from compress.training.outputs import TeacherOutputs, Teaching
+from compress.training.outputs import TeacherOutputs
 from compress.training.runfolder import RunFolder
 from compress.training.student import first_network
+from compress.training.teacher import Teacher
 from compress.training.team import SINGLE_PROCESS, Team
 
 # What the first of several processes tells the others before they train.
@@ -39,15 +41,14 @@ def train_student(
         f"{request.recipe.name} for {request.options.epochs} epochs on {len(data.train):,} "
         f"images of {data.name}, on {context.device.type}."
     )
-    teaching = teachers.teaching
     if team.several:
         context.say(f"{team.size} processes share each batch.")
         about = [
-            {"spec": each.network.spec.to_dict(), "normalization": each.normalization.to_dict()}
-            for each in teaching
+            {"spec": each.spec.to_dict(), "normalization": each.normalization.to_dict()}
+            for each in teachers.all
         ]
         team.publish(TRAINING, {"student": spec.to_dict(), "teachers": about})
-    _fit(request, student, data, teaching, folder, context.listener, team)
+    _fit(request, student, data, teachers.all, folder, context.listener, team)
     student = student.to("cpu")
     _warn_of_chance(context, student)
     return student
@@ -68,7 +69,7 @@ def assist(request: DistillRequest, team: Team) -> None:
     for each in told["teachers"]:
         network = build(read_spec(each["spec"])).to(device).eval().requires_grad_(False)
         mean, std = (tuple(each["normalization"][name]) for name in ("mean", "std"))
-        teachers.append(Teaching(network, Normalization(mean, std)))
+        teachers.append(NetworkTeacher(network, Normalization(mean, std)))
     spec = read_spec(told["student"])
     student = first_network(spec, request.options.seed)
     _fit(request, student, to_device(request.data, device), teachers, None, Silent(), team)
@@ -78,7 +79,7 @@ def teacher_outputs(
     request: DistillRequest,
     data: Dataset,
     options: TrainingOptions,
-    teachers: Sequence[Teaching],
+    teachers: Sequence[Teacher],
     listener: Listener,
     team: Team = SINGLE_PROCESS,
 ) -> TeacherOutputs | None:
@@ -98,14 +99,15 @@ def _fit(
     request: DistillRequest,
     student: Network,
     data: Dataset,
-    teachers: Sequence[Teaching],
+    teachers: Sequence[Teacher],
     folder: RunFolder | None,
     listener: Listener,
     team: Team,
 ) -> None:
     """Trains the student; all processes of a team do this together."""
     for teacher in teachers:
-        team.broadcast_module(teacher.network)
+        if teacher.module is not None:
+            team.broadcast_module(teacher.module)
     fit(
         request.recipe,
         student,

@@ -40,9 +40,9 @@ from compress.results import Fidelity
 from compress.scratch import scratch_folder
 from compress.tasks.task import Task
 from compress.training.evaluation import stratified_sample
-from compress.training.outputs import Teaching
 from compress.training.quantization_aware import fine_tune
 from compress.training.runfolder import RunFolder
+from compress.training.teacher import Teacher
 
 # Of validation images that memory has no room for.
 STREAMED_PROOF_IMAGES = 5000
@@ -71,7 +71,7 @@ class _Narrowing:
     context: DistillContext
     chosen: ChosenStudent
     floats: Path
-    teaching: Sequence[Teaching]
+    teaching: Sequence[Teacher]
     images: ProofImages
     limit: LossLimit
 
@@ -93,7 +93,7 @@ class _Narrowing:
 
 
 def narrow_student(
-    context: DistillContext, chosen: ChosenStudent, teaching: Sequence[Teaching], floats: Path
+    context: DistillContext, chosen: ChosenStudent, teaching: Sequence[Teacher], floats: Path
 ) -> dict[str, PrecisionResult]:
     """The student in the precision that ships, and what it is in the others that could be.
 
@@ -114,7 +114,8 @@ def narrow_student(
         return {}
     data, rule = request.data, PrecisionRule(request.max_precision_loss)
     split = data.validation
-    images = ProofImages.of(first_images(split, data.task), split, data.normalization)
+    first = first_images(split, data.task)
+    images = ProofImages.of(first, split, data.task, data.normalization)
     job = _Narrowing(context, chosen, floats, teaching, images, LossLimit(rule, data))
     found = {}
     with scratch_folder("int8") as folder:

@@ -243,7 +243,7 @@ class PrecisionResult:
         """Judges a file that was measured on labelled images."""
         loss = rule.of(fidelity)
         return cls(
-            accuracy=fidelity.accuracy,
+            accuracy=fidelity.score,
             top1_agreement=fidelity.top1_agreement,
             fidelity=fidelity,
             loss=loss.to_dict(),

@@ -57,9 +57,10 @@ from compress.profiling.fresh import FreshTiming
 from compress.profiling.machine import fingerprint
 from compress.results import Parity
 from compress.tasks.task import Standing
+from compress.teachers.sources import LoadedTeacher, load_teacher
 from compress.tradeoff import OwnRun, record_run
 from compress.training.runfolder import RunFolder
-from compress.training.teacher import Teacher, load_teacher
+from compress.training.teacher import Teacher
 from compress.training.team import SINGLE_PROCESS, Team
 from compress.units import format_percent
 
@@ -100,13 +101,13 @@ def distill(
         serving = choose_serving_runtime(context, folder)
         if told := folder.begin(_facts(context, serving, teachers.first)):
             context.say(told)
-        teacher_onnx = export_teacher(context, folder, teachers.first)
+        teacher_onnx = export_teacher(context, folder, teachers.first.teacher)
         chosen = choose_student(
-            context, serving.budget, teachers.first.spec, teacher_onnx, resumed=resumed
+            context, serving.budget, teachers.first.teacher.spec, teacher_onnx, resumed=resumed
         )
         student = train_student(context, folder, teachers, chosen.spec)
         exported = export_student(context, student, chosen, config)
-        precisions = narrow_student(context, chosen, teachers.teaching, exported.path)
+        precisions = narrow_student(context, chosen, teachers.all, exported.path)
         folder.keep(STUDENT, STUDENT_ONNX)
         timing = time_student(context, chosen.budget, teacher_onnx)
         scores = score_files(context, chosen.budget, teachers.first, teacher_onnx)
@@ -154,7 +155,9 @@ def _config(context: DistillContext) -> dict[str, Any]:
     return config
 
 
-def _facts(context: DistillContext, serving: ServingRuntime, teacher: Teacher) -> dict[str, Any]:
+def _facts(
+    context: DistillContext, serving: ServingRuntime, loaded: LoadedTeacher[Teacher]
+) -> dict[str, Any]:
     """What explains the result without deciding it."""
     data = context.request.data
     return {
@@ -165,9 +168,9 @@ def _facts(context: DistillContext, serving: ServingRuntime, teacher: Teacher) -
         "normalization": data.normalization.to_dict(),
         "teacher": {
             "file": context.teacher_path.name,
-            "spec": teacher.spec.to_dict(),
-            "normalization": teacher.normalization.to_dict(),
-            "notes": list(teacher.notes),
+            "spec": loaded.teacher.spec.to_dict(),
+            "normalization": loaded.teacher.normalization.to_dict(),
+            "notes": list(loaded.notes),
         },
     }
 
@@ -180,22 +183,23 @@ def _load_teachers(context: DistillContext) -> Teachers:
     """
     request, data = context.request, context.request.data
 
-    def load(path: Path) -> Teacher:
+    def load(path: Path) -> LoadedTeacher[Teacher]:
         context.say(f"Reading the teacher {path.name} and scoring it on the validation images.")
-        teacher = load_teacher(
+        loaded = load_teacher(
             path,
             data,
             normalization=request.normalization,
             arch=request.teacher_arch,
             device=context.device,
         )
-        for note in teacher.notes:
+        for note in loaded.notes:
             context.say(note)
         context.say(
-            f"The teacher {path.name}, {teacher.spec.name}: {format_percent(teacher.accuracy)} of "
+            f"The teacher {path.name}, {loaded.teacher.spec.name}: "
+            f"{format_percent(loaded.accuracy)} of "
             f"{len(data.validation):,} validation images."
         )
-        return teacher
+        return loaded
 
     return Teachers(load(context.teacher_path), tuple(map(load, request.more_teachers)))
 
@@ -215,8 +219,8 @@ def _result(
     """What all stages found, put together."""
     request, data = context.request, context.request.data
     costs = {
-        role: costs_of_module(network, data.input_shape)
-        for role, network in (("teacher", teachers.first.network), ("student", student))
+        "teacher": teachers.first.teacher.costs(),
+        "student": costs_of_module(student, data.input_shape),
     }
     teacher_onnx, student_onnx = (request.out / name for name in (TEACHER_ONNX, STUDENT_ONNX))
     size_bytes = student_onnx.stat().st_size
@@ -229,7 +233,7 @@ def _result(
         target=chosen.budget.target,
         runtime_choice=serving.choice,
         teacher=NetworkResult(
-            name=teachers.first.spec.name,
+            name=teachers.first.teacher.spec.name,
             params=costs["teacher"].params,
             macs=costs["teacher"].macs,
             size_bytes=teacher_onnx.stat().st_size,
@@ -239,7 +243,8 @@ def _result(
             sha256=sha256_of(teacher_onnx),
         ),
         more_teachers=tuple(
-            FurtherTeacher(each.spec.name, each.sha256, each.accuracy) for each in teachers.more
+            FurtherTeacher(each.teacher.spec.name, each.sha256, each.accuracy)
+            for each in teachers.more
         ),
         student=StudentResult(
             name=student.spec.name,
@@ -307,9 +312,9 @@ def _remember(context: DistillContext, result: DistillResult) -> None:
         return  # it shows nothing of what the architecture is worth
     errors = {"fp32": 1 - result.student.accuracy.validation}
     for precision, found in result.precisions.items():
-        if found.fidelity is not None and found.fidelity.accuracy is not None:
-            errors[precision] = 1 - found.fidelity.accuracy
-            errors["fp32"] = 1 - (found.fidelity.float_accuracy or 0.0)
+        if found.fidelity is not None and found.fidelity.score is not None:
+            errors[precision] = 1 - found.fidelity.score
+            errors["fp32"] = 1 - (found.fidelity.float_score or 0.0)
     run = OwnRun(
         dataset_sha256=data.sha256,
         name=result.student.name,

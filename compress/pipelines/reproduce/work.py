@@ -30,14 +30,16 @@ from compress.results import Accuracies
 from compress.schema import decode
 from compress.schema.rules import Sha256
 from compress.spec import ModelSpec, Normalization
+from compress.teachers.checkpoint import open_checkpoint
+from compress.teachers.network import NetworkTeacher
+from compress.teachers.sources import judge, refuse_unjudged
 from compress.training.engine import Listener, fit
 from compress.training.evaluation import evaluate, predictor
 from compress.training.kept import outputs_of
 from compress.training.options import TrainingOptions, upgraded
-from compress.training.outputs import TeacherOutputs, Teaching
+from compress.training.outputs import TeacherOutputs
 from compress.training.runfolder import RunFolder
 from compress.training.student import first_network
-from compress.training.teacher import load_teacher
 from compress.units import format_percent
 
 TEACHERS, TRAINING, OUTPUTS = "teachers", "training", "outputs"
@@ -262,14 +264,17 @@ class TaskWork:
     def _load(self, file: Path) -> tuple[Network, Normalization, str, tuple[str, ...]]:
         teacher, data = self.task.teacher, self.data
         normalize = None if teacher is None else teacher.normalize
-        loaded = load_teacher(
+        refuse_unjudged(file, data)
+        opened = open_checkpoint(
             file,
             data,
             normalization=resolve(normalize) if normalize else None,
             arch=None,
             device=self.device,
         )
-        return loaded.network, loaded.normalization, f"the file {file.name}", loaded.notes
+        loaded = judge(opened, data)
+        found = loaded.teacher
+        return found.network, found.normalization, f"the file {file.name}", loaded.notes
 
     def _train(self) -> tuple[Network, str]:
         """A teacher from labels alone: its last epoch, as the papers have it."""
@@ -339,7 +344,7 @@ class TaskWork:
         if not recipe.teacher_outputs or facts is None:
             return None
         return outputs_of(
-            [Teaching(self.teacher_network(facts), facts.normalization)],
+            [NetworkTeacher(self.teacher_network(facts), facts.normalization)],
             recipe.teacher_outputs,
             self.data,
             options,

@@ -84,7 +84,7 @@ class Classification:
 
     def pair_of(self, counts: Mapping[str, Any]) -> Paired:
         """See ``Task``."""
-        return Paired(**{name: counts[name] for name in ("n", "lost", "won", "right")})
+        return Paired(**{name: int(counts[name]) for name in ("n", "lost", "won", "right")})
 
     def chance(self, outputs: Outputs, targets: Targets, *, tried: int = 1) -> Chance:
         """See ``Task``."""

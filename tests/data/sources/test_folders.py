@@ -16,11 +16,11 @@ def test_a_folder_with_two_splits(tmp_path: Path, held_out: str) -> None:
     write_images(tmp_path / "train", {"cat": 3, "dog": 2})
     write_images(tmp_path / held_out, {"cat": 1, "dog": 1})
     raw = read_folder(tmp_path)
-    assert raw.class_names == ("cat", "dog")
+    assert raw.task.classes == ("cat", "dog")
     assert raw.train_images.shape == (5, 3, 8, 10)
-    assert raw.train_labels.tolist() == [0, 0, 0, 1, 1]
+    assert raw.train_targets.tolist() == [0, 0, 0, 1, 1]
     assert raw.train_images[:][:, 0, 0, 0].tolist() == [0, 1, 2, 20, 21]
-    assert raw.test_labels.tolist() == [0, 1]
+    assert raw.test_targets.tolist() == [0, 1]
     assert raw.name == raw.source == tmp_path.name
     assert raw.flip
 
@@ -29,15 +29,15 @@ def test_with_three_splits_val_joins_the_training_images(tmp_path: Path) -> None
     for split, count in (("train", 2), ("val", 3), ("test", 1)):
         write_images(tmp_path / split, {"cat": count, "dog": count})
     raw = read_folder(tmp_path)
-    assert len(raw.train_labels) == 10
-    assert len(raw.test_labels) == 2
+    assert len(raw.train_targets) == 10
+    assert len(raw.test_targets) == 2
 
 
 def test_a_folder_without_splits_keeps_a_fifth_back(tmp_path: Path) -> None:
     write_images(tmp_path, {"cat": 10, "dog": 15})
     first, second = read_folder(tmp_path), read_folder(tmp_path)
-    assert first.test_labels.bincount().tolist() == [2, 3]
-    assert first.train_labels.bincount().tolist() == [8, 12]
+    assert first.test_targets.bincount().tolist() == [2, 3]
+    assert first.train_targets.bincount().tolist() == [8, 12]
     assert torch.equal(first.test_images[:], second.test_images[:])
     levels = torch.cat([first.train_images[:], first.test_images[:]])[:, 0, 0, 0]
     assert sorted(levels.tolist()) == [*range(10), *range(20, 35)]

@@ -43,7 +43,7 @@ def test_fashion_mnist_is_used_where_it_lies(tmp_path: Path, below: str, packed:
     inside = raw.train_images[:][:, 0, 2:-2, 2:-2].numpy()
     assert np.array_equal(inside, arrays["train-images-idx3-ubyte"])
     assert int(raw.train_images[:].sum()) == int(inside.astype(np.int64).sum())
-    assert raw.class_names[9] == "Ankle boot"
+    assert raw.task.classes[9] == "Ankle boot"
     assert raw.normalization.mean == (0.286,)
     assert raw.flip
 
@@ -52,7 +52,7 @@ def test_a_folder_with_idx_files_needs_no_name(tmp_path: Path) -> None:
     write_idx(tmp_path)
     raw = read_folder(tmp_path)
     assert raw.test_images.shape == (10, 1, 32, 32)
-    assert raw.class_names == tuple("0123456789")
+    assert raw.task.classes == tuple("0123456789")
     assert raw.name == raw.source == tmp_path.name
     assert not raw.flip
     with pytest.raises(UsageError, match="--image-size is for folders of images"):
@@ -66,7 +66,7 @@ def test_fashion_mnist_is_recognised_by_its_images(
     monkeypatch.setattr(idx, "FASHION_SHA256", hashlib.sha256(pixels.tobytes()).hexdigest())
     raw = read_folder(tmp_path)
     assert raw.name == "fashion-mnist"
-    assert raw.class_names == idx.FASHION_CLASSES
+    assert raw.task.classes == idx.FASHION_CLASSES
     assert raw.normalization.mean == (0.286,)
     assert raw.flip
     assert raw.source == tmp_path.name
@@ -75,7 +75,7 @@ def test_fashion_mnist_is_recognised_by_its_images(
 def test_the_real_fashion_mnist_is_recognised() -> None:
     if not idx.DEBIAN_FASHION.is_dir():
         pytest.skip("dataset-fashion-mnist is not installed")
-    assert read_folder(idx.DEBIAN_FASHION).class_names == idx.FASHION_CLASSES
+    assert read_folder(idx.DEBIAN_FASHION).task.classes == idx.FASHION_CLASSES
 
 
 @pytest.mark.parametrize(

@@ -45,8 +45,8 @@ def test_cifar_is_used_where_it_lies(small_cifar: Path) -> None:
     assert by_name.train_images.shape == (20, 3, 32, 32)
     pixels = (np.arange(20 * 3072) % 251).reshape(20, 3, 32, 32)
     assert np.array_equal(by_name.train_images[:].numpy(), pixels)
-    assert by_name.test_labels.tolist() == list(range(10))
-    assert by_name.class_names == tuple("abcdefghij")
+    assert by_name.test_targets.tolist() == list(range(10))
+    assert by_name.task.classes == tuple("abcdefghij")
     assert by_name.flip
     assert by_name.source == "cifar-10-batches-py"
     for folder in (small_cifar, small_cifar / "cifar-10-batches-py"):

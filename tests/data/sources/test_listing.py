@@ -32,8 +32,8 @@ def test_splits_are_known_by_all_their_names(tmp_path: Path, train: str, held_ou
     write_images(tmp_path / train, {"cat": 3, "dog": 2})
     write_images(tmp_path / held_out, {"cat": 1, "dog": 1})
     raw = read_folder(tmp_path)
-    assert raw.class_names == ("cat", "dog")
-    assert (len(raw.train_labels), len(raw.test_labels)) == (5, 2)
+    assert raw.task.classes == ("cat", "dog")
+    assert (len(raw.train_targets), len(raw.test_targets)) == (5, 2)
 
 
 @pytest.mark.parametrize("val", [name for name, split in SPLITS.items() if split == "val"])
@@ -43,7 +43,7 @@ def test_with_three_splits_validation_images_join_the_training_images(
     for split, count in (("Train", 2), (val, 3), ("Test", 1)):
         write_images(tmp_path / split, {"cat": count, "dog": count})
     raw = read_folder(tmp_path)
-    assert (len(raw.train_labels), len(raw.test_labels)) == (10, 2)
+    assert (len(raw.train_targets), len(raw.test_targets)) == (10, 2)
 
 
 def test_two_names_of_one_split_are_refused(tmp_path: Path) -> None:
@@ -59,7 +59,7 @@ def test_a_split_without_training_images_is_no_class(tmp_path: Path, name: str) 
     write_images(tmp_path, CLASSES)
     assert f"If {name}/ is a class like cat/, give the folder another name" in refusal(tmp_path)
     (tmp_path / name).rename(tmp_path / "another name")
-    assert read_folder(tmp_path).class_names == ("another name", "cat", "dog")
+    assert read_folder(tmp_path).task.classes == ("another name", "cat", "dog")
 
 
 def test_what_is_advised_over_training_images_alone_is_read(tmp_path: Path) -> None:
@@ -68,7 +68,7 @@ def test_what_is_advised_over_training_images_alone_is_read(tmp_path: Path) -> N
     assert "has Train/ but neither val/ nor test/" in said
     assert f"give {tmp_path / 'Train'} itself; a fifth then becomes the test" in said
     raw = read_folder(tmp_path / "Train")
-    assert (len(raw.train_labels), len(raw.test_labels)) == (8, 2)
+    assert (len(raw.train_targets), len(raw.test_targets)) == (8, 2)
 
 
 def test_splits_inside_of_classes_are_refused(tmp_path: Path) -> None:
@@ -83,7 +83,7 @@ def test_splits_inside_of_classes_are_refused(tmp_path: Path) -> None:
             (tmp_path / name / split).rename(tmp_path / split / name)
     for name in CLASSES:
         (tmp_path / name).rmdir()
-    assert len(read_folder(tmp_path).train_labels) == 6
+    assert len(read_folder(tmp_path).train_targets) == 6
 
 
 def test_folders_that_all_hold_the_same_folders_are_refused(tmp_path: Path) -> None:
@@ -95,7 +95,7 @@ def test_folders_that_all_hold_the_same_folders_are_refused(tmp_path: Path) -> N
     assert "If cat/, dog/ are, call fold1/ and the others train/, val/ and test/" in said
     (tmp_path / "fold1").rename(tmp_path / "train")
     (tmp_path / "fold2").rename(tmp_path / "val")
-    assert read_folder(tmp_path).class_names == ("cat", "dog")
+    assert read_folder(tmp_path).task.classes == ("cat", "dog")
     (tmp_path / "train").rename(tmp_path / "fold1")
     (tmp_path / "val").rename(tmp_path / "fold2")
     assert "if fold1/ is one, move the images straight into it" in said
@@ -103,7 +103,7 @@ def test_folders_that_all_hold_the_same_folders_are_refused(tmp_path: Path) -> N
         image.rename(image.parent.parent / f"{image.parent.name} {image.name}")
     for folder in ("fold1/cat", "fold1/dog", "fold2/cat", "fold2/dog"):
         (tmp_path / folder).rmdir()
-    assert read_folder(tmp_path).class_names == ("fold1", "fold2")
+    assert read_folder(tmp_path).task.classes == ("fold1", "fold2")
 
 
 def test_folders_below_a_class_belong_to_it(tmp_path: Path) -> None:
@@ -112,8 +112,8 @@ def test_folders_below_a_class_belong_to_it(tmp_path: Path) -> None:
         write_images(tmp_path / "other" / name, {f"of {name}": 2, "all": 2})
     for folder in ("one", "other"):
         raw = read_folder(tmp_path / folder)
-        assert raw.class_names == ("cat", "dog")
-        assert len(raw.train_labels) + len(raw.test_labels) == 8
+        assert raw.task.classes == ("cat", "dog")
+        assert len(raw.train_targets) + len(raw.test_targets) == 8
 
 
 def test_what_lies_beside_splits_is_told(tmp_path: Path) -> None:
@@ -147,8 +147,8 @@ def test_litter_and_hidden_files_are_no_images(tmp_path: Path) -> None:
         shutil.copy(image, tmp_path / litter)
     said: list[str] = []
     raw = read_folder(tmp_path, say=said.append)
-    assert raw.class_names == ("cat", "dog")
-    assert len(raw.train_labels) + len(raw.test_labels) == 10
+    assert raw.task.classes == ("cat", "dog")
+    assert len(raw.train_targets) + len(raw.test_targets) == 10
     assert said == [f"Left out of {tmp_path.name}, because they are not images: 2 hidden."]
 
 
@@ -160,7 +160,7 @@ def test_files_that_are_no_images_are_counted_by_suffix(tmp_path: Path) -> None:
     Image.new("RGB", (10, 8)).save(tmp_path / "cat/06", "png")
     said: list[str] = []
     raw = read_folder(tmp_path, say=said.append)
-    assert len(raw.train_labels) + len(raw.test_labels) == 12
+    assert len(raw.train_targets) + len(raw.test_targets) == 12
     (told,) = said
     assert told.startswith(f"Left out of {tmp_path.name}, because they are not images: 2 .txt, ")
     for part in ("1 .xml", "1 .csv", "1 without a suffix"):
@@ -176,7 +176,7 @@ def test_links_are_followed(tmp_path: Path) -> None:
     (folder / "dog/again").symlink_to(tmp_path / "store/dog")  # and read once
     (folder / "dog/one.png").symlink_to(tmp_path / "store/dog/00.png")
     raw = read_folder(folder)
-    assert torch.cat([raw.train_labels, raw.test_labels]).bincount().tolist() == [5, 6]
+    assert torch.cat([raw.train_targets, raw.test_targets]).bincount().tolist() == [5, 6]
 
 
 @pytest.mark.parametrize("target", ["..", ".", "../..", "/"])
@@ -219,9 +219,9 @@ def test_names_that_are_not_utf8_are_kept_readable(tmp_path: Path) -> None:
     except OSError as error:
         pytest.skip(f"no such names here: {error}")
     raw = read_folder(folder)
-    assert raw.class_names == (r"caf\xe9", "dog")
+    assert raw.task.classes == (r"caf\xe9", "dog")
     assert raw.name == raw.source == r"n\xe4mes"
-    json.dumps([raw.name, *raw.class_names], ensure_ascii=False).encode()
+    json.dumps([raw.name, *raw.task.classes], ensure_ascii=False).encode()
     write_images(folder, {r"caf\xe9": 2})
     said = refusal(folder)
     said.encode()

@@ -32,9 +32,9 @@ def test_npz_nhwc_becomes_nchw(tmp_path: Path) -> None:
     assert raw.train_images.shape == (12, 3, 9, 8)
     assert raw.train_images[:].is_contiguous()
     assert np.array_equal(raw.train_images[:][5, 2].numpy(), arrays["x_train"][5, :, :, 2])
-    assert raw.train_labels.dtype == torch.int64
-    assert raw.test_labels.tolist() == [0, 1, 2, 0, 1, 2]
-    assert raw.class_names == ("0", "1", "2")
+    assert raw.train_targets.dtype == torch.int64
+    assert raw.test_targets.tolist() == [0, 1, 2, 0, 1, 2]
+    assert raw.task.classes == ("0", "1", "2")
     assert raw.flip
 
 
@@ -44,8 +44,8 @@ def test_npz_grey_and_column_labels_and_names(tmp_path: Path) -> None:
     arrays["class_names"] = np.array(["a", "b", "ç"])
     raw = read_npz(save(tmp_path / "a.npz", arrays))
     assert raw.test_images.shape == (6, 1, 8, 8)
-    assert raw.train_labels.tolist() == [0, 1, 2] * 4
-    assert raw.class_names == ("a", "b", "ç")
+    assert raw.train_targets.tolist() == [0, 1, 2] * 4
+    assert raw.task.classes == ("a", "b", "ç")
     assert not raw.flip  # digits and letters are grey, and a mirrored one is another or none
 
 
@@ -170,7 +170,7 @@ def test_what_is_advised_over_a_damaged_file_makes_one_that_is_read(tmp_path: Pa
     for key in arrays:
         call = call.replace(f"{key}=...", f"{key}=arrays['{key}']")
     eval(call, {"numpy": np, "FILE": tmp_path / "a.npz", "arrays": arrays})
-    assert read_npz(tmp_path / "a.npz").class_names == ("0", "1", "2")
+    assert read_npz(tmp_path / "a.npz").task.classes == ("0", "1", "2")
 
 
 def test_npz_never_unpickles(tmp_path: Path) -> None:
@@ -234,7 +234,7 @@ def test_what_is_advised_over_a_range_makes_the_file_that_is_read(
     with pytest.raises(DataError, match=f"x_train is .* from {found}, .*; x_test is") as caught:
         read_npz(save(tmp_path / name, arrays | other | names))
     raw = read_npz(Path(run_advice(str(caught.value))))
-    assert raw.class_names == ("a", "b", "c")
+    assert raw.task.classes == ("a", "b", "c")
     assert torch.equal(raw.train_images[:], expected.train_images[:])
     assert torch.equal(raw.test_images[:], expected.test_images[:])
 
@@ -270,7 +270,7 @@ def test_what_is_advised_over_several_faults_mends_them_all(tmp_path: Path) -> N
         assert words in said
     raw = read_npz(Path(run_advice(said)))
     assert torch.equal(raw.train_images[:], expected.train_images[:])
-    assert torch.equal(raw.train_labels, expected.train_labels)
+    assert torch.equal(raw.train_targets, expected.train_targets)
 
 
 @pytest.mark.parametrize("number", [lambda y: y + 1, lambda y: y * 10 - 5])
@@ -279,7 +279,7 @@ def test_what_is_advised_over_labels_numbers_the_classes(tmp_path: Path, number:
     labels = {key: number(arrays[key]) for key in ("y_train", "y_test")}
     with pytest.raises(DataError, match="number the classes from 0") as caught:
         read_npz(save(tmp_path / "a.npz", arrays | labels))
-    assert read_npz(Path(run_advice(str(caught.value)))).train_labels.tolist() == [0, 1, 2] * 4
+    assert read_npz(Path(run_advice(str(caught.value)))).train_targets.tolist() == [0, 1, 2] * 4
 
 
 @pytest.mark.parametrize(
@@ -387,7 +387,7 @@ def test_a_damaged_byte_is_never_more_than_a_data_error(tmp_path: Path, place: i
 
 def test_names_that_no_file_can_keep_are_escaped(tmp_path: Path) -> None:
     arrays = changed("class_names", np.array(["a\n", "\ud800", "ç"]))
-    assert read_npz(save(tmp_path / "a.npz", arrays)).class_names == (r"a\n", r"\ud800", "ç")
+    assert read_npz(save(tmp_path / "a.npz", arrays)).task.classes == (r"a\n", r"\ud800", "ç")
     wild = np.array([2**31 - 1, 98, 99], np.uint32).view("U1")
     with pytest.raises(DataError, match=r"a\.npz cannot be read"):
         read_npz(save(tmp_path / "a.npz", changed("class_names", wild)))

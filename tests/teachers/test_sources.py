@@ -6,6 +6,8 @@ import copy
 import os
 import subprocess
 import sys
+from collections.abc import Collection
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -21,12 +23,17 @@ from compress.exporting import onnx_from_torch
 from compress.models.checkpoint import save_checkpoint
 from compress.models.network import Network
 from compress.models.registry import build, spec_of
-from compress.spec import Normalization
+from compress.results import Costs, Parity
+from compress.spec import ModelSpec, Normalization
 from compress.tasks.classification import LOGITS, Classification
 from compress.tasks.task import Standing
+from compress.teachers import sources
+from compress.teachers.opened import OpenedTeacher
+from compress.teachers.sources import LoadedTeacher, load_teacher
 from compress.training.identification import Identified, identify
+from compress.training.outputs import ComputedOutputs
 from compress.training.student import first_network
-from compress.training.teacher import Teacher, load_teacher
+from compress.training.teacher import Teacher
 from tests.training.quarters import CLASSES, CPU, SIZE, SPEC, dataset, toy_images, train
 
 # CIFAR-10 and checkpoints by others: beside the repository, or where the variable says.
@@ -50,7 +57,7 @@ def path(network: Network, tmp_path: Path) -> Path:
 
 def load(
     path: Path, images: Tensor, labels: Tensor, *, num_classes: int = CLASSES, **said: Any
-) -> Teacher:
+) -> LoadedTeacher[Teacher]:
     said = {"normalization": None, "arch": None} | said
     return load_teacher(path, dataset(images, labels, num_classes), device=CPU, **said)
 
@@ -62,18 +69,21 @@ def identified(path: Path, images: Tensor, labels: Tensor, **said: Any) -> Ident
 
 def test_normalisation_and_structure_are_found(path: Path, network: Network) -> None:
     images, labels = toy_images(300, 2)
-    teacher = load(path, images, labels)
-    assert teacher.normalization == KNOWN["half"]
-    assert teacher.spec == SPEC
+    loaded = load(path, images, labels)
+    assert loaded.teacher.normalization == KNOWN["half"]
+    assert loaded.teacher.spec == SPEC
     with torch.inference_mode():
         expected = network(normalize(images, KNOWN["half"])).argmax(1)
-    assert teacher.accuracy == pytest.approx(float((expected == labels).double().mean()))
-    assert teacher.accuracy > 0.9
-    assert not teacher.network.training
-    assert not any(p.requires_grad for p in teacher.network.parameters())
-    assert len(teacher.sha256) == 64
-    assert any("found by trying: half" in note for note in teacher.notes)
-    assert any("padded at the end" in note for note in teacher.notes)
+    assert loaded.accuracy == pytest.approx(float((expected == labels).double().mean()))
+    assert loaded.accuracy > 0.9
+    module = loaded.teacher.module
+    assert module is not None
+    assert not module.training
+    assert not any(p.requires_grad for p in module.parameters())
+    assert len(loaded.teacher.identity()) == 64
+    assert len(loaded.sha256) == 64
+    assert any("found by trying: half" in note for note in loaded.notes)
+    assert any("padded at the end" in note for note in loaded.notes)
 
 
 @pytest.mark.parametrize(
@@ -88,23 +98,23 @@ def test_the_other_families_teach_too(
 ) -> None:
     spec = spec_of(name, num_classes=CLASSES, input_shape=(3, SIZE, SIZE), **fields)
     torch.save(train(spec, KNOWN["half"]).state_dict(), tmp_path / "teacher.pth")
-    teacher = load(tmp_path / "teacher.pth", *toy_images(300, 2))
-    assert (teacher.spec, teacher.normalization) == (spec, KNOWN["half"])
-    assert teacher.accuracy > 0.8
-    assert any(told in note for note in teacher.notes)
+    loaded = load(tmp_path / "teacher.pth", *toy_images(300, 2))
+    assert (loaded.teacher.spec, loaded.teacher.normalization) == (spec, KNOWN["half"])
+    assert loaded.accuracy > 0.8
+    assert any(told in note for note in loaded.notes)
 
 
 def test_what_the_user_says_wins_over_the_file(network: Network, tmp_path: Path) -> None:
     images, labels = toy_images(200, 2)
     path = tmp_path / "own.safetensors"
     save_checkpoint(path, network, normalization=KNOWN["half"], classes=())
-    teacher = load(path, images, labels)
-    assert teacher.normalization == KNOWN["half"]
-    assert any("the file's own" in note for note in teacher.notes)
+    loaded = load(path, images, labels)
+    assert loaded.teacher.normalization == KNOWN["half"]
+    assert any("the file's own" in note for note in loaded.notes)
     near = Normalization((0.45, 0.5, 0.5), (0.5, 0.5, 0.5))
-    teacher = load(path, images, labels, normalization=near)
-    assert teacher.normalization == near
-    assert any("--normalize is used" in note for note in teacher.notes)
+    loaded = load(path, images, labels, normalization=near)
+    assert loaded.teacher.normalization == near
+    assert any("--normalize is used" in note for note in loaded.notes)
 
 
 def test_what_does_not_fit_the_data_is_told_with_both_figures(path: Path) -> None:
@@ -178,8 +188,8 @@ def test_a_teacher_of_another_order_of_classes_teaches_in_the_datas(
     logits = network(normalize(images, KNOWN["cifar10"]))
     assert data.task.chance({LOGITS: logits}, labels).standing is Standing.BETTER
     found = load_teacher(path, data, normalization=None, arch=None, device=CPU)
-    inputs = normalize(images[:8], found.normalization)
-    assert torch.equal(found.network(inputs), network(inputs))
+    inputs = normalize(images[:8], found.teacher.normalization)
+    assert torch.equal(found.teacher.outputs(inputs, {LOGITS})[LOGITS], network(inputs))
     assert any("matched by name" in note for note in found.notes)
     # Names that are nowhere in the data say nothing of the order; that some moved does.
     save_checkpoint(path, moved, normalization=None, classes=["blue", "pink", "grey", "green"])
@@ -217,10 +227,66 @@ def test_without_validation_images_the_normalisation_has_to_be_stated(path: Path
 def test_a_good_teacher_is_not_refused_for_want_of_images(path: Path) -> None:
     images, labels = toy_images(400, 2)
     few = torch.cat([torch.nonzero(labels == label)[:1, 0] for label in (0, 1)])
-    teacher = load(path, images[few], labels[few], normalization=KNOWN["half"])
-    assert any("2 images are too few to decide; about" in note for note in teacher.notes)
-    teacher = load(path, images, labels)
-    assert not any("Warning" in note for note in teacher.notes)
+    loaded = load(path, images[few], labels[few], normalization=KNOWN["half"])
+    assert any("2 images are too few to decide; about" in note for note in loaded.notes)
+    loaded = load(path, images, labels)
+    assert not any("Warning" in note for note in loaded.notes)
+
+
+class Function:
+    """A teacher that is no network of compress.models, and gives nothing but logits."""
+
+    taps = ()
+    module = None
+    has_dropout = False
+    device = CPU
+    normalization = KNOWN["half"]
+
+    def __init__(self, network: Network) -> None:
+        self.network = network
+        self.spec = ModelSpec("function", "elsewhere", {}, CLASSES, (3, SIZE, SIZE))
+
+    def outputs(self, images: Tensor, wanted: Collection[str]) -> dict[str, Tensor]:
+        return {name: {LOGITS: self.network}[name](images) for name in wanted}
+
+    def shapes(self, wanted: Collection[str]) -> dict[str, tuple[int, ...]]:
+        return {name: {LOGITS: (CLASSES,)}[name] for name in wanted}
+
+    def dropout(self, _: float) -> AbstractContextManager[None]:
+        return nullcontext()
+
+    def identity(self) -> str:
+        return "f" * 64
+
+    def costs(self) -> Costs:
+        raise NotImplementedError
+
+    def export(self, *_: Any, **__: Any) -> Parity:
+        raise NotImplementedError
+
+
+def test_another_source_of_teachers_is_one_function(
+    network: Network, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It takes what it knows; what it gives is judged and asked like a checkpoint."""
+
+    def open_function(path: Path, *_: Any, **__: Any) -> OpenedTeacher[Function] | None:
+        if path.suffix != ".function":
+            return None
+        return OpenedTeacher(Function(network.eval()), "0" * 64, (KNOWN["half"],), (), "it is odd")
+
+    monkeypatch.setattr(sources, "SOURCES", (open_function, *sources.SOURCES))
+    images, labels = toy_images(300, 2)
+    loaded = load(tmp_path / "t.function", images, labels)
+    assert loaded.teacher.spec.name == "function"
+    assert loaded.accuracy > 0.9
+    with pytest.raises(TeacherError, match=r"no better than chance: .*; it is odd"):
+        load(tmp_path / "t.function", images, (labels + 1) % CLASSES)
+    with pytest.raises(CheckpointError):
+        load(tmp_path / "t.pth", images, labels)
+    found = ComputedOutputs([loaded.teacher], wanted=frozenset({LOGITS}))
+    (answers,) = found(torch.arange(4), 0, images[:4])
+    assert torch.equal(answers[LOGITS].argmax(1), labels[:4])
 
 
 # ---------------------------------------------------------------------------------------------
@@ -241,7 +307,9 @@ def cifar10(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Tensor]:
     }
 
 
-def load_shared(name: str, images: Tensor, labels: Tensor, said: str | None) -> Teacher:
+def load_shared(
+    name: str, images: Tensor, labels: Tensor, said: str | None
+) -> LoadedTeacher[Teacher]:
     return load_teacher(
         SHARED / "checkpoints" / name,
         dataset(images, labels, num_classes=10),
@@ -254,19 +322,25 @@ def load_shared(name: str, images: Tensor, labels: Tensor, said: str | None) -> 
 @pytest.mark.slow
 def test_resnet20_is_found_and_scores_91_73_percent(cifar10: dict[str, Tensor]) -> None:
     name = "resnet20-12fca82f.th"
-    teacher = load_shared(name, cifar10["x_train"][:300], cifar10["y_train"][:300], None)
-    assert teacher.normalization == KNOWN["imagenet"]
-    assert (teacher.spec.name, teacher.spec.parameters["shortcut"]) == ("resnet-20", "pad-both")
-    assert any("By accuracy alone cifar10" in note for note in teacher.notes)
-    teacher = load_shared(name, cifar10["x_test"], cifar10["y_test"], "imagenet")
-    assert teacher.accuracy == 0.9173
+    loaded = load_shared(name, cifar10["x_train"][:300], cifar10["y_train"][:300], None)
+    assert loaded.teacher.normalization == KNOWN["imagenet"]
+    assert (loaded.teacher.spec.name, loaded.teacher.spec.parameters["shortcut"]) == (
+        "resnet-20",
+        "pad-both",
+    )
+    assert any("By accuracy alone cifar10" in note for note in loaded.notes)
+    loaded = load_shared(name, cifar10["x_test"], cifar10["y_test"], "imagenet")
+    assert loaded.accuracy == 0.9173
 
 
 @pytest.mark.slow
 def test_resnet56_is_found_and_scores_93_39_percent(cifar10: dict[str, Tensor]) -> None:
     name = "resnet56-4bfd9763.th"
-    teacher = load_shared(name, cifar10["x_train"][:300], cifar10["y_train"][:300], None)
-    assert teacher.normalization == KNOWN["imagenet"]
-    assert (teacher.spec.name, teacher.spec.parameters["shortcut"]) == ("resnet-56", "pad-both")
-    teacher = load_shared(name, cifar10["x_test"], cifar10["y_test"], "imagenet")
-    assert teacher.accuracy == 0.9339
+    loaded = load_shared(name, cifar10["x_train"][:300], cifar10["y_train"][:300], None)
+    assert loaded.teacher.normalization == KNOWN["imagenet"]
+    assert (loaded.teacher.spec.name, loaded.teacher.spec.parameters["shortcut"]) == (
+        "resnet-56",
+        "pad-both",
+    )
+    loaded = load_shared(name, cifar10["x_test"], cifar10["y_test"], "imagenet")
+    assert loaded.accuracy == 0.9339
