@@ -27,8 +27,9 @@ def _texts(found: Conversion) -> Iterator[str]:
     yield f"{artifact.path}: {found.name}{precision}, {size}, normalisation {known}."
     if found.parity is not None:
         yield (
-            f"It gives the {task.answer} of the checkpoint on all {found.parity.images:,} {found.on}; "
-            f"the largest difference of a {task.number} is {found.parity.max_abs_diff:.1e}."
+            f"It gives the {task.answer} of the checkpoint on all {found.parity.images:,} "
+            f"{found.on}; the largest difference of a {task.number} is "
+            f"{found.parity.max_abs_diff:.1e}."
         )
     if one is not None:
         text = (
