@@ -46,8 +46,10 @@ from compress.spec import Normalization
 from compress.tasks.classification import LOGITS
 from compress.tasks.task import Task
 from compress.training.checkpoints import Checkpoints
-from compress.training.engine import Listener, Progress, choose_device, fit
+from compress.training.device import choose_device
+from compress.training.engine import fit
 from compress.training.evaluation import answers_to, evaluate, predictor, stratified_sample
+from compress.training.listener import Listener, Progress
 from compress.training.options import TrainingOptions
 from compress.training.runfolder import METRICS, RunFolder, installed_versions, read_metrics
 from compress.training.student import first_network
@@ -330,7 +332,7 @@ class _Reproduction:
             if which in states:
                 student.load_state_dict(states[which])
                 again = which == "best" and epochs["best"] == epochs["last"]
-                scores = accuracies["last"] if again else self._score(work, student)
+                scores = accuracies["last"] if again else _accuracies(work, student)
                 accuracies[which] = {**scores, "epoch": epochs[which]}
                 save_checkpoint(
                     folder.path / file,
@@ -341,15 +343,6 @@ class _Reproduction:
         folder.finish({**about, **accuracies})
         # What resuming needs is as large as four students, and there is nothing left to resume.
         Checkpoints(folder.path, self.listener.message).remove()
-
-    def _score(self, work: TaskWork, student: Network) -> dict[str, float]:
-        """The only look at the test images that a training gets."""
-        data = work.data
-        predict = predictor(student, data.task)
-        return {
-            "validation": evaluate(predict, data.task, data.validation, data.normalization),
-            "test": evaluate(predict, data.task, data.test, data.normalization),
-        }
 
     # --- What is measured when all is trained ----------------------------------------------------
 
@@ -371,58 +364,9 @@ class _Reproduction:
             self.times[work.task.name] = times
         if "scores" in self.experiment.figures:
             self.timed.check()
-            self.scores[work.task.name] = self._histograms(work)
-
-    def _score_class(self, work: TaskWork) -> int:
-        """The class that is shown; the last one where the data has fewer."""
-        return min(self.experiment.score_class, work.data.task.width - 1)
-
-    def _histograms(self, work: TaskWork) -> tuple[Histogram, ...]:
-        """Of a student trained on the labels, of the teacher, and of the last method's student.
-
-        They are kept: a teacher may take long for all test images.
-        """
-        plain = [m for m in self.experiment.methods if not m.make().teacher_outputs]
-        taught = [m for m in self.experiment.methods if m.make().teacher_outputs]
-        facts = work.facts() if work.task.teacher is not None else None
-        student, seed = work.task.students[0], self.experiment.seeds[0]
-        files = {
-            method.name: self.request.out / Training(work.task, student, method, seed).place / LAST
-            for method in (*plain[:1], *taught[-1:])
-        }
-        files = {name: file for name, file in files.items() if file.exists()}
-        label = self._score_class(work)
-        key = {
-            "class": label,
-            "data": work.data.sha256,
-            "teacher": None if facts is None else facts.sha256,
-            **{name: sha256_of(file) for name, file in files.items()},
-        }
-        path = self.request.out / f"scores-{slug(work.task.name)}.json"
-        if path.exists():
-            stored = decode_or_none(_Scores, read_json(path))
-            if stored is not None and stored.key == key:
-                return stored.histograms
-        test = work.data.test
-
-        def of(name: str, network: Network, normalization: Normalization) -> Histogram:
-            predict = predictor(network, work.data.task)
-            logits = answers_to(predict, test.images, normalization)[LOGITS]
-            return histogram(name, logits, test.targets, label)
-
-        found = []
-        for name, file in files.items():
-            spec = work.spec(student, work.task.schedule)
-            network = first_network(spec, seed)
-            network.load_state_dict(weights_of(file, spec))
-            found.append(of(f"{student}, {name}", network.to(self.device), work.data.normalization))
-        if facts is not None:
-            teacher = of(
-                f"teacher, {facts.spec.name}", work.teacher_network(facts), facts.normalization
+            self.scores[work.task.name] = _histograms(
+                self.experiment, work, self.request.out, self.device
             )
-            found.insert(min(1, len(plain), len(found)), teacher)
-        write_json(path, {"key": key, "histograms": [each.to_dict() for each in found]})
-        return tuple(found)
 
     def _draw(self, report: Report) -> None:
         """The pictures, where they can be drawn."""
@@ -451,7 +395,7 @@ class _Reproduction:
             results=tuple(self._results(work)),
             times=self.times.get(work.task.name),
             scores=self.scores.get(work.task.name, ()),
-            class_name=work.data.task.classes[self._score_class(work)],
+            class_name=work.data.task.classes[_score_class(self.experiment, work)],
         )
 
     def _results(self, work: TaskWork) -> Iterator[dict[str, Any]]:
@@ -489,6 +433,71 @@ class _Reproduction:
         )
         write_report(report, self.request.out)
         return report
+
+
+def _accuracies(work: TaskWork, student: Network) -> dict[str, float]:
+    """The only look at the test images that a training gets."""
+    data = work.data
+    predict = predictor(student, data.task)
+    return {
+        "validation": evaluate(predict, data.task, data.validation, data.normalization),
+        "test": evaluate(predict, data.task, data.test, data.normalization),
+    }
+
+
+def _score_class(experiment: Experiment, work: TaskWork) -> int:
+    """The class that is shown; the last one where the data has fewer."""
+    return min(experiment.score_class, work.data.task.width - 1)
+
+
+def _histograms(
+    experiment: Experiment, work: TaskWork, out: Path, device: torch.device
+) -> tuple[Histogram, ...]:
+    """Of a student trained on the labels, of the teacher, and of the last method's student.
+
+    They are kept in ``out``: a teacher may take long for all test images.
+    """
+    plain = [m for m in experiment.methods if not m.make().teacher_outputs]
+    taught = [m for m in experiment.methods if m.make().teacher_outputs]
+    facts = work.facts() if work.task.teacher is not None else None
+    student, seed = work.task.students[0], experiment.seeds[0]
+    files = {
+        method.name: out / Training(work.task, student, method, seed).place / LAST
+        for method in (*plain[:1], *taught[-1:])
+    }
+    files = {name: file for name, file in files.items() if file.exists()}
+    label = _score_class(experiment, work)
+    key = {
+        "class": label,
+        "data": work.data.sha256,
+        "teacher": None if facts is None else facts.sha256,
+        **{name: sha256_of(file) for name, file in files.items()},
+    }
+    path = out / f"scores-{slug(work.task.name)}.json"
+    if path.exists():
+        stored = decode_or_none(_Scores, read_json(path))
+        if stored is not None and stored.key == key:
+            return stored.histograms
+    test = work.data.test
+
+    def of(name: str, network: Network, normalization: Normalization) -> Histogram:
+        predict = predictor(network, work.data.task)
+        logits = answers_to(predict, test.images, normalization)[LOGITS]
+        return histogram(name, logits, test.targets, label)
+
+    found = []
+    for name, file in files.items():
+        spec = work.spec(student, work.task.schedule)
+        network = first_network(spec, seed)
+        network.load_state_dict(weights_of(file, spec))
+        found.append(of(f"{student}, {name}", network.to(device), work.data.normalization))
+    if facts is not None:
+        teacher = of(
+            f"teacher, {facts.spec.name}", work.teacher_network(facts), facts.normalization
+        )
+        found.insert(min(1, len(plain), len(found)), teacher)
+    write_json(path, {"key": key, "histograms": [each.to_dict() for each in found]})
+    return tuple(found)
 
 
 class _TimedListener:
