@@ -97,7 +97,7 @@ def test_an_inception_has_nothing_of_residual_blocks() -> None:
 
 def test_all_faults_are_told_at_once() -> None:
     with pytest.raises(UsageError) as caught:
-        spec_of("wrn-10-1", width=-1.0, num_classes=1, input_shape=(3, 4, 4), dropout=1.0)
+        spec_of("wrn-10-1", width=-1.0, num_classes=0, input_shape=(3, 4, 4), dropout=1.0)
     for word in ("width", "num_classes", "8x8", "dropout"):
         assert word in str(caught.value)
 
