@@ -178,7 +178,7 @@ def _check_fits(path: Path, spec: ModelSpec, task: Task, input_shape: tuple[int,
     """Raises where the network cannot be scored on the data at all."""
     faults = []
     if spec.num_classes != task.width:
-        faults.append(f"it has {spec.num_classes} {task.noun} and the data has {task.width}")
+        faults.append(f"it has {spec.num_classes} {task.noun}, but the data has {task.width}")
     if spec.input_shape[0] != input_shape[0]:
         faults.append(
             f"it reads images of {spec.input_shape[0]} channel(s), but the data has "

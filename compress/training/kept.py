@@ -233,7 +233,7 @@ class KeptOutputs:
         bad = [key for key in there if not _is_good(folders[key], count, sample, now[key].cpu())]
         for key in bad:
             self._say(
-                f"{folders[key] / VALUES} is damaged or not what the teacher answers; it is made "
+                f"{folders[key] / VALUES} is damaged or does not match the teacher; it is computed "
                 "again."
             )
         return [key for key in folders if key not in there or key in bad]
