@@ -162,7 +162,7 @@ class Method(Protocol):
         ...
 
     def advice(self, means: Mapping[str, float]) -> str | None:
-        """A warning, and what to try, where an epoch's means of ``step`` show that it goes wrong."""
+        """A warning, and what to try, where an epoch's means of ``step`` show a fault."""
         ...
 
 
