@@ -10,7 +10,7 @@ from torch.nn import functional
 from compress.errors import DataError
 from compress.schema import decode
 from compress.tasks.classification import LOGITS, Classification, Paired
-from compress.tasks.classification.accuracy import Right, StoredRight
+from compress.tasks.classification.accuracy import Right, StoredRight, decode_bits, encode_bits
 from compress.tasks.task import tensors_of
 
 TASK = Classification(("a", "b", "c"))
@@ -86,3 +86,13 @@ def test_arrays_of_few_bits_become_float32() -> None:
     found = tensors_of({LOGITS: given})[LOGITS]
     assert found.dtype == torch.float32
     assert found.tolist() == [[-2.0, 1.5]]
+
+
+@pytest.mark.parametrize("n", [1, 7, 8, 9, 2000])
+def test_bits_are_kept(n: int) -> None:
+    right = tuple(place % 3 == 0 for place in range(n))
+    lines = encode_bits(right)
+    assert max(map(len, lines)) <= 76
+    assert decode_bits(lines, n) == right
+    with pytest.raises(ValueError, match="do not hold"):
+        decode_bits(lines, n + 8)
