@@ -157,7 +157,7 @@ class _Check:
         if found != there:
             raise UsageError(
                 f"{request.baseline} is for another task: its model takes {there}, but "
-                f"{request.candidate} takes {found}. Give the baseline of this task with --baseline, "
+                f"{request.candidate} takes {found}. Give its baseline with --baseline, "
                 "or make one with `compress baseline update`."
             )
         self.say(f"Reading the evaluation set, {self.baseline.evaluation_set.name}.")
