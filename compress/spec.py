@@ -16,13 +16,15 @@ from compress.schema.rules import (
     ImageShape,
     Key,
     Length,
-    Name,
+    Matches,
     Percentile,
     Rest,
     Threads,
 )
 
 Parameter = bool | int | float | str
+# What is printed as it is, so that a file cannot have anything else printed.
+NetworkName = Annotated[str, Matches(r"[\w.:-]{1,100}", "the name of a network")]
 
 
 @dataclass(frozen=True)
@@ -41,8 +43,8 @@ class ModelSpec:
         input_shape: channels, height, width of an image.
     """
 
-    name: Name
-    family: Annotated[Name, Key("arch")]
+    name: NetworkName
+    family: Annotated[NetworkName, Key("arch")]
     # Equal specs have equal names, so that the hash can do without.
     parameters: Annotated[Mapping[str, Parameter], Rest(), Length(0, 64)] = field(hash=False)
     num_classes: Classes

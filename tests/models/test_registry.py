@@ -146,6 +146,7 @@ PLAIN: dict[str, object] = {
         PLAIN | {"depth": "ten"},
         PLAIN | {"depth": 16},
         PLAIN | {"name": "wrn-10-2"},
+        PLAIN | {"name": "\x1b[2Jwrn-10-1"},
         PLAIN | {"arch": "vgg"},
         PLAIN | {"input_shape": "wide"},
     ],
