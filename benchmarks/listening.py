@@ -6,7 +6,7 @@ import sys
 from collections.abc import Mapping
 from typing import Any
 
-from compress.training.engine import Progress
+from compress.training.listener import Progress
 
 
 class Plain:

@@ -56,7 +56,8 @@ from compress.tasks.task import Task
 from compress.teachers.checkpoint import open_checkpoint
 from compress.teachers.sources import judge
 from compress.training import probing
-from compress.training.engine import choose_device, fit
+from compress.training.device import choose_device
+from compress.training.engine import fit
 from compress.training.evaluation import Predict, predictor
 from compress.training.kept import outputs_of
 from compress.training.options import TrainingOptions

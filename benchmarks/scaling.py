@@ -53,7 +53,8 @@ from compress.profiling.costs import costs_of_module
 from compress.profiling.machine import fingerprint
 from compress.recipes.registry import make_recipe
 from compress.teachers.network import NetworkTeacher
-from compress.training.engine import choose_device, fit
+from compress.training.device import choose_device
+from compress.training.engine import fit
 from compress.training.kept import outputs_of
 from compress.training.options import TrainingOptions
 from compress.training.runfolder import RunFolder

@@ -50,7 +50,8 @@ from compress.profiling.peak import product_for
 from compress.recipes.registry import make_recipe
 from compress.results import Estimate
 from compress.teachers.network import NetworkTeacher
-from compress.training.engine import choose_device, fit
+from compress.training.device import choose_device
+from compress.training.engine import fit
 from compress.training.kept import outputs_of
 from compress.training.options import TrainingOptions
 from compress.training.outputs import TeacherOutputs

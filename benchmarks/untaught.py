@@ -42,6 +42,7 @@ def images_of_nothing(
         normalization=KNOWN["cifar10"],
         flip=True,
         sha256="0" * 64,
+        train_sha256="0" * 64,
         source="random numbers",
     )
 

@@ -10,9 +10,7 @@ from compress import defaults
 from compress.api.budget import budget_of
 from compress.api.inputs import (
     FilePath,
-    RunListener,
     Say,
-    Sentences,
     check_files,
     normalization_of,
     path_of,
@@ -23,9 +21,10 @@ from compress.api.inputs import (
 )
 
 if TYPE_CHECKING:
+    from compress.api.listening import RunListener
     from compress.pipelines.distill.result import DistillResult
     from compress.spec import Budget
-    from compress.training.options import TeachingKeywords
+    from compress.training.keywords import TeachingKeywords
 
 
 def distill(
@@ -140,11 +139,12 @@ def distill(
     """
     from dataclasses import replace
 
+    from compress.api.listening import Sentences
     from compress.errors import EndedElsewhere, UsageError
     from compress.pipelines.distill import DistillRequest, assist, check_words
     from compress.pipelines.distill import distill as run
     from compress.recipes.registry import make_recipe
-    from compress.training.engine import choose_device
+    from compress.training.device import choose_device
     from compress.training.options import DEFAULTS
     from compress.training.quantization_aware import FineTuning
     from compress.training.team import joined

@@ -63,7 +63,7 @@ def evaluate(
         InputError: the file or the data cannot be used.
     """
     from compress.pipelines.evaluate import evaluate as run
-    from compress.training.engine import choose_device
+    from compress.training.device import choose_device
 
     check_files(model)
     check_numbers(threads=threads, seed=seed)

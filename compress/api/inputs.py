@@ -11,17 +11,15 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import TYPE_CHECKING
 
 from compress import defaults
 
 if TYPE_CHECKING:
     from compress.data.dataset import Dataset
     from compress.spec import Normalization
-    from compress.tradeoff import Choice
-    from compress.training.engine import Progress
 
 FilePath = str | os.PathLike[str]
 Say = Callable[[str], None]
@@ -31,43 +29,6 @@ Shape = tuple[int, int, int]
 
 def silent(_: str) -> None:
     """The default of ``say``: nobody is told."""
-
-
-class RunListener(Protocol):
-    """Is told how a run goes; ``compress.training.engine.Listener`` and the choice of a student."""
-
-    def message(self, text: str) -> None:
-        """Something that a user should know."""
-
-    def progress(self, progress: Progress) -> None:
-        """Called a few times a second at most."""
-
-    def epoch(self, metrics: Mapping[str, Any]) -> None:
-        """Called after each epoch with its line of metrics.jsonl."""
-
-    def choice(self, choice: Choice) -> None:
-        """Called when the student was chosen from the trade-off table."""
-
-
-class Sentences:
-    """A run's listener that passes on its messages alone.
-
-    Of several processes that were started together only the first says anything.
-    """
-
-    def __init__(self, say: Say) -> None:
-        from compress.launched import place
-
-        self.message = say if place().first else silent
-
-    def progress(self, progress: Progress) -> None:
-        """See ``RunListener.progress``."""
-
-    def epoch(self, metrics: Mapping[str, Any]) -> None:
-        """See ``RunListener.epoch``."""
-
-    def choice(self, choice: Choice) -> None:
-        """See ``RunListener.choice``."""
 
 
 def path_of(given: FilePath | None) -> Path | None:

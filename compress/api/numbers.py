@@ -5,16 +5,6 @@ from __future__ import annotations
 from typing import Any
 
 from compress.errors import UsageError
-from compress.schema import Decoder, rules
-
-LIMITS: dict[str, Any] = {
-    "threads": rules.Threads,
-    "batch": rules.Batch,
-    "epochs": rules.Epochs,
-    "seed": rules.Seed,
-    "percentile": rules.Percentile,
-    "max_seconds": rules.Positive,
-}
 
 
 def check_numbers(**values: Any) -> None:
@@ -43,9 +33,19 @@ def fault_of(name: str, value: Any, kind: Any) -> str:
         value: what it is given: plain values, as TOML has them.
         kind: the type that it has to be of: a scalar's, or a list of some.
     """
+    from compress.schema import Decoder, rules  # here, because --help must not wait for it
+
+    limits: dict[str, Any] = {
+        "threads": rules.Threads,
+        "batch": rules.Batch,
+        "epochs": rules.Epochs,
+        "seed": rules.Seed,
+        "percentile": rules.Percentile,
+        "max_seconds": rules.Positive,
+    }
     decoder = Decoder()
     found = decoder.value(kind, value, "")
-    if not decoder.faults and name in LIMITS:
+    if not decoder.faults and name in limits:
         for each in found if isinstance(found, list | tuple) else [found]:
-            decoder.rules(LIMITS[name], each, "")
+            decoder.rules(limits[name], each, "")
     return decoder.faults[0].removeprefix("it ") if decoder.faults else ""

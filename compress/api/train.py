@@ -8,9 +8,7 @@ from typing import TYPE_CHECKING, Unpack
 from compress import defaults
 from compress.api.inputs import (
     FilePath,
-    RunListener,
     Say,
-    Sentences,
     check_files,
     path_of,
     read_data,
@@ -19,8 +17,9 @@ from compress.api.inputs import (
 )
 
 if TYPE_CHECKING:
+    from compress.api.listening import RunListener
     from compress.pipelines.train import TrainResult
-    from compress.training.options import TrainingKeywords
+    from compress.training.keywords import TrainingKeywords
 
 
 def train(
@@ -77,11 +76,12 @@ def train(
     """
     from dataclasses import replace
 
+    from compress.api.listening import Sentences
     from compress.errors import EndedElsewhere
     from compress.models.registry import spec_of
     from compress.pipelines.train import assist
     from compress.pipelines.train import train as run
-    from compress.training.engine import choose_device
+    from compress.training.device import choose_device
     from compress.training.options import DEFAULTS
     from compress.training.team import joined
 

@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from rich.progress import TaskID
 
     from compress.tradeoff import Choice
-    from compress.training.engine import Progress
+    from compress.training.listener import Progress
 
 
 def say_loading() -> None:
@@ -103,8 +103,10 @@ class Display:
     def epoch(self, metrics: Mapping[str, Any]) -> None:
         """See ``Listener.epoch``."""
         parts = [f"loss {metrics['loss']:.4f}"]
-        if metrics["validation_accuracy"] is not None:
-            parts.append(f"validation {format_percent(metrics['validation_accuracy'])}")
+        for name, value in metrics.items():
+            if name.startswith("validation_") and value is not None:
+                text = format_percent(value) if name.endswith("_accuracy") else f"{value:.4f}"
+                parts.append(f"validation {text}")
         self._last = "  ".join(parts) + "  "
         if "discriminator_accuracy" in metrics:
             parts.append(f"discriminator {format_percent(metrics['discriminator_accuracy'], 0)}")

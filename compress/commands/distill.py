@@ -20,6 +20,7 @@ from compress.commands.options import (
     parse_settings,
     precision_loss_option,
     section,
+    text_option,
     training_options,
     twin,
 )
@@ -105,12 +106,12 @@ RECIPE_OPTIONS = ("temperature", "lr_d")
     click.option(
         "--lr-d", type=float, help="Same as --set lr_d=VALUE, the discriminator's learning rate."
     ),
-    click.option(
+    text_option(
         "--set",
         "settings",
+        read=parse_settings,
         multiple=True,
         metavar="NAME=VALUE",
-        callback=parse_settings,
         help="Set an option of the recipe; `compress recipes` lists them. Can be repeated.",
     ),
     click.option(

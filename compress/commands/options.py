@@ -102,16 +102,17 @@ def section(title: str, *decorators: Decorator) -> Decorator:
 # --- Values that are written as texts ------------------------------------------------------------
 
 
-def text_option(*names: str, read: Callable[[str, str], Any], **more: Any) -> Decorator:
+def text_option(*names: str, read: Callable[[Any, str], Any], **more: Any) -> Decorator:
     """An option whose text stands for a value.
 
     Args:
         names: as click takes them, the flag first.
-        read: the text and the flag -> the value; raises UsageError.
+        read: the text (of an option that can be repeated, the texts) and the flag -> the value;
+            raises UsageError.
         more: for click.
     """
 
-    def callback(_: click.Context, param: click.Parameter, text: str | None) -> Any:
+    def callback(_: click.Context, param: click.Parameter, text: Any) -> Any:
         return None if text is None else read(text, param.opts[0])
 
     return click.option(*names, callback=callback, **more)
@@ -169,19 +170,47 @@ def parse_names(text: str, _: str) -> tuple[str, ...]:
     return tuple(name.strip() for name in text.split(",") if name.strip())
 
 
-def parse_settings(
-    ctx: click.Context, param: click.Parameter, texts: tuple[str, ...]
-) -> dict[str, str]:
+def parse_seeds(text: str, option: str) -> tuple[int, ...]:
+    """'0, 2' -> (0, 2).
+
+    Raises:
+        UsageError: one is no whole number.
+    """
+    try:
+        return tuple(map(int, parse_names(text, option)))
+    except ValueError as error:
+        raise UsageError(f"{option} is '{text}'; it takes numbers: 0,1,2.") from error
+
+
+def parse_settings(texts: tuple[str, ...], option: str) -> dict[str, str]:
     """('NAME=VALUE', ...) -> {NAME: VALUE}.
 
     Raises:
         UsageError: a text has another form.
     """
-    faults = [text for text in texts if "=" not in text]
-    if faults and not ctx.resilient_parsing:
-        raise UsageError(f"{param.opts[0]} takes NAME=VALUE, and {faults[0]!r} is none.")
+    for text in texts:
+        if "=" not in text:
+            raise UsageError(f"{option} takes NAME=VALUE, and '{text}' is none.")
     pairs = (text.partition("=") for text in texts)
     return {name.strip().replace("-", "_"): value.strip() for name, _, value in pairs}
+
+
+def parse_by_task(texts: tuple[str, ...], option: str) -> dict[str, str]:
+    """('TASK=VALUE', ...) -> {TASK: VALUE}; a value without a task is under "".
+
+    Raises:
+        UsageError: a task is given twice.
+    """
+    found: dict[str, str] = {}
+    for text in texts:
+        task, equals, value = text.partition("=")
+        # An equals sign further on is a part of a path.
+        named = bool(equals) and "/" not in task and "\\" not in task
+        task, value = (task, value) if named else ("", text)
+        if task in found:
+            raise UsageError(f"{option} gives {f'{task} twice' if task else 'two values'}.")
+        found[task] = value
+    return found
 
 
 PATH = click.Path(path_type=Path)
@@ -223,7 +252,9 @@ def output_option() -> Decorator:
 
 def device_option(what: str) -> Decorator:
     """``--device``."""
-    return click.option("--device", type=str, help=f"{what}: auto, cpu or cuda.")
+    return click.option(
+        "--device", default="auto", show_default=True, help=f"{what}: auto, cpu or cuda."
+    )
 
 
 def json_option(what: str = "one JSON object") -> Decorator:

@@ -56,7 +56,7 @@ def list_recipes() -> dict[str, Any]:
 
 def document_of(listing: dict[str, Any]) -> Document:
     """One row a method."""
-    from compress.report.document import Column, Document, Kind, Table, Text
+    from compress.report.document import Column, Document, Table, Text, names
 
     rows = []
     for recipe in listing["recipes"]:
@@ -65,7 +65,7 @@ def document_of(listing: dict[str, Any]) -> Document:
         found = found_text(recipe["test_accuracy"])
         rows.append((recipe["name"], default, found, recipe["summary"], recipe["paper"], options))
     columns = (
-        *(Column(header, Kind.NAME) for header in ("recipe", "", "found*")),
+        *names("recipe", "", "found*"),
         *(Column(header, least=28) for header in ("what", "paper", "options")),
     )
     notes = (

@@ -3,12 +3,20 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import click
 
-if TYPE_CHECKING:
-    from compress.pipelines.reproduce.settings import Overrides
+from compress.commands.options import (
+    PATH,
+    data_dir_option,
+    device_option,
+    json_option,
+    parse_by_task,
+    parse_names,
+    parse_seeds,
+    text_option,
+)
 
 
 @click.command("reproduce")
@@ -26,12 +34,34 @@ if TYPE_CHECKING:
     show_default=True,
     help="Use this part (0 to 1) of the epochs, of the training images and of the seeds.",
 )
-@click.option("--tasks", metavar="NAME,...", help="Use only these data sets of the experiment.")
-@click.option("--methods", metavar="NAME,...", help="Make only these rows of the table.")
-@click.option(
-    "--students", metavar="NAME,...", help="Train other students, such as wrn-10-1,wrn-10-2."
+@text_option(
+    "--tasks",
+    read=parse_names,
+    default="",
+    metavar="NAME,...",
+    help="Use only these data sets of the experiment.",
 )
-@click.option("--seeds", metavar="N,...", help="Train each cell once with each of these seeds.")
+@text_option(
+    "--methods",
+    read=parse_names,
+    default="",
+    metavar="NAME,...",
+    help="Make only these rows of the table.",
+)
+@text_option(
+    "--students",
+    read=parse_names,
+    default="",
+    metavar="NAME,...",
+    help="Train other students, such as wrn-10-1,wrn-10-2.",
+)
+@text_option(
+    "--seeds",
+    read=parse_seeds,
+    default="",
+    metavar="N,...",
+    help="Train each cell once with each of these seeds.",
+)
 @click.option(
     "--epochs", type=int, help="Epochs of the students, and of a teacher that is trained."
 )
@@ -39,33 +69,29 @@ if TYPE_CHECKING:
 @click.option("--validation", type=int, help="Number of training images held out for validation.")
 @click.option("--schedule", help="Learning rate schedule: steps, one-cycle or cosine.")
 @click.option("--autocast", help="bfloat16 for the students: off, bf16 or auto.")
-@click.option(
+@text_option(
     "--data",
+    read=parse_by_task,
     multiple=True,
     metavar="[TASK=]DATA",
     help="Use this data, as distill takes it, for a task. Can be repeated.",
 )
-@click.option(
-    "--data-dir",
-    type=click.Path(path_type=Path),
-    help="Folder of cifar10, cifar100 and fashion-mnist; they are downloaded to it.",
-)
-@click.option(
+@data_dir_option()
+@text_option(
     "--teacher",
     "teachers",
+    read=parse_by_task,
     multiple=True,
     metavar="[TASK=]FILE",
     help="Use this checkpoint instead of training the paper's teacher. Can be repeated.",
 )
-@click.option(
-    "--device", default="auto", show_default=True, help="Where to train: auto, cpu or cuda."
-)
+@device_option("Where to train")
 @click.option(
     "--out",
-    type=click.Path(path_type=Path),
+    type=PATH,
     help="Folder of the experiment. [default: runs/reproduce/NAME]",
 )
-@click.option("--json", "as_json", is_flag=True, help="Print results.json (or the plan) on stdout.")
+@json_option("results.json (or the plan)")
 def command(
     experiment: str,
     plan: bool,
@@ -73,6 +99,7 @@ def command(
     data_dir: Path | None,
     device: str,
     out: Path | None,
+    teachers: dict[str, str],
     as_json: bool,
     **options: Any,
 ) -> None:
@@ -95,12 +122,13 @@ def command(
     from compress.pipelines.reproduce.experiment import load_experiment
     from compress.pipelines.reproduce.report import document_of
     from compress.pipelines.reproduce.runner import ReproduceRequest, assist, reproduce
-    from compress.pipelines.reproduce.settings import adapt
+    from compress.pipelines.reproduce.settings import Overrides, adapt
     from compress.pipelines.reproduce.table import results_json
     from compress.report import terminal
 
-    overrides = read_overrides(options)
-    check_files(*(overrides.teachers or {}).values())
+    given = {task: Path(file) for task, file in teachers.items()}
+    overrides = Overrides(**options, teachers=given)
+    check_files(*given.values())
     request = ReproduceRequest(
         adapted=adapt(load_experiment(experiment), overrides),
         out=out or default_folder(experiment),
@@ -133,52 +161,3 @@ def default_folder(name: str) -> Path:
     """runs/reproduce/NAME; of a file its name without the ending."""
     path = Path(name)
     return Path("runs", "reproduce", path.stem if path.suffix == ".toml" else name)
-
-
-def read_overrides(options: dict[str, Any]) -> Overrides:
-    """The command line's lists and pairs as ``Overrides``.
-
-    Raises:
-        UsageError: a seed is no number, or a task is given twice.
-    """
-    from compress.errors import UsageError
-    from compress.pipelines.reproduce.settings import Overrides
-
-    try:
-        seeds = tuple(int(text) for text in _split(options["seeds"]))
-    except ValueError as error:
-        raise UsageError(f"--seeds is '{options['seeds']}'; it takes numbers: 0,1,2.") from error
-    teachers = {task: Path(file) for task, file in _pairs("teacher", options["teachers"]).items()}
-    return Overrides(
-        tasks=_split(options["tasks"]),
-        methods=_split(options["methods"]),
-        students=_split(options["students"]),
-        seeds=seeds,
-        data=_pairs("data", options["data"]),
-        teachers=teachers,
-        **{
-            name: options[name]
-            for name in ("scale", "epochs", "limit_train", "validation", "schedule", "autocast")
-        },
-    )
-
-
-def _split(text: str | None) -> tuple[str, ...]:
-    """'a, b' -> ('a', 'b')."""
-    return tuple(filter(None, (part.strip() for part in (text or "").split(","))))
-
-
-def _pairs(option: str, texts: tuple[str, ...]) -> dict[str, str]:
-    """TASK=VALUE -> {task: value}; a value without a task is under ""."""
-    from compress.errors import UsageError
-
-    found: dict[str, str] = {}
-    for text in texts:
-        task, equals, value = text.partition("=")
-        # An equals sign further on is a part of a path.
-        named = bool(equals) and "/" not in task and "\\" not in task
-        task, value = (task, value) if named else ("", text)
-        if task in found:
-            raise UsageError(f"--{option} gives {f'{task} twice' if task else 'two values'}.")
-        found[task] = value
-    return found

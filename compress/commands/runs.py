@@ -116,7 +116,7 @@ def document_of(trainings: dict[str, list[OwnRun]], path: Path) -> Document:
         trainings: key -> what was found of one, float32 first.
         path: of the file that they are kept in.
     """
-    from compress.report.document import Column, Document, Kind, Table, Text
+    from compress.report.document import Column, Document, Table, Text, names
     from compress.units import format_percent
 
     rows = []
@@ -141,9 +141,9 @@ def document_of(trainings: dict[str, list[OwnRun]], path: Path) -> Document:
             )
         )
     columns = (
-        Column("id", Kind.NAME),
+        *names("id"),
         *(Column(header) for header in ("when, UTC", "data")),
-        Column("student", Kind.NAME),
+        *names("student"),
         *(Column(header) for header in ("trained", "accuracy", "counts for")),
     )
     how = (

@@ -13,7 +13,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
-from compress.data.images import Images, StreamedImages, part_length
+from compress.data.images import Images, StreamedImages
 from compress.data.seeds import generator
 
 # Changes with what a view of the same number looks like.
@@ -31,6 +31,7 @@ class Augmenter:
         flip: whether to mirror half of them.
         pad: zeros added on every side before cropping back to h x w, as the papers' code does.
         cropping: ``crop``, or the same compiled.
+        sha256: that identifies the images, where ``identity`` is asked for.
     """
 
     def __init__(
@@ -41,6 +42,7 @@ class Augmenter:
         flip: bool,
         pad: int = 4,
         cropping: Crop | None = None,
+        sha256: str = "",
     ) -> None:
         self._images = images
         self._seed = seed
@@ -49,7 +51,7 @@ class Augmenter:
         self._crop = cropping or crop
         self._view: int | None = None
         self._rows = self._columns = self._mirrored = torch.empty(0)
-        self._sha256 = ""
+        self._sha256 = sha256
 
     def __len__(self) -> int:
         return len(self._images)
@@ -76,12 +78,13 @@ class Augmenter:
         return isinstance(self._images, StreamedImages)
 
     def identity(self, view: int) -> str:
-        """A digest of everything that the pixels of a view depend on."""
+        """A digest of everything that the pixels of a view depend on.
+
+        Raises:
+            ValueError: nothing identifies the images.
+        """
         if not self._sha256:
-            digest = hashlib.sha256(str(tuple(self._images.shape)).encode())
-            for part in self._images.split(part_length(self._images)):
-                digest.update(part.cpu().contiguous().numpy().data)
-            self._sha256 = digest.hexdigest()
+            raise ValueError("An augmenter that is to identify its views needs the images' sha256.")
         if view == 0:
             return self._sha256
         text = f"{self._sha256} {AUGMENTATION} {self._seed} {self._flip} {self._pad} {view}"

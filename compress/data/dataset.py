@@ -74,6 +74,7 @@ class Dataset:
         normalization: part of the data set, recorded with every model trained on it.
         flip: whether a mirrored image still has its target.
         sha256: of the images and targets of all splits before they were split.
+        train_sha256: of that and of which images were taken to train on.
         source: where it came from, in words.
     """
 
@@ -85,6 +86,7 @@ class Dataset:
     normalization: Normalization
     flip: bool
     sha256: str
+    train_sha256: str
     source: str
 
     @property
@@ -167,6 +169,7 @@ def load_dataset(
         normalization=raw.normalization,
         flip=raw.flip if flip is None else flip,
         sha256=digest.hexdigest(),
+        train_sha256=_train_sha256(digest.hexdigest(), kept),
         source=raw.source,
     )
 
@@ -193,6 +196,13 @@ def to_device(dataset: Dataset, device: torch.device) -> Dataset:
         validation=moved(dataset.validation),
         test=moved(dataset.test),
     )
+
+
+def _train_sha256(sha256: str, kept: Tensor) -> str:
+    """Identifies the training images without reading them once more."""
+    digest = hashlib.sha256(sha256.encode())
+    digest.update(kept.contiguous().numpy().data)
+    return digest.hexdigest()
 
 
 def _near(split: Split) -> Split:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -80,7 +80,7 @@ def verify(
     """
     task = task or unstated()
     # As it is: a file that takes only so many images at once is to be found out.
-    _, predict = _loaded(path, task, torch.get_num_threads())
+    file = _File(path, task, torch.get_num_threads())
     largest, scale, start = 0.0, 0.0, 0
     while start < len(images):
         part = images[start : start + (batch or _batch_at(start))]
@@ -89,8 +89,11 @@ def verify(
         # A batch that is fixed is filled up with images that are not looked at.
         missing = 0 if batch is None else batch - len(part)
         filled = torch.cat([part, part[:1].expand(missing, *part.shape[1:])])
-        found = rows_at(predict(filled.numpy()), slice(len(part)))
+        answers, others = file.outputs(filled.numpy())
+        found = rows_at({**others, **answers}, slice(len(part)))
         for name, array in expected.items():
+            if name not in found:
+                raise ParityError(f"The exported file has no output '{name}', the model has one.")
             if found[name].shape != array.shape:
                 raise ParityError(
                     f"The exported file gives {list(found[name].shape)} for {len(part)} images, "
@@ -106,6 +109,7 @@ def verify(
         scale = max(scale, *(float(np.abs(array).max()) for array in expected.values()))
         tolerance = max(TOLERANCE, RELATIVE_TOLERANCE * scale)
         agreement = task.agreement(expected, found)
+        _check_others(expected, found, expected.keys() - answers.keys(), tolerance, start)
         wrong = agreement.beyond(tolerance)
         if wrong.any():
             place = int(np.argmax(wrong))
@@ -118,6 +122,28 @@ def verify(
         largest = max(largest, agreement.largest)
         start += len(part)
     return Parity(images=len(images), top1_agreement=1.0, max_abs_diff=largest)
+
+
+def _check_others(
+    expected: Arrays, found: Arrays, names: Iterable[str], tolerance: float, start: int
+) -> None:
+    """Compares the outputs of a model and its file that are no answers of the task, such as maps.
+
+    Raises:
+        ParityError: a number differs.
+    """
+    for name in sorted(names):
+        rows = (each[name].reshape(len(each[name]), -1) for each in (expected, found))
+        difference = np.abs(np.subtract(*rows)).max(axis=1, initial=0.0)
+        # Not (a > b), so that what is not a number counts as different.
+        wrong = ~(difference <= tolerance)
+        if wrong.any():
+            place = int(np.argmax(wrong))
+            raise ParityError(
+                f"The exported file is not the model. They part at image {start + place}: the "
+                f"output '{name}' differs by {difference[place]:.3g}, the tolerance is "
+                f"{tolerance:.1e}."
+            )
 
 
 def seeded_images(shape: tuple[int, int, int], normalization: Normalization | None) -> Tensor:
@@ -147,7 +173,8 @@ def predictor_of(path: Path, task: Task | None = None, *, threads: int = 1) -> P
         ModelFileError: the file cannot be loaded, or, from the function that is returned, it
             does not take the images.
     """
-    return in_batches_of(*_loaded(path, task or unstated(), threads))
+    file = _File(path, task or unstated(), threads)
+    return in_batches_of(file.form.batch, file.answers)
 
 
 def values_of(
@@ -190,28 +217,44 @@ def _session(
     return onnxruntime.InferenceSession(source, options, providers=["CPUExecutionProvider"])
 
 
-def _loaded(path: Path, task: Task, threads: int) -> tuple[int | None, Predict]:
-    """How many images a file takes at once, None for any number, and images -> answers."""
-    try:
-        session = _session(str(path), threads=threads)
-    except _UNLOADABLE as error:
-        raise ModelFileError(f"ONNX Runtime cannot load {path.name}: {error}") from error
-    model = read_model(path)
-    entry = described(image_input(model))
-    form = image_form(entry, path.name)
-    reading = task.reading(outputs_of(model), path.name, stated_output(model))
+class _File:
+    """An ONNX file in ONNX Runtime, and which of its outputs are a task's answers.
 
-    def predict(images: Array) -> Arrays:
+    Raises:
+        ModelFileError: the file cannot be loaded, takes no images or gives no answers.
+    """
+
+    def __init__(self, path: Path, task: Task, threads: int) -> None:
         try:
-            found = session.run(list(reading.names), {form.name: form.of(images)})
+            self._session = _session(str(path), threads=threads)
+        except _UNLOADABLE as error:
+            raise ModelFileError(f"ONNX Runtime cannot load {path.name}: {error}") from error
+        model = read_model(path)
+        self._path, self._entry = path, described(image_input(model))
+        self._outputs = [output.name for output in outputs_of(model)]
+        self.form = image_form(self._entry, path.name)
+        self.reading = task.reading(outputs_of(model), path.name, stated_output(model))
+
+    def answers(self, images: Array) -> Arrays:
+        """The task's answers to images, by the task's names."""
+        return self.reading(self._run(self.reading.names, images), len(images))
+
+    def outputs(self, images: Array) -> tuple[Arrays, Arrays]:
+        """The task's answers by its names, and all other outputs by the file's."""
+        every = self._run(self._outputs, images)
+        others = {name: every[name] for name in self._outputs if name not in self.reading.names}
+        return self.reading(every, len(images)), others
+
+    def _run(self, names: Sequence[str], images: Array) -> Arrays:
+        try:
+            found = self._session.run(list(names), {self.form.name: self.form.of(images)})
         except _UNLOADABLE as error:
             raise ModelFileError(
-                f"{path.name} takes {_shape(entry.shape or ())} of {entry.dtype}; ONNX Runtime "
-                f"cannot run it on {_shape(images.shape)}: {error}"
+                f"{self._path.name} takes {_shape(self._entry.shape or ())} of "
+                f"{self._entry.dtype}; ONNX Runtime cannot run it on {_shape(images.shape)}: "
+                f"{error}"
             ) from error
-        return reading(dict(zip(reading.names, found, strict=True)), len(images))
-
-    return form.batch, predict
+        return dict(zip(names, found, strict=True))
 
 
 def check_batch(path: Path, predict: Predict, image: Array) -> None:

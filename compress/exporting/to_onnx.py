@@ -19,7 +19,7 @@ from compress.files import atomic_path
 from compress.results import Artifact, Parity
 from compress.spec import ModelSpec, Normalization
 from compress.tasks.registry import unstated
-from compress.tasks.task import Task
+from compress.tasks.task import Task, named_outputs
 
 INPUT, BATCH = "images", "batch"
 OPSET = 20
@@ -39,13 +39,14 @@ def onnx_from_torch(
 ) -> tuple[Artifact, Parity]:
     """Writes ``model`` as an ONNX file and proves that the file is the same function.
 
-    The file has one input "images" [batch, c, h, w], float32 and normalised, and one output under
-    the task's name, "logits" [batch, classes] of a classifier. It tells what it is (see
+    The file has one input "images" [batch, c, h, w], float32 and normalised. Its outputs have the
+    names that the model gives them; the only output of a model that gives none has the task's name,
+    "logits" [batch, classes] of a classifier. The file tells what it is (see
     ``compress.exporting.artifact``) and holds no path of the machine that made it. Equal weights
     give equal bytes. ``model`` stays as it is; what is exported is its evaluation mode.
 
     Args:
-        model: takes a tensor [b, c, h, w], gives the task's answers.
+        model: takes a tensor [b, c, h, w], gives the task's answers: a tensor, or tensors by name.
         path: the ONNX file.
         spec: of the model.
         normalization: that ``images`` went through; None where it is not known.
@@ -116,6 +117,8 @@ def translate(network: nn.Module, spec: ModelSpec, task: Task) -> onnx.ModelProt
         torch.random.fork_rng(devices=[]),
         torch.inference_mode(False),
     ):
+        with torch.no_grad():
+            names = list(named_outputs(network, example, task))
         program = torch.onnx.export(
             network,
             (example,),
@@ -124,7 +127,7 @@ def translate(network: nn.Module, spec: ModelSpec, task: Task) -> onnx.ModelProt
             verbose=False,
             opset_version=OPSET,
             input_names=[INPUT],
-            output_names=[task.output],
+            output_names=names,
             dynamic_shapes=({0: BATCH},),
         )
     if program is None:  # torch's type admits it, for the exporter that is not used here.

@@ -14,12 +14,13 @@ from compress.report.document import (
     Document,
     Facts,
     Key,
-    Kind,
     Marked,
     Part,
     Table,
     Text,
     Tone,
+    names,
+    numbers,
 )
 from compress.report.values import plain
 from compress.units import format_bytes
@@ -42,13 +43,10 @@ def document_of(verdict: Verdict) -> Document:
         (one.name, Marked(one.outcome.upper(), TONES[one.outcome]), one.reason)
         for one in verdict.comparisons
     )
-    parts: list[Part] = [
-        Table((Column("", Kind.NAME), Column("outcome", Kind.NAME, 13), Column("why")), outcomes)
-    ]
+    parts: list[Part] = [Table((*names("", "outcome"), Column("why")), outcomes)]
     figures = [(one.name, *astuple(one.figures)) for one in verdict.comparisons if one.figures]
     if figures:
-        headers = ("baseline", "candidate", "change", "allowed")
-        columns = (Column("", Kind.NAME), *(Column(header, Kind.NUMBER) for header in headers))
+        columns = (*names(""), *numbers("baseline", "candidate", "change", "allowed"))
         parts.append(Table(columns, tuple(figures)))
     known = identity(verdict)
     if known:

@@ -16,7 +16,7 @@ from compress.report.document import Document, Key, Text
 from compress.results import SCHEMA_VERSION
 from compress.spec import Normalization, Target
 from compress.tasks.task import Standing
-from compress.training.engine import choose_device
+from compress.training.device import choose_device
 from compress.training.evaluation import answers_to, predictor
 from compress.training.identification import identify
 from compress.training.scoring import score_onnx

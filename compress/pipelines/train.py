@@ -19,8 +19,10 @@ from compress.results import SCHEMA_VERSION
 from compress.schema import decode, encode
 from compress.schema.rules import Count, Epochs, FilePath, Name, Number, Seed, Share
 from compress.spec import ModelSpec
-from compress.training.engine import Listener, Silent, choose_device, fit
+from compress.training.device import choose_device
+from compress.training.engine import fit
 from compress.training.evaluation import evaluate, predictor
+from compress.training.listener import Listener, Silent
 from compress.training.options import TrainingOptions
 from compress.training.runfolder import RunFolder
 from compress.training.student import first_network
@@ -224,7 +226,7 @@ def _train(
     spec = with_dropout(spec, 0.0)
     result = TrainResult(
         model=TrainedModel(spec.name, count_parameters(network), MODEL),
-        accuracy=Reached(fitted.history[-1]["validation_accuracy"], test),
+        accuracy=Reached(fitted.history[-1][f"validation_{data.task.metric.name}"], test),
         n=Scored(len(data.validation), len(data.test)),
         epochs=options.epochs,
         seed=options.seed,

@@ -20,6 +20,8 @@ from compress.report.document import (
     Series,
     Table,
     Text,
+    names,
+    numbers,
 )
 from compress.report.values import (
     UNKNOWN,
@@ -132,14 +134,7 @@ def _table(columns: Sequence[Run], title: str) -> Table:
         ("share of peak", *(UNKNOWN if r.peak is None else share_cell(r.peak.share) for r in runs)),
     ]
     headers = [run.runtime if title else one.name for one, run in columns]
-    return Table(
-        (
-            Column("", Kind.NAME, LABEL_WIDTH),
-            *(Column(header, Kind.NUMBER) for header in headers),
-        ),
-        tuple(rows),
-        title,
-    )
+    return Table((Column("", Kind.NAME, LABEL_WIDTH), *numbers(*headers)), tuple(rows), title)
 
 
 def _texts(report: ProfileReport) -> Iterator[Text]:
@@ -183,10 +178,7 @@ def _texts(report: ProfileReport) -> Iterator[Text]:
 
 
 def _layers(layers: Layers) -> Section:
-    columns = (
-        *(Column(header, Kind.NAME) for header in ("layer", "kind")),
-        *(Column(header, Kind.NUMBER) for header in ("time", "share", "MACs", "MACs/s")),
-    )
+    columns = (*names("layer", "kind"), *numbers("time", "share", "MACs", "MACs/s"))
     total_s = layers.total_s
     rows = tuple(
         (

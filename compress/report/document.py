@@ -61,6 +61,16 @@ class Column:
     least: int = 12
 
 
+def names(*headers: str) -> tuple[Column, ...]:
+    """Columns of names."""
+    return tuple(Column(header, Kind.NAME) for header in headers)
+
+
+def numbers(*headers: str) -> tuple[Column, ...]:
+    """Columns of numbers."""
+    return tuple(Column(header, Kind.NUMBER) for header in headers)
+
+
 @dataclass(frozen=True)
 class Table:
     """Rows with one cell a column."""
@@ -241,8 +251,3 @@ class Document:
     parts: tuple[Part, ...]
     title: str = ""
     keys: tuple[Key, ...] = ()
-
-    @property
-    def pictures(self) -> tuple[Picture, ...]:
-        """Those outside of sections."""
-        return tuple(part for part in self.parts if isinstance(part, Picture))

@@ -404,10 +404,6 @@ class Task(Protocol):
         """The mean loss of a batch, a scalar, with what ``targets`` gave."""
         ...
 
-    def example(self, count: int) -> Targets:
-        """Targets for so many images that mean nothing, to time a step of training with."""
-        ...
-
     def strata(self, targets: Targets) -> Tensor:
         """Which of several kinds each image is of, int64 [n]: samples have their share of each."""
         ...

@@ -22,6 +22,8 @@ from compress.report.document import (
     Table,
     Text,
     Tone,
+    names,
+    numbers,
 )
 from compress.report.values import interval_of, threads, time_cells
 from compress.tradeoff.choice import (
@@ -39,12 +41,9 @@ from compress.tradeoff.search import Measurement
 from compress.units import format_bytes, format_count, format_percent, format_time
 
 COLUMNS = (
-    Column("", Kind.NAME),
+    *names(""),
     Column("candidate", Kind.NAME, 14),
-    *(
-        Column(header, Kind.NUMBER)
-        for header in ("params", "MACs", "latency", "95% interval", "size", "error")
-    ),
+    *numbers("params", "MACs", "latency", "(95%)", "size", "error"),
     Column("", least=8),
 )
 # What stands behind an expected error, by what it rests on.

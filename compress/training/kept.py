@@ -371,7 +371,11 @@ def outputs_of(
         return None
     device = data.train.images.device
     crops = Augmenter(
-        data.train.images, seed=options.seed, flip=data.flip, pad=options.crop_padding
+        data.train.images,
+        seed=options.seed,
+        flip=data.flip,
+        pad=options.crop_padding,
+        sha256=data.train_sha256,
     )
 
     def kept(

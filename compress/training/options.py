@@ -3,24 +3,11 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
 from dataclasses import asdict, dataclass
-from typing import Any, TypedDict
+from typing import Any
 
 from compress.errors import UsageError
 
-# What ``teacher_logits`` of earlier versions is in the options of this one.
-TEACHER_LOGITS = {"stored": (1, False), "exact": (0, False), "dropout": (0, True)}
-# What an earlier version did where this one has an option.
-NEW = {
-    "label_smoothing": 0.0,
-    "ema": 0.0,
-    "memory_format": "auto",
-    "compile": "auto",
-    "fused": "auto",
-    "tf32": True,
-    "deterministic": False,
-}
 # Epochs are listed one by one and images are padded before anything is trained.
 MOST = {
     "epochs": 1_000_000,
@@ -181,57 +168,3 @@ class TrainingOptions:
 
 DEFAULTS = TrainingOptions(autocast="auto")
 """How the commands and the Python API train where nobody says otherwise."""
-
-
-class TrainingKeywords(TypedDict, total=False):
-    """The fields of ``TrainingOptions`` that are arguments of ``compress.train``.
-
-    What is not given is that of ``DEFAULTS``.
-    """
-
-    epochs: int
-    batch_size: int
-    lr: float
-    schedule: str
-    momentum: float
-    weight_decay: float
-    dropout: float
-    crop_padding: int
-    autocast: str
-    label_smoothing: float
-    ema: float
-    memory_format: str
-    compile: str
-    fused: str
-    tf32: bool
-    deterministic: bool
-    seed: int
-
-
-class TeachingKeywords(TrainingKeywords, total=False):
-    """Those of ``compress.distill``: how the teachers are asked, besides."""
-
-    views: int
-    teacher_dropout: float
-
-
-def upgraded(said: dict[str, Any], asked: Mapping[str, Any]) -> dict[str, Any]:
-    """What an earlier version recorded of a training (``to_dict``), in the words of this one.
-
-    Args:
-        said: what is recorded.
-        asked: what this version is asked for; what is new in it is added.
-    """
-    now = {name: value for name, value in NEW.items() if name in asked} | said
-    # "off" was the default of commands then, which is "auto" now; the run goes on without.
-    if (
-        "memory_format" not in said
-        and now.get("autocast") == "off"
-        and asked.get("autocast") == "auto"
-    ):
-        now["autocast"] = "auto"
-    logits, dropout = now.pop("teacher_logits", None), now.get("teacher_dropout", 0.0)
-    if isinstance(logits, str) and logits in TEACHER_LOGITS:
-        views, drops = TEACHER_LOGITS[logits]
-        now |= {"views": views, "teacher_dropout": dropout if drops else 0.0}
-    return now

@@ -24,7 +24,8 @@ from compress.exporting.fake_quantize import FakeQuantized
 from compress.exporting.quantize import Calibrated
 from compress.recipes.recipe import Recipe
 from compress.spec import ModelSpec
-from compress.training.engine import Listener, fit
+from compress.training.engine import fit
+from compress.training.listener import Listener
 from compress.training.options import TrainingOptions
 from compress.training.outputs import TeacherOutputs
 from compress.training.runfolder import RunFolder

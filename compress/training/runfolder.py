@@ -32,7 +32,6 @@ from compress.results import SCHEMA_VERSION
 from compress.schema import decode, parse_json
 from compress.schema.rules import Epochs
 from compress.training.option_names import option_of, shown
-from compress.training.options import upgraded
 
 RUN, METRICS, RESULT = "run.json", "metrics.jsonl", "result.json"
 # Entries of run.json: hashes of the files that the run has made, and by what and where it went on.
@@ -257,9 +256,6 @@ class RunFolder:
 
     def _compare(self, held: set[str]) -> None:
         was = self.facts()["config"]
-        then, asked = was.get("training"), self.config.get("training")
-        if isinstance(then, dict) and isinstance(asked, dict):
-            was["training"] = upgraded(then, asked)
         changed = list(_differences(was, self.config))
         if not changed:
             return

@@ -1,4 +1,4 @@
-"""What of a saved state says how far a training is; looked at before any of it is taken over."""
+"""How far a training is; a saved state is looked at before any of it is taken over."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from compress.schema import decode
-from compress.schema.rules import Beside, Count, Epochs, NotNegative, Share
+from compress.schema.rules import Beside, Count, Epochs, NotNegative
 
 Open = Beside(("*",))
 
@@ -21,12 +21,12 @@ class Best:
 
     Attributes:
         epoch: from 1; 0 while there is none.
-        accuracy: on the validation images.
+        score: on the validation images; more is better.
         weights: of the student, on the CPU.
     """
 
     epoch: Count = 0
-    accuracy: float = -1.0
+    score: float = 0.0
     weights: dict[str, Tensor] = field(default_factory=dict)
 
 
@@ -75,21 +75,64 @@ class Scalars:
         )
 
 
+@dataclass
+class Position:
+    """How far a training is: the epochs that are done, and the steps of the next.
+
+    Attributes:
+        epochs: of the whole training.
+        history: a line of metrics an epoch that is done.
+        best: the best student so far.
+        scalars: what the steps of the unfinished epoch have returned.
+        saved: how far the state that was saved last is, for people; empty where there is none.
+    """
+
+    epochs: int
+    history: list[dict[str, Any]] = field(default_factory=list)
+    best: Best = field(default_factory=Best)
+    scalars: Scalars = field(default_factory=Scalars)
+    saved: str = ""
+
+    @property
+    def text(self) -> str:
+        """How far it is, for people."""
+        if self.scalars.steps == 0:
+            return f"epoch {len(self.history)} of {self.epochs}"
+        steps = f"step {self.scalars.steps} of {len(self.scalars.table)}"
+        return f"{steps} of epoch {len(self.history) + 1} of {self.epochs}"
+
+    def improves(self, score: float) -> bool:
+        """Whether a score on the validation images is better than the best so far."""
+        return not self.best.epoch or score > self.best.score
+
+    def end_epoch(self, metrics: dict[str, Any]) -> None:
+        """Takes up an epoch that is done."""
+        self.history.append(metrics)
+        self.scalars = Scalars()
+
+    def state_dict(self) -> dict[str, Any]:
+        """What ``position_of`` reads."""
+        return {
+            "history": self.history,
+            "best": dict(vars(self.best)),
+            "scalars": dict(vars(self.scalars)),
+        }
+
+
 @dataclass(frozen=True)
 class Line:
     """What every line of metrics.jsonl has; the recipe's scalars are there besides."""
 
     epoch: Epochs
     lr: NotNegative
-    validation_accuracy: Share | None
     images_per_s: NotNegative
 
 
 @dataclass(frozen=True)
-class _Place:
+class _SavedPosition:
     history: tuple[Annotated[Line, Open], ...]
     best: Best
-    scalars: Scalars = field(default_factory=Scalars)
+    scalars: Scalars
 
     def __post_init__(self) -> None:
         if [line.epoch for line in self.history] != list(range(1, len(self.history) + 1)):
@@ -105,31 +148,29 @@ class _Metrics:
     history: tuple[dict[str, float | str | None], ...]
 
 
-def place_of(
-    saved: Mapping[str, Any], *, epochs: int, judged: nn.Module
-) -> tuple[list[dict[str, Any]], Best, Scalars]:
-    """The history, the best student so far and the unfinished epoch of a saved state.
+def position_of(saved: Mapping[str, Any], *, epochs: int, evaluated: nn.Module) -> Position:
+    """How far the training of a saved state is.
 
     Args:
         saved: the state.
         epochs: of the whole training.
-        judged: what ``best`` has the weights of.
+        evaluated: what ``best`` has the weights of.
 
     Raises:
         InputError: they are broken, with all that is.
         ValueError: they are of another training.
     """
     where = "where it was is broken"
-    found = decode(_Place, saved, where, beside=("*",))
+    found = decode(_SavedPosition, saved, where, beside=("*",))
     decode(_Metrics, {"history": saved["history"]}, where)
     if len(found.history) > epochs:
         raise ValueError(f"{len(found.history)} epochs of {epochs} are done")
     if found.best.epoch:
-        here = {name: tuple(value.shape) for name, value in judged.state_dict().items()}
+        here = {name: tuple(value.shape) for name, value in evaluated.state_dict().items()}
         there = {name: tuple(value.shape) for name, value in found.best.weights.items()}
         if here != there:
             raise ValueError("its best weights are of another network")
-    return list(saved["history"]), found.best, found.scalars
+    return Position(epochs, list(saved["history"]), found.best, found.scalars)
 
 
 def check_optimizer(optimizer: torch.optim.Optimizer, saved: Mapping[str, Any]) -> None:

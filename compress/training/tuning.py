@@ -9,7 +9,7 @@ decided is told, recorded in run.json, and kept when the run goes on.
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass
 from typing import Annotated, Any
 
 import torch
@@ -102,20 +102,6 @@ def takes_bf16(options: TrainingOptions, device: torch.device) -> bool:
     if options.autocast == "auto":
         return device.type == "cuda" and torch.cuda.is_bf16_supported(including_emulation=False)
     return options.autocast == "bf16"
-
-
-def as_before(options: TrainingOptions) -> TrainingOptions:
-    """With what earlier versions did, which decided nothing, where nothing is asked for."""
-    asked = {
-        "memory_format": "channels_last",
-        "compile": "off",
-        "fused": "off",
-        "autocast": "off",
-    }
-    auto: dict[str, Any] = {
-        name: value for name, value in asked.items() if getattr(options, name) == "auto"
-    }
-    return replace(options, **auto)
 
 
 def _is_measured(asked: str, device: torch.device, options: TrainingOptions, pays: bool) -> bool:

@@ -13,12 +13,8 @@ import pytest
 
 import compress
 from compress.cli import load_command
-from compress.training.options import (
-    DEFAULTS,
-    TeachingKeywords,
-    TrainingKeywords,
-    TrainingOptions,
-)
+from compress.training.keywords import TeachingKeywords, TrainingKeywords
+from compress.training.options import DEFAULTS, TrainingOptions
 
 # What only a command has: how its result is printed, and other spellings of an argument.
 PRINTING = {"as_json", "as_markdown", "markdown", "junit", "plot"}

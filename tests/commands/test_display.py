@@ -9,7 +9,7 @@ from rich.console import Console
 from rich.progress import Progress as RichProgress
 
 from compress.commands.display import Display
-from compress.training.engine import Progress
+from compress.training.listener import Progress
 
 
 @pytest.mark.parametrize(("epoch", "bars"), [(1, 1), (2, 0)])

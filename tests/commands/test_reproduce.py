@@ -8,7 +8,8 @@ from pathlib import Path
 import pytest
 
 from compress.cli import main
-from compress.commands.reproduce import command, default_folder, read_overrides
+from compress.commands.options import parse_by_task, parse_names, parse_seeds
+from compress.commands.reproduce import command, default_folder
 from compress.errors import UsageError
 from compress.pipelines.reproduce.experiment import known_experiments
 from tests.pipelines.reproduce.tiny import make_data, make_experiment
@@ -81,24 +82,14 @@ def test_the_help_names_all_experiments() -> None:
         assert table in help_text
 
 
-def test_pairs_of_a_task_and_a_file() -> None:
-    options = {
-        "tasks": None,
-        "methods": "KD T=5, student",
-        "students": None,
-        "seeds": "0, 2",
-        "data": ("cifar10=a.npz", "cifar100=b=c.npz"),
-        "teachers": ("/of/x=y/t.pt",),
-        **dict.fromkeys(("epochs", "limit_train", "validation", "schedule", "autocast")),
-        "scale": 1.0,
-    }
-    found = read_overrides(options)
-    assert found.methods == ("KD T=5", "student")
-    assert found.seeds == (0, 2)
-    assert found.data == {"cifar10": "a.npz", "cifar100": "b=c.npz"}
-    assert found.teachers == {"": Path("/of/x=y/t.pt")}
-    with pytest.raises(UsageError, match="cifar10 twice"):
-        read_overrides(options | {"data": ("cifar10=a", "cifar10=b")})
+def test_lists_and_pairs_of_a_task_and_a_file() -> None:
+    assert parse_names("KD T=5, student", "--methods") == ("KD T=5", "student")
+    assert parse_seeds("0, 2", "--seeds") == (0, 2)
+    data = {"cifar10": "a.npz", "cifar100": "b=c.npz"}
+    assert parse_by_task(("cifar10=a.npz", "cifar100=b=c.npz"), "--data") == data
+    assert parse_by_task(("/of/x=y/t.pt",), "--teacher") == {"": "/of/x=y/t.pt"}
+    with pytest.raises(UsageError, match="--data gives cifar10 twice"):
+        parse_by_task(("cifar10=a", "cifar10=b"), "--data")
 
 
 def test_folders_by_name() -> None:

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import pytest
 import torch
 
 from compress.data.augment import Augmenter
@@ -67,15 +68,15 @@ def test_view_0_is_the_image_as_it_is() -> None:
 
 
 def test_identities_tell_apart_what_gives_other_pixels() -> None:
-    def made(
-        images: torch.Tensor = IMAGES, seed: int = 1, flip: bool = True, pad: int = 4
-    ) -> Augmenter:
-        return Augmenter(images, seed=seed, flip=flip, pad=pad)
+    def made(sha256: str = "1", seed: int = 1, flip: bool = True, pad: int = 4) -> Augmenter:
+        return Augmenter(IMAGES, seed=seed, flip=flip, pad=pad, sha256=sha256)
 
-    others = [made(IMAGES + 1), made(IMAGES[:4]), made(seed=2), made(flip=False), made(pad=3)]
+    others = [made("2"), made(seed=2), made(flip=False), made(pad=3)]
     views = [each.identity(1) for each in (made(), *others)] + [made().identity(2)]
     assert len(set(views)) == len(views)
     assert made().identity(1) == made().identity(1)
     plain = [made(seed=2), made(flip=False), made(pad=3)]
     assert {each.identity(0) for each in plain} == {made().identity(0)}
-    assert made(IMAGES + 1).identity(0) != made().identity(0)
+    assert made("2").identity(0) != made().identity(0)
+    with pytest.raises(ValueError, match="needs the images' sha256"):
+        made("").identity(0)

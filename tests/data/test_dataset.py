@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -53,6 +54,14 @@ def test_a_limit_is_stratified_and_leaves_the_validation_split_alone(npz: Path) 
     assert torch.equal(whole.validation.images[:], limited.validation.images[:])
     assert torch.bincount(limited.train.targets).tolist() == [54, 27, 9]
     assert identities(limited.train.images[:]) <= identities(whole.train.images[:])
+
+
+def test_the_training_images_are_identified_by_what_was_taken_of_which_data(npz: Path) -> None:
+    ways: list[dict[str, Any]] = [{}, {"seed": 1}, {"limit_train": 90}, {"validation": 50}]
+    taken = [load_dataset(str(npz), **how).train_sha256 for how in ways]
+    assert len(set(taken)) == len(taken)
+    assert load_dataset(str(npz)).train_sha256 == taken[0]
+    assert load_dataset(str(npz), limit_train=90, flip=False).train_sha256 == taken[2]
 
 
 def test_other_pixels_are_another_data_set(npz: Path, tmp_path: Path) -> None:

@@ -4,6 +4,7 @@ import json
 import logging
 import warnings
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import onnx
@@ -19,6 +20,7 @@ from compress.exporting.parity import seeded_images, verify
 from compress.exporting.to_onnx import onnx_for_timing
 from compress.files import sha256_of
 from compress.models.registry import build, spec_of
+from compress.onnx_file import outputs_of
 from compress.results import Artifact, Parity
 from compress.spec import ModelSpec, Normalization
 from compress.tasks.classification import LOGITS
@@ -69,6 +71,48 @@ def test_the_file_is_the_model_at_any_batch(exported: tuple[Artifact, Parity]) -
         with torch.inference_mode():
             expected = model(images).numpy()
         np.testing.assert_allclose(predict(images.numpy())[LOGITS], expected, atol=1e-4)
+
+
+class WithMap(nn.Module):
+    """Two outputs, named in an order that is not the alphabet's."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.network: Any = network()
+
+    def forward(self, images: Tensor) -> dict[str, Tensor]:
+        maps = self.network.features(images)
+        return {"map": maps, LOGITS: self.network.classify(maps)}
+
+
+def test_several_outputs_keep_their_names_and_are_all_proved(tmp_path: Path) -> None:
+    path = tmp_path / "two.onnx"
+    _, parity = export(WithMap(), path)
+    assert parity.max_abs_diff < 1e-4
+    outputs = outputs_of(onnx.load(path))
+    assert [output.name for output in outputs] == ["map", LOGITS]
+    assert list(predictor_of(path)(np.zeros((3, 1, 16, 16), np.float32))) == [LOGITS]
+    other = WithMap()
+    with torch.no_grad():
+        other.network.linear.weight.zero_()
+    with pytest.raises(ParityError, match="the model says class"):
+        verify(other.eval(), path, torch.rand(4, 1, 16, 16))
+    with pytest.raises(ParityError, match=r"at image 0: the output 'map' differs by"):
+        verify(Shifted().eval(), path, torch.rand(4, 1, 16, 16))
+    with pytest.raises(ParityError, match="no output 'more', the model has one"):
+        verify(More().eval(), path, torch.rand(4, 1, 16, 16))
+
+
+class Shifted(WithMap):
+    def forward(self, images: Tensor) -> dict[str, Tensor]:
+        found = super().forward(images)
+        return {"map": found["map"] + 0.5, LOGITS: found[LOGITS]}
+
+
+class More(WithMap):
+    def forward(self, images: Tensor) -> dict[str, Tensor]:
+        found = super().forward(images)
+        return {**found, "more": found["map"]}
 
 
 @pytest.mark.parametrize(

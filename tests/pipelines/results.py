@@ -21,10 +21,10 @@ FIDELITY = {
     "top1_agreement": 0.99,
     "max_abs_diff": 0.5,
     "relative_error": 0.01,
-    "right": 50,
-    "float_right": 51,
-    "lost": 1,
-    "won": 0,
+    "task": "classification",
+    "score": 0.5,
+    "float_score": 0.51,
+    "pair": {"n": 100, "lost": 1, "won": 0},
     "method": "run",
 }
 

@@ -38,7 +38,7 @@ from compress.tasks.task import Standing
 from compress.tradeoff import Choice, PrecisionTrial, RuntimeChoice, table_for, write_csv
 from compress.tradeoff.runs import load_runs
 from compress.tradeoff.trials import FLOAT
-from compress.training.engine import Progress
+from compress.training.listener import Progress
 from compress.training.options import TrainingOptions
 from compress.training.quantization_aware import FineTuning
 

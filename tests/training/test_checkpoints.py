@@ -13,7 +13,7 @@ import torch
 from compress.errors import CheckpointError, InputError, UsageError
 from compress.training.checkpoints import Checkpoints
 from compress.training.runfolder import RunFolder
-from compress.training.state import place_of
+from compress.training.state import Position, position_of
 from tests.schema.broken import MISSING, VALUES, places, with_value
 from tests.training.toy import Listener, stripes, train
 
@@ -169,7 +169,7 @@ def place(**changes: Any) -> dict[str, Any]:
     saved: dict[str, Any] = {
         "version": 4,
         "history": [{"epoch": 1, **line}, {"epoch": 2, "phase": "both", **line}],
-        "best": {"epoch": 1, "accuracy": 0.5, "weights": toy_weights()},
+        "best": {"epoch": 1, "score": 0.5, "weights": toy_weights()},
         "scalars": {"steps": 1, "names": ("loss",), "table": torch.zeros(3, 1)},
     }
     return saved | changes
@@ -180,34 +180,33 @@ def toy_weights() -> dict[str, torch.Tensor]:
 
 
 def test_how_far_it_was_is_taken_over() -> None:
-    judged = torch.nn.Linear(2, 2)
-    history, best, scalars = place_of(place(), epochs=3, judged=judged)
-    assert [line["epoch"] for line in history] == [1, 2]
-    assert (best.epoch, scalars.steps, scalars.names) == (1, 1, ("loss",))
-    # Earlier versions said nothing of steps.
-    earlier = {key: value for key, value in place().items() if key != "scalars"}
-    assert place_of(earlier, epochs=3, judged=judged)[2].steps == 0
+    found = position_of(place(), epochs=3, evaluated=torch.nn.Linear(2, 2))
+    assert [line["epoch"] for line in found.history] == [1, 2]
+    assert (found.best.epoch, found.scalars.steps, found.scalars.names) == (1, 1, ("loss",))
+    assert found.text == "step 1 of 3 of epoch 3 of 3"
+    assert found.improves(0.6)
+    assert not found.improves(0.5)
+    assert Position(3).improves(-1e9)
 
 
 def test_a_broken_place_is_never_taken_over() -> None:
-    judged = torch.nn.Linear(2, 2)
+    evaluated = torch.nn.Linear(2, 2)
     refused = 0
     for path in places(place()):
         for what, value in VALUES.items():
             if value is MISSING and not path:
                 continue
             try:
-                history, best, scalars = place_of(
-                    with_value(place(), path, value), epochs=3, judged=judged
-                )
+                found = position_of(with_value(place(), path, value), epochs=3, evaluated=evaluated)
             except (InputError, ValueError):
                 refused += 1
                 continue
             # What is taken can be gone on with.
-            assert len(history) <= 3, (path, what)
-            assert json.dumps(history)
+            assert len(found.history) <= 3, (path, what)
+            assert json.dumps(found.history)
+            scalars = found.scalars
             assert scalars.steps == 0 or len(scalars.means()) == len(scalars.names)
-            assert best.epoch <= len(history)
+            assert found.best.epoch <= len(found.history)
     assert refused > 150
 
 

@@ -21,8 +21,9 @@ from compress.models.network import FEATURES, Network
 from compress.models.registry import build, with_dropout
 from compress.recipes.registry import RECIPES, make_recipe
 from compress.teachers.network import NetworkTeacher
-from compress.training import engine
-from compress.training.engine import choose_device, explained, fit
+from compress.training import saving
+from compress.training.device import choose_device
+from compress.training.engine import explained, fit
 from compress.training.evaluation import evaluate, predictor
 from compress.training.options import TrainingOptions
 from compress.training.outputs import (
@@ -61,12 +62,12 @@ def test_it_learns(data: Dataset) -> None:
     assert listener.epochs == history
     reached = [metrics["validation_accuracy"] for metrics in history]
     assert fitted.best is not None
-    assert fitted.best.accuracy == max(reached)
+    assert fitted.best.score == max(reached)
     assert fitted.best.epoch == 1 + reached.index(max(reached))
     student.load_state_dict(fitted.best.weights)
     assert (
         evaluate(predictor(student, data.task), data.task, data.validation, GRAY)
-        == fitted.best.accuracy
+        == fitted.best.score
     )
 
 
@@ -320,7 +321,7 @@ def test_a_compiled_training_is_the_same_training(
 
     # Not by a hook of the student, which would be compiled with it.
     with monkeypatch.context() as patch:
-        patch.setattr("compress.training.engine._Loop._show", stop)
+        patch.setattr("compress.training.listener.ProgressMeter.add", stop)
         with pytest.raises(KeyboardInterrupt):
             train(data, recipe, folder, options=compiled, save_every_s=0.0)
     resumed, _ = train(data, recipe, folder, options=compiled)
@@ -463,7 +464,7 @@ def test_losses_are_looked_at_in_time(
     data: Dataset, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Not at the end of an epoch alone, which may take hours."""
-    monkeypatch.setattr(engine, "LOOK_EVERY_S", 0.0)
+    monkeypatch.setattr(saving, "LOOK_EVERY_S", 0.0)
     steps: list[int] = []
     with pytest.raises(TrainingDiverged):
         train(data, options=TrainingOptions(3, 16, lr=1e30), on_step=steps.append)

@@ -12,7 +12,8 @@ from compress.data.dataset import Dataset, to_device
 from compress.data.normalization import Normalizer
 from compress.models.registry import with_dropout
 from compress.recipes.registry import RECIPES
-from compress.training.engine import _Loop
+from compress.training.listener import ProgressMeter
+from compress.training.loop import Loop
 from tests.training.toy import GRAY, OPTIONS, SPEC, same, stripes, train
 
 pytestmark = pytest.mark.gpu
@@ -31,22 +32,22 @@ def test_no_step_waits(
     data: Dataset, recipe: str, views: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     options = replace(OPTIONS, views=views, ema=0.9, label_smoothing=0.1, compile="off")
-    show, seen = _Loop._show, set()
+    add, seen = ProgressMeter.add, set()
 
-    def strict(self: _Loop, epoch: int, fraction: float) -> None:
+    def strict(self: ProgressMeter, images: int, epoch: int, fraction: float) -> None:
         """Between two steps of an epoch, from the second on, nothing may wait."""
         torch.cuda.set_sync_debug_mode("error" if epoch in seen else "default")
         seen.add(epoch)
-        show(self, epoch, fraction)
+        add(self, images, epoch, fraction)
 
-    look = _Loop._look
+    check = Loop.check_scalars
 
-    def lenient(self: _Loop, *, to_save: bool = False) -> None:
+    def lenient(self: Loop) -> None:
         torch.cuda.set_sync_debug_mode("default")
-        look(self, to_save=to_save)
+        check(self)
 
-    monkeypatch.setattr(_Loop, "_show", strict)
-    monkeypatch.setattr(_Loop, "_look", lenient)
+    monkeypatch.setattr(ProgressMeter, "add", strict)
+    monkeypatch.setattr(Loop, "check_scalars", lenient)
     try:
         train(data, recipe, options=options)
     finally:

@@ -12,7 +12,7 @@ from compress.errors import CompressError, RunFolderError, UsageError
 from compress.files import clear_up
 from compress.training import runfolder
 from compress.training.option_names import OPTIONS, option_of, shown
-from compress.training.options import NEW, TrainingOptions
+from compress.training.options import TrainingOptions
 from compress.training.runfolder import RunFolder, read_metrics
 from compress.training.tuning import Tuning
 from tests.schema.broken import answers, broken_json
@@ -145,18 +145,6 @@ def test_another_configuration_is_refused_with_the_difference(tmp_path: Path) ->
         "gone: 1 there, not known to this version",
     ):
         assert difference in str(caught.value)
-
-
-def test_a_run_of_an_earlier_version_goes_on_where_nothing_new_is_asked_for(tmp_path: Path) -> None:
-    now = TrainingOptions(autocast="auto").to_dict()
-    then = {name: value for name, value in now.items() if name not in NEW} | {"autocast": "off"}
-    RunFolder(tmp_path, {"training": then}).begin({})
-    (tmp_path / "last.ckpt").write_text("hours of work")
-    assert RunFolder(tmp_path, {"training": now}).existed
-    assert RunFolder(tmp_path, {"training": now | {"autocast": "off"}}).existed
-    for name, other in {"ema": 0.9, "compile": "on", "autocast": "bf16"}.items():
-        with pytest.raises(RunFolderError, match=f"--{name}: .* there, .* asked for"):
-            RunFolder(tmp_path, {"training": now | {name: other}})
 
 
 def test_what_is_decided_later_is_noted(tmp_path: Path) -> None:

@@ -13,7 +13,7 @@ import torch
 from compress.models.registry import build, spec_of
 from compress.training import tuning
 from compress.training.options import TrainingOptions
-from compress.training.tuning import Tuning, as_before, takes_bf16, tune
+from compress.training.tuning import Tuning, takes_bf16, tune
 
 CPU, GPU = torch.device("cpu"), torch.device("cuda")
 LONG = 10_000
@@ -167,14 +167,6 @@ def test_bfloat16_is_taken_by_itself_on_gpus_that_have_it(
     assert not takes_bf16(auto, CPU)
     assert not takes_bf16(replace(AUTO, autocast="off"), GPU)
     assert takes_bf16(replace(AUTO, autocast="bf16"), CPU)
-
-
-def test_a_run_of_an_earlier_version_goes_on_as_it_did(scripted: Script) -> None:
-    made = scripted(SLOW)
-    asked = replace(AUTO, autocast="auto")
-    assert decide(as_before(asked), GPU)[0] == Tuning("channels_last", "off")
-    assert as_before(replace(asked, compile="on")).compile == "on"
-    assert made == []
 
 
 def test_measuring_leaves_the_generator_alone() -> None:

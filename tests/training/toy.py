@@ -17,8 +17,9 @@ from compress.recipes.registry import make_recipe
 from compress.spec import ModelSpec, Normalization
 from compress.tasks.classification import Classification
 from compress.teachers.network import NetworkTeacher
-from compress.training.engine import Fitted, Progress, fit
+from compress.training.engine import Fitted, fit
 from compress.training.kept import outputs_of
+from compress.training.listener import Progress
 from compress.training.options import TrainingOptions
 from compress.training.runfolder import RunFolder
 from compress.training.team import SINGLE_PROCESS, Team
@@ -65,7 +66,9 @@ def stripes() -> Dataset:
 
     train, validation, test = split(97), split(30), split(30)
     task = Classification(("a", "b", "c"))
-    return Dataset("toy", train, validation, test, task, GRAY, False, "0" * 64, "made here")
+    return Dataset(
+        "toy", train, validation, test, task, GRAY, False, "0" * 64, "1" * 64, "made here"
+    )
 
 
 def train(

@@ -11,7 +11,7 @@ from compress.data.sources import embedded_teacher_path
 from compress.pipelines.distill.request import DistillListener, DistillRequest
 from compress.profiling.inputs import Sample
 from compress.teachers.sources import LoadedTeacher
-from compress.training.engine import choose_device
+from compress.training.device import choose_device
 from compress.training.evaluation import timing_sample
 from compress.training.teacher import Teacher
 from compress.training.team import Team

@@ -13,9 +13,11 @@ from compress.pipelines.distill.request import DistillRequest
 from compress.spec import ModelSpec, Normalization
 from compress.tasks.task import Standing
 from compress.teachers.network import NetworkTeacher
-from compress.training.engine import Listener, Silent, choose_device, fit
+from compress.training.device import choose_device
+from compress.training.engine import fit
 from compress.training.evaluation import answers_to, predictor
 from compress.training.kept import outputs_of
+from compress.training.listener import Listener, Silent
 from compress.training.options import TrainingOptions
 from compress.training.outputs import TeacherOutputs
 from compress.training.runfolder import RunFolder

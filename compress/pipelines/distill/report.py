@@ -15,7 +15,18 @@ from compress.pipelines.distill.result import (
     FineTuningResult,
     Latency,
 )
-from compress.report.document import Column, Document, Facts, Key, Kind, Part, Table, Text, Tone
+from compress.report.document import (
+    Column,
+    Document,
+    Facts,
+    Key,
+    Kind,
+    Part,
+    Table,
+    Text,
+    Tone,
+    numbers,
+)
 from compress.report.values import interval_of, points, threads, times, times_interval
 from compress.results import Estimate
 from compress.tasks.task import Standing
@@ -97,8 +108,7 @@ def _table(result: DistillResult) -> Table:
     )
     columns = (
         Column("", Kind.NAME, 19),
-        Column(f"teacher {teacher.name}", Kind.NUMBER),
-        Column(f"student {student.name}", Kind.NUMBER),
+        *numbers(f"teacher {teacher.name}", f"student {student.name}"),
         Column(""),
     )
     return Table(columns, rows)

@@ -15,7 +15,7 @@ from compress.profiling.registry import runtime_named
 from compress.recipes.recipe import Recipe
 from compress.spec import AUTO, FASTEST, PRECISIONS, Budget, Normalization
 from compress.tradeoff import Choice
-from compress.training.engine import Listener
+from compress.training.listener import Listener
 from compress.training.options import TrainingOptions
 from compress.training.quantization_aware import FineTuning
 

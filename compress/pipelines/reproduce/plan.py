@@ -28,11 +28,11 @@ from compress.pipelines.reproduce.experiment import ExperimentTask, Images, slug
 from compress.pipelines.reproduce.runner import ReproduceRequest, Training, trainings
 from compress.pipelines.reproduce.work import FACTS, TEACHERS, TRAINING, load_data
 from compress.profiling.machine import fingerprint
-from compress.report.document import Column, Document, Kind, Table, Text
+from compress.report.document import Document, Table, Text, names, numbers
 from compress.schema import decode_or_none
 from compress.spec import ModelSpec
 from compress.tradeoff.costs import costs_of
-from compress.training.engine import choose_device
+from compress.training.device import choose_device
 from compress.training.options import TrainingOptions
 from compress.training.runfolder import METRICS, RESULT, read_metrics
 from compress.training.trial import Speed, time_steps, trial_batch
@@ -88,7 +88,6 @@ def document_of(plan: Plan) -> Document:
     """What is missing of an experiment, and what it takes here."""
     if not plan.parts:
         return Document((Text(f"All of the {plan.planned} trainings are finished."),))
-    headers = ("trainings", "epochs", "images", "time, about")
     rows = [
         (
             part.what,
@@ -103,7 +102,7 @@ def document_of(plan: Plan) -> Document:
     trainings, epochs, images = (sum(getattr(part, name) for part in plan.parts) for name in total)
     whole = format_duration(plan.seconds)
     rows.append(("together", f"{trainings:,}", f"{epochs:,}", format_count(images), whole))
-    columns = (Column("", Kind.NAME), *(Column(header, Kind.NUMBER) for header in headers))
+    columns = (*names(""), *numbers("trainings", "epochs", "images", "time, about"))
     return Document(
         (
             Table(columns, tuple(rows)),

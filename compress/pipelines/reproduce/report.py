@@ -18,7 +18,17 @@ from compress.pipelines.reproduce.table import (
 )
 from compress.pipelines.reproduce.timing import Times
 from compress.report import markdown
-from compress.report.document import Cell, Column, Document, Kind, Part, Section, Table, Text
+from compress.report.document import (
+    Cell,
+    Column,
+    Document,
+    Part,
+    Section,
+    Table,
+    Text,
+    names,
+    numbers,
+)
 from compress.report.values import time_cells
 from compress.training.options import TrainingOptions
 from compress.units import format_count, format_time
@@ -108,13 +118,10 @@ def _table(report: TaskReport, experiment: Experiment) -> Table:
         gap = "" if paper is None or found is None else f"{found - paper:+.2f}"
         return (*cells, *((_number(paper), gap) if has_paper else ()), each)
 
-    numbers = ("test, last epoch", "validation, last", "test, best epoch", "n")
     columns = (
-        *(Column(header, Kind.NAME) for header in ("student", "method")),
-        *(
-            Column(header, Kind.NUMBER)
-            for header in (*numbers, *(("paper", "last - paper") if has_paper else ()))
-        ),
+        *names("student", "method"),
+        *numbers("test, last epoch", "validation, last", "test, best epoch", "n"),
+        *(numbers("paper", "last - paper") if has_paper else ()),
         Column("test, last, each seed"),
     )
     rows = []
@@ -139,7 +146,6 @@ def _table(report: TaskReport, experiment: Experiment) -> Table:
 
 
 def _times(times: Times) -> Table:
-    headers = ("parameters", "here", "95% interval", "paper", "here / teacher", "paper / teacher")
     rows = []
     for each in times.networks:
         ratios = ("" if ratio is None else f"{ratio:.3f}" for ratio in times.ratio(each))
@@ -147,8 +153,8 @@ def _times(times: Times) -> Table:
         rows.append(
             (each.network, format_count(each.params), *time_cells(each.here), paper, *ratios)
         )
-    columns = (Column("network", Kind.NAME), *(Column(header, Kind.NUMBER) for header in headers))
-    return Table(columns, tuple(rows))
+    figures = ("parameters", "here", "95% interval", "paper", "here / teacher", "paper / teacher")
+    return Table((*names("network"), *numbers(*figures)), tuple(rows))
 
 
 def _number(value: float | None) -> str:

@@ -46,8 +46,10 @@ from compress.spec import Normalization
 from compress.tasks.classification import LOGITS
 from compress.tasks.task import Task
 from compress.training.checkpoints import Checkpoints
-from compress.training.engine import Listener, Progress, choose_device, fit
+from compress.training.device import choose_device
+from compress.training.engine import fit
 from compress.training.evaluation import answers_to, evaluate, predictor, stratified_sample
+from compress.training.listener import Listener, Progress
 from compress.training.options import TrainingOptions
 from compress.training.runfolder import METRICS, RunFolder, installed_versions, read_metrics
 from compress.training.student import first_network

@@ -33,10 +33,11 @@ from compress.spec import ModelSpec, Normalization
 from compress.teachers.checkpoint import open_checkpoint
 from compress.teachers.network import NetworkTeacher
 from compress.teachers.sources import judge, refuse_unjudged
-from compress.training.engine import Listener, fit
+from compress.training.engine import fit
 from compress.training.evaluation import evaluate, predictor
 from compress.training.kept import outputs_of
-from compress.training.options import TrainingOptions, upgraded
+from compress.training.listener import Listener
+from compress.training.options import TrainingOptions
 from compress.training.outputs import TeacherOutputs
 from compress.training.runfolder import RunFolder
 from compress.training.student import first_network
@@ -191,8 +192,6 @@ class TaskWork:
         )
         identity = stored.identity
         asked = json.loads(json.dumps(self._teacher_identity()))
-        if isinstance(identity.get("training"), dict) and "training" in asked:
-            identity["training"] = upgraded(identity["training"], asked["training"])
         if identity != asked:
             changed = [key for key in asked if identity.get(key) != asked[key]]
             raise RunFolderError(

@@ -62,10 +62,6 @@ class Classification:
         """See ``Task``: the cross-entropy."""
         return functional.cross_entropy(outputs[LOGITS], targets)
 
-    def example(self, count: int) -> Targets:
-        """See ``Task``."""
-        return torch.arange(count) % self.width
-
     def strata(self, targets: Targets) -> Tensor:
         """See ``Task``: the labels."""
         return targets

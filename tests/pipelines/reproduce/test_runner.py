@@ -376,23 +376,6 @@ def test_the_epoch_s_validation_may_be_of_a_part(
     )
 
 
-def test_folders_of_an_earlier_version_go_on(file: Path, whole: Path, tmp_path: Path) -> None:
-    """They have other words for what the teacher is asked of."""
-    shutil.copytree(whole, tmp_path / "out")
-    changed = [*(tmp_path / "out").rglob("run.json"), *(tmp_path / "out").rglob("teacher.json")]
-    assert len(changed) == 8
-    for path in changed:
-        text = path.read_text()
-        old = json.loads(text)
-        training = old["identity" if path.name == "teacher.json" else "config"]["training"]
-        assert training.pop("views") == 1
-        training |= {"teacher_logits": "stored", "teacher_dropout": 0.3}
-        path.write_text(json.dumps(old))
-    listener = Quiet()
-    assert run(file, tmp_path / "out", listener).finished == 6
-    assert listener.epochs == 0
-
-
 def test_a_stored_teacher_that_was_changed_is_refused(
     file: Path, whole: Path, tmp_path: Path
 ) -> None:

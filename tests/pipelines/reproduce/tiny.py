@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from compress.training.engine import Progress
+from compress.training.listener import Progress
 
 EXPERIMENT = """
 name = "stripes"
