@@ -39,7 +39,7 @@ class ModelSpec:
         name: as the family writes and reads it, "wrn-10-4".
         family: one of ``compress.models.registry.FAMILIES``.
         parameters: of the network, all of them, by their names in that family.
-        num_classes: outputs.
+        num_classes: how many numbers it gives for an image, its task's width: one a class.
         input_shape: channels, height, width of an image.
     """
 

@@ -53,8 +53,6 @@ def make_spec(
     cls = FAMILIES[family]
     decoder = Decoder()
     classes = decoder.value(Classes, num_classes, "num_classes")
-    if classes == 1:
-        decoder.fault("num_classes", "is 1, it must be 2 or more")
     given = list(input_shape) if isinstance(input_shape, tuple) else input_shape
     shape = decoder.value(ImageShape, given, "input_shape")
     if shape is not None and None not in shape and min(shape[1:]) < cls.smallest_side:

@@ -3,6 +3,7 @@
 import json
 
 import pytest
+import torch
 
 from compress.errors import UsageError
 from compress.models.families.architecture import Architecture
@@ -97,9 +98,15 @@ def test_an_inception_has_nothing_of_residual_blocks() -> None:
 
 def test_all_faults_are_told_at_once() -> None:
     with pytest.raises(UsageError) as caught:
-        spec_of("wrn-10-1", width=-1.0, num_classes=1, input_shape=(3, 4, 4), dropout=1.0)
+        spec_of("wrn-10-1", width=-1.0, num_classes=0, input_shape=(3, 4, 4), dropout=1.0)
     for word in ("width", "num_classes", "8x8", "dropout"):
         assert word in str(caught.value)
+
+
+def test_a_network_may_give_one_number() -> None:
+    """Whether one is enough, the task says."""
+    network = build(spec_of("wrn-10-1", num_classes=1)).eval()
+    assert network(torch.zeros(2, 3, 8, 8)).shape == (2, 1)
 
 
 def test_an_unknown_architecture_and_shortcut_are_refused() -> None:
