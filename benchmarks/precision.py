@@ -31,7 +31,7 @@ from compress.exporting import read_artifact
 from compress.exporting.fidelity import Proof, answers_to, compare
 from compress.exporting.half import predictor_of_any
 from compress.exporting.parity import Array
-from compress.exporting.precision import narrowed_for_timing, narrowed_from_onnx
+from compress.exporting.precision import reduced_for_timing, reduced_from_onnx
 from compress.exporting.quantize import CALIBRATION_IMAGES, Quantization
 from compress.files import sha256_of, write_text
 from compress.gate.precision import PrecisionRule
@@ -106,7 +106,7 @@ def converted(source: Path, precision: str, data: Dataset | None, folder: Path) 
     if data is None:
         if artifact.spec is None:
             sys.exit(f"{source} does not say which network it is of; give --data.")
-        narrowed_for_timing(source, path, precision, shape=artifact.spec.input_shape)
+        reduced_for_timing(source, path, precision, shape=artifact.spec.input_shape)
         return path
 
     def calibration() -> Array:
@@ -114,7 +114,7 @@ def converted(source: Path, precision: str, data: Dataset | None, folder: Path) 
         return images_of(source, data, data.train.images[chosen])
 
     try:
-        narrowed_from_onnx(
+        reduced_from_onnx(
             source,
             path,
             precision,

@@ -143,6 +143,8 @@ def select(
     teacher_spec = _teacher(
         path_of(teacher), teacher_arch, budget, images, num_classes, input_shape
     )
+    if num_classes == 1:
+        raise UsageError("num_classes is 1, it must be 2 or more.")
     classes, shape = _task(images, teacher_spec, num_classes, input_shape)
     sample = None
     if images is not None:

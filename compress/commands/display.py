@@ -102,11 +102,13 @@ class Display:
 
     def epoch(self, metrics: Mapping[str, Any]) -> None:
         """See ``Listener.epoch``."""
+        from compress.tasks.registry import metric_named
+
         parts = [f"loss {metrics['loss']:.4f}"]
         for name, value in metrics.items():
             if name.startswith("validation_") and value is not None:
-                text = format_percent(value) if name.endswith("_accuracy") else f"{value:.4f}"
-                parts.append(f"validation {text}")
+                metric = metric_named(name.removeprefix("validation_"))
+                parts.append(f"validation {metric.text(value)}")
         self._last = "  ".join(parts) + "  "
         if "discriminator_accuracy" in metrics:
             parts.append(f"discriminator {format_percent(metrics['discriminator_accuracy'], 0)}")

@@ -10,7 +10,7 @@ The metadata of a file that is made here (ONNX ``metadata_props``, all values te
     compress.source          JSON, where the weights come from: run, checkpoint, their hashes
     compress.toolchain       JSON, package -> version, and the opset
 
-One that was made of a float file, in fewer bits, says besides
+One of reduced precision, which was made of a float file, says besides
 
     compress.conversion      JSON, by what and how: method, number of images, types
     compress.fidelity        JSON, how far it is from the float file and on how many images
@@ -86,7 +86,7 @@ def metadata_of_conversion(
     fidelity: Fidelity,
     toolchain: Mapping[str, str],
 ) -> dict[str, str]:
-    """The metadata of a file in fewer bits: the float file's, changed in what is no longer true.
+    """The metadata of a file of reduced precision: the float file's, but for what has changed.
 
     Args:
         float_file: that it was made of, from here or from elsewhere.

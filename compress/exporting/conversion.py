@@ -1,4 +1,4 @@
-"""What every conversion of a float32 file into one of fewer bits shares."""
+"""What every conversion of a float32 file into one of reduced precision shares."""
 
 from __future__ import annotations
 

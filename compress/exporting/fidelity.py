@@ -1,4 +1,4 @@
-"""How far a file in fewer bits is from the float file, and whether that is too far."""
+"""How far a file of reduced precision is from the float file, and whether that is too far."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from compress.results import Fidelity
 from compress.tasks.registry import unstated
 from compress.tasks.task import Arrays, Pair, Targets, Task, joined, tensors_of
 
-# A file in fewer bits beside the float file -> what is wrong with it, or "" where nothing is.
+# A file of reduced precision beside the float file -> what is wrong with it, or "" for nothing.
 Judge = Callable[[Pair], str]
 
 # Images that are run at once.
@@ -35,7 +35,7 @@ class Images(Protocol):
 
 @dataclass(frozen=True)
 class Proof:
-    """What a file in fewer bits is compared with the float file on.
+    """What a file of reduced precision is compared with the float file on.
 
     Attributes:
         images: as the network takes them.

@@ -134,7 +134,7 @@ def _converted(source: Path, path: Path, proof: Proof, target: Format) -> tuple[
     check_batch(source, predict, proof.images[:1])
     expected = answers_to(predict, proof.images)
     _check_weights(original, source, target)
-    model = narrowed(original, source, target)
+    model = in_16_bits(original, source, target)
     found = answers_to(_rounded_predictor(model, source, target, proof.task), proof.images)
     fidelity = compare(expected, found, proof, method="rounded")
     finite = finite_rows(found)
@@ -203,7 +203,7 @@ def _check_weights(model: onnx.ModelProto, source: Path, target: Format) -> None
         )
 
 
-def narrowed(original: onnx.ModelProto, source: Path, target: Format) -> onnx.ModelProto:
+def in_16_bits(original: onnx.ModelProto, source: Path, target: Format) -> onnx.ModelProto:
     """The converted graph of a model in the form of ``normalise``.
 
     Raises:

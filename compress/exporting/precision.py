@@ -8,7 +8,7 @@ from pathlib import Path
 from compress.errors import UnknownName
 from compress.exporting.conversion import float_model, guarded
 from compress.exporting.fidelity import Proof
-from compress.exporting.half import BF16, FP16, bf16_from_onnx, fp16_from_onnx, narrowed
+from compress.exporting.half import BF16, FP16, bf16_from_onnx, fp16_from_onnx, in_16_bits
 from compress.exporting.parity import Array, seeded_images
 from compress.exporting.quantize import Quantization, int8_from_onnx, quantised
 from compress.results import Artifact, Fidelity
@@ -18,7 +18,7 @@ from compress.spec import PRECISIONS
 IMAGES = 4
 
 
-def narrowed_from_onnx(
+def reduced_from_onnx(
     source: Path,
     path: Path,
     precision: str,
@@ -47,10 +47,10 @@ def narrowed_from_onnx(
         return fp16_from_onnx(source, path, proof=proof)
     if precision == BF16.name:
         return bf16_from_onnx(source, path, proof=proof)
-    raise UnknownName("precision in fewer bits", precision, PRECISIONS[1:])
+    raise UnknownName("reduced precision", precision, PRECISIONS[1:])
 
 
-def narrowed_for_timing(
+def reduced_for_timing(
     source: Path,
     path: Path,
     precision: str,
@@ -81,9 +81,9 @@ def narrowed_for_timing(
         model = quantised(source, images, Quantization(activations=activations))
     elif precision in (FP16.name, BF16.name):
         target = FP16 if precision == FP16.name else BF16
-        model = narrowed(float_model(source, precision), source, target)
+        model = in_16_bits(float_model(source, precision), source, target)
     else:
-        raise UnknownName("precision in fewer bits", precision, PRECISIONS[1:])
+        raise UnknownName("reduced precision", precision, PRECISIONS[1:])
     with guarded(f"{source.name} cannot be written in {precision}", "protobuf"):
         content = model.SerializeToString(deterministic=True)
     path.write_bytes(content)

@@ -1,4 +1,4 @@
-"""Whether a file in fewer bits is as accurate as the float32 file that it was made of."""
+"""Whether a file of reduced precision is as accurate as the float32 file that it was made of."""
 
 from __future__ import annotations
 
@@ -46,19 +46,19 @@ def more_images(found: Comparison, name: str, validation: int, training: int) ->
 
 
 def pair_of(found: Fidelity) -> Pair:
-    """A file in fewer bits beside the float file.
+    """A file of reduced precision beside the float file.
 
     Raises:
         UsageError: they were not scored.
     """
     if found.pair is None:
-        raise UsageError("What a file loses in fewer bits is judged on images with targets.")
+        raise UsageError("What a file loses in reduced precision is judged on images with targets.")
     return TASKS[found.task](1).pair_of(found.pair)
 
 
 @dataclass(frozen=True)
 class PrecisionRule:
-    """The gate's paired rule for the accuracy that fewer bits cost.
+    """The gate's paired rule for the accuracy that reduced precision costs.
 
     Attributes:
         allowed: by how much the score may drop; of accuracy, as a fraction of 1.

@@ -51,7 +51,7 @@ class Reached:
 
 
 @dataclass(frozen=True)
-class Scored:
+class ScoredImages:
     """How many images that is of."""
 
     validation: Count
@@ -71,7 +71,7 @@ class TrainResult:
 
     model: TrainedModel
     accuracy: Reached
-    n: Scored
+    n: ScoredImages
     epochs: Epochs
     seed: Seed
     folder: FilePath = "."
@@ -227,7 +227,7 @@ def _train(
     result = TrainResult(
         model=TrainedModel(spec.name, count_parameters(network), MODEL),
         accuracy=Reached(fitted.history[-1][f"validation_{data.task.metric.name}"], test),
-        n=Scored(len(data.validation), len(data.test)),
+        n=ScoredImages(len(data.validation), len(data.test)),
         epochs=options.epochs,
         seed=options.seed,
     )

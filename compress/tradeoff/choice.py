@@ -8,7 +8,7 @@ from typing import Annotated, Any
 
 from compress.limits import Judgement
 from compress.results import Estimate
-from compress.schema import decode
+from compress.schema import decode, encode
 from compress.schema.rules import Key, Name
 from compress.spec import Budget, ModelSpec
 from compress.tradeoff.candidates import Candidate
@@ -92,11 +92,8 @@ class RuntimeChoice:
 
     def to_dict(self) -> dict[str, Any]:
         """Plain values for JSON."""
-        return {
-            "runtime": self.runtime,
-            "why": self.why,
-            "time_of_others": {name: ratio.to_dict() for name, ratio in self.ratios.items()},
-        }
+        found: dict[str, Any] = encode(self)
+        return found
 
     @classmethod
     def from_dict(cls, values: Any) -> RuntimeChoice:
@@ -166,7 +163,7 @@ class Choice:
             "student": self.spec.name,
             "spec": self.spec.to_dict(),
             "precision": self.precision,
-            "precisions": [trial.to_dict() for trial in self.precisions],
+            "precisions": encode(self.precisions),
             "budget": budget_to_dict(self.budget),
             "limits": {
                 "latency_ms": None if limit_s is None else limit_s * 1e3,

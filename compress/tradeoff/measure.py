@@ -17,7 +17,7 @@ from torch import nn
 
 from compress.environment import cache_folder
 from compress.errors import InputError, UnknownName, UsageError
-from compress.exporting.precision import narrowed_for_timing
+from compress.exporting.precision import reduced_for_timing
 from compress.exporting.to_onnx import onnx_for_timing
 from compress.files import read_json, write_json
 from compress.limits import Judgement, judge
@@ -195,7 +195,7 @@ def time_untrained(
         precision = budget.target.precision
         if precision != "fp32":
             floats, path = path, path.with_name(f"{spec.name}-{precision}.onnx")
-            narrowed_for_timing(
+            reduced_for_timing(
                 floats,
                 path,
                 precision,

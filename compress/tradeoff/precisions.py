@@ -12,7 +12,7 @@ from pathlib import Path
 
 from compress.errors import CompressError, ModelFileError, UsageError
 from compress.exporting.conversion import guarded
-from compress.exporting.precision import narrowed_for_timing
+from compress.exporting.precision import reduced_for_timing
 from compress.exporting.to_onnx import onnx_for_timing
 from compress.limits import Judgement, judge
 from compress.models.registry import spec_of
@@ -82,7 +82,7 @@ def refuse_unrunnable(spec: ModelSpec, budget: Budget) -> None:
     with scratch_folder("precisions") as folder:
         floats, path = folder / "fp32.onnx", folder / f"{target.precision}.onnx"
         onnx_for_timing(untrained(spec), floats, spec=spec)
-        narrowed_for_timing(
+        reduced_for_timing(
             floats,
             path,
             target.precision,
@@ -199,7 +199,7 @@ def _try(
 
         def make(precision: str, path: Path) -> None:
             activations = RUNTIMES[target.runtime].activations
-            narrowed_for_timing(floats, path, precision, shape=input_shape, activations=activations)
+            reduced_for_timing(floats, path, precision, shape=input_shape, activations=activations)
 
         return try_files(
             floats,

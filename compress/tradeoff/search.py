@@ -138,7 +138,7 @@ Measure = Callable[[Candidate, float | None, bool], Measurement | None]
 
 
 @dataclass(frozen=True)
-class Outcome:
+class SearchResult:
     """What a search found.
 
     Attributes:
@@ -152,7 +152,7 @@ class Outcome:
     unmeasured: tuple[Candidate, ...]
 
 
-def search(ranked: Sequence[Candidate], limits: Limits, measure: Measure) -> Outcome:
+def search(ranked: Sequence[Candidate], limits: Limits, measure: Measure) -> SearchResult:
     """Finds the first of ``ranked`` that keeps the limits.
 
     Args:
@@ -197,7 +197,7 @@ def search(ranked: Sequence[Candidate], limits: Limits, measure: Measure) -> Out
             look(nearly[0], again=True, needed=False)
         else:
             break
-    return Outcome(chosen, measured, tuple(missing))
+    return SearchResult(chosen, measured, tuple(missing))
 
 
 def ruled_out(

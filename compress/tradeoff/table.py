@@ -16,7 +16,7 @@ from compress.tradeoff.candidates import Candidate, candidate_name, grid
 from compress.tradeoff.choice import Choice, about_headroom, make_rows
 from compress.tradeoff.predictor import SHIPPED_FOR, SOURCE, Prediction, Predictor
 from compress.tradeoff.runs import Plan, counts_for, load_runs
-from compress.tradeoff.search import Limits, Measurement, Outcome, search
+from compress.tradeoff.search import Limits, Measurement, SearchResult, search
 from compress.tradeoff.storage import StoredTable, read_table
 from compress.tradeoff.trials import FLOAT, PrecisionTrial
 from compress.units import format_bytes, format_percent, format_time
@@ -215,7 +215,9 @@ class TradeoffTable:
             )
         return teacher
 
-    def _nearest(self, budget: Budget, limits: Limits, outcome: Outcome, *, undecided: bool) -> str:
+    def _nearest(
+        self, budget: Budget, limits: Limits, outcome: SearchResult, *, undecided: bool
+    ) -> str:
         measured = dict(outcome.measured)
         if not measured:
             smallest = min((c for c, _ in self._ranked), key=lambda c: c.file_bytes)
@@ -441,7 +443,7 @@ def _asked(limits: Limits) -> str:
     return " and ".join(asked)
 
 
-def _warnings(outcome: Outcome) -> tuple[str, ...]:
+def _warnings(outcome: SearchResult) -> tuple[str, ...]:
     """What the timings warn of, each once, the chosen one's first."""
     chosen = outcome.chosen.name if outcome.chosen else ""
     names = sorted(outcome.measured, key=lambda name: name != chosen)

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from typing import Annotated, Any
 
 from compress.results import Estimate
-from compress.schema import decode
+from compress.schema import decode, encode
 from compress.schema.rules import Key, known
 from compress.spec import PRECISIONS
 
@@ -31,13 +31,8 @@ class PrecisionTrial:
 
     def to_dict(self) -> dict[str, Any]:
         """Plain values for JSON."""
-        return {
-            "precision": self.precision,
-            "runs": self.runs,
-            "eligible": self.eligible,
-            "why": self.why,
-            "time_by_fp32": None if self.ratio is None else self.ratio.to_dict(),
-        }
+        found: dict[str, Any] = encode(self)
+        return found
 
     @classmethod
     def from_dict(cls, values: Any) -> PrecisionTrial:

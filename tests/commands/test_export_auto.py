@@ -85,7 +85,7 @@ def test_auto_leaves_out_what_cannot_be_converted(
     def refuse(*_: object, **__: object) -> None:
         raise error("It cannot be had.")
 
-    monkeypatch.setattr("compress.pipelines.convert.run.narrowed_from_onnx", refuse)
+    monkeypatch.setattr("compress.pipelines.convert.run.reduced_from_onnx", refuse)
     output = tmp_path / "f.onnx"
     assert main(auto(bright, output, "--normalize", "half-gray", "--json")) == 0
     result = json.loads(capsys.readouterr().out)

@@ -21,7 +21,7 @@ from compress.exporting.fidelity import Proof
 from compress.exporting.graphs import products
 from compress.exporting.half import bf16_from_onnx, fp16_from_onnx, predictor_of_any
 from compress.exporting.parity import check_batch, predictor_of
-from compress.exporting.precision import narrowed_for_timing
+from compress.exporting.precision import reduced_for_timing
 from compress.exporting.quantize import Quantization, calibrate, int8_from_onnx
 from compress.onnx_file import image_input, without_weight_inputs
 from compress.results import Artifact
@@ -90,7 +90,7 @@ def test_int8_is_in_int8_or_says_what_is_not(kind: str, tmp_path: Path) -> None:
 @pytest.mark.parametrize("precision", ["fp16", "int8"])
 def test_files_that_are_only_timed_are_the_same(kind: str, precision: str, tmp_path: Path) -> None:
     source, path = graphs.saved(kind, tmp_path), tmp_path / "timed.onnx"
-    narrowed_for_timing(source, path, precision, shape=graphs.SHAPE)
+    reduced_for_timing(source, path, precision, shape=graphs.SHAPE)
     kinds = weight_kinds(path)
     assert (TensorProto.FLOAT16 if precision == "fp16" else TensorProto.INT8) in kinds
     assert (TensorProto.FLOAT in kinds) == (precision == "int8")  # the scales

@@ -18,7 +18,7 @@ from compress.data.dataset import Dataset, Split, load_dataset
 from compress.data.images import StreamedImages
 from compress.errors import ExportError, NoStudentFits, RunFolderError, TeacherError, UsageError
 from compress.exporting import read_artifact
-from compress.exporting.precision import narrowed_from_onnx
+from compress.exporting.precision import reduced_from_onnx
 from compress.exporting.quantize import Calibrated, calibrate
 from compress.files import sha256_of
 from compress.gate.precision import PrecisionRule
@@ -423,9 +423,9 @@ def test_auto_ships_the_precision_that_was_chosen_and_measures_the_others(
     def only_int8(source: Path, path: Path, precision: str, **more: Any) -> Any:
         if precision != "int8":
             raise ExportError("It cannot be had.")
-        return narrowed_from_onnx(source, path, precision, **more)
+        return reduced_from_onnx(source, path, precision, **more)
 
-    monkeypatch.setattr("compress.pipelines.distill.narrowing.narrowed_from_onnx", only_int8)
+    monkeypatch.setattr("compress.pipelines.distill.narrowing.reduced_from_onnx", only_int8)
     (out / "result.json").unlink()
     result = distill(asked, Listener())
     assert result["precisions"]["fp16"]["why"] == "It cannot be had."

@@ -46,7 +46,7 @@ def test_what_cannot_be_converted_is_left_out_with_its_reason(
         raise error("It cannot be had.")
 
     monkeypatch.setattr(precisions, "MODEL", "wrn-10-1")
-    monkeypatch.setattr(precisions, "narrowed_for_timing", refuse)
+    monkeypatch.setattr(precisions, "reduced_for_timing", refuse)
     trials = try_precisions(AUTOMATIC, num_classes=3, input_shape=(1, 8, 8))
     assert [trial.eligible for trial in trials] == [True, False, False, False]
     for trial in trials[1:]:

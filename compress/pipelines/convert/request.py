@@ -18,6 +18,7 @@ from compress.gate.precision import MAX_LOSS, PrecisionRule
 from compress.onnx_file import is_onnx
 from compress.profiling.registry import RUNTIMES, runtime_named
 from compress.results import Artifact, Estimate, Fidelity, Parity
+from compress.schema import encode
 from compress.spec import AUTO, PRECISIONS, Normalization
 from compress.tradeoff.trials import PrecisionTrial
 
@@ -158,7 +159,7 @@ class Conversion:
 
     def to_dict(self) -> dict[str, Any]:
         """Plain values for JSON."""
-        artifact, parity = self.artifact, self.parity
+        artifact = self.artifact
         return {
             "path": str(artifact.path),
             "format": artifact.format,
@@ -169,20 +170,14 @@ class Conversion:
             "precision": artifact.precision,
             "normalization": artifact.normalization.to_dict() if artifact.normalization else None,
             "classes": list(artifact.classes),
-            "parity": None
-            if parity is None
-            else {
-                "images": parity.images,
-                "top1_agreement": parity.top1_agreement,
-                "max_abs_diff": parity.max_abs_diff,
-            },
-            "fidelity": self.fidelity.to_dict() if self.fidelity else None,
+            "parity": encode(self.parity),
+            "fidelity": encode(self.fidelity),
             "conversion": artifact.conversion,
             "engine": self.engine.to_dict() if self.engine else None,
             "latency_ms": {
                 str(batch): latency.to_dict(1e3) for batch, latency in self.latencies.items()
             },
             "toolchain": artifact.toolchain,
-            "precisions": [trial.to_dict() for trial in self.trials],
+            "precisions": encode(self.trials),
             "notes": list(self.notes),
         }

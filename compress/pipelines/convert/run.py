@@ -15,7 +15,7 @@ from compress.exporting.artifact import read_artifact, write_normalization
 from compress.exporting.conversion import guarded, whole_model
 from compress.exporting.fidelity import Proof
 from compress.exporting.parity import Array
-from compress.exporting.precision import narrowed_from_onnx
+from compress.exporting.precision import reduced_from_onnx
 from compress.exporting.quantize import Quantization
 from compress.exporting.to_tensorrt import engine_from_onnx
 from compress.files import atomic_path
@@ -133,7 +133,7 @@ def _in_precision(
     if request.precision == AUTO:
         activations = RUNTIMES[request.runtime].activations
     convert_to = partial(
-        narrowed_from_onnx,
+        reduced_from_onnx,
         floats.path,
         path,
         precision,

@@ -12,7 +12,7 @@ from torch import Tensor
 from compress.data.dataset import Split, to_device
 from compress.errors import CompressError, TrainingDiverged
 from compress.exporting.parity import Array
-from compress.exporting.precision import narrowed_from_onnx
+from compress.exporting.precision import reduced_from_onnx
 from compress.exporting.quantize import (
     CALIBRATION_IMAGES,
     Quantization,
@@ -123,7 +123,7 @@ def narrow_student(
             ships = precision == chosen.precision
             context.say(f"Converting the student to {precision}.")
             convert = partial(
-                narrowed_from_onnx,
+                reduced_from_onnx,
                 floats,
                 request.out / STUDENT_ONNX if ships else folder / "student.onnx",
                 precision,
