@@ -147,7 +147,7 @@ def distill(
     from compress.training.device import choose_device
     from compress.training.options import DEFAULTS
     from compress.training.quantization_aware import FineTuning
-    from compress.training.team import joined
+    from compress.training.team import process_group
 
     teachers, table = paths_of(teacher), path_of(tradeoff)
     check_files(*teachers, table, student_init)
@@ -181,7 +181,7 @@ def distill(
     first = teachers[0] if teachers else None
     folder = path_of(out) or _default_folder(first, budget, student, method.name, options.seed)
     told = listener or Sentences(say)
-    with joined(device) as team:
+    with process_group(device) as team:
         if resume:
             tell_whether_saved(folder, told.message)
         told.message(f"Reading the images of --data {data}.")

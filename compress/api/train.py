@@ -83,14 +83,14 @@ def train(
     from compress.pipelines.train import train as run
     from compress.training.device import choose_device
     from compress.training.options import DEFAULTS
-    from compress.training.team import joined
+    from compress.training.team import process_group
 
     check_files(init)
     spec = spec_of(arch)
     options = replace(DEFAULTS, **training)
     choose_device(device)
     told = listener or Sentences(say)
-    with joined(device) as team:
+    with process_group(device) as team:
         images = team.rank_zero_first(
             "data",
             lambda: read_data(

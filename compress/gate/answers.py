@@ -47,7 +47,7 @@ class Theirs:
 def own_answers(baseline: Baseline) -> Comparison:
     """The comparison of the baseline's file with itself."""
     return Comparison(
-        "accuracy",
+        baseline.metric.name,
         Outcome.PASS,
         "the candidate is the baseline's own file",
         {"baseline": baseline.evidence.value, "n": len(baseline.evidence), "drop": {"value": 0.0}},

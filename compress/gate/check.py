@@ -381,7 +381,7 @@ class _Check:
                 task=self.data.task,
                 batch=batch if isinstance(batch, int) else None,
             )
-            return (compare_parity(parity, path.name),)
+            return (compare_parity(parity, path.name, self.data.task),)
         except ParityError as error:
             return (Comparison("parity", Outcome.FAIL, str(error), {"checkpoint": path.name}),)
 

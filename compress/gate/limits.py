@@ -11,6 +11,7 @@ from compress.gate.verdict import Comparison, Figures, Outcome
 from compress.limits import judge
 from compress.profiling.estimates import why_unknown
 from compress.results import Estimate, Parity
+from compress.tasks.task import Task
 from compress.units import format_bytes, format_time
 
 # A file's notes (names, versions) may grow by so much without anybody calling it larger.
@@ -107,12 +108,12 @@ def compare_budget(
     return Comparison("budget", outcome, reason, evidence, figures)
 
 
-def compare_parity(parity: Parity, checkpoint: str) -> Comparison:
+def compare_parity(parity: Parity, checkpoint: str, task: Task) -> Comparison:
     """A file that was found to be the same function as its checkpoint."""
     return Comparison(
         "parity",
         Outcome.PASS,
-        f"the same class as {checkpoint} on all {parity.images:,} test images, largest "
-        f"difference of a logit {parity.max_abs_diff:.1e}",
+        f"the same {task.answer} as {checkpoint} on all {parity.images:,} test images, largest "
+        f"difference of a {task.number} {parity.max_abs_diff:.1e}",
         {"images": parity.images, "max_abs_diff": parity.max_abs_diff, "checkpoint": checkpoint},
     )

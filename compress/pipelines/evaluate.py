@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -15,12 +15,11 @@ from compress.profiling.machine import default_threads
 from compress.report.document import Document, Key, Text
 from compress.results import SCHEMA_VERSION
 from compress.spec import Normalization, Target
-from compress.tasks.task import Standing
+from compress.tasks.task import Evidence, Metric, Standing
 from compress.training.device import choose_device
 from compress.training.evaluation import answers_to, predictor
 from compress.training.identification import identify
 from compress.training.scoring import score_onnx
-from compress.units import format_percent
 
 
 @dataclass(frozen=True)
@@ -31,7 +30,8 @@ class Evaluation:
         name: of its architecture, or of the file.
         sha256: of the file.
         normalization: that it was scored with.
-        correct, n: of the test images.
+        metric: of its score.
+        evidence: what each test image contributes to it.
         data: the data set's name and hash.
         notes: what was found and assumed, in sentences.
     """
@@ -39,15 +39,20 @@ class Evaluation:
     name: str
     sha256: str
     normalization: Normalization
-    correct: int
-    n: int
+    metric: Metric
+    evidence: Evidence = field(repr=False)
     data: tuple[str, str]
     notes: tuple[str, ...]
 
     @property
     def test(self) -> float:
-        """Accuracy on the test images, as a fraction of 1."""
-        return self.correct / self.n
+        """The score on the test images; accuracy as a fraction of 1."""
+        return self.evidence.value
+
+    @property
+    def n(self) -> int:
+        """How many test images there are."""
+        return len(self.evidence)
 
     def to_dict(self) -> dict[str, Any]:
         """Plain values for JSON."""
@@ -56,18 +61,21 @@ class Evaluation:
             "name": self.name,
             "sha256": self.sha256,
             "normalization": self.normalization.to_dict(),
-            "accuracy": {"test": self.test, "n": self.n},
+            self.metric.name: {"test": self.test, "n": self.n},
             "data": {"name": self.data[0], "sha256": self.data[1]},
             "notes": list(self.notes),
         }
 
 
 def document_of(found: Evaluation) -> Document:
-    """The accuracy, and what it is of."""
-    share = format_percent(found.test)
-    about = f"{found.correct:,} of {found.n:,} test images"
+    """The score, and what it is of."""
+    score = Key(
+        found.metric.name,
+        found.metric.text(found.test),
+        about=f"{found.evidence.details} test images",
+    )
     how = f"{found.name} on {found.data[0]}, normalisation {describe(found.normalization)}."
-    return Document((Text(how),), keys=(Key("accuracy", share, about=about),))
+    return Document((Text(how),), keys=(score,))
 
 
 def evaluate(
@@ -118,7 +126,6 @@ def evaluate(
         name, normalization, notes = found.spec.name, found.normalization, found.notes
         predict = predictor(found.network, data.task)
         outputs = answers_to(predict, data.test.images, normalization)
-    share = data.task.evidence(outputs, data.test.targets).value
     chance = data.task.chance(outputs, data.test.targets)
     if chance.standing is Standing.NO_BETTER:
         notes = (*notes, f"On the test images it is {chance.text}")
@@ -126,8 +133,8 @@ def evaluate(
         name=name,
         sha256=sha256_of(model),
         normalization=normalization,
-        correct=round(share * len(data.test)),
-        n=len(data.test),
+        metric=data.task.metric,
+        evidence=data.task.evidence(outputs, data.test.targets),
         data=(data.name, data.sha256),
         notes=notes,
     )

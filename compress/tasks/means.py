@@ -95,6 +95,11 @@ class PerImage:
         """The mean."""
         return math.fsum(self.values) / len(self.values)
 
+    @property
+    def details(self) -> str:
+        """See ``Evidence``: how many there are."""
+        return f"{len(self.values):,}"
+
     def take(self, index: Tensor) -> PerImage:
         """See ``Evidence``."""
         return PerImage(self.metric, tuple(self.values[place] for place in index.tolist()))

@@ -160,6 +160,11 @@ class Evidence(Protocol):
         """The score that follows from it."""
         ...
 
+    @property
+    def details(self) -> str:
+        """What the score rests on, before "images": "8,760 of 10,000"."""
+        ...
+
     def take(self, index: Tensor) -> Evidence:
         """That of the images at ``index``, int64 [k]."""
         ...

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Collection, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -18,6 +18,7 @@ from compress.profiling.costs import costs_of_module
 from compress.recipes.recipe import Shape
 from compress.results import Costs, Parity
 from compress.spec import ModelSpec, Normalization
+from compress.tasks.task import Task
 from compress.training.outputs import shapes_of
 
 
@@ -89,7 +90,7 @@ class NetworkTeacher:
         return costs_of_module(self.network, self.spec.input_shape)
 
     def export(
-        self, path: Path, images: Tensor, *, classes: Sequence[str], source: Mapping[str, str]
+        self, path: Path, images: Tensor, *, task: Task, source: Mapping[str, str]
     ) -> Parity:
         """As a student is exported."""
         _, parity = onnx_from_torch(
@@ -97,9 +98,10 @@ class NetworkTeacher:
             path,
             spec=with_dropout(self.spec, 0.0),
             normalization=self.normalization,
-            classes=classes,
+            classes=task.classes,
             images=images,
             source=source,
+            task=task,
         )
         return parity
 

@@ -17,7 +17,7 @@ from compress.models.network import Network
 from compress.models.registry import architecture, changed
 from compress.models.statement import statement_of, structure
 from compress.spec import ModelSpec, Normalization
-from compress.tasks.task import Standing
+from compress.tasks.task import Standing, Task
 from compress.training.evaluation import answers_to, predictor, stratified_sample
 from compress.training.probing import (
     PROBE_ROUNDS,
@@ -83,7 +83,7 @@ def identify(
     checkpoint = read_tensors(path)
     hypotheses = checkpoint.hypotheses(arch=arch, image_size=input_shape[1:])
     spec = hypotheses[0].spec
-    _check_fits(path, spec, data.task.width, input_shape)
+    _check_fits(path, spec, data.task, input_shape)
     notes = list(checkpoint.notes)
     classes = checkpoint.classes if len(checkpoint.classes) == spec.num_classes else ()
     order = class_mapping(classes, data.task.classes)
@@ -174,13 +174,11 @@ def _size(shape: tuple[int, int, int]) -> str:
     return f"{shape[1]}x{shape[2]}"
 
 
-def _check_fits(
-    path: Path, spec: ModelSpec, num_classes: int, input_shape: tuple[int, int, int]
-) -> None:
+def _check_fits(path: Path, spec: ModelSpec, task: Task, input_shape: tuple[int, int, int]) -> None:
     """Raises where the network cannot be scored on the data at all."""
     faults = []
-    if spec.num_classes != num_classes:
-        faults.append(f"it has {spec.num_classes} classes and the data has {num_classes}")
+    if spec.num_classes != task.width:
+        faults.append(f"it has {spec.num_classes} {task.noun} and the data has {task.width}")
     if spec.input_shape[0] != input_shape[0]:
         faults.append(
             f"it reads images of {spec.input_shape[0]} channel(s) and the data has {input_shape[0]}"

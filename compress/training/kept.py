@@ -1,15 +1,15 @@
-"""A teacher's outputs of whole views: computed once, kept, shared between runs.
+"""A teacher's outputs for whole views: computed once, kept in files, shared between runs.
 
 FOLDER/KEY/values.npy    one output for one view of all images, float16 where that holds it
-FOLDER/KEY/facts.json    what it is of, and the digest of the values; written last
+FOLDER/KEY/facts.json    which output it is, and the digest of the values; written last
 
 While it is computed, values.npy grows under another name (see ``compress.training.growing``).
 
 KEY is a digest of the teacher's weights and normalisation, of everything that the view's pixels
 depend on (images, augmentation, seed), and of what the last bits depend on: the device, a CPU's
 threads, a GPU's TF32 and --deterministic. Every run gets the kept values, also the one that
-computed them. They are believed when the digest is right and the teacher says the same of some
-images again.
+computed them. They are used where the digest is right and the teacher answers some
+images with the same values again.
 """
 
 from __future__ import annotations
@@ -234,7 +234,7 @@ class KeptOutputs:
         bad = [key for key in there if not _is_good(folders[key], count, sample, now[key].cpu())]
         for key in bad:
             self._say(
-                f"{folders[key] / VALUES} is damaged or not what the teacher says; it is made "
+                f"{folders[key] / VALUES} is damaged or not what the teacher answers; it is made "
                 "again."
             )
         return [key for key in folders if key not in there or key in bad]
@@ -311,7 +311,7 @@ class KeptOutputs:
         parts = torch.arange(count).split(EVALUATION_BATCH)
         images = "the images as they are" if view == 0 else f"view {view}"
         there = f", of which {first * EVALUATION_BATCH:,} are there" if first else ""
-        self._say(f"Computing what the teacher says of {images}, {count:,} in all{there}.")
+        self._say(f"Computing the teacher's outputs for {images}, {count:,} in all{there}.")
         began_s = told_s = time.monotonic()
         for number, part in enumerate(parts[first:]):
             now_s = time.monotonic()

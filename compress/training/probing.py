@@ -110,7 +110,7 @@ def probe(
     distances = [by_normalization[n] for n in normalizations]
     distances += [value for index, value in enumerate(by_structure) if index != likely]
     favourite = normalizations.index(normalization)
-    tests = _score([_runner(each, task, device) for each in contest], chosen_images, task)
+    tests = _score([_answering(each, task, device) for each in contest], chosen_images, task)
     chance = tests.chance
     chosen = favourite
     # Among networks that all guess, the luckiest guess overrules nothing.
@@ -135,7 +135,7 @@ def probe_normalization(
         task: of them.
     """
 
-    def runner(normalization: Normalization) -> _Run:
+    def runner(normalization: Normalization) -> _Answering:
         return lambda part: answers_to(predict, part, normalization)
 
     sample = split.take(stratified_sample(split, task, MODEL_PROBE_ROUNDS[-1]))
@@ -162,10 +162,10 @@ def _none_found(tried: int, chance: Chance, taken: str) -> str:
     )
 
 
-_Run = Callable[[Images], Outputs]  # uint8 images -> answers
+_Answering = Callable[[Images], Outputs]  # uint8 images -> answers
 
 
-def _runner(candidate: Candidate, task: Task, device: torch.device) -> _Run:
+def _answering(candidate: Candidate, task: Task, device: torch.device) -> _Answering:
     """Builds the network for each call, so that only one is in memory."""
 
     def run(images: Images) -> Outputs:
@@ -211,7 +211,7 @@ class _Tests:
 
 
 def _score(
-    runs: Sequence[_Run], split: Split, task: Task, rounds: Sequence[int] = PROBE_ROUNDS
+    runs: Sequence[_Answering], split: Split, task: Task, rounds: Sequence[int] = PROBE_ROUNDS
 ) -> _Tests:
     """What each run answers. The clearly worse are dropped after each round; the rest see more."""
     outputs: list[Outputs] = [{} for _ in runs]

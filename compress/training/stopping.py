@@ -1,7 +1,8 @@
-"""SIGINT and SIGTERM in a training: noted, and obeyed when everything is saved.
+"""SIGINT and SIGTERM in a training: they are recorded, and raised when everything is saved.
 
-A step may take hours where the teacher's outputs of a whole view are computed in it, or waited for.
-What does that calls ``check_interrupt`` now and then, which stops as between two steps.
+A step takes hours where the teacher's outputs for a whole view are computed in it, or waited for.
+Code that does so calls ``check_interrupt`` now and then, which stops the training as between two
+steps.
 """
 
 from __future__ import annotations
@@ -20,13 +21,13 @@ _on_check: ContextVar[Callable[[], None]] = ContextVar("interruptible")
 
 
 def check_interrupt() -> None:
-    """Stops the training that is within a long step, if it is to stop; else does nothing."""
+    """Stops the training where a signal was received; does nothing outside ``interruptible``."""
     _on_check.get(lambda: None)()
 
 
 @contextmanager
 def interruptible(stop: Callable[[], None]) -> Iterator[None]:
-    """Has ``check_interrupt`` call ``stop`` while the block lasts."""
+    """Makes ``check_interrupt`` call ``stop`` while the block lasts."""
     token = _on_check.set(stop)
     try:
         yield
@@ -35,7 +36,7 @@ def interruptible(stop: Callable[[], None]) -> Iterator[None]:
 
 
 class StopSignals:
-    """Notes the first signal while its block lasts; a second one acts at once.
+    """Records the first signal while its block lasts; a second one acts at once.
 
     Only the main thread of a program gets signals; in any other thread this does nothing. A signal
     that the process ignores, as one started in the background may, stays ignored.
@@ -63,20 +64,20 @@ class StopSignals:
 
     @property
     def received(self) -> bool:
-        """Whether there was a signal."""
+        """Whether a signal was received."""
         return self._received is not None
 
     @property
     def number(self) -> int:
-        """Of the signal; 0 where there was none."""
+        """The number of the signal; 0 where there was none."""
         return self._received or 0
 
     def record(self, number: int) -> None:
-        """Notes a signal that another process got."""
+        """Records a signal that another process received."""
         self._record(number, None)
 
     def raise_signal(self) -> None:
-        """Does what the signal would have done; nothing where there was none."""
+        """Raises the recorded signal with its usual handler; does nothing where there was none."""
         if self._received is not None:
             self._restore_handlers()
             number, self._received = self._received, None

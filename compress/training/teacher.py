@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Collection, Mapping
 from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import Protocol
@@ -13,6 +13,7 @@ from torch import Tensor, nn
 from compress.recipes.recipe import Shape
 from compress.results import Costs, Parity
 from compress.spec import ModelSpec, Normalization
+from compress.tasks.task import Task
 
 
 class Teacher(Protocol):
@@ -61,14 +62,14 @@ class Teacher(Protocol):
         ...
 
     def export(
-        self, path: Path, images: Tensor, *, classes: Sequence[str], source: Mapping[str, str]
+        self, path: Path, images: Tensor, *, task: Task, source: Mapping[str, str]
     ) -> Parity:
         """Writes it as an ONNX file, which can be timed, and proves that on normalised images.
 
         Args:
             path: of the file.
             images: normalised, float32 [n, c, h, w].
-            classes: names for the file's metadata; may be empty.
+            task: of the images; the file's metadata have the names of its classes.
             source: what the file's metadata are to say of where it comes from.
 
         Raises:

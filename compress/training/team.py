@@ -68,60 +68,61 @@ class Team:
     """The processes of a training, seen from one of them.
 
     Attributes:
-        rank: of this one, from 0.
-        size: how many there are.
-        store: what they share before and after the training; None for one alone.
-        meetings: numbers of the times that all waited for all.
+        rank: the number of this process, from 0.
+        size: how many processes there are.
+        store: the launcher's key-value store, which is used before and after the training; None
+            for a single process.
+        barriers: numbers for the barriers, in order.
     """
 
     rank: int = 0
     size: int = 1
     store: Any = None
-    meetings: Iterator[int] = field(default_factory=itertools.count, compare=False, repr=False)
+    barriers: Iterator[int] = field(default_factory=itertools.count, compare=False, repr=False)
 
     @property
     def first(self) -> bool:
-        """Whether this is the process that writes and speaks."""
+        """Whether this is rank 0, the process that writes files and shows messages."""
         return self.rank == 0
 
     @property
     def several(self) -> bool:
-        """Whether there are others."""
+        """Whether there is more than one process."""
         return self.size > 1
 
     def __deepcopy__(self, memo: dict[int, Any]) -> Team:
-        """Itself: a copy of a network belongs to the same team."""
+        """Returns the team itself: a copy of a network belongs to the same team."""
         return self
 
     # --- While the first works alone -------------------------------------------------------------
 
     def publish(self, name: str, value: Any) -> None:
-        """Lets the others have a JSON value, once a name."""
+        """Puts a JSON value into the store under a name, for the other processes."""
         if self.several:
             self.store.set(name, json.dumps(value))
 
     def wait_for(self, name: str) -> Any:
-        """Waits for what the first process tells.
+        """Waits for a value that the first process publishes.
 
         Raises:
-            EndedElsewhere: it came to its end without.
-            ProcessLost: it is gone.
+            EndedElsewhere: the first process ended without publishing it.
+            ProcessLost: a process has failed or does not answer.
         """
         with _process_lost_errors():
             self._wait_until_set([name])
             return json.loads(self.store.get(name))
 
     def barrier(self) -> None:
-        """Waits, without a limit, until every process has come here as often as this one.
+        """Waits without a limit until all processes have reached the same barrier.
 
-        For after what may take some of them long, because within a training nobody waits longer
-        than ``TIMEOUT``.
+        It stands after work that may take some of them long; collectives of torch.distributed wait
+        no longer than ``TIMEOUT``.
 
         Raises:
             EndedElsewhere, ProcessLost: as ``wait_for``.
         """
         if self.several:
-            name = f"meeting/{next(self.meetings)}"
+            name = f"barrier/{next(self.barriers)}"
             with _process_lost_errors():
                 self.store.set(f"{name}/{self.rank}", "")
                 self._wait_until_set([f"{name}/{rank}" for rank in range(self.size)])
@@ -139,10 +140,10 @@ class Team:
             time.sleep(POLL_S)
 
     def end_with_rank_zero(self) -> None:
-        """Where the first process has told its end, ends without a word.
+        """Ends silently where the first process has ended by itself, and has said why.
 
         Raises:
-            EndedElsewhere: it has.
+            EndedElsewhere: it has ended.
         """
         end_s = time.monotonic() + GRACE_S
         while time.monotonic() < end_s:
@@ -154,9 +155,10 @@ class Team:
             time.sleep(POLL_S)
 
     def rank_zero_first(self, name: str, function: Callable[[], Found]) -> Found:
-        """What ``function`` gives, called by the first process before the others call it.
+        """Calls ``function`` in the first process, and then in the others.
 
-        For what fetches or decodes files that the others then find. It ends when all have it.
+        The first one fetches or decodes files, and the others find them. It returns when all
+        processes have their result.
         """
         if not self.first:
             self.wait_for(name)
@@ -169,11 +171,11 @@ class Team:
     # --- Within a training -----------------------------------------------------------------------
 
     def shard(self, count: int) -> slice:
-        """Which of so many things are this process's; the parts differ by one at most."""
+        """The slice of ``count`` rows of this process; shards differ by one row at most."""
         return slice(count * self.rank // self.size, count * (self.rank + 1) // self.size)
 
     def all_gather(self, rows: Tensor, count: int) -> Tensor:
-        """The rows of all processes in order, [count, ...], of which ``rows`` are this one's."""
+        """The rows of all processes in order, [count, ...]; ``rows`` are this one's shard."""
         sizes = [len(range(count)[Team(rank, self.size).shard(count)]) for rank in range(self.size)]
         padded = rows.detach().contiguous()
         missing = max(sizes) - len(rows)
@@ -185,14 +187,14 @@ class Team:
         return torch.cat([each[:size] for each, size in zip(found, sizes, strict=True)])
 
     def all_reduce_sum(self, values: Tensor) -> Tensor:
-        """The sum over all processes."""
+        """The sum of a tensor over all processes, in place."""
         if self.several:
             with _process_lost_errors():
                 distributed.all_reduce(values)
         return values
 
     def broadcast_object(self, value: Any) -> Any:
-        """What the first process has for ``value``; the others' is not looked at."""
+        """The first process's ``value``, in every process."""
         held = [value]
         if self.several:
             with _process_lost_errors():
@@ -200,7 +202,7 @@ class Team:
         return held[0]
 
     def all_reduce_max(self, *numbers: int) -> list[int]:
-        """The largest of each number over all processes; it does not wait for a GPU."""
+        """The largest of each number over all processes; it uses the CPU and waits for no GPU."""
         if not self.several:
             return list(numbers)
         values = torch.tensor(numbers)
@@ -209,7 +211,7 @@ class Team:
         return [int(value) for value in values]
 
     def broadcast_module(self, module: nn.Module) -> None:
-        """Gives the module's weights and buffers of the first process to the others."""
+        """Copies a module's weights and buffers from the first process to all others."""
         if self.several:
             with _process_lost_errors():
                 for tensor in module.state_dict().values():
@@ -218,24 +220,25 @@ class Team:
                     if held is not tensor:
                         tensor.copy_(held)
 
-    def all_reduce_gradients(self, optimizer: Optimizer, shared: nn.Module) -> None:
-        """Has every step of an optimiser descend the gradient of the whole batch.
+    def all_reduce_gradients(self, optimizer: Optimizer, student: nn.Module) -> None:
+        """Makes every step of an optimiser use the gradient of the whole batch.
 
         Args:
-            optimizer: of weights that ``shared`` has, or of others.
-            shared: the network whose passes are shared out.
+            optimizer: of the weights of ``student``, or of other modules' weights.
+            student: the network whose passes are split. Its gradients are summed over the
+                processes, those of other weights averaged.
         """
         if not self.several:
             return
-        of_shared = {id(parameter) for parameter in shared.parameters()}
+        split = {id(parameter) for parameter in student.parameters()}
 
-        def join(optimizer: Optimizer, *_: object) -> None:
+        def all_reduce(optimizer: Optimizer, *_: object) -> None:
             gradients, weights = [], []
             for group in optimizer.param_groups:
                 for parameter in group["params"]:
                     if parameter.grad is not None:
                         gradients.append(parameter.grad)
-                        weights.append(1.0 if id(parameter) in of_shared else 1 / self.size)
+                        weights.append(1.0 if id(parameter) in split else 1 / self.size)
             torch._foreach_mul_(gradients, weights)
             # In one message: there are many small ones.
             flat = self.all_reduce_sum(torch.cat([gradient.flatten() for gradient in gradients]))
@@ -244,21 +247,21 @@ class Team:
                 gradients, [part.view(s.shape) for part, s in zip(parts, gradients, strict=True)]
             )
 
-        optimizer.register_step_pre_hook(join)
+        optimizer.register_step_pre_hook(all_reduce)
 
 
 SINGLE_PROCESS = Team()
 
 
 @contextmanager
-def joined(device: str) -> Iterator[Team]:
-    """The processes that a launcher started, joined for as long as the block lasts.
+def process_group(device: str) -> Iterator[Team]:
+    """Joins the processes that a launcher started, for as long as the block lasts.
 
     Args:
         device: of the training, as ``--device`` has it.
 
     Raises:
-        UsageError: they do not come together.
+        UsageError: the processes do not find each other.
     """
     here = place()
     if here.size == 1:
@@ -352,10 +355,10 @@ def _wait(end_s: float) -> None:
 
 @contextmanager
 def _process_lost_errors() -> Iterator[None]:
-    """What torch raises where another process is gone, in words.
+    """Turns the error that torch raises where another process is gone into ``ProcessLost``.
 
     Raises:
-        ProcessLost: it did.
+        ProcessLost: torch raised it.
     """
     try:
         yield
@@ -378,7 +381,7 @@ class GlobalBatch:
 
 
 class BatchParallel(nn.Module):
-    """A ``Student`` that is given whole batches and takes its part through the network.
+    """A ``Student`` that is given whole batches and takes its shard through the network.
 
     Args:
         network: a ``Student`` too.
@@ -450,10 +453,9 @@ class _Scatter(torch.autograd.Function):
 
 @contextmanager
 def synchronized_layers(network: nn.Module, team: Team, batch: GlobalBatch) -> Iterator[None]:
-    """For as long as the block lasts, what couples a batch's images sees those of all processes.
+    """While the block lasts, batch normalisation and dropout see the images of all processes.
 
-    The layers that take the places of batch normalisation and dropout have the same parameters and
-    buffers, by the same names.
+    The layers that replace them have the same parameters and buffers, by the same names.
     """
     replaced = []
     for parent in list(network.modules()):
@@ -471,7 +473,7 @@ def synchronized_layers(network: nn.Module, team: Team, batch: GlobalBatch) -> I
 
 
 def _synchronized_layer(layer: nn.Module, team: Team, batch: GlobalBatch) -> nn.Module | None:
-    """What takes a layer's place; None where it stays."""
+    """The layer that replaces another; None where it stays."""
     if isinstance(layer, nn.Dropout):
         return SyncDropout(layer.p, team, batch)
     if not isinstance(layer, nn.BatchNorm2d):

@@ -32,7 +32,7 @@ from compress.gate.signature import Signature
 from compress.profiling.machine import fingerprint
 from compress.report.terminal import text_of
 from compress.results import Estimate
-from compress.tasks.classification.accuracy import Right, decode_bits, encode_bits
+from compress.tasks.classification.accuracy import Right
 from tests.schema.broken import answers, broken_json
 
 CONTENT = b"a model"
@@ -231,16 +231,6 @@ def test_weights_in_other_files_are_refused(model: Path, tmp_path: Path) -> None
     assert found.file == f"x.{sha256_of(model)[:12]}.onnx"
     with pytest.raises(ModelFileError, match="other files"):
         describe_model(model, tmp_path / "x.json", size_bytes=len(CONTENT) + 1, **facts)
-
-
-@pytest.mark.parametrize("n", [1, 7, 8, 9, 2000])
-def test_bits_are_kept(n: int) -> None:
-    right = tuple(place % 3 == 0 for place in range(n))
-    lines = encode_bits(right)
-    assert max(map(len, lines)) <= 76
-    assert decode_bits(lines, n) == right
-    with pytest.raises(ValueError, match="do not hold"):
-        decode_bits(lines, n + 8)
 
 
 def test_machines_are_compared(baseline: Baseline) -> None:

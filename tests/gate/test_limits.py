@@ -8,6 +8,7 @@ from compress.errors import UsageError
 from compress.gate.limits import SizeRule, compare_budget, compare_parity, compare_size
 from compress.gate.verdict import Outcome
 from compress.results import Estimate, Parity
+from compress.tasks.registry import unstated
 
 
 @pytest.mark.parametrize(
@@ -59,7 +60,7 @@ def test_a_percentile_that_is_not_known_keeps_nothing() -> None:
 
 
 def test_parity_is_told() -> None:
-    found = compare_parity(Parity(500, 1.0, 3.2e-6), "student.safetensors")
+    found = compare_parity(Parity(500, 1.0, 3.2e-6), "student.safetensors", unstated())
     assert found.outcome is Outcome.PASS
     assert "all 500 test images" in found.reason
     assert "3.2e-06" in found.reason

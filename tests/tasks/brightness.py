@@ -77,9 +77,6 @@ class Brightness:
     def loss(self, outputs: Outputs, targets: Targets) -> Tensor:
         return functional.mse_loss(outputs[VALUE][:, 0], targets)
 
-    def example(self, count: int) -> Targets:
-        return torch.zeros(count)
-
     def strata(self, targets: Targets) -> Tensor:
         return (targets > 0.5).long()
 

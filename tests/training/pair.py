@@ -12,7 +12,7 @@ from typing import Any
 import torch
 from torch.distributed import TCPStore  # type: ignore[attr-defined]
 
-from compress.training.team import Team, joined
+from compress.training.team import Team, process_group
 
 START_S = 200.0
 
@@ -90,5 +90,5 @@ def _enter(
     }
     if before is not None:
         before(rank)
-    with joined("cpu") as team:
+    with process_group("cpu") as team:
         function(team, folder)

@@ -5,6 +5,7 @@ import math
 import re
 from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -231,6 +232,12 @@ def test_no_step_reads_from_the_device(data: Dataset, recipe: str) -> None:
     with Reads() as reads:
         float(torch.ones(1))
     assert reads.found
+
+
+def test_a_recipe_that_does_not_serve_the_task_is_refused(data: Dataset) -> None:
+    other: Any = SimpleNamespace(name="regression")
+    with pytest.raises(UsageError, match="'kd' serves classification, and the data are of regress"):
+        train(replace(data, task=other), "kd")
 
 
 def test_an_average_is_what_is_judged_and_kept(data: Dataset, tmp_path: Path) -> None:

@@ -86,7 +86,7 @@ def export_teacher(context: DistillContext, folder: RunFolder, teacher: Teacher)
         teacher.export(
             path,
             normalize(images, teacher.normalization),
-            classes=data.task.classes,
+            task=data.task,
             source={"data": data.name, "data_sha256": data.sha256},
         )
         folder.keep(TEACHER_ONNX)

@@ -55,6 +55,7 @@ from compress.pipelines.distill.result import (
 from compress.profiling.costs import costs_of_module
 from compress.profiling.fresh import FreshTiming
 from compress.profiling.machine import fingerprint
+from compress.recipes.registry import check_task
 from compress.results import Parity
 from compress.tasks.task import Standing
 from compress.teachers.sources import LoadedTeacher, load_teacher
@@ -84,7 +85,9 @@ def distill(
         TeacherError: the teacher is no better than chance.
         ParityError: the exported file is not the same function as the student.
         RunFolderError: ``request.out`` holds another run.
+        UsageError: the recipe does not serve the task of the data.
     """
+    check_task(request.recipe, request.data.task.name)
     context = DistillContext.of(request, listener, team)
     config = _config(context)
     folder = RunFolder(request.out, config)

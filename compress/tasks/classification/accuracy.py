@@ -70,6 +70,11 @@ class Right:
             raise DataError("Accuracy needs at least one image; this split is empty.")
         return sum(self.each) / len(self.each)
 
+    @property
+    def details(self) -> str:
+        """See ``Evidence``: how many are right."""
+        return f"{sum(self.each):,} of {len(self.each):,}"
+
     def take(self, index: Tensor) -> Right:
         """See ``Evidence``."""
         return Right(tuple(self.each[place] for place in index.tolist()))

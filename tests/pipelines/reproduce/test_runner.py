@@ -150,12 +150,12 @@ def test_one_teacher_and_one_computation_of_its_logits_serve_all(
     run(file, tmp_path, listener)
     said = "\n".join(listener.messages)
     assert said.count("Training the teacher") == 1
-    assert said.count("Computing what the teacher says") == 1
+    assert said.count("Computing the teacher's outputs") == 1
     again = Quiet()
     run(file, tmp_path, again, seeds=(2,))
     said = "\n".join(again.messages)
     assert "Training the teacher" not in said
-    assert "Computing what the teacher says" not in said
+    assert "Computing the teacher's outputs" not in said
     assert again.epochs == 6
 
 
