@@ -319,25 +319,32 @@ class _Check:
         )
 
     def _calibration(self, outputs: Outputs, theirs: Theirs) -> tuple[Comparison, ...]:
-        """How sure both are, judged where that is asked for."""
+        """How sure both are, judged where that is asked for.
+
+        Raises:
+            UsageError: it is asked for, and the answers of this task do not say it.
+        """
         rule, task = self.request.calibration, self.data.task
         index, targets = theirs.index, self.data.test.targets.cpu()
-        if index is None or theirs.outputs is None:
-            alone = task.confidence(outputs, targets)
-            if rule is None and alone is not None:
-                self.not_judged.append(told_calibration(alone, None, len(targets)))
+        if index is not None:
+            outputs, targets = rows_at(outputs, index), targets[index]
+        ours, other = task.confidence(outputs, targets), None
+        if ours is None:
             if rule is None:
                 return ()
+            raise UsageError(
+                "--max-calibration-drop is for models that say how sure they are; the answers of "
+                f"{task.name} do not. Leave it out."
+            )
+        if theirs.outputs is not None:
+            other = task.confidence(theirs.outputs, targets)
+        if rule is None:
+            self.not_judged.append(told_calibration(ours, other, len(targets)))
+            return ()
+        if other is None:
             why = "the baseline's model is not there, and how sure it was is not stored"
             return (Comparison("calibration", Outcome.INCONCLUSIVE, why),)
-        ours = task.confidence(rows_at(outputs, index), targets[index])
-        other = task.confidence(theirs.outputs, targets[index])
-        if ours is None or other is None:
-            return ()
-        if rule is not None:
-            return (compare_calibration(ours, other, len(index), rule),)
-        self.not_judged.append(told_calibration(ours, other, len(index)))
-        return ()
+        return (compare_calibration(ours, other, len(targets), rule),)
 
     def _classes(self) -> tuple[Comparison, ...]:
         """The names of the outputs, where both files have some."""

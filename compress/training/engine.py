@@ -76,17 +76,17 @@ def fit(
 ) -> Fitted:
     """Trains ``student`` in place.
 
-    The data lies on the device that is to train. Everything that resuming needs is written to
-    ``folder`` after every epoch, every ``save_every_s`` within one, and on SIGINT and SIGTERM,
-    which then do what they would have done; where the folder holds a state already, training goes
-    on from it. A recipe's phases follow each other; epochs are counted through all of them.
+    Everything that resuming needs is written to ``folder`` after every epoch, every
+    ``save_every_s`` within one, and on SIGINT and SIGTERM, which then do what they would have done.
+    Where the folder holds a state already, training goes on from it. A recipe's phases follow each
+    other; epochs are counted through all of them.
 
     Args:
-        recipe: what is descended.
-        student: what learns.
-        data: to learn from.
-        options: how.
-        teacher: its outputs; None for a recipe that wants none.
+        recipe: the method; it has to serve the data's task.
+        student: the network to train.
+        data: the images and targets, on the device that trains.
+        options: the optimiser, its schedule, and how steps are computed.
+        teacher: gives the teachers' outputs; None for a recipe that wants none.
         folder: of the run; None to keep nothing.
         listener: is told how it goes.
         student_trained: whether the student comes trained on the labels already.
@@ -101,7 +101,8 @@ def fit(
     Raises:
         TrainingDiverged: the loss became infinite or not a number.
         CheckpointError: the folder's checkpoints cannot be read.
-        UsageError: a checkpoint cannot be written, or the options are not for several processes.
+        UsageError: a checkpoint cannot be written, the options are not for several processes, or
+            the recipe does not serve the task.
         ProcessLost: another process of the team is gone.
     """
     check_task(recipe, data.task.name)

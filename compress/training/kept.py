@@ -64,7 +64,7 @@ CHECK_TOLERANCE = 0.05
 WAIT_S = 0.5
 # A computation that takes longer is announced with its duration.
 LONG_S = 20.0
-# So often what is computed is saved, and how far it is is told.
+# What is computed is saved, and a message says how far it is, at most so often.
 SAVE_EVERY_S = 60.0
 TRIAL_PARTS = 2
 # Outputs that are all alike deviate by nothing.
@@ -89,15 +89,14 @@ class KeptOutputs:
         views: their numbers.
         folder: of the files.
         device: that trains.
-        say: is told how large it becomes, and what is computed.
-        for_others: whether this training sees each view once, and other runs are what the outputs
-            are kept for.
+        say: is told how much room the outputs take, and what is computed.
+        for_others: whether this training sees each view only once, and keeps it for other runs.
         team: the processes of the training; they go on together when all have a view.
 
     Raises:
         ValueError: the source is not repeatable.
         UsageError: neither memory nor disk has room for so much.
-        TeacherError: the teacher says what is not a finite number.
+        TeacherError: the teacher answers with numbers that are not finite.
     """
 
     def __init__(
@@ -464,7 +463,7 @@ class _Facts:
 
 
 def _is_good(folder: Path, count: int, sample: Tensor, now: Tensor) -> bool:
-    """Whether kept values are whole, and of a sample the same that the teacher says ``now``."""
+    """Whether kept values are whole, and of a sample what the teacher gives ``now``."""
     try:
         facts = decode(_Facts, read_json(folder / FACTS), FACTS, beside=("*",))
         if facts.sha256 != sha256_of(folder / VALUES):

@@ -137,7 +137,7 @@ class RunFolder:
         one that does not. That is added to run.json, each time that it happens.
 
         Returns:
-            what is to be told of that, a sentence; empty where all is as it was.
+            a sentence that says so; empty where nothing has changed.
         """
         if self.existed:
             return self._go_on(facts)

@@ -3,7 +3,7 @@
 The last bits of a student depend on it. So on a CPU, and where --deterministic is asked for, what
 nobody names is fixed, and two runs of one configuration end alike. On another GPU training, which
 promises no bits, and wherever an option says "measured", the faster way is found by trying. What is
-decided is told, recorded in run.json, and kept when the run goes on.
+decided is shown, recorded in run.json, and kept when the run is resumed.
 """
 
 from __future__ import annotations
@@ -78,7 +78,7 @@ def tune(
         device: that trains.
         options: what is asked for.
         steps: of the whole training.
-        say: is told.
+        say: is told what was decided and why.
     """
     on_gpu = device.type == "cuda"
     bf16 = takes_bf16(options, device)

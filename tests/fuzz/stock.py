@@ -167,7 +167,8 @@ def _teacher(stock: FileStock, folder: Path) -> None:
 
     torch.manual_seed(0)
     gray = Normalization((0.5,), (0.25,))
-    network = build(spec_of("wrn-10-1", num_classes=CLASSES, input_shape=(1, SIZE, SIZE)))
+    spec = spec_of("wrn-10-1", num_classes=CLASSES, input_shape=(1, SIZE, SIZE))
+    network = build(spec)
     found = arrays()
     teach(network, normalize(torch.from_numpy(found["x_train"])[:, None], gray), found["y_train"])
     save_checkpoint(folder / "teacher.safetensors", network, normalization=gray)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -20,6 +21,7 @@ from compress.gate import check as checking
 from compress.gate import update as making
 from compress.gate.accuracy import AccuracyRule
 from compress.gate.baseline import read_baseline
+from compress.gate.calibration import CalibrationRule
 from compress.gate.check import CheckRequest, check
 from compress.gate.measuring import Judged, Trial, outcomes
 from compress.gate.precision import PrecisionRule
@@ -179,6 +181,10 @@ def test_a_candidate_is_judged_against_a_baseline(
     assert list(same) == ["latency", "size", "negative_error", "consistency"]
     assert set(same.values()) == {Outcome.PASS}
     assert verdict(0.3)["negative_error"] is Outcome.FAIL
+    sure = CheckRequest(model, output, calibration=CalibrationRule(0.01))
+    assert check(sure).outcome is Outcome.PASS  # the same file: there is nothing to compare
+    with pytest.raises(UsageError, match="the answers of regression do not"):
+        check(replace(sure, candidate=tmp_path / "0.3.onnx"))
 
 
 def test_what_means_nothing_to_it_is_refused(data: Dataset) -> None:
