@@ -16,13 +16,15 @@ from compress.schema.rules import (
     ImageShape,
     Key,
     Length,
-    Name,
+    Matches,
     Percentile,
     Rest,
     Threads,
 )
 
 Parameter = bool | int | float | str
+# What is printed as it is, so that a file cannot have anything else printed.
+NetworkName = Annotated[str, Matches(r"[\w.:-]{1,100}", "the name of a network")]
 
 
 @dataclass(frozen=True)
@@ -37,12 +39,12 @@ class ModelSpec:
         name: as the family writes and reads it, "wrn-10-4".
         family: one of ``compress.models.registry.FAMILIES``.
         parameters: of the network, all of them, by their names in that family.
-        num_classes: outputs.
+        num_classes: how many numbers it gives for an image, its task's width: one a class.
         input_shape: channels, height, width of an image.
     """
 
-    name: Name
-    family: Annotated[Name, Key("arch")]
+    name: NetworkName
+    family: Annotated[NetworkName, Key("arch")]
     # Equal specs have equal names, so that the hash can do without.
     parameters: Annotated[Mapping[str, Parameter], Rest(), Length(0, 64)] = field(hash=False)
     num_classes: Classes

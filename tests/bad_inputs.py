@@ -165,7 +165,8 @@ def make_files(folder: Path) -> None:
         if name == "teacher":
             teach(network, normalize(torch.from_numpy(images)[:, None], gray), labels)
         save_checkpoint(folder / f"{name}.safetensors", network, normalization=gray)
-    weights = build(spec_of("resnet-8x1")).state_dict()
+    spec = spec_of("resnet-8", num_classes=CLASSES, input_shape=(1, SIZE, SIZE))
+    weights = build(spec).state_dict()
     torch.save({"state_dict": weights}, folder / "whole.pt")
     for name in ("teacher.safetensors", "whole.pt"):
         content = (folder / name).read_bytes()

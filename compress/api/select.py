@@ -228,6 +228,8 @@ def _task(
     from compress.data.dataset import load_dataset
     from compress.errors import UsageError
 
+    if num_classes is not None and num_classes < 2:
+        raise UsageError(f"num_classes is {num_classes}, it must be 2 or more.")
     said: dict[str, tuple[int | None, tuple[int, int, int] | None]] = {
         "the options": (num_classes, shape)
     }
