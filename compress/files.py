@@ -76,7 +76,7 @@ def atomic_path(path: Path) -> Iterator[Path]:
         if error.filename not in (None, name) and error.errno not in NO_ROOM:
             raise  # of another file, which the error names
         raise UsageError(
-            f"Cannot write {path}: {error.strerror or error}. Make room there, or choose another "
+            f"Cannot write {path}: {error.strerror or error}. Free space there, or choose another "
             "folder."
         ) from error
     finally:
@@ -182,7 +182,7 @@ def check_writable(path: Path) -> None:
     while not parent.exists():
         parent = parent.parent
     if not parent.is_dir() or not os.access(parent, os.W_OK | os.X_OK):
-        raise UsageError(f"Cannot write {path}: {parent} cannot be written to. Choose another.")
+        raise UsageError(f"Cannot write {path}: {parent} is not writable. Choose another folder.")
 
 
 def write_text(path: Path, text: str) -> None:
@@ -221,12 +221,12 @@ def read_text(
         raise error(f"Cannot read {path}: {fault.strerror or fault}.") from fault
     if is_lfs_pointer(content):
         raise error(
-            f"{path} is not {kind} but a pointer of Git LFS: fetch the file itself with "
-            "`git lfs pull`."
+            f"{path} is not {kind} but a Git LFS pointer. Fetch the file with `git lfs pull`."
         )
     if len(content) > most:
         raise error(
-            f"{path} has {format_bytes(size_bytes)}; {kind} is read up to {format_bytes(most)}."
+            f"{path} has {format_bytes(size_bytes)}, but {kind} may have at most "
+            f"{format_bytes(most)}."
         )
     try:
         return content.decode("utf-8-sig")

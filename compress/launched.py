@@ -44,12 +44,12 @@ def place() -> Place:
         found = Place(**{key: int(os.environ[n]) for key, n in names.items() if n in os.environ})
     except ValueError as error:
         raise UsageError(
-            f"The environment's {', '.join(names.values())} are to be numbers: {error}. "
+            f"The environment variables {', '.join(names.values())} must be numbers: {error}. "
             "`torchrun` sets them."
         ) from error
     if not 0 <= found.rank < found.size:
         raise UsageError(
-            f"The environment says RANK={found.rank} of WORLD_SIZE={found.size}. `torchrun` sets "
-            "both; outside of it, unset them."
+            f"The environment has RANK={found.rank} with WORLD_SIZE={found.size}. `torchrun` sets "
+            "both; without it, unset them."
         )
     return found

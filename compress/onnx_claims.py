@@ -91,9 +91,8 @@ def _check_nodes(model: ModelProto, path: Path) -> None:
     def count(nodes: Iterable[NodeProto], depth: int) -> int:
         if depth > MAX_DEPTH:
             raise ModelFileError(
-                f"{path} has graphs or functions that lie more than {MAX_DEPTH} deep in each "
-                "other (If, Loop, Scan, calls); runtimes take exponential time for such a file. "
-                "Export the network without them."
+                f"{path} nests graphs or functions more than {MAX_DEPTH} deep (If, Loop, Scan, "
+                "calls), which takes runtimes exponential time. Export the network without them."
             )
         total = 0
         for node in nodes:
@@ -115,8 +114,8 @@ def _check_nodes(model: ModelProto, path: Path) -> None:
     found = count(model.graph.node, 0)
     if found > MAX_NODES:
         raise ModelFileError(
-            f"{path} has {found:,} nodes, those of its functions counted at each call; at most "
-            f"{MAX_NODES:,} are read. Its size is no network's."
+            f"{path} has {found:,} nodes, with functions counted at each call, but at most "
+            f"{MAX_NODES:,} are read. This is not the size of a network."
         )
 
 
@@ -124,7 +123,7 @@ def _check_dimensions(value: ValueInfoProto, path: Path) -> None:
     sizes = [each.dim_value for each in value.type.tensor_type.shape.dim]
     if any(size > MAX_DIMENSION for size in sizes):
         raise ModelFileError(
-            f"{path} says that '{value.name}' has the dimensions {sizes}; none can be above "
+            f"{path} claims that '{value.name}' has the dimensions {sizes}, but none can exceed "
             f"{MAX_DIMENSION:,}. The file is damaged."
         )
 
@@ -149,8 +148,8 @@ def _check_tensor(tensor: TensorProto, path: Path) -> None:
         needed, what = (values if known else values // 8), "values"
     if there < needed:
         raise ModelFileError(
-            f"The tensor {name} of {path} has the dimensions {dims}, so {needed:,} {what}; the "
-            f"file holds {there:,}. It is damaged; export or copy it again."
+            f"The tensor {name} of {path} has the dimensions {dims}, so {needed:,} {what}, but "
+            f"the file holds {there:,}. It is damaged. Export or copy it again."
         )
 
 
@@ -162,16 +161,16 @@ def _check_external(tensor: TensorProto, needed: int, path: Path) -> None:
     name = tensor.name or "without a name"
     if not location or "\0" in location or where.is_absolute() or ".." in where.parts:
         raise ModelFileError(
-            f"{path} says that its tensor {name} lies in '{location[:200]}'; only files beside it "
-            "are read. Export it again into one file."
+            f"{path} keeps its tensor {name} in '{location[:200]}', but only files beside it are "
+            "read. Export it again into one file."
         )
     numbers = {}
     for key in ("offset", "length"):
         text = entries.get(key) or "0"
         if not (text.isascii() and text.isdigit() and len(text) < 20):
             raise ModelFileError(
-                f"{path} says that the {key} of its tensor {name} in '{location}' is "
-                f"'{text[:40]}'; it has to be a whole number of bytes. The file is damaged."
+                f"The {key} of tensor {name} of {path} in '{location}' is '{text[:40]}', but must "
+                "be a whole number of bytes. The file is damaged."
             )
         numbers[key] = int(text)
     file = path.parent / location
@@ -185,8 +184,8 @@ def _check_external(tensor: TensorProto, needed: int, path: Path) -> None:
         raise ModelFileError(lfs_advice(f"{file}, in which {path.name} keeps weights,"))
     if found is None or not there or found.st_size < end:
         raise ModelFileError(
-            f"{path} keeps weights in {location}, which is not there or too short. Put the whole "
-            f"of it beside {path.name}, or export again into one file."
+            f"{path} keeps weights in {location}, which is missing or too short. Put the complete "
+            f"file beside {path.name}, or export again into one file."
         )
     if entries.get("length") and numbers["length"] < needed:
         raise ModelFileError(

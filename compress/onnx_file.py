@@ -168,11 +168,11 @@ def read_model(path: Path) -> onnx.ModelProto:
         model.ParseFromString(content)
     except (DecodeError, RecursionError) as error:
         raise ModelFileError(
-            f"{path} is not an ONNX file, or only a part of one ({len(content):,} bytes). {MEND}"
+            f"{path} is not an ONNX file, or is incomplete ({len(content):,} bytes). {MEND}"
         ) from error
     if not model.graph.node or not model.graph.output or not model.opset_import:
         raise ModelFileError(
-            f"{path} is not an ONNX file: there is no graph in its {len(content):,} bytes. {MEND}"
+            f"{path} is not an ONNX file: its {len(content):,} bytes have no graph. {MEND}"
         )
     check_model(model, path)
     without_weight_inputs(model)
@@ -186,8 +186,8 @@ def _content(path: Path) -> bytes:
         size = path.stat().st_size
         if size > MAX_BYTES:
             raise ModelFileError(
-                f"{path} has {format_bytes(size)}; an ONNX file has 2 GB at most. Export it with "
-                "its weights in a file beside it."
+                f"{path} has {format_bytes(size)}, but an ONNX file has at most 2 GB. Export it "
+                "with its weights in a separate file."
             )
         content = path.read_bytes()
     except OSError as error:
@@ -249,8 +249,8 @@ def image_input(model: onnx.ModelProto) -> onnx.ValueInfoProto:
     if len(inputs) != 1:
         names = ", ".join(f"'{entry.name}'" for entry in inputs) or "none"
         raise ModelFileError(
-            f"The ONNX file has {len(inputs)} inputs ({names}); an image model has one. Export it "
-            "with that alone."
+            f"The ONNX file has {len(inputs)} inputs ({names}), but an image model has one. "
+            "Export it with one input."
         )
     return inputs[0]
 

@@ -77,7 +77,7 @@ def image_form(value: Value, file: str) -> ImageInput:
     shape = value.shape or ()
     if value.dtype not in ("float32", "float16", "float64", "uint8") or len(shape) != 4:
         raise ModelFileError(
-            f"{file} takes {value}; images have four dimensions (batch, channels, height and "
+            f"{file} takes {value}, but images have four dimensions (batch, channels, height, "
             "width) and are float32, float16, float64 or uint8. Export it with such an input."
         )
     batch, *sizes = shape
@@ -133,12 +133,12 @@ def answers_of(
         if not called:
             listed = ", ".join(map(str, fitting))
             raise ModelFileError(
-                f"{file} has {len(fitting)} outputs that could be its answers: {listed}. Say which "
-                f"with {OPTION}."
+                f"{file} has {len(fitting)} outputs that could be the logits: {listed}. Choose "
+                f"one with {OPTION}."
             )
         chosen = called[0]
     others = ", ".join(str(output) for output in outputs if output is not chosen)
-    return chosen, f"Of the outputs of {file}, {chosen} is taken, not {others}." if others else ""
+    return chosen, f"The output {chosen} of {file} is used, not {others}." if others else ""
 
 
 def rows_of(answers: NDArray[Any], count: int, value: Value, file: str) -> NDArray[Any]:
@@ -155,8 +155,8 @@ def rows_of(answers: NDArray[Any], count: int, value: Value, file: str) -> NDArr
     if answers.ndim < 2 or len(answers) != count or len(wide) > 1:
         raise ModelFileError(
             f"{file} answers {count} {'image' if count == 1 else 'images'} with '{value.name}' of "
-            f"shape {'x'.join(map(str, answers.shape)) or 'no dimension'}; a classifier gives one "
-            "row of logits an image."
+            f"shape {'x'.join(map(str, answers.shape)) or 'no dimension'}, but a classifier gives "
+            "one row of logits per image."
         )
     return answers.reshape(count, -1)
 
@@ -165,24 +165,24 @@ def _no_answer(output: Value, rows: int | None) -> str:
     """Why an output cannot be the answers, the end of a sentence; empty where it can be."""
     if output.dtype in ("sequence", "map"):
         return (
-            "is no tensor (a ZipMap, say). Export it without: zipmap=False with skl2onnx, "
-            "and the probabilities are a tensor."
+            "is not a tensor (perhaps a ZipMap). Export it as a tensor: with skl2onnx, use "
+            "zipmap=False."
         )
     if output.dtype not in FLOATS:
         return (
-            f"is {output.dtype}: labels, perhaps, but no logits. Export it with the logits or the "
+            f"is {output.dtype}: perhaps labels, but not logits. Export the logits or the "
             "probabilities as an output."
         )
     if output.shape is None:
         return ""
     if len(output.shape) < 2:
-        return "has no row an image. Export it with the logits [n, classes] as an output."
+        return "has no row per image. Export the logits [n, classes] as an output."
     if rows is not None and output.shape[0] != rows:
         return (
-            f"has {output.shape[0]} rows for {rows} images. Export it with a row for each image, "
-            "nothing being taken over the batch."
+            f"has {output.shape[0]} rows for {rows} images. Export it with one row per image, "
+            "without reducing over the batch."
         )
     wide = [size for size in output.shape[1:] if size != 1]
     if len(wide) > 1:
-        return "is a map and no row of logits. Export it with the logits [n, classes] as an output."
+        return "is a map and not a row of logits. Export the logits [n, classes] as an output."
     return ""

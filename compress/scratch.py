@@ -45,7 +45,7 @@ def scratch_folder(purpose: str) -> Iterator[Path]:
         except OSError as error:
             raise UsageError(
                 f"No temporary folder can be made in {tempfile.gettempdir()}: "
-                f"{error.strerror or error}. Make room there, or set TMPDIR to another folder."
+                f"{error.strerror or error}. Free space there, or set TMPDIR to another folder."
             ) from error
         yield folder
 
@@ -63,8 +63,7 @@ def _home() -> Path:
     found = home.lstat()
     if not stat.S_ISDIR(found.st_mode) or (hasattr(os, "getuid") and found.st_uid != user):
         raise UsageError(
-            f"{home} is not a folder of this user, so temporary files are not put there. Remove "
-            "it, or set TMPDIR to another folder."
+            f"{home} is not a folder of this user. Remove it, or set TMPDIR to another folder."
         )
     return home
 

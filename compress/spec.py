@@ -16,13 +16,15 @@ from compress.schema.rules import (
     ImageShape,
     Key,
     Length,
-    Name,
+    Matches,
     Percentile,
     Rest,
     Threads,
 )
 
 Parameter = bool | int | float | str
+# What is printed as it is, so that a file cannot have anything else printed.
+NetworkName = Annotated[str, Matches(r"[\w.:-]{1,100}", "the name of a network")]
 
 
 @dataclass(frozen=True)
@@ -37,12 +39,12 @@ class ModelSpec:
         name: as the family writes and reads it, "wrn-10-4".
         family: one of ``compress.models.registry.FAMILIES``.
         parameters: of the network, all of them, by their names in that family.
-        num_classes: outputs.
+        num_classes: how many numbers it gives for an image, its task's width: one a class.
         input_shape: channels, height, width of an image.
     """
 
-    name: Name
-    family: Annotated[Name, Key("arch")]
+    name: NetworkName
+    family: Annotated[NetworkName, Key("arch")]
     # Equal specs have equal names, so that the hash can do without.
     parameters: Annotated[Mapping[str, Parameter], Rest(), Length(0, 64)] = field(hash=False)
     num_classes: Classes
@@ -73,8 +75,8 @@ class Normalization:
     def __post_init__(self) -> None:
         if len(self.mean) != len(self.std) or not self.mean:
             raise UsageError(
-                f"A normalisation needs as many means as standard deviations, one a channel; "
-                f"found {len(self.mean)} and {len(self.std)}."
+                "A normalisation needs one mean and one standard deviation per channel, but has "
+                f"{len(self.mean)} and {len(self.std)}."
             )
         if not all(map(math.isfinite, self.mean + self.std)) or min(self.std) <= 0:
             raise UsageError(
@@ -101,8 +103,8 @@ class Normalization:
         mixed = min(means + deviations, default=BYTE) <= LARGEST_OF_UNIT_PIXELS
         if mixed or max(self.mean + self.std) > BYTE:
             raise UsageError(
-                "A normalisation is for pixels in [0, 1] or in 0..255; found mean "
-                f"{self.mean}, std {self.std}, which fit neither. Give both for one of them."
+                f"A normalisation is for pixels in [0, 1] or in 0..255, but mean {self.mean} and "
+                f"std {self.std} fit neither. Give both for the same range."
             )
         for name in ("mean", "std"):
             scaled = tuple(round(value / BYTE, 9) for value in getattr(self, name))
@@ -120,8 +122,8 @@ class Normalization:
             mean, std = (tuple(float(v) for v in part.split(",")) for part in text.split("/"))
         except ValueError as error:
             raise UsageError(
-                f"'{text}' is no normalisation. Write MEAN,MEAN,MEAN/STD,STD,STD, "
-                "for pixels scaled to [0, 1] or in 0..255, or a known name."
+                f"'{text}' is not a normalisation. Write MEAN,MEAN,MEAN/STD,STD,STD, for pixels "
+                "scaled to [0, 1] or in 0..255, or a known name."
             ) from error
         return cls(mean, std)
 
@@ -132,7 +134,7 @@ class Normalization:
         Raises:
             UsageError: these are no such values.
         """
-        return decode(cls, values, "This is no normalisation", error=UsageError)
+        return decode(cls, values, "This is not a normalisation", error=UsageError)
 
     def to_dict(self) -> dict[str, list[float]]:
         """Plain values for JSON; ``from_dict`` reads them back."""
@@ -199,7 +201,7 @@ class Budget:
         faults += limits.faults
         if self.speedup is not None and 50 < self.percentile <= 99.9:
             faults.append(
-                f"--percentile is {self.percentile:g} and --speedup is a ratio of medians; give "
+                f"--percentile is {self.percentile:g}, but --speedup compares medians; give only "
                 "one of them, or --budget-ms with --percentile"
             )
         if not 0 <= self.headroom < 1:
@@ -207,7 +209,7 @@ class Budget:
                 f"--headroom is {100 * self.headroom:g}%, it must be from 0% to below 100%"
             )
         if faults:
-            raise UsageError("This is no budget: " + "; ".join(faults) + ".")
+            raise UsageError("This is not a budget: " + "; ".join(faults) + ".")
 
     def in_precision(self, precision: str) -> Self:
         """The same budget for a file in that precision."""
@@ -231,6 +233,6 @@ class Budget:
         """
         if not self.limited:
             raise UsageError(
-                "No budget was given: use --budget-ms, --budget-mb or --speedup "
-                "(any of them together)."
+                "No budget was given. Give --budget-ms, --budget-mb or --speedup, or several of "
+                "them."
             )

@@ -60,7 +60,7 @@ BAD_INPUTS = (
     BadInput("a truncated .safetensors", f"{TASK} --teacher {{f}}/cut.safetensors", 2, "cut"),
     BadInput("a truncated .pt", f"{TASK} --teacher {{f}}/cut.pt", 2, "cut"),
     BadInput("weights that are not a number", f"{TASK} --teacher {{f}}/nan.pt", 2, "nan"),
-    BadInput("an unknown architecture", f"{TASK} --teacher {{f}}/mlp.pt", 2, "Known are"),
+    BadInput("an unknown architecture", f"{TASK} --teacher {{f}}/mlp.pt", 2, "known networks are"),
     BadInput(
         "a teacher of other classes", f"{TASK} --teacher {{f}}/seven.safetensors", 2, "7 classes"
     ),
@@ -81,7 +81,9 @@ BAD_INPUTS = (
     BadInput("an unknown recipe", f"{GOOD} --recipe logitgan", 2, "Did you mean 'logit-gan'"),
     BadInput("an option of another recipe", f"{GOOD} --recipe kd --set l1=mean", 2, "l1"),
     BadInput("no such network", GOOD.replace("wrn-10-1", "wrn-11-1"), 2, "the nearest is 10"),
-    BadInput("no network at all", GOOD.replace("wrn-10-1", "small"), 2, "names no network"),
+    BadInput(
+        "no network at all", GOOD.replace("wrn-10-1", "small"), 2, "is not the name of a network"
+    ),
     BadInput("no epochs", GOOD.replace("--epochs 1", "--epochs 0"), 2, "epochs is 0"),
     BadInput("too many validation images", f"{GOOD} --validation 5000", 2, "5000 validation"),
     BadInput("an unknown device", GOOD.replace("cpu", "tpu"), 2, "auto, cpu or cuda"),
@@ -101,7 +103,7 @@ BAD_INPUTS = (
     BadInput("an unknown key in TOML", "--config {f}/typo.toml distill", 2, "budget-ms"),
     BadInput("evaluating no ONNX file", "evaluate {f}/text.onnx --data {f}/data.npz", 2, "ONNX"),
     BadInput("profiling an empty file", "profile {f}/empty.onnx", 2, "empty.onnx"),
-    BadInput("profiling a truncated file", "profile {f}/cut.onnx", 2, "only a part of one"),
+    BadInput("profiling a truncated file", "profile {f}/cut.onnx", 2, "is incomplete"),
     BadInput("profiling without the weights", "profile {f}/split.onnx", 2, "split.data"),
     BadInput("profiling an open image size", "profile {f}/open.onnx", 2, "'height' is open"),
     BadInput(
@@ -163,7 +165,8 @@ def make_files(folder: Path) -> None:
         if name == "teacher":
             teach(network, normalize(torch.from_numpy(images)[:, None], gray), labels)
         save_checkpoint(folder / f"{name}.safetensors", network, normalization=gray)
-    weights = build(spec_of("resnet-8x1")).state_dict()
+    spec = spec_of("resnet-8", num_classes=CLASSES, input_shape=(1, SIZE, SIZE))
+    weights = build(spec).state_dict()
     torch.save({"state_dict": weights}, folder / "whole.pt")
     for name in ("teacher.safetensors", "whole.pt"):
         content = (folder / name).read_bytes()

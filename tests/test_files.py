@@ -85,7 +85,7 @@ def test_a_full_disk_is_told_and_leaves_what_was_there(
         raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
 
     monkeypatch.setattr(os, "fsync", full)
-    with pytest.raises(UsageError, match=r"a.txt: No space left on device. Make room there"):
+    with pytest.raises(UsageError, match=r"a.txt: No space left on device. Free space there"):
         write_text(path, "new")
     assert path.read_text() == "old"
     assert [entry.name for entry in tmp_path.iterdir()] == ["a.txt"]
@@ -210,14 +210,18 @@ def test_a_pointer_of_git_lfs_is_told(tmp_path: Path) -> None:
     assert is_lfs_pointer(pointer)
     assert not is_lfs_pointer(b"{}")
     (tmp_path / "a.json").write_bytes(pointer)
-    with pytest.raises(ModelFileError, match=r"not a JSON file but a pointer .*`git lfs pull`"):
+    with pytest.raises(
+        ModelFileError, match=r"not a JSON file but a Git LFS pointer.*`git lfs pull`"
+    ):
         read_json(tmp_path / "a.json", error=ModelFileError)
 
 
 def test_a_file_that_is_too_large_is_not_read(tmp_path: Path) -> None:
     with (tmp_path / "a.json").open("wb") as file:
         file.truncate(5 << 30)
-    with pytest.raises(InputError, match=r"has 5\.37 GB; a JSON file is read up to 8\.39 MB"):
+    with pytest.raises(
+        InputError, match=r"has 5\.37 GB, but a JSON file may have at most 8\.39 MB"
+    ):
         read_json(tmp_path / "a.json")
 
 

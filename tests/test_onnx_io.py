@@ -33,11 +33,11 @@ def test_other_rows_than_images_are_refused(shape: tuple[int, ...]) -> None:
 @pytest.mark.parametrize(
     ("value", "said"),
     [
-        (Value("y", "int64", (2,)), "is int64: labels, perhaps, but no logits"),
-        (Value("y", "str", (2,)), "is str: labels"),
+        (Value("y", "int64", (2,)), "is int64: perhaps labels, but not logits"),
+        (Value("y", "str", (2,)), "is str: perhaps labels"),
         (Value("y", "bool", (2, 4)), "is bool"),
-        (Value("y", "float32", ()), "has no row an image"),
-        (Value("y", "float32", (2, 4, 7, 7)), "is a map and no row of logits"),
+        (Value("y", "float32", ()), "has no row per image"),
+        (Value("y", "float32", (2, 4, 7, 7)), "is a map and not a row of logits"),
         (Value("y", "sequence", None), "zipmap=False"),
         (Value("y", "float32", (1, 4)), "has 1 rows for 2 images"),
     ],
@@ -58,9 +58,7 @@ def test_of_several_outputs_the_one_that_is_asked_for_or_called_so_is_taken() ->
     label = Value("label", "int64", (2,))
     taken, note = answers_of([label, A], "m.onnx")
     assert taken is A
-    assert (
-        note == "Of the outputs of m.onnx, 'a' (float32 [2, 4]) is taken, not 'label' (int64 [2])."
-    )
+    assert note == "The output 'a' (float32 [2, 4]) of m.onnx is used, not 'label' (int64 [2])."
     logits, probabilities = (
         Value("Logits", "float32", (2, 4)),
         Value("probabilities", "float32", (2, 4)),

@@ -82,7 +82,7 @@ def test_without_room_it_says_where_and_what_to_do(
         raise OSError(28, "No space left on device")
 
     monkeypatch.setattr("compress.scratch.tempfile.mkdtemp", full)
-    with pytest.raises(UsageError, match=r"No space left on device\. Make room.*TMPDIR") as raised:
+    with pytest.raises(UsageError, match=r"No space left on device\. Free space.*TMPDIR") as raised:
         scratch_folder("profile").__enter__()
     assert str(own_tmpdir) in str(raised.value)
 

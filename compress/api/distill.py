@@ -153,8 +153,8 @@ def distill(
     check_files(*teachers, table, student_init)
     if not teachers and data != defaults.DATA:
         raise UsageError(
-            f"The embedded teacher is for the embedded data; for --data {data} give its own with "
-            "--teacher (`compress train` makes one)."
+            f"The embedded teacher fits only the embedded data. Give a teacher for --data {data} "
+            "with --teacher (`compress train` makes one)."
         )
     options = replace(DEFAULTS, **training)
     method = make_recipe(recipe, **(settings or {}))

@@ -166,4 +166,4 @@ def _refuse_for_int8(**values: object) -> None:
 
     given = [f"--{name.replace('_', '-')}" for name, value in values.items() if value]
     if given:
-        raise UsageError(f"Without --precision int8 {' and '.join(given)} would do nothing.")
+        raise UsageError(f"Without --precision int8 {' and '.join(given)} has no effect.")

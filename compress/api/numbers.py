@@ -46,6 +46,8 @@ def fault_of(name: str, value: Any, kind: Any) -> str:
     decoder = Decoder()
     found = decoder.value(kind, value, "")
     if not decoder.faults and name in limits:
-        for each in found if isinstance(found, list | tuple) else [found]:
+        several = found if isinstance(found, list | tuple) else [found]
+        # A text is a list of numbers, such as profile's "1,8", which its command reads.
+        for each in (number for number in several if not isinstance(number, str)):
             decoder.rules(limits[name], each, "")
     return decoder.faults[0].removeprefix("it ") if decoder.faults else ""

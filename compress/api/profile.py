@@ -200,8 +200,8 @@ def _profiler(runtimes: tuple[str, ...]) -> str:
         if name in PROFILERS:
             return name
     raise UsageError(
-        f"--layers and --trace are of {' and '.join(PROFILERS)}; {', '.join(runtimes)} "
-        "does not tell what its layers take."
+        f"--layers and --trace need {' or '.join(PROFILERS)}; {', '.join(runtimes)} does not "
+        "report the time of layers."
     )
 
 
@@ -253,7 +253,7 @@ def _subject(
     if is_onnx(path):
         if not reads_onnx:
             raise UsageError(
-                f"{' and '.join(runtimes)} cannot run {path.name}; runtimes of torch take "
+                f"{' and '.join(runtimes)} cannot run {path.name}; torch runtimes take only "
                 "checkpoints. Use --runtime onnxruntime."
             )
         inspected = inspect_file(path, image)

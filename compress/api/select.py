@@ -114,7 +114,9 @@ def select(
     table_file, saved = path_of(tradeoff), path_of(save)
     check_files(teacher, table_file)
     if table_file is not None and (measure_all or saved is not None):
-        raise UsageError("--tradeoff times nothing, so it goes with neither --all nor --save.")
+        raise UsageError(
+            "--tradeoff times nothing, so it excludes --all and --save. Leave these out."
+        )
     budget = budget_of(
         budget_ms=budget_ms,
         headroom=headroom,
@@ -151,7 +153,7 @@ def select(
         sample = timing_sample(images, images.validation, images.normalization)
     if table_file is None:
         say(
-            "Networks are timed on seeded noise; --data gives images."
+            "Networks are timed on seeded noise; give --data to time them on images."
             if sample is None
             else f"Networks are timed on images of {sample.name}."
         )
@@ -202,7 +204,7 @@ def _teacher(
             return None
         if data is not None or num_classes is not None or shape is not None:
             raise UsageError(
-                "--speedup is relative to a teacher: give the one of this data with --teacher."
+                "--speedup is relative to a teacher. Give the teacher for this data with --teacher."
             )
         from compress.data.sources import embedded_teacher_path
 
@@ -226,6 +228,8 @@ def _task(
     from compress.data.dataset import load_dataset
     from compress.errors import UsageError
 
+    if num_classes is not None and num_classes < 2:
+        raise UsageError(f"num_classes is {num_classes}, it must be 2 or more.")
     said: dict[str, tuple[int | None, tuple[int, int, int] | None]] = {
         "the options": (num_classes, shape)
     }

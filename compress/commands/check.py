@@ -152,8 +152,8 @@ def command(
             raise UsageError("Name the ONNX file to check: compress check student.onnx.")
         if threads is not None:
             raise UsageError(
-                "--threads goes with --self-test. A candidate is measured with the threads of its "
-                "baseline; `compress baseline update --threads` says how many."
+                "--threads needs --self-test. A candidate uses the threads of its baseline, "
+                "which `compress baseline update --threads` sets."
             )
         verdict = check(model, baseline=baseline, **options, say=tell)
     except CompressError as error:
@@ -187,7 +187,7 @@ def _report(verdict: Verdict, junit: Path | None, markdown: Path | None, passes:
         reports.add_to_summary(verdict, os.environ)
     except OSError as error:
         # The verdict has been told; that it could not be shown once more changes nothing of it.
-        tell(f"warning: the summary that $GITHUB_STEP_SUMMARY names cannot be written: {error}.")
+        tell(f"warning: cannot write the summary to $GITHUB_STEP_SUMMARY: {error}.")
 
 
 def _refuse_what_judges() -> None:
@@ -209,9 +209,7 @@ def _refuse_what_judges() -> None:
         and context.get_parameter_source(each.name or "") is ParameterSource.COMMANDLINE
     ]
     if given:
-        raise UsageError(
-            f"--self-test judges no candidate, so {' and '.join(given)} have nothing to say there."
-        )
+        raise UsageError(f"--self-test judges no candidate. Leave out {' and '.join(given)}.")
 
 
 def _self_test(

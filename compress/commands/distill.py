@@ -170,13 +170,13 @@ def judge(result: DistillResult) -> None:
     chance = result.student.chance
     if chance.standing is Standing.NO_BETTER:
         raise StudentRefused(
-            f"{file} is {chance.text} Train it for longer, with another --lr or --recipe, or "
-            "ask for a larger student."
+            f"{file} is {chance.text} Train longer, change --lr or --recipe, or choose a larger "
+            "student."
         )
     if drop.outcome is Outcome.FAIL:
         raise StudentRefused(
-            f"{file} loses more than --max-accuracy-drop allows: {drop.reason}. Train it for "
-            "longer, ask for a larger student, or allow more."
+            f"{file} loses more than --max-accuracy-drop allows: {drop.reason}. Train longer, "
+            "choose a larger student, or allow a larger drop."
         )
     budget = result.budget.outcome
     if budget == Judgement.MISSED:
@@ -203,6 +203,6 @@ def judge(result: DistillResult) -> None:
         )
     if drop.outcome is Outcome.INCONCLUSIVE:
         raise Inconclusive(
-            f"Whether {file} loses more than --max-accuracy-drop allows is not decided: "
+            f"Whether {file} loses more than --max-accuracy-drop allows is undecided: "
             f"{drop.reason}."
         )

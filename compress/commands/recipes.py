@@ -70,7 +70,7 @@ def document_of(listing: dict[str, Any]) -> Document:
     )
     notes = (
         f"* Test accuracy in % (mean ± standard deviation, seeds) of {listing['experiment']}. "
-        "Other data, students and schedules may rank them otherwise.",
+        "Other data, students and schedules may rank them differently.",
         "Give distill an option of a recipe with --set name=value.",
     )
     return Document((Table(columns, tuple(rows)), *map(Text, notes)))

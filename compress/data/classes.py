@@ -53,9 +53,9 @@ def class_mapping(
     first = moved[0]
     raise DataError(
         f"The model's classes are in another order than the data's ('{data_classes[first]}' is "
-        f"class {place[data[first]]} of the model and class {first} of the data), and they cannot "
-        f"be matched by name: {_differing(model_classes, data_classes)}. Give the data that the "
-        "model was made for, or name the same classes alike on both sides."
+        f"class {place[data[first]]} of the model and class {first} of the data), and some names "
+        f"differ: {_differing(model_classes, data_classes)}. Give the data that the model was "
+        "made for, or use the same class names in both."
     )
 
 
@@ -66,13 +66,14 @@ def class_note(model_classes: Sequence[str], data_classes: Sequence[str]) -> str
         DataError: as ``class_mapping`` does.
     """
     if class_mapping(model_classes, data_classes) is not None:
-        return "The model's classes are in another order than the data's; they are taken by name."
+        return "The model's classes are in another order than the data's; they are matched by name."
     pair = _comparable(model_classes, data_classes)
     if pair is None or pair[0] == pair[1]:
         return None
     return (
-        "Warning: the model and the data name classes differently "
-        f"({_differing(model_classes, data_classes)}); they are taken to be in the same order."
+        "Warning: the model and the data have different class names "
+        f"({_differing(model_classes, data_classes)}); the classes are assumed to be in the same "
+        "order."
     )
 
 

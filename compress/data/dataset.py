@@ -155,8 +155,9 @@ def load_dataset(
     if limit_train is not None:
         if not 1 <= limit_train <= len(kept):
             raise DataError(
-                f"{limit_train} training images were asked for, {printable(name)} has {len(kept)} "
-                f"beside {validation} validation images."
+                f"{limit_train} training images were requested, but {printable(name)} has only "
+                f"{len(kept)} besides {validation} validation images. Lower --limit-train or "
+                "--validation."
             )
         _, chosen = _stratified(strata[kept], limit_train, seed, "limit")
         kept = kept[chosen]
@@ -235,7 +236,10 @@ def read_source(
     path = Path(name)
     mode = _mode(path)
     if image_size is not None and not stat.S_ISDIR(mode):
-        raise UsageError(f"--image-size is for folders of images; '{printable(name)}' is none.")
+        raise UsageError(
+            f"--image-size is for folders of images, and '{printable(name)}' is not one. "
+            "Leave it out."
+        )
     if name == EMBEDDED:
         return read_embedded()
     if name in TORCHVISION_NAMES:

@@ -69,7 +69,7 @@ def note_on_scale(normalization: Normalization | None) -> tuple[str, ...]:
     if normalization is None or not normalization.of_bytes:
         return ()
     return (
-        "The normalisation was stated for pixels in 0..255; divided by 255 it is "
+        "The normalisation was given for pixels in 0..255. Divided by 255 it is "
         f"{describe(normalization)}.",
     )
 
@@ -101,8 +101,8 @@ class Normalizer:
         channels = images_u8.shape[-3]
         if channels != len(self._mean):
             raise DataError(
-                f"The images have {channels} channel(s) and the normalisation has "
-                f"{len(self._mean)}; give one mean and one deviation a channel."
+                f"The images have {channels} channel(s), but the normalisation has "
+                f"{len(self._mean)}. Give one mean and one standard deviation per channel."
             )
         return torch.div(images_u8, 255).sub_(self._mean).div_(self._std)
 

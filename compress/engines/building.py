@@ -56,7 +56,7 @@ def build_engine(
     """
     sizes = tuple(dict.fromkeys(batches))
     if not sizes or min(sizes) < 1:
-        raise UsageError(f"The batch sizes are {list(batches)}; an engine needs one or more.")
+        raise UsageError(f"The batch sizes are {list(batches)}, but an engine needs at least one.")
     trt = import_package(package)
     told: list[str] = []
 
@@ -73,7 +73,7 @@ def build_engine(
         reasons = [parser.get_error(index).desc() for index in range(parser.num_errors)]
         raise ExportError(
             f"{package.name} does not take {source.name}: "
-            f"{'; '.join(reasons[:MAX_ERRORS]) or 'it says no more'}."
+            f"{'; '.join(reasons[:MAX_ERRORS]) or 'no reason given'}."
         )
     if network.num_inputs != 1:
         raise ExportError(f"{source.name} has {network.num_inputs} inputs; an image model has one.")
@@ -81,7 +81,7 @@ def build_engine(
     fixed, *image = (int(size) for size in entry.shape)
     if min(image) < 1:
         raise UsageError(
-            f"{source.name} leaves the size of its images open; export it for images of one size."
+            f"{source.name} does not fix the size of its images. Export it for one size."
         )
     if fixed > 0 and sizes != (fixed,):
         raise UsageError(

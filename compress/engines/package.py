@@ -72,8 +72,8 @@ def import_package(package: Package) -> ModuleType:
 def _without_libraries(package: Package, error: Exception) -> str:
     line = first_line(error)
     return (
-        f"{package.name} is installed and its libraries cannot be loaded ({line}). They come from "
-        f"NVIDIA's own package index, which pip asks when it installs: {package.install}"
+        f"{package.name} is installed, but its libraries cannot be loaded ({line}). pip gets them "
+        f"from NVIDIA's package index: {package.install}"
     )
 
 

@@ -36,8 +36,8 @@ class Engine:
         gpu = gpu_here()
         if gpu is None:
             raise UsageError(
-                f"{path} needs an NVIDIA GPU that torch can use, and torch {torch.__version__} "
-                "sees none. Run it where there is one."
+                f"{path} needs an NVIDIA GPU, but torch {torch.__version__} sees none. Run it on "
+                "a machine that has one."
             )
         refuse_other_machine(
             path,
@@ -79,7 +79,7 @@ class Engine:
         if len(images) not in described.batches:
             raise UsageError(
                 f"{self._path.name} was built for batches of "
-                f"{', '.join(map(str, described.batches))}, not of {len(images)}. Build it with "
+                f"{', '.join(map(str, described.batches))}, not {len(images)}. Build it with "
                 f"--batch {','.join(map(str, sorted({*described.batches, len(images)})))}."
             )
         if tuple(images.shape[1:]) != described.input_shape:

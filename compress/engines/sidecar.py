@@ -107,8 +107,8 @@ def read_sidecar(engine: Path) -> EngineFile:
         raise ModelFileError(f"There is no engine {engine}.")
     if not beside.is_file():
         raise ModelFileError(
-            f"{engine} has no {beside.name} beside it, which says what built it and for which GPU. "
-            "Copy both files, or build it again from the ONNX file with `compress export --to`."
+            f"{engine} has no {beside.name} beside it, which records its package and GPU. Copy "
+            "both files, or build it again from the ONNX file with `compress export --to`."
         )
     described = decode(
         EngineFile,
@@ -139,13 +139,14 @@ def refuse_other_machine(
     faults = []
     if (described.package, described.version) != (package, version):
         faults.append(
-            f"it was built by {described.package} {described.version}, here is {package} {version}"
+            f"it was built by {described.package} {described.version}, but this is {package} "
+            f"{version}"
         )
     there = described.gpu
     if there and package == "tensorrt" and there != gpu:
-        faults.append(f"it was built on {_told(there)}, here is {_told(gpu)}")
+        faults.append(f"it was built on {_told(there)}, but this is {_told(gpu)}")
     if described.system != system:
-        faults.append(f"it was built on {described.system}, this is {system}")
+        faults.append(f"it was built on {described.system}, but this is {system}")
     if faults:
         raise ModelFileError(
             f"{engine} cannot be used here: {'; '.join(faults)}. Build it here, from the ONNX file "

@@ -191,8 +191,8 @@ def _check_precision(path: Path, properties: Mapping[str, str]) -> None:
     stated = properties.get(PRECISION_KEY)
     if stated is not None and stated not in (*PRECISIONS, "fp64", UNKNOWN):
         raise ModelFileError(
-            f"The metadata '{PRECISION_KEY}' of {path} is damaged: it is {shown(stated)}, known "
-            f"are {', '.join(PRECISIONS)}. Export it again."
+            f"The metadata '{PRECISION_KEY}' of {path} is damaged: it is {shown(stated)}, but "
+            f"must be one of {', '.join(PRECISIONS)}. Export it again."
         )
 
 

@@ -49,7 +49,8 @@ def float_model(source: Path, precision: str) -> onnx.ModelProto:
     found = precision_of(model)
     if found != "fp32":
         raise UsageError(
-            f"{source} is {found} already; {precision} is made of a float32 file. Give that."
+            f"{source} is already {found}, but {precision} is made from a float32 file. Give "
+            "that file."
         )
     return model
 
@@ -108,8 +109,8 @@ def float_images(path: Path) -> ImageInput:
     form = image_form(input_of(path), path.name)
     if form.channels_last or form.dtype != "float32":
         raise ModelFileError(
-            f"{path.name} takes {form}; what is converted takes float32 [n, c, h, w]. Export the "
-            "network so, with what turns bytes into float32 or moves the channels left out."
+            f"{path.name} takes {form}, but only float32 [n, c, h, w] can be converted. Export "
+            "the network without the layers that convert bytes or move the channels."
         )
     return form
 
@@ -125,7 +126,7 @@ def image_shape(path: Path, image_size: int) -> tuple[int, int, int]:
     if not isinstance(channels, int):
         raise ModelFileError(
             f"{path.name} leaves the number of channels of '{form.name}' open. Give --data, whose "
-            "images say it."
+            "images determine it."
         )
     height, width = (side if isinstance(side, int) else image_size for side in sides)
     return channels, height, width
@@ -204,11 +205,10 @@ def guarded(
         raise
     except MemoryError as error:
         raise kind(
-            f"{failure}: there is not enough memory. Do it on a machine that has more, or end what "
-            "else uses it."
+            f"{failure}: there is not enough memory. Use a machine with more memory, or free some."
         ) from error
     except Exception as error:
-        advice = advice or "Export the file again, with a newer exporter where there is one."
+        advice = advice or "Export the file again, with a newer exporter if possible."
         said = first_line(error.__cause__ or error).rstrip(".")
         raise kind(f"{failure}: {tool} says: {said}. {advice}") from error
 
@@ -219,8 +219,8 @@ def advice_for(model: onnx.ModelProto) -> str:
     if not found:
         return "Export it again for a newer operator set, or keep it in fp32."
     return (
-        f"It has {listed(found)}, which tools know badly: export it without, so that nothing is "
-        "decided or repeated while it runs, or keep it in fp32."
+        f"It has {listed(found)}, which tools support poorly: export it without control flow, or "
+        "keep it in fp32."
     )
 
 

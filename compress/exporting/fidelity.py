@@ -52,7 +52,7 @@ class Proof:
 
     def __post_init__(self) -> None:
         if len(self.images) == 0:
-            raise UsageError("There are no images to compare the file with the float file on.")
+            raise UsageError("There are no images to compare the file with the float file.")
         if self.targets is not None and len(self.targets) != len(self.images):
             raise UsageError(
                 f"There are {len(self.images):,} images and {len(self.targets):,} targets."

@@ -79,7 +79,7 @@ def sort_nodes(model: onnx.ModelProto) -> None:
                 heapq.heappush(ready, user)
     if len(order) < len(needs):
         circle = next(node for node, count in zip(graph.node, missing, strict=True) if count)
-        raise ValueError(f"{called(circle)} needs what is made of its own result")
+        raise ValueError(f"{called(circle)} depends on its own result")
     nodes = [onnx.NodeProto.FromString(graph.node[place].SerializeToString()) for place in order]
     del graph.node[:]
     graph.node.extend(nodes)

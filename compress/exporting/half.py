@@ -336,7 +336,7 @@ def _beginning(
     there = {name for node in model.graph.node for name in node.output if name}
     names = [name for node in original.graph.node for name in node.output if name in there]
     try:
-        with guarded("The values of a layer cannot be had", "ONNX Runtime"):
+        with guarded("The values of a layer are not available", "ONNX Runtime"):
             graphs = (original, rounded(model, target))
             expected, found = (values_of(graph, names)(image) for graph in graphs)
     except ExportError:
@@ -350,7 +350,7 @@ def _beginning(
         if not np.isfinite(found[name]).all():
             return (
                 f" It begins at layer '{layers[name]}', which gives values up to "
-                f"{np.abs(exact).max():.3g}; {target.name} holds up to {target.largest:g}."
+                f"{np.abs(exact).max():.3g}, but {target.name} holds at most {target.largest:g}."
             )
         scale = float(np.sqrt((exact**2).mean()))
         error = float(np.sqrt(((found[name] - exact) ** 2).mean()))

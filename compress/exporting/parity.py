@@ -103,7 +103,7 @@ def verify(
         if not finite.all():
             raise ParityError(
                 f"The model's {task.number}s for image {start + int(np.argmin(finite))} are not "
-                "finite, so nothing can be compared. Its weights are damaged, or its training "
+                "finite, so they cannot be compared. Its weights are damaged, or its training "
                 "diverged."
             )
         scale = max(scale, *(float(np.abs(array).max()) for array in expected.values()))
@@ -287,9 +287,9 @@ def check_batch(path: Path, predict: Predict, image: Array) -> None:
     if fixed:
         where += f". It has {listed(fixed)} to a fixed number of rows"
     raise ModelFileError(
-        f"{path.name} says that it takes any number of images, and takes one alone: {where}. "
-        "Export it again with a batch that is free (a Reshape to -1 rows, not to 1), or with a "
-        "batch of 1 in the shape of its input."
+        f"{path.name} claims to take any number of images, but takes only one: {where}. Export it "
+        "again with a free batch size (a Reshape to -1 rows, not to 1), or with a batch size of "
+        "1 in the shape of its input."
     )
 
 

@@ -292,7 +292,7 @@ def calibrate(source: Path, calibration: Array, options: Quantization) -> Calibr
         ExportError: a tool cannot do it.
     """
     if len(calibration) == 0:
-        raise UsageError("There are no images to calibrate on.")
+        raise UsageError("There are no images for calibration.")
     float_model(source, "int8")
     predict = predictor_of(source, threads=torch.get_num_threads())
     check_batch(source, predict, calibration[:1])

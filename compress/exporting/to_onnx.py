@@ -67,8 +67,8 @@ def onnx_from_torch(
     if images is not None and tuple(images.shape[1:]) != spec.input_shape:
         found, made = ("x".join(map(str, each)) for each in (images.shape[1:], spec.input_shape))
         raise UsageError(
-            f"{spec.name} is to be exported for images of {made}, and the images to compare it on "
-            f"are {found}. Give it the shape of the data, or data of its shape."
+            f"{spec.name} would be exported for images of {made}, but the images to compare on "
+            f"are {found}. Give images of the same shape."
         )
     network = copy.deepcopy(model).cpu().to(memory_format=torch.contiguous_format).eval()
     task = task or unstated()
@@ -110,7 +110,10 @@ def translate(network: nn.Module, spec: ModelSpec, task: Task) -> onnx.ModelProt
     """
     # Zeros, because the exporter must not draw from the generator that training draws from.
     example = torch.zeros(2, *spec.input_shape)
-    advice = "The network may not decide in Python what it computes; use tensor operations instead."
+    advice = (
+        "The network must not use Python control flow that depends on data. Use tensor "
+        "operations instead."
+    )
     with (
         guarded(f"{spec.name} cannot be exported to ONNX", "torch.onnx", advice),
         quiet(),

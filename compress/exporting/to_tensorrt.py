@@ -62,8 +62,9 @@ def engine_from_onnx(
     artifact = read_artifact(source)
     if artifact.conversion.get("activations") == "uint8":
         raise UsageError(
-            f"{source} has activations in uint8 with zero points, which {package} does not take. "
-            f"Quantise the float32 file for it: compress export --precision int8 --to {package}."
+            f"{source} has activations in uint8 with zero points, which {package} does not "
+            "support. Quantise the float32 file for it: compress export --precision int8 --to "
+            f"{package}."
         )
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
@@ -114,8 +115,8 @@ def _proved(source: Path, engine: Path, described: EngineFile, proof: Proof, say
     most = TOLERANCES.get(described.precision, TOLERANCES["int8"])
     if fidelity.relative_error > most:
         raise ParityError(
-            f"The engine is not the function of {source.name}: its {proof.task.number}s are off by "
-            f"{fidelity.relative_error:.2%} of their spread, {most:.2%} are allowed in "
+            f"The engine is not the function of {source.name}: its {proof.task.number}s are off "
+            f"by {fidelity.relative_error:.2%} of their spread, {most:.2%} is allowed in "
             f"{described.precision}; {fidelity.top1_agreement:.2%} of {fidelity.images:,} images "
             f"have the same {proof.task.answer}. Nothing was written."
         )

@@ -72,7 +72,7 @@ def compare_accuracy(pair: Pair, rule: AccuracyRule, what: str = "the baseline")
     if needed is not None:
         reason += f"; about {rounded(needed):,} images would decide"
     elif outcome is Outcome.INCONCLUSIVE:
-        reason += "; it lies at what is allowed, so no number of images would decide"
+        reason += "; it is exactly at the limit, so no number of images would decide"
     return Comparison(
         metric.name,
         outcome,

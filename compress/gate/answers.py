@@ -99,8 +99,8 @@ def answers_of_baseline(
     if differing and not (isa or others):
         warnings = (
             f"The baseline's file and its model disagree about {differing:,} of {count:,} test "
-            "images, on the same machine and engine. What the model says here is taken; make the "
-            "baseline again, or look at who changed it.",
+            "images, on the same machine and engine. The model's answers are used. Make the "
+            "baseline again, or find out who changed it.",
         )
     what = "the baseline, scored here" if isa or others or differing else "the baseline"
     everything = torch.arange(count)
@@ -113,13 +113,13 @@ def _believed(baseline: Baseline, others: Sequence[str], *, isa: bool) -> Theirs
         return Theirs(
             baseline.evidence,
             doubt="the baseline was scored with other instruction sets "
-            f"({' '.join(baseline.machine['isa'])}), with which int8 rounds otherwise, and its "
-            "model is not there to be scored here",
+            f"({' '.join(baseline.machine['isa'])}), with which int8 rounds differently, "
+            "and its model is missing, so it cannot be scored here",
         )
     if others:
         warning = (
             f"The baseline was scored by another version of the engine ({'; '.join(others)}), "
-            "which may answer otherwise."
+            "which may answer differently."
         )
         return Theirs(baseline.evidence, warnings=(warning,))
     return Theirs(baseline.evidence)

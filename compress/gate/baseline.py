@@ -70,7 +70,7 @@ HASH_SHOWN = 12
 _COPY = re.compile(rf"([0-9a-f]{{{HASH_SHOWN}}})\.onnx")
 
 
-_MEND = "Take the committed file again, or write a new one with `compress baseline update`."
+_MEND = "Restore the committed file, or write a new one with `compress baseline update`."
 
 
 def _no_normalization(values: object) -> str:
@@ -217,10 +217,10 @@ class Baseline:
         with path.open("rb") as file:
             pointer = is_lfs_pointer(file.read(64))
         mend = (
-            "It is a pointer of Git LFS: fetch the file itself with `git lfs pull`."
+            "It is a Git LFS pointer: fetch the file with `git lfs pull`."
             if pointer
-            else "Put back the file that was committed with the baseline (`git checkout -- "
-            f"{path}`), or make a new baseline with `compress baseline update`, which writes both."
+            else f"Restore the committed file (`git checkout -- {path}`), or make a new baseline "
+            "with `compress baseline update`, which writes both."
         )
         raise ModelFileError(
             f"{path} is not the file that {self.path} was made from: its SHA-256 is "
@@ -288,19 +288,18 @@ def read_baseline(path: Path) -> Baseline:
         )
     content = read_json(path)
     if not isinstance(content, dict) or "digest" not in content:
-        raise InputError(f"{path} is no baseline: it has no digest. {_MEND}")
+        raise InputError(f"{path} is not a baseline: it has no digest. {_MEND}")
     schema = content.get("schema_version")
     if schema != SCHEMA_VERSION:
         raise InputError(
-            f"{path} has schema_version {shown(schema)}, this is compress {__version__}, which "
-            f"knows {SCHEMA_VERSION}. Use the version that wrote it, or make the baseline again."
+            f"{path} has schema_version {shown(schema)}, but compress {__version__} reads "
+            f"{SCHEMA_VERSION}. Use the version that wrote it, or make the baseline again."
         )
     if digest_of(content) != content["digest"]:
         raise InputError(
-            f"{path} was edited by hand or damaged: its content is not what its digest is of. "
-            f"{_MEND}"
+            f"{path} was edited by hand or damaged: its digest does not match its content. {_MEND}"
         )
-    stored, evidence = _decoded(content, f"{path} is no baseline")
+    stored, evidence = _decoded(content, f"{path} is not a baseline")
     latency = stored.latency_ms
     return Baseline(
         model=stored.model,
@@ -361,9 +360,8 @@ def check_target(output: Path, file: str, sha256: str) -> Path:
     target = output.parent / file
     if target.exists() and sha256_of(target) != sha256:
         raise UsageError(
-            f"{target} is in the way: the baseline's model is kept there, and it is not what its "
-            "name says. It was damaged, or is a pointer of Git LFS. Remove it and try again; the "
-            "model is copied there anew."
+            f"{target} does not have the content that its name states, and the baseline's model "
+            "belongs there. It is damaged or a Git LFS pointer. Remove it and try again."
         )
     return target
 
@@ -414,8 +412,8 @@ def describe_model(
     """
     if size_bytes > path.stat().st_size:
         raise ModelFileError(
-            f"{path} keeps weights in other files beside it; a baseline's model is one file. "
-            "Export it again into one: torch.onnx.export(..., external_data=False)."
+            f"{path} keeps weights in other files, but a baseline's model must be one file. "
+            "Export it into one: torch.onnx.export(..., external_data=False)."
         )
     sha256 = sha256_of(path)
     return Model(

@@ -112,10 +112,7 @@ class CheckRequest:
                 f"--budget-ms is {self.budget_s * 1e3:g}; it must be a positive number."
             )
         if self.percentile is not None and self.budget_s is None:
-            raise UsageError(
-                "--percentile is of the calls that a budget is for, and there is none. Give "
-                "--budget-ms."
-            )
+            raise UsageError("--percentile needs a budget. Give --budget-ms, too.")
 
 
 def check(request: CheckRequest, say: Callable[[str], None] = lambda _: None) -> Verdict:
@@ -159,8 +156,8 @@ class _Check:
         found = signature_of(request.candidate, self.asked, there.task)
         if found != there:
             raise UsageError(
-                f"{request.baseline} is of another task: its model is for {there}, "
-                f"{request.candidate} for {found}. Give the baseline of this task with --baseline, "
+                f"{request.baseline} is for another task: its model takes {there}, but "
+                f"{request.candidate} takes {found}. Give its baseline with --baseline, "
                 "or make one with `compress baseline update`."
             )
         self.say(f"Reading the evaluation set, {self.baseline.evaluation_set.name}.")
@@ -176,12 +173,12 @@ class _Check:
         if self.model is None and not self.own:
             self.warnings.append(
                 f"The baseline's model {self.baseline.model.file} is not beside "
-                f"{request.baseline}, so it is neither timed nor scored again here."
+                f"{request.baseline}, so it is not timed and not scored again."
             )
         if self.settings.threads > self.here.cpus:
             self.warnings.append(
-                f"The baseline is for {self.settings.threads} threads; they share the "
-                f"{self.here.cpus} CPUs of this machine and wait for each other."
+                f"The baseline uses {self.settings.threads} threads, but this machine has "
+                f"{self.here.cpus} CPUs, so the threads wait for each other."
             )
 
     def run(self) -> Verdict:
@@ -271,21 +268,21 @@ class _Check:
         """A model to be timed beside in the baseline's place, or why there is none."""
         stored = self.baseline.teacher
         if stored is None:
-            return None, "no ratio to a teacher was stored"
+            return None, "the baseline has no ratio to a teacher"
         if len(stored.ratios) < STORED_RUNS:
-            return None, f"{len(stored.ratios)} stored ratios are too few, {STORED_RUNS} are needed"
+            return None, f"{len(stored.ratios)} stored ratios are too few; {STORED_RUNS} are needed"
         differences = self.baseline.differences(self.here, ("cpu", "isa", "gpu"))
         if differences:
             return None, f"the ratio to a teacher is of another machine ({'; '.join(differences)})"
         given = self.request.teacher
         if given is not None and sha256_of(given) != stored.sha256:
             raise UsageError(
-                f"{given} is not the teacher that {self.request.baseline} was timed beside: its "
+                f"{given} is not the teacher that {self.request.baseline} was timed with: its "
                 f"SHA-256 is not {stored.sha256[:12]}..."
             )
         path = given or self.baseline.teacher_path
         if path is None:
-            return None, f"the teacher {stored.file} is not there (--teacher says where it is)"
+            return None, f"the teacher {stored.file} is missing (give it with --teacher)"
         return path, ""
 
     # --- accuracy, consistency and parity --------------------------------------------------------
@@ -310,7 +307,7 @@ class _Check:
         )
         self.warnings.extend(theirs.warnings)
         batch = self.settings.batch
-        self.say(f"Comparing its answers with those at batch {batch}, as it is timed.")
+        self.say(f"Comparing its answers with those at batch size {batch}, at which it is timed.")
         consistency = compare_consistency(request.candidate, self.data, self.asked, scored)
         return (
             judge_accuracy(scored.evidence, theirs, request.accuracy),
@@ -342,7 +339,7 @@ class _Check:
             self.not_judged.append(told_calibration(ours, other, len(targets)))
             return ()
         if other is None:
-            why = "the baseline's model is not there, and how sure it was is not stored"
+            why = "the baseline's model is missing, and its calibration error is not stored"
             return (Comparison("calibration", Outcome.INCONCLUSIVE, why),)
         return (compare_calibration(ours, other, len(targets), rule),)
 
@@ -359,8 +356,8 @@ class _Check:
             "the baseline's file": named(theirs),
         }
         without = " and ".join(name for name, some in has_some.items() if not some)
-        gone = "" if self.model is not None else ", which is not there"
-        self.not_judged.append(f"names of classes: there are none in {without}{gone}")
+        gone = "" if self.model is not None else ", which is missing"
+        self.not_judged.append(f"class names: there are none in {without}{gone}")
         return ()
 
     def _parity(self) -> tuple[Comparison, ...]:
@@ -402,9 +399,9 @@ class _Check:
         if found == stated:
             return path
         self.warnings.append(
-            f"{path} is not what {self.request.candidate.name} says that it was exported from: its "
-            f"SHA-256 is {found[:12]}..., not {stated[:12]}... So it is not judged whether the two "
-            "are the same function; --checkpoint names the file that is."
+            f"{path} is not the checkpoint that {self.request.candidate.name} was exported from: "
+            f"its SHA-256 is {found[:12]}..., not {stated[:12]}... Parity is not judged. Give the "
+            "right file with --checkpoint."
         )
         return None
 
@@ -428,7 +425,7 @@ class _Check:
                 "reason": baseline.reason,
             },
             "settings": asdict(self.settings),
-            "inputs": f"images of {self.data.name}, drawn anew for each round",
+            "inputs": f"images of {self.data.name}, drawn again for each round",
             "machine": self.here.to_dict(),
             "seconds": time.monotonic() - self.begun,
         }
@@ -437,7 +434,7 @@ class _Check:
 def _onnx(path: Path) -> Path:
     if not is_onnx(path):
         raise ModelFileError(
-            f"{path} is not an ONNX file, and what is checked is what ships. Export a checkpoint "
-            f"first: compress export {path} --output {path.with_suffix('.onnx').name}."
+            f"{path} is not an ONNX file. Export the checkpoint first: compress export {path} "
+            f"--output {path.with_suffix('.onnx').name}."
         )
     return path

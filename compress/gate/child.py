@@ -140,7 +140,7 @@ def summary(timing: Timing, trial: Trial) -> Rounds:
     """
     median = timing.latency(CANDIDATE)
     if median is None:
-        raise NothingMeasured(f"{len(timing.rounds)} rounds are too few to know anything from.")
+        raise NothingMeasured(f"{len(timing.rounds)} rounds are too few for an estimate.")
     threads = trial.settings.threads
     return Rounds(
         candidate_s=tuple(fast_call(one[CANDIDATE]) for one in timing.rounds),

@@ -119,9 +119,8 @@ def judge(
         )
         return Comparison("consistency", Outcome.PASS, reason, evidence, figures)
     reason = (
-        f"{differing} of {count} images are answered otherwise {how}, as it is timed, than in "
-        f"batches of {EVALUATION_BATCH}, as it is scored; {other} get another {task.answer}, "
-        f"{task.metric.name} {task.metric.text(scores[0])} there and "
-        f"{task.metric.text(scores[1])} here"
+        f"{differing} of {count} images get other answers {how} (as timed) than in batches of "
+        f"{EVALUATION_BATCH} (as scored); {other} get another {task.answer}, {task.metric.name} "
+        f"{task.metric.text(scores[0])} there and {task.metric.text(scores[1])} here"
     )
     return Comparison("consistency", Outcome.FAIL, reason, evidence, figures)

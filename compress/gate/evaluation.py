@@ -70,8 +70,8 @@ def data_of(
         known = there.source in (EMBEDDED, *TORCHVISION_NAMES)
         if not known and not path.exists():
             raise DataError(
-                f"The evaluation set of {baseline.path}, {there.name}, is not at {path}. Say "
-                "where it is with --data."
+                f"The evaluation set of {baseline.path}, {there.name}, is not at {path}. Give its "
+                "place with --data."
             )
         source = there.source if known else str(path)
     data = load_dataset(
@@ -93,11 +93,12 @@ def data_of(
             f"{'x'.join(map(str, wanted.image_shape))}"
         )
     if not faults and digest_of_test(data) != there.sha256:
-        faults.append("it has other test images or labels, or has them in another order")
+        faults.append("its test images, their labels or their order differ")
     if faults:
         raise UsageError(
-            f"{source} is not what {baseline.path} was scored on: {'; '.join(faults)}. Give the "
-            "same images with --data, or make a baseline on these with `compress baseline update`."
+            f"{source} is not the data that {baseline.path} was scored on: {'; '.join(faults)}. "
+            "Give the same images with --data, or make a baseline on these with `compress "
+            "baseline update`."
         )
     return data
 

@@ -100,7 +100,7 @@ class LatencyRule:
         if not SMALLEST_ALLOWED <= self.allowed < math.inf:
             raise UsageError(
                 f"--max-slowdown is {self.allowed:.3%}; it takes {SMALLEST_ALLOWED:.1%} or more, "
-                "such as 3%. Less cannot be told from nothing by measuring."
+                "such as 3%. Smaller slowdowns cannot be measured."
             )
 
     @property

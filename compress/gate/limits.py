@@ -101,9 +101,7 @@ def compare_budget(
         f"{format_time(latency.high)}), budget {format_time(budget_s)}; {calls} calls"
     )
     if latency.high <= budget_s and all_calls_s is not None and all_calls_s > budget_s:
-        reason += (
-            f"; but with the calls that others disturbed the median is {format_time(all_calls_s)}"
-        )
+        reason += f"; but including disturbed calls the median is {format_time(all_calls_s)}"
     figures = Figures(candidate=format_time(latency.value), allowed=format_time(budget_s))
     return Comparison("budget", outcome, reason, evidence, figures)
 

@@ -56,7 +56,7 @@ class Settings:
 
     def __post_init__(self) -> None:
         if faults := schema.faults_of(self):
-            raise UsageError(f"No model can be timed so: {'; '.join(faults)}.")
+            raise UsageError(f"No model can be timed with these settings: {'; '.join(faults)}.")
 
 
 @dataclass(frozen=True)
@@ -216,7 +216,7 @@ def judge(trial: Trial, say: Callable[[str], None] = lambda _: None) -> Judged:
     latency, budget = outcomes(trial, first)
     if Outcome.FAIL not in (latency, budget):
         return Judged(latency, budget, first)
-    say("It fails; measuring once more in another process to be sure.")
+    say("It fails; measuring again in another process to confirm this.")
     second = measure(replace(trial, seed=trial.seed + 1))
     again = outcomes(trial, second)
     return Judged(_confirmed(latency, again[0]), _confirmed(budget, again[1]), first, second)
@@ -269,7 +269,7 @@ def decode(answer: dict[str, Any]) -> Rounds:
     Raises:
         NothingMeasured: it is not.
     """
-    where = "The process that was to measure gave a broken answer"
+    where = "The measuring process gave a broken answer"
     return schema.decode(Rounds, answer, where, error=NothingMeasured)
 
 

@@ -34,13 +34,12 @@ def compare_classes(ours: Sequence[str], theirs: Sequence[str]) -> Comparison | 
         return Comparison(
             "classes",
             Outcome.FAIL,
-            f"its outputs are named in another order: output {place} is '{ours[place]}', and "
-            f"'{theirs[place]}' in the baseline's model. Whoever reads answers by their position "
-            "gets another class; export it in the baseline's order",
+            f"its classes are in another order: output {place} is '{ours[place]}', but "
+            f"'{theirs[place]}' in the baseline's model. Export it in the baseline's order",
             evidence,
         )
     if names_differ(ours, theirs):
-        reason = f"{len(ours)} outputs, in part under other names at the same places"
+        reason = f"{len(ours)} outputs, some with other names at the same position"
     else:
         reason = f"the same {len(ours)} names in the same order"
     return Comparison("classes", Outcome.PASS, reason, evidence)

@@ -37,11 +37,11 @@ def more_images(found: Comparison, name: str, validation: int, training: int) ->
     if needed <= most:
         return (
             f" Hold out more images with --validation {min(rounded(needed), most)}; {name} has "
-            f"{most + 1:,} to train on and to hold out, {validation:,} are held out now."
+            f"{most + 1:,} for training and validation, of which {validation:,} are held out now."
         )
     return (
-        f" {name} has no more than {most:,} images to hold out (--validation): give a larger "
-        "set with --data, or allow a larger loss."
+        f" {name} has at most {most:,} images to hold out (--validation): give a larger set "
+        "with --data, or allow a larger loss."
     )
 
 
@@ -98,5 +98,5 @@ class PrecisionRule:
         found = self.compare(pair)
         if found.outcome is Outcome.PASS:
             return ""
-        undecided = "It is not decided: " if found.outcome is Outcome.INCONCLUSIVE else ""
+        undecided = "It is undecided: " if found.outcome is Outcome.INCONCLUSIVE else ""
         return f"{undecided}{found.reason} (--max-precision-loss)."

@@ -98,7 +98,7 @@ def identity(verdict: Verdict) -> dict[str, str]:
             f" ({baseline['model']}, SHA-256 {baseline['model_sha256'][:12]}..., "
             f"made {baseline['created']})"
         )
-        found["reason of the baseline"] = baseline["reason"]
+        found["reason for the baseline"] = baseline["reason"]
     if "machine" in verdict.about:
         machine, settings = verdict.about["machine"], verdict.about["settings"]
         runtime, threads = settings["runtime"], settings["threads"]

@@ -109,14 +109,14 @@ class SelfTest:
             f"A/A, the model beside itself: {in_percent(self.same)} in fast calls and "
             f"{in_percent(self.same_of_all)} in all, {LOOKS[-1]} rounds of seeded noise; one "
             f"round's ratios scatter by {self.scatter:.1%} and {self.scatter_of_all:.1%}.",
-            f"Where nothing changed, {self.nothing.passes:.1%} of checks pass and "
+            f"Without a change, {self.nothing.passes:.1%} of checks pass and "
             f"{self.nothing.fails:.1%} fail, after {self.seconds(self.nothing):.1f} s on average "
             f"({DRAWS} checks drawn from those rounds).",
         ]
         if self.detectable is None:
             found.append(
                 f"No slowdown up to {percent(1 + LARGEST)} is found {CONFIDENCE:.0%} of the time: "
-                "this machine is too busy to tell."
+                "this machine is too busy."
             )
         else:
             found.append(
@@ -125,7 +125,7 @@ class SelfTest:
                 f"{self.seconds(self.detectable):.1f} s on average."
             )
         if self.slowed is None:
-            found.append("No real extra work of about that size was tried.")
+            found.append("No real extra work of that size was tried.")
         else:
             said = ", ".join(str(one.latency).upper() for one in self.checks)
             taken_s = sum(one.seconds for one in self.checks) / len(self.checks)
@@ -200,12 +200,12 @@ def self_test(
         logs = logs_of(same)
         # Either copy could have been the numerator.
         pool = np.concatenate([logs, -logs])
-        say("Drawing from these rounds what the rule would say of slower models.")
+        say("Simulating slower models from these rounds.")
         detectable = smallest_detectable(pool, rule, seed)
         slowed, checks = None, []
         if detectable is not None:
             amount = MARGIN * detectable.slowdown
-            say(f"Putting extra work of {percent(1 + amount)} into the model.")
+            say(f"Adding extra work of {percent(1 + amount)} to the model.")
             path = folder / f"slower-{model.name}"
             try:
                 slowed = slow_down(model, amount, path, settings=settings, say=say)

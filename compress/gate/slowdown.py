@@ -83,8 +83,8 @@ def _by_way_of_teacher(trial: Trial, judged: Judged, rule: LatencyRule) -> Compa
     )
     if uneven.high > 1 + UNEVEN:
         reason += (
-            f"; its calls differ among themselves more than those of {name}, "
-            f"{in_percent(uneven)}, {percent(1 + UNEVEN)} allowed"
+            f"; its calls vary more than those of {name}: {in_percent(uneven)}, "
+            f"{percent(1 + UNEVEN)} allowed"
         )
     if second is not None:
         reason += f"; in a second process {in_percent(second.ratio(trial.stored))}"
@@ -126,17 +126,17 @@ def compare_with_stored(
         told = f"its {format_time(then.value)} are of another machine ({differences[0]})"
     else:
         told = (
-            f"{format_time(now.value)} here and {format_time(then.value)} then, on a machine "
+            f"{format_time(now.value)} here against {format_time(then.value)} then, on a machine "
             f"like this one, is {percent(now.value / then.value)}"
         )
         if judged.latency is Outcome.FAIL:
             told += f": no noise makes a call take {FAR:g} times as long, in two processes"
         else:
-            told += ": advice and no verdict"
+            told += ", which is advice and not a verdict"
     return Comparison(
         "latency",
         judged.latency or Outcome.INCONCLUSIVE,
-        f"the baseline's model is not there and {why}; {told}",
+        f"the baseline's model is missing and {why}; {told}",
         {
             "candidate_ms": now.to_dict(1e3),
             "stored_ms": then.to_dict(1e3),
@@ -160,8 +160,8 @@ def slow_to_load(rounds: Rounds) -> list[str]:
     if then is None or rounds.load_s < LOAD_TIMES * then or rounds.load_s < then + LOAD_S:
         return []
     return [
-        f"The candidate takes {format_time(rounds.load_s)} to load and the other model "
-        f"{format_time(then)}. That is not judged; whoever starts a server waits for it."
+        f"The candidate takes {format_time(rounds.load_s)} to load, and the other model "
+        f"{format_time(then)}. Load time is not judged."
     ]
 
 
@@ -182,7 +182,7 @@ def compare_confirmed_budget(trial: Trial, judged: Judged) -> Comparison:
         said = {
             Outcome.PASS: "a second process kept it",
             Outcome.FAIL: "a second process missed it too",
-            Outcome.INCONCLUSIVE: "a second process does not decide",
+            Outcome.INCONCLUSIVE: "a second process is undecided",
         }
         budget = replace(budget, reason=f"{budget.reason}; {said[again.outcome]}")
     return replace(budget, outcome=judged.budget or Outcome.INCONCLUSIVE)
@@ -202,10 +202,9 @@ def unsteady(rounds_s: Sequence[float], threads: int) -> list[str]:
     if high <= UNSTEADY * low:
         return []
     return [
-        f"Rounds of one and the same model took {format_time(float(low))} to "
-        f"{format_time(float(high))} (deciles): where a call is this short, it depends on the "
-        f"cores that its {threads} threads happen to be on. A baseline made with --threads 1 is "
-        "decided sooner, and is not slower if threads do not pay."
+        f"Rounds of the same model took {format_time(float(low))} to {format_time(float(high))} "
+        f"(deciles): such short calls depend on the cores that the {threads} threads run on. A "
+        "baseline made with --threads 1 is decided sooner."
     ]
 
 

@@ -64,18 +64,17 @@ class UpdateRequest:
     def __post_init__(self) -> None:
         if not self.reason.strip():
             raise UsageError(
-                "--reason is empty. Say why the baseline is made or changed: those who review the "
-                "change read it."
+                "--reason is empty. Say why the baseline is made or changed; reviewers read it."
             )
         try:
             self.reason.encode()
         except UnicodeEncodeError as error:
             raise UsageError(
-                f"--reason has a character that is no text ({error.object[error.start]!a}): it is "
-                "not in the encoding of this terminal. Give it in UTF-8."
+                f"--reason has a character that is not text ({error.object[error.start]!a}) in the "
+                "encoding of this terminal. Give it in UTF-8."
             ) from error
         if self.output.suffix != ".json":
-            raise UsageError(f"--output is {self.output}; a baseline is a file that ends in .json.")
+            raise UsageError(f"--output is {self.output}; a baseline's name must end in .json.")
 
 
 def update(request: UpdateRequest, say: Callable[[str], None] = lambda _: None) -> Baseline:
@@ -99,7 +98,7 @@ def update(request: UpdateRequest, say: Callable[[str], None] = lambda _: None) 
         if theirs.image_shape != signature.image_shape:
             raise ModelFileError(
                 f"{request.teacher} takes {theirs}; {request.model} takes {signature}. Give a "
-                "teacher of the same images."
+                "teacher for the same images."
             )
     say(f"Scoring {request.model.name} on {len(data.test):,} test images of {data.name}.")
     scored = score(request.model, data, settings, request.normalization)
@@ -107,15 +106,15 @@ def update(request: UpdateRequest, say: Callable[[str], None] = lambda _: None) 
         say(note)
     if signature.image_shape != data.input_shape:
         raise UsageError(
-            f"--shape is {','.join(map(str, signature.image_shape))}, the images of {data.name} "
-            f"are {','.join(map(str, data.input_shape))}. A model is timed on what it is scored on."
+            f"--shape is {','.join(map(str, signature.image_shape))}, but the images of "
+            f"{data.name} are {','.join(map(str, data.input_shape))}. Leave --shape out."
         )
     consistency = compare_consistency(request.model, data, settings, scored)
     if consistency is not None and consistency.outcome is Outcome.FAIL:
         raise ModelFileError(
-            f"{request.model} is no model to compare others with: {consistency.reason}. Export it "
-            f"so that it answers alike, or make the baseline for the batch that it is served with "
-            "(--batch)."
+            f"{request.model} cannot be a baseline: {consistency.reason}. Export it so that its "
+            "answers do not depend on the batch size, or set --batch to the size that it is "
+            "served with."
         )
     model = describe_model(
         request.model,

@@ -106,7 +106,7 @@ class Checkpoint:
                 _check_values(self.path, tensors)
             note = self._left_out(name)
             return [replace(each, notes=(*note, *each.notes)) for each in found]
-        raise refused or CheckpointError(f"{self.path} holds no network.")
+        raise refused or CheckpointError(f"{self.path} does not contain a network.")
 
     def _left_out(self, taken: str) -> tuple[str, ...]:
         """Says which of several networks was taken."""
@@ -114,9 +114,7 @@ class Checkpoint:
             return ()
         names = [name for name in (self.group, *self.others) if name != taken]
         listed = ", ".join(f"'{name}'" for name in names)
-        return (
-            f"The file holds {len(names) + 1} networks; '{taken}' was taken, {listed} left out.",
-        )
+        return (f"The file holds {len(names) + 1} networks; '{taken}' is used, {listed} ignored.",)
 
 
 def read_tensors(path: Path) -> Checkpoint:
@@ -162,8 +160,8 @@ def save_checkpoint(
     }
     if classes and len(classes) != network.spec.num_classes:
         raise UsageError(
-            f"{network.spec.name} has {network.spec.num_classes} classes; "
-            f"{len(classes)} names were given."
+            f"{network.spec.name} has {network.spec.num_classes} classes, but {len(classes)} "
+            "names were given."
         )
     clash = sorted(set(described) & set(extra or {}))
     if clash:
@@ -188,10 +186,10 @@ def save_checkpoint(
 def _of_torch(path: Path, loaded: object) -> Checkpoint:
     """The weights inside of what torch read."""
     if isinstance(loaded, Tensor):
-        raise CheckpointError(f"{path} holds one tensor and no names; save a state_dict.")
+        raise CheckpointError(f"{path} holds one tensor without a name. Save a state_dict.")
     if not isinstance(loaded, Mapping):
         raise CheckpointError(
-            f"{path} holds a {type(loaded).__name__}, not weights by name; save a state_dict."
+            f"{path} holds a {type(loaded).__name__}, not a state_dict. Save a state_dict."
         )
     tensors = {keys: value for keys, value in leaves(loaded) if isinstance(value, Tensor)}
     if not tensors:
@@ -272,7 +270,7 @@ def weights_of(path: Path, spec: ModelSpec) -> Mapping[str, Tensor]:
     if with_dropout(found.spec, 0.0) != with_dropout(spec, 0.0):
         raise CheckpointError(
             f"{path} is a {found.spec.name} with {found.spec.num_classes} classes for images of "
-            f"{found.spec.input_shape}; a {spec.name} with {spec.num_classes} for "
+            f"{found.spec.input_shape}, but a {spec.name} with {spec.num_classes} for "
             f"{spec.input_shape} is to be trained."
         )
     return found.state_dict

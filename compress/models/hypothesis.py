@@ -50,7 +50,7 @@ def check_state(spec: ModelSpec, state: Mapping[str, Tensor]) -> None:
             )
     extra = sorted(set(state) - set(expected))
     if extra:
-        raise CheckpointError(f"'{extra[0]}' has no place in {spec.name}.")
+        raise CheckpointError(f"'{extra[0]}' does not belong to {spec.name}.")
 
 
 def in_order(hypothesis: Hypothesis, order: Sequence[int]) -> Hypothesis:

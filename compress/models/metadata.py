@@ -102,7 +102,7 @@ def stated_normalization(
             try:
                 return Normalization(tuple(map(float, mean)), tuple(map(float, std))), ()
             except UsageError as error:
-                notes.append(f"The file states a normalisation that was not used. {error}")
+                notes.append(f"The file has a normalisation that was not used. {error}")
             except (TypeError, ValueError, OverflowError):
                 continue
     return None, tuple(notes)

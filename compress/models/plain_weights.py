@@ -62,8 +62,8 @@ def check_claims(path: Path, tensors: Mapping[Keys, Tensor]) -> None:
     """
     if len(tensors) > LARGEST_NUMBER_OF_TENSORS:
         raise CheckpointError(
-            f"{path} holds {len(tensors):,} tensors; {LARGEST_NUMBER_OF_TENSORS:,} are read at "
-            "most. Save the network's state_dict alone."
+            f"{path} holds {len(tensors):,} tensors, but at most {LARGEST_NUMBER_OF_TENSORS:,} "
+            "are read. Save only the network's state_dict."
         )
     claimed = 0
     storages: dict[int, int] = {}
@@ -73,8 +73,8 @@ def check_claims(path: Path, tensors: Mapping[Keys, Tensor]) -> None:
         if len(name) > LARGEST_NAME or parts > LARGEST_NUMBER_OF_PARTS:
             raise CheckpointError(
                 f"{path} has a tensor with a name of {len(name):,} characters in {parts:,} parts "
-                f"('{name[:40]}...'); {LARGEST_NAME:,} and {LARGEST_NUMBER_OF_PARTS} are read at "
-                "most."
+                f"('{name[:40]}...'), but at most {LARGEST_NAME:,} and {LARGEST_NUMBER_OF_PARTS} "
+                "are allowed."
             )
         for part in _stored(value):
             storage = part.untyped_storage()
@@ -83,15 +83,15 @@ def check_claims(path: Path, tensors: Mapping[Keys, Tensor]) -> None:
             if size > storage.nbytes() and size > LARGEST_EXPANSION_BYTES:
                 raise CheckpointError(
                     f"'{name}' in {path} claims {size:,} bytes (shape {shape_of(part)}, strides "
-                    f"{part.stride()}) and the file holds {storage.nbytes():,} for it. Save it "
+                    f"{part.stride()}), but the file holds {storage.nbytes():,} for it. Save it "
                     "after .contiguous()."
                 )
             claimed += size
     held = sum(storages.values())
     if claimed > LARGEST_SHARING * held + LARGEST_SPARSE_BYTES:
         raise CheckpointError(
-            f"The tensors of {path} claim {claimed:,} bytes together and the file holds {held:,} "
-            "for them. Save the network's state_dict alone."
+            f"The tensors of {path} claim {claimed:,} bytes in total, but the file holds {held:,} "
+            "for them. Save only the network's state_dict."
         )
 
 
@@ -142,34 +142,34 @@ def _fault(value: Tensor) -> str:
     """Why a tensor cannot be a weight, as the end of a sentence; "" where it can."""
     kind = str(value.dtype).removeprefix("torch.")
     if value.is_nested:
-        return "is a nested tensor, which is no weight of a network"
+        return "is a nested tensor, which is not a network weight"
     if value.is_meta:
         return (
-            "is on the meta device: the file has its shape and none of its values. Save the "
-            "network after its weights are loaded"
+            "is on the meta device: the file has its shape but no values. Save the network after "
+            "its weights are loaded"
         )
     if value.is_quantized:
         return f"is quantised ({kind}). Give the float checkpoint"
     if value.is_complex():
-        return f"is complex ({kind}), which no known network is"
+        return f"is complex ({kind}), but no known network has complex weights"
     if value.numel() == 0:
         return f"has no values (its shape is {shape_of(value)})"
     if value.dtype not in _ORDINARY | _FLOAT8:
-        return f"is of type {kind}, which is not read. Save it as float32"
+        return f"is of type {kind}, which is not supported. Save it as float32"
     if value.layout not in (torch.strided, torch.sparse_coo):
         return f"is sparse ({str(value.layout).removeprefix('torch.')}). Save it after .to_dense()"
     if value.layout is torch.sparse_coo:
         size = value.numel() * value.element_size()
         if size > LARGEST_SPARSE_BYTES:
             return (
-                f"is sparse and would be {size:,} bytes when dense; {LARGEST_SPARSE_BYTES:,} are "
-                "read at most. Save it after .to_dense()"
+                f"is sparse and would be {size:,} bytes when dense, but at most "
+                f"{LARGEST_SPARSE_BYTES:,} are read. Save it after .to_dense()"
             )
         # A place outside would be written to when it is made dense; not every version of torch
         # looks for one on reading.
         places, shape = value._indices(), torch.tensor(value.shape[: value.sparse_dim()])
         if places.numel() and (places.min() < 0 or bool((places >= shape[:, None]).any())):
-            return "is sparse and damaged: it has values at places outside of it"
+            return "is sparse and damaged: it has values outside of its shape"
     return ""
 
 

@@ -69,8 +69,8 @@ def recognise(
         reason = str(unfit).rstrip(".")
         layouts = "; ".join(family.layout for family in FAMILIES.values())
         raise CheckpointError(
-            f"These weights are of no known network: {reason}. "
-            f"Seen: {describe(tensors)}. Known are {layouts}."
+            f"These weights are not of a known network: {reason}. The file has "
+            f"{describe(tensors)}. The known networks are {layouts}."
         ) from None
     if stated is None:
         return hypotheses

@@ -91,7 +91,7 @@ def parse(name: str) -> tuple[str, dict[str, Any]]:
         if stated is not None:
             return family, stated
     *others, last = [cls.forms for cls in FAMILIES.values()]
-    raise UsageError(f"'{name}' names no network. Write {', '.join(others)} or {last}.")
+    raise UsageError(f"'{name}' is not the name of a network. Write {', '.join(others)} or {last}.")
 
 
 def allowed_by(name: str) -> Mapping[str, tuple[str, ...]]:
@@ -105,11 +105,11 @@ def read_spec(values: object) -> ModelSpec:
     Raises:
         UsageError: fields are missing, unknown or impossible.
     """
-    found = decode(ModelSpec, values, "This is no description of a network", error=UsageError)
+    found = decode(ModelSpec, values, "This does not describe a network", error=UsageError)
     made = changed(found)
     if made.name != found.name:
         raise UsageError(
-            f"This is no description of a network: it is named {found.name}, and its parameters "
+            f"This does not describe a network: it is named {found.name}, and its parameters "
             f"are those of {made.name}."
         )
     return made

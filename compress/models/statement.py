@@ -69,13 +69,13 @@ class Statement:
             key = key.strip().lower().replace("-", "_")
             if not equals:
                 raise UsageError(
-                    f"'{part}' in '{text}' states nothing. Write FIELD=VALUE after the name, "
-                    "for instance resnet-20,shortcut=pad-both."
+                    f"'{part}' in '{text}' is not FIELD=VALUE. Write for instance "
+                    "resnet-20,shortcut=pad-both."
                 )
             if key not in statable:
                 raise UnknownName("field of a network that can be stated", key, statable)
             if key in fields:
-                raise UsageError(f"'{text}' states {key} twice; state it once.")
+                raise UsageError(f"'{text}' states {key} twice. State it once.")
             kind = type(plain.parameters.get(key, plain.num_classes))
             try:
                 fields[key] = _READERS[kind](value.strip().lower())
@@ -85,7 +85,7 @@ class Statement:
         for key, values in allowed.items():
             if fields.get(key, values[0]) not in values:
                 raise UsageError(
-                    f"'{text}' contradicts itself: {name} means {key}={' or '.join(values)}. Leave "
+                    f"'{text}' is contradictory: {name} means {key}={' or '.join(values)}. Leave "
                     "one of them out."
                 )
         fields = {key: named[key] for key in statable if key in named} | fields
@@ -103,8 +103,8 @@ class Statement:
     def disagreement(self, what: str, found: Sequence[ModelSpec]) -> CheckpointError:
         """The error where none of the networks that some weights may be is what was stated."""
         return CheckpointError(
-            f"{what} {'; '.join(self._differences(found))}. Correct what was stated of its "
-            "architecture, or leave it out."
+            f"{what} {'; '.join(self._differences(found))}. Correct the stated architecture, or "
+            "leave it out."
         )
 
     def _differences(self, found: Sequence[ModelSpec]) -> list[str]:
@@ -126,7 +126,7 @@ class Statement:
         if not faults and not any(
             all(each[key] in wanted for key, wanted in conditions.items()) for each in facts
         ):
-            faults.append(f"a {alike[0].name}, but not with all together of '{self.text}'")
+            faults.append(f"a {alike[0].name}, but not with everything in '{self.text}'")
         return faults
 
 

@@ -144,7 +144,7 @@ def train(
     }
     folder = RunFolder(out, config)
     if folder.finished and folder.is_whole(MODEL):
-        listener.message(f"{out} is finished already.")
+        listener.message(f"{out} is already finished.")
         return folder.result(TrainResult)
     with folder.alone():
         if folder.finished:
@@ -209,7 +209,7 @@ def _train(
         f"{len(data.train):,} images of {data.name} for {options.epochs} epochs on {where.type}."
     )
     if team.several:
-        listener.message(f"{team.size} processes share every batch.")
+        listener.message(f"{team.size} processes share each batch.")
         team.publish(TRAINING, True)
     fitted = fit(
         Supervised(),

@@ -127,10 +127,15 @@ def costs_of_onnx(path: Path, *, shape: Shape | None = None) -> Costs:
         if found is not None:
             macs += found
         elif node.op_type in _CONVOLUTIONS or node.op_type in _PRODUCTS:
-            warnings.append(f"{node.op_type} '{node.name}' is not in the MACs: its shape is open.")
+            warnings.append(
+                f"{node.op_type} '{node.name}' is not counted in the MACs, because its "
+                "shape is open."
+            )
         elif node.op_type in _HIDDEN or node.domain not in ("", "ai.onnx"):
             others[node.op_type] += 1
-            warnings.append(f"{node.op_type} '{node.name}' is not in the MACs: it is not known.")
+            warnings.append(
+                f"{node.op_type} '{node.name}' is not counted in the MACs, because it is unknown."
+            )
         elif node.op_type not in _FREE:
             others[node.op_type] += 1
     # A file whose batch is fixed at more than one image is counted at that batch.
@@ -189,8 +194,8 @@ def _with_shapes(
         return strict.graph, batch, []
     except (shape_inference.InferenceError, RuntimeError, ValueError) as error:
         warning = (
-            f"ONNX cannot tell all shapes in {path.name} ({first_line(error).rstrip('.')}), so the "
-            "MACs behind that are not counted."
+            f"ONNX cannot infer all shapes in {path.name} ({first_line(error).rstrip('.')}), so "
+            "the MACs after that point are not counted."
         )
     # ONNX Runtime may run what ONNX cannot infer. Where it cannot either, running it says so.
     try:
@@ -297,7 +302,7 @@ def _dispatched(module: nn.Module, images: Any) -> tuple[int, Counter[str], list
                 macs += found
             elif name in _TORCH_HIDDEN:
                 others[name] += 1
-                warnings.append(f"{name} is not in the MACs: it is not known.")
+                warnings.append(f"{name} is not counted in the MACs, because it is unknown.")
             elif name not in _TORCH_FREE:
                 others[name] += 1
             return result

@@ -128,13 +128,12 @@ def no_gpu(runtime: str, install: str) -> str:
     """
     if not nvidia_smi("--query-gpu=name", "--format=csv,noheader"):
         return (
-            f"The runtime {runtime} needs an NVIDIA GPU, and nvidia-smi finds none here. On a "
-            f"machine that has one: {install}"
+            f"The runtime {runtime} needs an NVIDIA GPU, but nvidia-smi finds none. On a machine "
+            f"that has one: {install}"
         )
     if not torch.cuda.is_available():
         return (
-            f"The runtime {runtime} needs a GPU that torch can use, and torch {torch.__version__} "
-            "sees none. Install its build for the driver that is there: "
-            "https://pytorch.org/get-started/locally"
+            f"The runtime {runtime} needs a GPU, but torch {torch.__version__} sees none. Install "
+            "torch's build for your driver: https://pytorch.org/get-started/locally"
         )
     return ""

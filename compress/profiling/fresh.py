@@ -152,9 +152,9 @@ def ask(module: str, request: object, name: str, *, limit_s: float | None = None
     except InputError:
         tail = complaint.decode(errors="replace").strip().splitlines()[-1:]
         raise NothingMeasured(
-            f"The process that was to measure {name} ended with code "
-            f"{process.returncode} and no answer{': ' + tail[0] if tail else ''}. "
-            "It may have been killed because memory ran out."
+            f"The process that measured {name} ended with code {process.returncode} and no "
+            f"answer{': ' + tail[0] if tail else ''}. It may have been killed because memory ran "
+            "out."
         ) from None
     if "error" in answer:
         kind = getattr(errors, answer["error"], CompressError)
@@ -177,7 +177,7 @@ def _end(process: subprocess.Popen[bytes]) -> None:
 
 
 def _decode(kind: type[Answer], answer: dict[str, Any]) -> Answer:
-    where = "The process that was to measure gave a broken answer"
+    where = "The measuring process gave a broken answer"
     return schema.decode(kind, answer, where, error=NothingMeasured)
 
 

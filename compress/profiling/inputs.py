@@ -104,8 +104,8 @@ def inputs_of(
     channels_last = sizes[1:] == (*sides, channels) != (channels, *sides)
     if not channels_last and sizes[1:] != (channels, *sides):
         raise UsageError(
-            f"{subject.name} takes images of {_by(sizes[1:])}, those of {sample.name} are "
-            f"{_by(sample.pixels.shape[1:])}. Give the images that it is for."
+            f"{subject.name} takes images of {_by(sizes[1:])}, but those of {sample.name} are "
+            f"{_by(sample.pixels.shape[1:])}. Give the data that it was made for."
         )
     dtype = spec.dtype if spec.dtype in (*FLOATS, "uint8", "int8") else str(noise.dtype)
     several = max(2, min(BATCHES, ROUND_BYTES // max(1, noise.nbytes)))
@@ -170,9 +170,9 @@ def random_input(spec: InputSpec, name: str, *, seed: int) -> Input:
     if 4 * math.prod(sizes) > MAX_INPUT_BYTES:
         raise UsageError(
             f"{name} takes '{spec.name}' of {'x'.join(map(str, sizes))}; that is "
-            f"{format_bytes(4 * math.prod(sizes))} a call, and {format_bytes(MAX_INPUT_BYTES)} is "
-            "the most that is tried. Give a smaller --batch or --shape where the file leaves it "
-            "open."
+            f"{format_bytes(4 * math.prod(sizes))} per call, but at most "
+            f"{format_bytes(MAX_INPUT_BYTES)} is allowed. Give a smaller --batch, or a --shape if "
+            "the file does not fix it."
         )
     generator = np.random.default_rng(seed)
     if spec.dtype in ("float32", "float16", "float64"):
@@ -181,8 +181,8 @@ def random_input(spec: InputSpec, name: str, *, seed: int) -> Input:
         bounds = np.iinfo(spec.dtype)
         return generator.integers(bounds.min, bounds.max, sizes, spec.dtype, endpoint=True)
     raise ModelFileError(
-        f"{name} takes '{spec.name}' as {spec.dtype}; images are float32, float16, "
-        "float64, uint8 or int8. This is no image model."
+        f"{name} takes '{spec.name}' as {spec.dtype}, but images are float32, float16, float64, "
+        "uint8 or int8. This is not an image model."
     )
 
 

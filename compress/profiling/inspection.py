@@ -78,7 +78,7 @@ class Inspection:
 
     def difference(self, path: Path) -> str:
         """A message that says that two answers differ, and what is the likely cause."""
-        cause = "It holds what draws at random"
+        cause = "It contains random operations"
         if self.random:
             cause = f"It has {', '.join(self.random)}"
         return (
@@ -114,12 +114,12 @@ def _inspected(
         answer = ask(CHILD, InspectionRequest(path, shape, limit_bytes), path.name, limit_s=limit_s)
     except TimeoutError as error:
         raise ModelFileError(
-            f"{path.name} was loaded and run on two images, and had not answered after "
-            f"{format_duration(limit_s)}. {_repeating(path)}Nothing more was tried with it."
+            f"{path.name} was loaded and run on two images, but gave no answer within "
+            f"{format_duration(limit_s)}. {_repeating(path)}It is not used."
         ) from error
     except NothingMeasured as error:
         raise ModelFileError(
-            f"{path.name} ends the process that loads and runs it, which may take "
+            f"{path.name} crashes the process that loads and runs it, which has "
             f"{format_bytes(limit_bytes)} of memory. {error}"
         ) from error
     where = f"The process that looked at {path.name} gave a broken answer"

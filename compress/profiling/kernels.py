@@ -79,9 +79,7 @@ def kernels_of(
         ModelFileError: it cannot run the file.
     """
     if runtime not in PROFILERS:
-        raise UsageError(
-            f"{runtime} does not tell which kernels it runs; {' and '.join(PROFILERS)} do."
-        )
+        raise UsageError(f"{runtime} does not report its kernels. Use {' or '.join(PROFILERS)}.")
     images = make_input(
         runtime_named(runtime), Subject(path.name, path=path), batch=batch, shape=shape
     )

@@ -124,7 +124,7 @@ def profile_layers(
     """
     if runtime not in PROFILERS:
         raise UsageError(
-            f"{runtime} does not tell what its layers take; {' and '.join(PROFILERS)} do."
+            f"{runtime} does not report the time of layers. Use {' or '.join(PROFILERS)}."
         )
     found = runtime_named(runtime)
     path = path_of(subject, found.name)
@@ -135,9 +135,9 @@ def profile_layers(
     operations = operations_of_onnx(path, shape=shape)
     with scratch_folder("layers") as folder:
         profiler = _profiler(runtime, folder)
-        say(f"{subject.name}: what each layer takes ({runtime})")
+        say(f"{subject.name}: timing each layer ({runtime})")
         recorded = profiler.record(path, threads, images, CALLS)
-        say(f"{subject.name}: what profiling costs ({runtime})")
+        say(f"{subject.name}: measuring the cost of profiling ({runtime})")
         timing = protocol.measure(
             {
                 "plain": partial(found.load, subject, threads=threads, images=images),
@@ -340,7 +340,7 @@ def read_onnxruntime_profile(events: Sequence[Mapping[str, Any]], calls: int) ->
     if len(last) < calls or not ran_alike:
         raise NothingMeasured(
             f"ONNX Runtime's profile has {len(found)} calls, and of the last {calls} not all ran "
-            "the same kernels; it says nothing of single layers."
+            "the same kernels, so layers cannot be timed."
         )
     return Recorded(tuple(last))
 

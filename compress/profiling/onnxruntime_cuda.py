@@ -86,8 +86,8 @@ class OnnxRuntimeCuda:
         if self.provider not in session.get_providers():
             needed = "CUDA and cuDNN" if self.provider == CUDA else "CUDA, cuDNN and TensorRT"
             raise UsageError(
-                f"ONNX Runtime does not find the libraries of {needed} that it was built for. "
-                "Install them and put them on the path where libraries are looked for."
+                f"ONNX Runtime does not find its libraries of {needed}. Install them and add them "
+                "to the library path."
             )
         one_input([each.name for each in session.get_inputs()], path)
         given = session.get_inputs()[0]

@@ -349,8 +349,8 @@ def _runs(subjects: Mapping[str, Subject], settings: Settings) -> list[_ModelInR
     for role, subject in subjects.items():
         if not _of(runs, role):
             raise UsageError(
-                f"{' and '.join(settings.runtimes)} cannot run {subject.name}: runtimes whose "
-                "names begin with torch take checkpoints, the others ONNX files."
+                f"{' and '.join(settings.runtimes)} cannot run {subject.name}: torch runtimes "
+                "take checkpoints, the others ONNX files."
             )
     return runs
 
@@ -375,7 +375,7 @@ def _able(
             others = [other.role for other in (*able, *runs[runs.index(run) + 1 :])]
             if not settings.compare or run.role not in others:
                 raise
-            faults.append(f"{run.runtime.name} is left out: {fault}")
+            faults.append(f"{run.runtime.name} is skipped: {fault}")
         else:
             able.append(run)
     return able, faults
@@ -477,8 +477,8 @@ def _speedups(
             None,
             {},
             [
-                "No speed-up is claimed: the two were not measured in one runtime that serves "
-                "(torch eager is none)."
+                "No speedup is reported: the two were not measured in the same serving runtime "
+                "(torch eager is not one)."
             ],
         )
     claims = {
@@ -500,8 +500,9 @@ def _claim(
     if model.precision == against.precision:
         return ratio, []
     return None, [
-        f"No speed-up is claimed, for one is {model.precision} and the other {against.precision}: "
-        f"time(against) / time(model) is {ratio.value:.3g} ({ratio.low:.3g} to {ratio.high:.3g})."
+        f"No speedup is reported, because one is {model.precision} and the other "
+        f"{against.precision}: time(against) / time(model) is {ratio.value:.3g} ({ratio.low:.3g} "
+        f"to {ratio.high:.3g})."
     ]
 
 
@@ -522,7 +523,7 @@ def _costs(
         return replace(costs, params=subject.params), size_bytes, (note,)
     if subject.module is not None and subject.input_shape is not None:
         return costs_of_module(subject.module(), subject.input_shape), subject.size_bytes or 0, ()
-    raise UsageError(f"There is nothing of {subject.name} to count.")
+    raise UsageError(f"The MACs of {subject.name} cannot be counted.")
 
 
 def _disturbed(batches: list[str]) -> list[str]:
@@ -546,7 +547,7 @@ def _told(before: dict[str, str], after: dict[str, str], run: _ModelInRuntime) -
 def _machine_warnings(machine: Machine, threads: int) -> list[str]:
     if threads > machine.cpus:
         return [
-            f"{threads} threads share {machine.cpus} CPUs, so they wait for each other; "
-            f"--threads {machine.cores} is what this machine has."
+            f"{threads} threads share {machine.cpus} CPUs, so they wait for each other. This "
+            f"machine has --threads {machine.cores}."
         ]
     return []

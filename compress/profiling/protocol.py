@@ -266,15 +266,15 @@ class Timing:
         found = []
         if not self.rounds[0][name].warm:
             found.append(
-                "The warm-up was ended after 5 s, before two medians of 10 calls agreed within 2%."
+                "The warm-up ended after 5 s, before two medians of 10 calls agreed within 2%."
             )
         for basis, consequence in (
             (
                 estimates.CPU_TIME,
-                "their CPU time stands for the wall clock: what they take with the core to "
-                "themselves, and some per cent for caches that others emptied",
+                "their CPU time is used instead of wall-clock time, which is the latency of an "
+                "idle core plus a few per cent for caches that others emptied",
             ),
-            (estimates.DISTURBED, "disturbed calls are in the figure"),
+            (estimates.DISTURBED, "the figure includes disturbed calls"),
         ):
             rounds = self._rounds_of(name, basis)
             if rounds:
@@ -283,7 +283,7 @@ class Timing:
                     f"({self.preempted_share(name) or 0:.0%} of all), so {consequence}."
                 )
         if self._set_aside(name) > MOST:
-            found.append(f"{self._told_aside(name)}; a caller meets the preempted ones too.")
+            found.append(f"{self._told_aside(name)}; in service, preempted calls occur, too.")
         return tuple(found)
 
     def remarks(self, name: str) -> tuple[str, ...]:
@@ -294,7 +294,7 @@ class Timing:
             found.append(f"{self._told_aside(name)}.")
         far = self.outliers(name)
         if far:
-            found.append(f"{far} of {calls} calls lie far out (they count).")
+            found.append(f"{far} of {calls} calls are outliers (they count).")
         return tuple(found)
 
     def _set_aside(self, name: str) -> float:
@@ -490,8 +490,8 @@ def first_call(name: str, session: Session, images: Input, clock: Clock) -> floa
     arrays = map(np.asarray, session.outputs().values())
     if not all(np.isfinite(x).all() for x in arrays if np.issubdtype(x.dtype, np.floating)):
         raise ModelFileError(
-            f"{name} answers with values that are not finite (NaN or infinity); there is no use "
-            "in timing a network that is broken. Train or export it again."
+            f"{name} answers with values that are not finite (NaN or infinity), so it is not "
+            "timed. Train or export it again."
         )
     return taken_s
 

@@ -154,15 +154,15 @@ def _texts(report: ProfileReport) -> Iterator[Text]:
             states = ", ".join(f"{name} {value}" for name, value in run.device.items())
             yield Text(f"{run.runtime}: {states}")
     if any(run.runtime == "torch" for _, run in runs):
-        yield Text("torch eager is shown for comparison; no speed-up is claimed against it.")
+        yield Text("torch eager is shown for comparison only; no speedup is reported against it.")
     if first.peak is not None:
         yield Text(
-            "The peak is a product of matrices, timed in the same rounds, runtime, precision and "
+            "The peak is that of a matrix product in the same rounds, runtime, precision and "
             f"threads: {format_count(first.peak.macs_per_s)} MACs a second ({first.runtime})."
         )
     counted = report.model.costs.not_counted
     named = ", ".join(f"{count} {name}" for name, count in counted.items()) or "nothing"
-    yield Text(f"MACs are of convolutions and matrix products; not counted: {named}")
+    yield Text(f"MACs count convolutions and matrix products, but not {named}")
     for one in (report.model, report.against):
         if one is None:
             continue
@@ -211,8 +211,8 @@ def _layer_texts(layers: Layers) -> Iterator[str]:
     if layers.unmatched:
         left = ", ".join(layers.unmatched)
         yield (
-            f"The layers have {format_count(macs)} of {format_count(layers.macs)} MACs; of these "
-            f"operations it is not known which layer does them: {left}."
+            f"The layers have {format_count(macs)} of {format_count(layers.macs)} MACs; these "
+            f"operations could not be assigned to a layer: {left}."
         )
     else:
         yield f"The layers' MACs sum up to the model's: {format_count(macs)}."

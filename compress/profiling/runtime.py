@@ -154,7 +154,7 @@ def path_of(subject: Subject, engine: str) -> Path:
         UsageError: it is not at hand as one.
     """
     if subject.path is None:
-        raise UsageError(f"{subject.name} is not an ONNX file, and {engine} reads no other.")
+        raise UsageError(f"{subject.name} is not an ONNX file, but {engine} reads only these.")
     return subject.path
 
 
@@ -171,7 +171,7 @@ def one_input(names: Sequence[str], path: Path) -> None:
     if len(names) != 1:
         told = ", ".join(f"'{name}'" for name in names) or "none"
         raise ModelFileError(
-            f"{path.name} has {len(names)} inputs ({told}); an image model has one."
+            f"{path.name} has {len(names)} inputs ({told}), but an image model has one."
         )
 
 

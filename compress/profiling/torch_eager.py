@@ -124,7 +124,7 @@ def network_of(subject: Subject) -> torch.nn.Module:
     """
     if subject.module is None:
         raise UsageError(
-            f"{subject.name} is not at hand as a torch network; torch needs a checkpoint."
+            f"{subject.name} is not available as a torch network. Give its checkpoint."
         )
     return subject.module()
 

@@ -76,7 +76,7 @@ class AttentionTransfer:
     reduction: str = "sum"
 
     name = "at"
-    summary = "the student looks where the teacher looks (Eq. 2)"
+    summary = "matches the teacher's spatial attention maps (Eq. 2)"
     paper = "Zagoruyko & Komodakis 2016, arXiv 1612.03928"
     teacher_outputs = frozenset({FEATURES})
     tasks = None

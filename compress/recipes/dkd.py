@@ -107,7 +107,9 @@ class DecoupledKnowledgeDistillation:
     standardise: bool = False
 
     name = "dkd"
-    summary = "KL divergences of the target class and of the other classes, weighed apart (Eq. 7)"
+    summary = (
+        "KL divergences of the target class and of the other classes, weighted separately (Eq. 7)"
+    )
     paper = "Zhao et al. 2022, arXiv 2203.08679"
     teacher_outputs = frozenset({LOGITS})
     tasks = CLASSIFICATION

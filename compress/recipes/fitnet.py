@@ -72,7 +72,7 @@ class FitNet:
     reduction: str = "mean"
 
     name = "fitnet"
-    summary = "the student's feature map is led to the teacher's (Eq. 3)"
+    summary = "regression of the teacher's last feature map (Eq. 3)"
     paper = "Romero et al. 2014, arXiv 1412.6550"
     teacher_outputs = frozenset({FEATURES})
     tasks = None

@@ -20,11 +20,11 @@ from compress.models.network import LOGITS
 OptimizerFactory = Callable[[nn.Module], Optimizer]
 LossOnLabels = Callable[[Tensor, Tensor], Tensor]
 
-# A recipe that wants no outputs of a teacher; one whose equations are of class probabilities.
+# What a recipe wants of no teacher, and the task of equations on class probabilities.
 NOTHING: frozenset[str] = frozenset()
 CLASSIFICATION = frozenset({"classification"})
 
-# Of an output without the batch: channels, height and width of a feature map.
+# The shape of an output without the batch; of a feature map channels, height and width.
 Shape = tuple[int, ...]
 
 
@@ -93,8 +93,8 @@ class Phase:
     """A part of a training, in which the same things are learned in the same way.
 
     Attributes:
-        name: of it; ``Method.step`` is told it.
-        epochs: passes over the training images; the schedule starts anew with each phase.
+        name: what ``Method.step`` calls it.
+        epochs: passes over the training images; the schedule starts anew in each phase.
         lr: initial learning rate by optimiser; those not named have the options'.
         trains_student: whether the student learns; other epochs do not count as the student's.
         uses_teacher: whether its batches have the teacher's outputs, which cost a pass each.
@@ -109,7 +109,7 @@ class Phase:
 
 @dataclass(frozen=True)
 class Setting:
-    """What a method is to work on.
+    """What a method works on.
 
     Attributes:
         student: the network to train, a ``Student``.
@@ -117,10 +117,10 @@ class Setting:
         input_shape: channels, height and width of the student's input.
         optimizer: module -> the options' optimiser of its parameters.
         loss: the task's loss on labels, of the student's answers and a batch's ``targets``.
-        epochs: of the student, over all phases.
+        epochs: how many the student learns in, over all phases.
         student_shapes: of the student's feature maps by name, without the batch.
         teacher_shapes: of the outputs by name that the recipe wants of the first teacher.
-        student_trained: whether the student comes trained on the labels already.
+        student_trained: whether the student has been trained on the labels already.
     """
 
     student: nn.Module
@@ -162,7 +162,7 @@ class Method(Protocol):
         ...
 
     def advice(self, means: Mapping[str, float]) -> str | None:
-        """What is wrong, and what to try, where an epoch's means of ``step`` show it."""
+        """A warning, and what to try, where an epoch's means of ``step`` show a fault."""
         ...
 
 
@@ -239,7 +239,7 @@ class OneLoss:
         return {"loss": loss.detach()}
 
     def advice(self, means: Mapping[str, float]) -> str | None:
-        """See ``Method.advice``; one loss that falls has nothing to be warned of."""
+        """See ``Method.advice``; a method of one loss has no warning."""
         return None
 
 

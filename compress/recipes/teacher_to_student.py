@@ -66,11 +66,11 @@ class TeacherToStudent(nn.Module):
         h, w = (window(M_t, M_s) for M_t, M_s in zip(teacher[1:], student[1:], strict=True))
         if h is None or w is None:
             raise UsageError(
-                "The Teacher-to-Student layer is one convolution of kernel K, stride S and padding "
-                "P with (M_t + 2P - K)/S + 1 = M_s in height and width. The teacher's last map is "
-                f"{teacher[1]}x{teacher[2]}, the student's {student[1]}x{student[2]}, and no "
-                "convolution enlarges a map. Take a student whose last map is no larger than the "
-                "teacher's, or a recipe that takes any two sizes: kd, fitnet or at."
+                "The Teacher-to-Student layer is one convolution of kernel K, stride S and "
+                "padding P with (M_t + 2P - K)/S + 1 = M_s in height and width. The teacher's "
+                f"last map is {teacher[1]}x{teacher[2]}, the student's {student[1]}x{student[2]}, "
+                "but a convolution cannot enlarge a map. Choose a student whose last map is no "
+                "larger than the teacher's, or a recipe without this limit: kd, fitnet or at."
             )
         self.conv = nn.Conv2d(
             teacher[0],

@@ -96,7 +96,7 @@ def parse_csv(text: str, what: str, *, error: type[CompressError] = InputError) 
                 raise ValueError(f"it has more than {MAX_ROWS:,} rows")
             if len(cells) != len(columns):
                 raise ValueError(
-                    f"line {reader.line_num} has {len(cells)} cells, there are {len(columns)} "
+                    f"line {reader.line_num} has {len(cells)} cells, but there are {len(columns)} "
                     "columns"
                 )
             rows.append(Row(zip(columns, cells, strict=True)))
@@ -111,7 +111,7 @@ class Row(dict[str, str]):
 
 def _text(text: str | bytes, limit: int) -> str:
     if len(text) > limit:
-        raise ValueError(f"it has {len(text):,} bytes, {limit:,} are the most that is read")
+        raise ValueError(f"it has {len(text):,} bytes, but at most {limit:,} are read")
     if isinstance(text, str):
         return text.removeprefix("\ufeff")
     try:
@@ -132,7 +132,7 @@ def _refuse_twice(names: Sequence[str]) -> None:
     seen: set[str] = set()
     for name in names:
         if name in seen:
-            raise ValueError(f"{shown(name)} is there twice")
+            raise ValueError(f"{shown(name)} occurs twice")
         seen.add(name)
 
 
@@ -167,7 +167,7 @@ def _fault(value: Any, finite: bool) -> str:
     if isinstance(value, float):
         if not finite or math.isfinite(value):
             return ""
-        return "is NaN, which is no number" if math.isnan(value) else "is beyond all numbers"
+        return "is NaN, which is not a number" if math.isnan(value) else "is infinite"
     if isinstance(value, int) and not -MAX_INT <= value <= MAX_INT:
         return "is a number beyond 64 bits"
     return ""

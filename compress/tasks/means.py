@@ -205,8 +205,8 @@ def check_same(candidate: int, baseline: int, score: str) -> None:
     """
     if candidate != baseline:
         raise UsageError(
-            f"The candidate was scored on {candidate:,} images and the baseline on "
-            f"{baseline:,}; only answers to the same images can be compared."
+            f"The candidate was scored on {candidate:,} images and the baseline on {baseline:,}; "
+            "both need the same images."
         )
     if not candidate:
         raise UsageError(f"There are no images to compare the {score} on.")

@@ -96,8 +96,8 @@ def refuse_unjudged(path: Path, data: Dataset) -> None:
     """
     if len(data.validation) == 0:
         raise DataError(
-            f"There are no validation images to judge the teacher {path} on. Hold some out of "
-            "the training data with --validation."
+            f"There are no validation images to judge the teacher {path}. Hold some out with "
+            "--validation."
         )
 
 

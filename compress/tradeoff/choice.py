@@ -102,7 +102,7 @@ class RuntimeChoice:
         Raises:
             InputError: these are no such values.
         """
-        return decode(cls, values, "The run folder does not say which runtime was taken")
+        return decode(cls, values, "The run folder does not record the runtime")
 
 
 @dataclass(frozen=True)
@@ -211,7 +211,7 @@ def make_rows(
     for index, (candidate, prediction) in enumerate(ranked):
         found = measured.get(candidate.name)
         if candidate is chosen:
-            status, why = CHOSEN, "the best predicted that fits"
+            status, why = CHOSEN, "best prediction that fits"
         elif candidate.precision in not_faster:
             status, why = NOT_FASTER, not_faster[candidate.precision]
         elif found is not None:
@@ -236,7 +236,7 @@ def about_headroom(limits: Limits) -> str:
     return (
         f"keeps {format_time(limits.budget_s or 0)}, but not the "
         f"{format_time(limits.latency_s or 0)} that are left after the {share} headroom; "
-        "--headroom 0 takes it"
+        "--headroom 0 would accept it"
     )
 
 

@@ -62,10 +62,10 @@ def choose_runtime(
         name = str(read_table(tradeoff).conditions["runtime"])
         if name not in RUNTIMES:
             raise InputError(
-                f"The table {tradeoff} was measured in '{name}', which is no runtime that this "
-                f"version knows ({', '.join(RUNTIMES)}). Measure it again."
+                f"The table {tradeoff} was measured in '{name}', which is not a known runtime "
+                f"({', '.join(RUNTIMES)}). Measure it again."
             )
-        choice = RuntimeChoice(name, f"The table {tradeoff.name} was measured in it.")
+        choice = RuntimeChoice(name, f"The table {tradeoff.name} was measured with it.")
     elif len(names) == 1:
         choice = RuntimeChoice(names[0], "No other runtime that takes ONNX files is installed.")
     else:
@@ -102,4 +102,4 @@ def _time(
         f"{name} takes {ratio.value:.2f} times as long ({ratio.low:.2f} to {ratio.high:.2f})"
         for name, ratio in ratios.items()
     )
-    return RuntimeChoice(taken, f"Of {MODEL}, batch {budget.batch}: {told}.", ratios)
+    return RuntimeChoice(taken, f"For {MODEL} with batch {budget.batch}, {told}.", ratios)

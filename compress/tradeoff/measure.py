@@ -303,7 +303,9 @@ def _check_target(budget: Budget) -> None:
         raise UnknownName("precision", target.precision, PRECISIONS)
     device = RUNTIMES[target.runtime].device
     if target.device != device:
-        raise UsageError(f"{target.runtime} runs on {device}; the budget is for {target.device}.")
+        raise UsageError(
+            f"{target.runtime} runs on {device}, but the budget is for {target.device}."
+        )
 
 
 @dataclass(frozen=True)
@@ -319,7 +321,7 @@ class _Entry:
 
     def __post_init__(self) -> None:
         if not 0 < self.latency_s.low <= self.latency_s.value <= self.latency_s.high:
-            raise ValueError("this is no time")
+            raise ValueError("this is not a time")
 
 
 @dataclass(frozen=True)

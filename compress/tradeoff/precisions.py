@@ -59,7 +59,7 @@ def try_precisions(
     if asked == "fp32":
         return (FLOAT,)
     if asked != AUTO:
-        return (PrecisionTrial(asked, runs=True, eligible=True, why="as was asked for"),)
+        return (PrecisionTrial(asked, runs=True, eligible=True, why="as requested"),)
     if tradeoff is not None:
         return _stored(tradeoff)
     say(f"Timing {MODEL} in {', '.join(PRECISIONS)}.")
@@ -124,7 +124,7 @@ def _stored(path: Path) -> tuple[PrecisionTrial, ...]:
     if stored.conditions["precision"] != AUTO or not stored.precisions:
         raise UsageError(
             f"{path} was measured with precision {stored.conditions['precision']}, not {AUTO}. "
-            "Measure it again with these options, or choose with those."
+            "Measure it again with your options, or use its options."
         )
     return stored.precisions
 
@@ -215,7 +215,7 @@ def _try(
 def timed(precision: str, ratio: Estimate, name: str) -> PrecisionTrial:
     """What the time of a network of that name, by that in fp32, says of a precision."""
     why = (
-        f"{name} takes {ratio.value:.2f} times as long as in fp32 here ({ratio.low:.2f} to "
+        f"{name} takes {ratio.value:.2f} times as long as fp32 here ({ratio.low:.2f} to "
         f"{ratio.high:.2f})"
     )
     faster = judge(ratio, 1.0) is Judgement.KEPT

@@ -52,7 +52,7 @@ WHY_NOT_TIMED = {
     RULED_OUT: "a smaller one is too slow",
     TOO_LARGE: "the file is too large",
     WORSE: "predicted worse than the chosen one",
-    NOT_FASTER: "in fewer bits that are not faster here",
+    NOT_FASTER: "in a reduced precision that is not faster here",
 }
 
 
@@ -108,14 +108,14 @@ def _texts(choice: Choice, timed: list[TradeoffRow]) -> Iterator[str]:
     }
     if lost:
         told = ", ".join(f"{100 * loss:.2f} in {name}" for name, loss in lost.items())
-        yield f"Errors have in them what fewer bits are expected to cost, points: {told}."
+        yield f"The errors include the expected cost of reduced precision, in points: {told}."
     bases = {row.prediction.basis for row in timed}
     if "extrapolated" in bases:
-        yield "* beyond the rows of the table that the prediction is fitted to."
+        yield "* extrapolated beyond the networks that the prediction is fitted to."
     if "own" in bases:
-        yield "o trained by you on this data."
+        yield "o measured in a run of yours on this data."
     yield (
-        f"{choice.scale} Leaving each of the table's networks out and predicting it misses by "
+        f"{choice.scale} In leave-one-out tests the prediction is off by "
         f"{100 * choice.leave_one_out:.2f} points."
     )
 

@@ -120,7 +120,7 @@ def record_run(run: OwnRun, *, folder: Path | None = None) -> None:
         UsageError: the error is no share, or the folder cannot be written to.
     """
     if not (math.isfinite(run.error) and 0 <= run.error <= 1):
-        raise UsageError(f"The error of a run is {run.error}, it must be a share between 0 and 1.")
+        raise UsageError(f"The error of a run is {run.error}, but must be between 0 and 1.")
     folder = folder or cache_folder()
     if run in load_runs(run.dataset_sha256, folder=folder):
         return
@@ -132,8 +132,8 @@ def record_run(run: OwnRun, *, folder: Path | None = None) -> None:
             file.write(line)
     except OSError as error:
         raise UsageError(
-            f"Cannot write {folder / FILE}: {error.strerror or error}. "
-            "Set COMPRESS_CACHE to a folder that can be written to."
+            f"Cannot write {folder / FILE}: {error.strerror or error}. Set COMPRESS_CACHE to a "
+            "writable folder."
         ) from error
 
 

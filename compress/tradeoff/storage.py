@@ -141,7 +141,10 @@ def read_table(path: Path) -> StoredTable:
     if not path.exists():
         raise InputError(f"Cannot read the table {path}: there is no such file.")
     text = read_text(path, "a table")
-    where, mend = f"{path} is not a table of `compress select --save`", "Measure it again there."
+    where, mend = (
+        f"{path} is not a table of `compress select --save`",
+        "Measure it again on that machine.",
+    )
     try:
         values = parse_json(text, "it") if path.suffix.lower() == ".json" else _from_csv(text)
     except InputError as error:

@@ -81,7 +81,7 @@ class StoredMeasurer:
         if other:
             raise UsageError(
                 f"{self._table.path} was measured with {'; '.join(other)}. Measure it again with "
-                "these options, or choose with those."
+                "your options, or use its options."
             )
         precision = budget.target.precision
         measured = self._table.measured.get(candidate_name(spec, precision))
@@ -153,8 +153,8 @@ class TradeoffTable:
         if outcome.unmeasured:
             names = ", ".join(candidate.name for candidate in outcome.unmeasured)
             raise UsageError(
-                f"The stored table does not decide this budget: it has no {names}. Measure the "
-                "whole grid there: compress select --all --save TABLE."
+                f"The stored table cannot decide this budget, because it has no {names}. Measure "
+                "the whole grid on that machine: compress select --all --save TABLE."
             )
         if outcome.chosen is None:
             found = {limits.judge(each) for each in outcome.measured.values()}
@@ -204,14 +204,14 @@ class TradeoffTable:
     def _measure_teacher(self, budget: Budget) -> Measurement | None:
         if self._teacher is None:
             if budget.speedup is not None:
-                raise UsageError("--speedup is relative to a teacher: give one with --teacher.")
+                raise UsageError("--speedup is relative to a teacher. Give one with --teacher.")
             return None
         there = budget.in_precision("fp32")  # as it is at hand
         teacher = self._measurer.measure(self._teacher, there, None)
         if teacher is None and budget.speedup is not None:
             raise UsageError(
-                f"The stored table has no figures of the teacher {self._teacher.name}. Measure "
-                "there with --teacher."
+                f"The stored table does not have the teacher {self._teacher.name}. Measure it "
+                "again with --teacher."
             )
         return teacher
 
@@ -223,7 +223,7 @@ class TradeoffTable:
             smallest = min((c for c, _ in self._ranked), key=lambda c: c.file_bytes)
             found = self._measure(smallest, budget, limits.latency_s)
             if found is None:
-                return f"No candidate keeps {_asked(limits)}, and none was measured."
+                return f"No candidate keeps {_asked(limits)}, and none could be measured."
             measured[smallest.name] = found
         name, found = min(measured.items(), key=lambda pair: limits.excess(pair[1]))
         error = next(p.error for c, p in self._ranked if c.name == name)
@@ -231,8 +231,8 @@ class TradeoffTable:
         if limits.lacks_headroom(found):
             advice = f"It {about_headroom(limits)}."
         else:
-            fewer = ", or serve fewer images a call" if budget.batch > 1 else ""
-            advice = f"Allow more time or size{fewer}."
+            fewer = ", or use a smaller --batch" if budget.batch > 1 else ""
+            advice = f"Allow a larger budget{fewer}."
         threads = budget.target.threads
         keeps = "is known to keep" if undecided else "keeps"
         return (
@@ -340,8 +340,8 @@ def load_table(
         if asked is not None and asked != there:
             shown = asked if isinstance(asked, int) else ",".join(map(str, asked))
             raise UsageError(
-                f"{path} was measured for {there}, the data has {asked}. Measure it again with "
-                f"{option} {shown}."
+                f"{path} was measured for {there}, but the data has {asked}. Measure it again "
+                f"with {option} {shown}."
             )
     predictor, scale = _predictor(dataset_name, dataset_sha256, plan, use_runs)
     return TradeoffTable(
@@ -404,13 +404,15 @@ def _predictor(
     left_out = _left_out(len({run.key for run in known} - {run.key for run in own}), plan, use_runs)
     if predictor.own_rows:
         return predictor, (
-            f"Predicted errors are fitted to {predictor.own_rows} own "
-            f"{'run' if predictor.own_rows == 1 else 'runs'} on this data, and {SOURCE}.{left_out}"
+            f"Predicted errors are fitted to {predictor.own_rows} of your own "
+            f"{'run' if predictor.own_rows == 1 else 'runs'} on this data, and "
+            f"{SOURCE}.{left_out}"
         )
     if dataset_name in SHIPPED_FOR:
         return predictor, f"Predicted errors are fitted to {SOURCE}.{left_out}"
     return predictor, (
-        f"Predicted errors are those of {SOURCE}: for other data only their order counts.{left_out}"
+        f"Predicted errors are those of {SOURCE}. For other data only their order is "
+        f"meaningful.{left_out}"
     )
 
 
@@ -423,7 +425,7 @@ def _left_out(count: int, plan: Plan, use_runs: bool) -> str:
         parts = [f"{plan.epochs} epochs"] if plan.epochs is not None else []
         parts += [plan.schedule] if plan.schedule is not None else []
         parts += [f"{plan.train_images:,} images"] if plan.train_images is not None else []
-        why = f"not like the coming one of {', '.join(parts)}"
+        why = f"not similar to the planned one with {', '.join(parts)}"
     runs = "1 own run on this data does" if count == 1 else f"{count} own runs on this data do"
     return f" {runs} not count: {why} (see `compress runs list`)."
 

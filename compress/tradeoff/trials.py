@@ -41,7 +41,7 @@ class PrecisionTrial:
         Raises:
             InputError: these are no such values.
         """
-        return decode(cls, values, "This does not say what a precision was found to do")
+        return decode(cls, values, "This does not describe the trial of a precision")
 
 
 FLOAT = PrecisionTrial("fp32", runs=True, eligible=True, why="as the network is trained")

@@ -74,20 +74,20 @@ class Checkpoints:
             except Exception as error:
                 if _is_passing(error):
                     raise CheckpointError(
-                        f"{path} cannot be read now ({type(error).__name__}: {first_line(error)}). "
-                        "Nothing was changed; the same command goes on when it can be."
+                        f"{path} cannot be read ({type(error).__name__}: {first_line(error)}). "
+                        "Nothing was changed; run the same command again when it can be read."
                     ) from error
                 faults.append(f"{path} ({type(error).__name__}: {error})")
                 continue
             if faults:
-                self._say(f"Damaged: {faults[0]}. Going on from {path.name}, the state before.")
+                self._say(f"Damaged: {faults[0]}. Resuming from the previous state, {path.name}.")
                 # Otherwise the next state to be saved would move it over the good one.
                 self.newest.replace(self.newest.with_name(DAMAGED))
             return found
         if faults:
             raise CheckpointError(
-                f"Damaged or of another run: {'; '.join(faults)}. Remove what is named to start "
-                "this training over."
+                f"Damaged or of another run: {'; '.join(faults)}. Remove these files to start the "
+                "training over."
             )
         return None
 

@@ -20,7 +20,7 @@ def choose_device(name: str) -> torch.device:
     if here.size > 1 and name in ("auto", "cuda") and torch.cuda.is_available():
         if here.local_size > torch.cuda.device_count():
             raise UsageError(
-                f"{here.local_size} processes were started here and torch sees "
+                f"{here.local_size} processes were started here, but torch sees "
                 f"{torch.cuda.device_count()} GPUs. Give torchrun --nproc-per-node "
                 f"{torch.cuda.device_count()}, or --device cpu."
             )
@@ -29,7 +29,7 @@ def choose_device(name: str) -> torch.device:
     if name == "auto":
         return torch.device("cuda" if torch.cuda.is_available() else "cpu")
     if name == "cuda" and not torch.cuda.is_available():
-        raise UsageError("--device cuda was asked for and torch sees no GPU. Use --device cpu.")
+        raise UsageError("--device is cuda, but torch sees no GPU. Use --device cpu.")
     if name not in ("cpu", "cuda"):
-        raise UsageError(f"--device is '{name}', it must be auto, cpu or cuda.")
+        raise UsageError(f"--device is '{name}'. It must be auto, cpu or cuda.")
     return torch.device(name)

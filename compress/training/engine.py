@@ -76,17 +76,17 @@ def fit(
 ) -> Fitted:
     """Trains ``student`` in place.
 
-    The data lies on the device that is to train. Everything that resuming needs is written to
-    ``folder`` after every epoch, every ``save_every_s`` within one, and on SIGINT and SIGTERM,
-    which then do what they would have done; where the folder holds a state already, training goes
-    on from it. A recipe's phases follow each other; epochs are counted through all of them.
+    Everything that resuming needs is written to ``folder`` after every epoch, every
+    ``save_every_s`` within one, and on SIGINT and SIGTERM, which then do what they would have done.
+    Where the folder holds a state already, training goes on from it. A recipe's phases follow each
+    other; epochs are counted through all of them.
 
     Args:
-        recipe: what is descended.
-        student: what learns.
-        data: to learn from.
-        options: how.
-        teacher: its outputs; None for a recipe that wants none.
+        recipe: the method; it has to serve the data's task.
+        student: the network to train.
+        data: the images and targets, on the device that trains.
+        options: the optimiser, its schedule, and how steps are computed.
+        teacher: gives the teachers' outputs; None for a recipe that wants none.
         folder: of the run; None to keep nothing.
         listener: is told how it goes.
         student_trained: whether the student comes trained on the labels already.
@@ -101,14 +101,16 @@ def fit(
     Raises:
         TrainingDiverged: the loss became infinite or not a number.
         CheckpointError: the folder's checkpoints cannot be read.
-        UsageError: a checkpoint cannot be written, or the options are not for several processes.
+        UsageError: a checkpoint cannot be written, the options are not for several processes, or
+            the recipe does not serve the task.
         ProcessLost: another process of the team is gone.
     """
     check_task(recipe, data.task.name)
     device = data.train.images.device
     if len(data.train) < 2:
         raise UsageError(
-            f"There are {len(data.train)} training images; batch normalisation takes 2 at least."
+            f"There are {len(data.train)} training images, but batch normalisation needs at "
+            "least 2."
         )
     options = _for_team(team, options)
     with (
@@ -185,17 +187,17 @@ def explained(options: TrainingOptions, tuning: Tuning) -> Iterator[None]:
         yield
     except torch.OutOfMemoryError as error:
         raise UsageError(
-            f"The GPU has no memory left: {first_line(error).rstrip('.')}. Take a smaller "
-            f"--batch-size (it is {options.batch_size}) with another --out, or free the GPU of "
-            "what else it does."
+            f"The GPU has no memory left: {first_line(error).rstrip('.')}. Use a smaller "
+            f"--batch-size (it is {options.batch_size}) with another --out, or free memory of the "
+            "GPU."
         ) from error
     except Exception as error:
         compiling = type(error).__module__.startswith(("torch._dynamo", "torch._inductor"))
         if tuning.compile == "off" or not compiling:
             raise
         raise UsageError(
-            f"torch.compile failed: {type(error).__name__}: {first_line(error).rstrip('.')}. Take "
-            "--compile off with another --out, or install the compiler that it needs."
+            f"torch.compile failed: {type(error).__name__}: {first_line(error).rstrip('.')}. Use "
+            "--compile off with another --out, or install a C++ compiler."
         ) from error
 
 
@@ -209,13 +211,13 @@ def _for_team(team: Team, options: TrainingOptions) -> TrainingOptions:
         return options
     if options.compile not in ("auto", "off"):
         raise UsageError(
-            f"--compile is {options.compile}: several processes train without it, because what "
-            "they exchange within the student cannot be compiled. Leave --compile out."
+            f"--compile is {options.compile}, but a student cannot be compiled while several "
+            "processes train it. Leave --compile out."
         )
     if options.batch_size < team.size:
         raise UsageError(
-            f"The batch size is {options.batch_size} and {team.size} processes share it: each has "
-            "to get an image. Take a larger --batch-size (it is that of all together) or fewer "
+            f"The batch size is {options.batch_size}, but {team.size} processes share it and each "
+            "needs an image. Use a larger --batch-size (the total of all processes) or fewer "
             "processes."
         )
     return replace(options, compile="off")

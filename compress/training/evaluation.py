@@ -127,7 +127,7 @@ def file_predictor(
     reading = task.reading(outputs, path.name, wanted, images=shown)
     note = reading.note
     if form.channels_last or form.dtype != "float32":
-        note = f"{path.name} takes {form}; images are given so. {note}".strip()
+        note = f"{path.name} takes {form}; the images are converted to that. {note}".strip()
     subject = Subject(path.name, path=path)
     session = runtime_named(target.runtime).load(subject, threads=target.threads)
     try:

@@ -170,8 +170,8 @@ class GrowingArray:
             yield
         except OSError as error:
             raise UsageError(
-                f"Cannot write {self._path}: {error.strerror or error}. Make room there, or choose "
-                "another folder."
+                f"Cannot write {self._path}: {error.strerror or error}. Free space there, or "
+                "choose another folder."
             ) from error
 
 

@@ -94,26 +94,26 @@ def identify(
         hypotheses = [in_order(hypothesis, order) for hypothesis in hypotheses]
     if not architecture(spec).takes_any_size and spec.input_shape != input_shape:
         raise TeacherError(
-            f"{path} reads images of {_size(spec.input_shape)} alone, since its classifier reads "
-            f"several averages of a channel; the data's are {_size(input_shape)}. Give the data "
-            "that it was trained on."
+            f"{path} reads images of {_size(spec.input_shape)} only, because its classifier reads "
+            f"several averages per channel, but the data's images are {_size(input_shape)}. Give "
+            "the data that it was trained on."
         )
     if spec.input_shape != input_shape:
         # Global pooling lets the networks take images of any size.
         notes.append(
-            f"{path.name} was made for images of {_size(spec.input_shape)}; it runs on the "
-            f"data's {_size(input_shape)} here."
+            f"{path.name} was made for images of {_size(spec.input_shape)}; here it runs on the "
+            f"data's {_size(input_shape)}."
         )
         hypotheses = [replace(h, spec=changed(h.spec, input_shape=input_shape)) for h in hypotheses]
     stated = checkpoint.normalization or hypotheses[0].normalization
     if stated is not None and len(stated.mean) != input_shape[0]:
-        notes.append("The file's normalisation is of another number of channels; it was not used.")
+        notes.append("The file's normalisation has another number of channels and was not used.")
         stated = None
     notes += note_on_scale(normalization or stated)
     if normalization is not None:
         check_channels(normalization, input_shape[0])
         if stated is not None and stated != normalization:
-            notes.append(f"--normalize was taken; the file itself says {describe(stated)}.")
+            notes.append(f"--normalize is used; the file states {describe(stated)}.")
         tried = [normalization]
     elif stated is not None:
         tried = [stated]
@@ -128,9 +128,9 @@ def identify(
         chosen = candidates[0]
         if len(candidates) > 1:
             notes.append(
-                "The weights do not show everything, and there are no validation images to find "
-                f"it on: {structure(chosen.hypothesis.spec)} was taken. State it where it is "
-                f"another ({statement_of(hypotheses[1].spec)}, say)."
+                "The weights do not determine the structure, and there are no validation images "
+                f"to find it: {structure(chosen.hypothesis.spec)} is assumed. State it if this is "
+                f"wrong ({statement_of(hypotheses[1].spec)}, say)."
             )
     if chosen.hypothesis.doubt:
         notes.append(_settle(path, chosen, data, device))
@@ -152,10 +152,10 @@ def _settle(path: Path, candidate: Candidate, data: Dataset, device: torch.devic
         CheckpointError: they do not show that it answers right, or there are none.
     """
     hypothesis = candidate.hypothesis
-    stated = f"State it where you know it: {statement_of(hypothesis.spec)}."
+    stated = f"State it if you know it: {statement_of(hypothesis.spec)}."
     if len(data.validation) == 0:
         raise CheckpointError(
-            f"{path}: {hypothesis.doubt} There are no validation images to find out on; hold some "
+            f"{path}: {hypothesis.doubt} There are no validation images to find out. Hold some "
             f"out with --validation. {stated}"
         )
     sample = stratified_sample(data.validation, data.task, PROBE_ROUNDS[-1])
@@ -178,10 +178,11 @@ def _check_fits(path: Path, spec: ModelSpec, task: Task, input_shape: tuple[int,
     """Raises where the network cannot be scored on the data at all."""
     faults = []
     if spec.num_classes != task.width:
-        faults.append(f"it has {spec.num_classes} {task.noun} and the data has {task.width}")
+        faults.append(f"it has {spec.num_classes} {task.noun}, but the data has {task.width}")
     if spec.input_shape[0] != input_shape[0]:
         faults.append(
-            f"it reads images of {spec.input_shape[0]} channel(s) and the data has {input_shape[0]}"
+            f"it reads images of {spec.input_shape[0]} channel(s), but the data has "
+            f"{input_shape[0]}"
         )
     if faults:
         raise TeacherError(

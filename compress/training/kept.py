@@ -64,7 +64,7 @@ CHECK_TOLERANCE = 0.05
 WAIT_S = 0.5
 # A computation that takes longer is announced with its duration.
 LONG_S = 20.0
-# So often what is computed is saved, and how far it is is told.
+# What is computed is saved, and a message says how far it is, at most so often.
 SAVE_EVERY_S = 60.0
 TRIAL_PARTS = 2
 # Outputs that are all alike deviate by nothing.
@@ -89,15 +89,14 @@ class KeptOutputs:
         views: their numbers.
         folder: of the files.
         device: that trains.
-        say: is told how large it becomes, and what is computed.
-        for_others: whether this training sees each view once, and other runs are what the outputs
-            are kept for.
+        say: is told how much room the outputs take, and what is computed.
+        for_others: whether this training sees each view only once, and keeps it for other runs.
         team: the processes of the training; they go on together when all have a view.
 
     Raises:
         ValueError: the source is not repeatable.
         UsageError: neither memory nor disk has room for so much.
-        TeacherError: the teacher says what is not a finite number.
+        TeacherError: the teacher answers with numbers that are not finite.
     """
 
     def __init__(
@@ -113,7 +112,7 @@ class KeptOutputs:
         team: Team = SINGLE_PROCESS,
     ) -> None:
         if not source.repeatable:
-            raise ValueError("Outputs that are drawn anew each time cannot be kept.")
+            raise ValueError("Random outputs cannot be kept.")
         self._source = source
         self._crops = crops
         self._views = views
@@ -166,15 +165,14 @@ class KeptOutputs:
             self._say(f"{what} take {format_bytes(size_bytes)}, {where} in {self._folder}.")
         elif self._in_memory:
             self._say(
-                f"{what} take {format_bytes(size_bytes)}, in memory alone: {self._folder} has no "
-                "room for them, or cannot be written to."
+                f"{what} take {format_bytes(size_bytes)}, in memory only: {self._folder} has no "
+                "space for them or is not writable."
             )
         else:
             raise UsageError(
-                f"{what} take {format_bytes(size_bytes)}, for which neither memory nor "
-                f"{self._folder} has room (or that cannot be written to). Take fewer --views (with "
-                "0 the teacher runs in every step and nothing is kept), or another folder with "
-                "--outputs-dir."
+                f"{what} take {format_bytes(size_bytes)}, but neither memory nor {self._folder} "
+                "has space for them (or it is not writable). Use fewer --views (with 0 the "
+                "teacher runs in every step and nothing is kept), or another --outputs-dir."
             )
 
     # --- One view --------------------------------------------------------------------------------
@@ -234,7 +232,7 @@ class KeptOutputs:
         bad = [key for key in there if not _is_good(folders[key], count, sample, now[key].cpu())]
         for key in bad:
             self._say(
-                f"{folders[key] / VALUES} is damaged or not what the teacher answers; it is made "
+                f"{folders[key] / VALUES} is damaged or does not match the teacher; it is computed "
                 "again."
             )
         return [key for key in folders if key not in there or key in bad]
@@ -310,7 +308,7 @@ class KeptOutputs:
         count = len(self._crops)
         parts = torch.arange(count).split(EVALUATION_BATCH)
         images = "the images as they are" if view == 0 else f"view {view}"
-        there = f", of which {first * EVALUATION_BATCH:,} are there" if first else ""
+        there = f", of which {first * EVALUATION_BATCH:,} are done" if first else ""
         self._say(f"Computing the teacher's outputs for {images}, {count:,} in all{there}.")
         began_s = told_s = time.monotonic()
         for number, part in enumerate(parts[first:]):
@@ -330,8 +328,8 @@ class KeptOutputs:
                 if bad.any():
                     image = int(part[bad.argmax()])
                     raise TeacherError(
-                        f"The teacher's {key[1]} for training image {image} are not finite "
-                        "numbers. Its weights overflow there; take another teacher."
+                        f"The teacher's {key[1]} for training image {image} are not finite. Its "
+                        "weights overflow there. Use another teacher."
                     )
             yield found
 
@@ -464,7 +462,7 @@ class _Facts:
 
 
 def _is_good(folder: Path, count: int, sample: Tensor, now: Tensor) -> bool:
-    """Whether kept values are whole, and of a sample the same that the teacher says ``now``."""
+    """Whether kept values are whole, and of a sample what the teacher gives ``now``."""
     try:
         facts = decode(_Facts, read_json(folder / FACTS), FACTS, beside=("*",))
         if facts.sha256 != sha256_of(folder / VALUES):

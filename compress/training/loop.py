@@ -215,7 +215,7 @@ class Loop:
             TrainingDiverged: they are not finite.
         """
         if not all(bool(t.isfinite().all()) for t in self.student.parameters()):
-            raise self._diverged(f"The weights are no finite numbers after {self.position.text}.")
+            raise self._diverged(f"The weights are not finite after {self.position.text}.")
 
     def _diverged(self, found: str) -> TrainingDiverged:
         saved = self.position.saved

@@ -39,9 +39,9 @@ def believed_score(
     if chance.standing is Standing.NO_BETTER:
         if names_differ(classes, data.task.classes):
             raise DataError(
-                f"{name} and {data.name} name classes differently, and in the same order the model "
-                f"is {chance.text} Give the data that it was made for, or name the same classes "
-                "alike on both sides."
+                f"{name} and {data.name} have different class names, and in the same order the "
+                f"model is {chance.text} Give the data that it was made for, or use the same "
+                "class names in both."
             )
         warnings = (f"Warning: on the validation images the model is {chance.text}",)
     return data.task.evidence(outputs, targets).value, warnings

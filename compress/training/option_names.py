@@ -26,7 +26,7 @@ OPTIONS = {
     "fine_tuning.lr": "--qat-lr",
     "init": "--init",
     "max_precision_loss": "--max-precision-loss",
-    "more_teachers": "the further files of --teacher",
+    "more_teachers": "the other files of --teacher",
     "recipe.name": "--recipe",
     "student": "--student",
     "student_init": "--student-init",

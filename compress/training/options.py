@@ -114,8 +114,8 @@ class TrainingOptions:
             faults.append(f"the teacher's dropout is {self.teacher_dropout}, not in [0, 1)")
         elif self.teacher_dropout and self.views:
             faults.append(
-                f"the teacher's dropout is {self.teacher_dropout} and views is {self.views}: what "
-                "is drawn anew in every step cannot be kept, take 0 views"
+                f"the teacher's dropout is {self.teacher_dropout} and views is {self.views}: "
+                "random outputs cannot be kept, so give --views 0"
             )
         if self.crop_padding < 0:
             faults.append(f"the crops' padding is {self.crop_padding}, it must be 0 or more")
@@ -138,8 +138,8 @@ class TrainingOptions:
                 faults.append(f"{name} '{value}', known are {' and '.join(known)}")
         if self.deterministic and MEASURED in (self.memory_format, self.compile):
             faults.append(
-                "what is measured may come out otherwise the next time, so with deterministic the "
-                "memory format, and whether to compile, are to be named"
+                "a measured choice may differ the next time, so with deterministic give fixed "
+                "values for the memory format and compile"
             )
         if self.seed < 0:
             faults.append(f"the seed is {self.seed}, it must be 0 or more")

@@ -72,8 +72,7 @@ class ComputedOutputs:
         for teacher in teachers if self._dropout else ():
             if not teacher.has_dropout:
                 raise UsageError(
-                    f"The teacher {teacher.spec.name} has no dropout to turn on. Leave "
-                    "--teacher-dropout out."
+                    f"The teacher {teacher.spec.name} has no dropout. Leave --teacher-dropout out."
                 )
         self._normalizers = [Normalizer(each.normalization, each.device) for each in teachers]
         self._shapes = [

@@ -52,8 +52,8 @@ def check_channels(normalization: Normalization, channels: int) -> None:
     """
     if len(normalization.mean) != channels:
         raise UsageError(
-            f"--normalize has {len(normalization.mean)} channel(s), the images have {channels}; "
-            "give one mean and one deviation a channel."
+            f"--normalize has {len(normalization.mean)} channel(s), but the images have "
+            f"{channels}. Give one mean and one standard deviation per channel."
         )
 
 
@@ -70,8 +70,8 @@ def known_normalizations(path: Path, own: Normalization, images: int) -> list[No
     """
     if images == 0:
         raise DataError(
-            f"{path} does not say its normalisation, and there are no validation images to find "
-            "it on. Give --normalize, or hold images out with --validation."
+            f"{path} does not state its normalisation, and there are no validation images to find "
+            "it. Give --normalize, or hold images out with --validation."
         )
     return list(dict.fromkeys([own, *known_for(len(own.mean)).values()]))
 
@@ -143,12 +143,12 @@ def probe_normalization(
     best = tests.best
     chance = tests.chance
     if chance.standing is not Standing.BETTER:
-        own = f"The data's own was taken: {describe(tried[0])}."
+        own = f"The data's own is used: {describe(tried[0])}."
         return None, _none_found(len(tried), chance, own)
     others = ", ".join(name_of(tried[i]) or describe(tried[i]) for i in tests.alive if i != best)
-    tied = f" Within noise of it: {others}." if others else ""
+    tied = f" These are within noise of it: {others}." if others else ""
     return tried[best], (
-        f"Best of {len(tried)} known ones on {len(tests.evidence[best])} validation images: "
+        f"The best of {len(tried)} known ones on {len(tests.evidence[best])} validation images is "
         f"{describe(tried[best])}, {tests.score(best)}.{tied}"
     )
 
@@ -157,8 +157,8 @@ def _none_found(tried: int, chance: Chance, taken: str) -> str:
     """Says that no normalisation was found, and which is taken all the same."""
     surely = "" if chance.standing is Standing.NO_BETTER else "surely "
     return (
-        f"Tried {tried} normalisations; with none of them is it {surely}better than chance "
-        f"(with the best, {chance.found.rstrip('.')}). {taken}"
+        f"Tried {tried} normalisations; it is {surely}better than chance with none of them (with "
+        f"the best, {chance.found.rstrip('.')}). {taken}"
     )
 
 
@@ -317,7 +317,7 @@ class _Outcome:
             notes += self._tied(same_structure, self.distances[self.favourite], "first batch norm")
         if same_images:
             notes.append(
-                "What the weights do not show of the structure was found by trying: "
+                "The structure that the weights do not determine was found by trying: "
                 f"{structure(winner.hypothesis.spec)}."
             )
             notes += self._tied(same_images, self.structure_distance, "batch norms")
@@ -337,15 +337,14 @@ class _Outcome:
                 _none_found(
                     normalizations,
                     self.chance,
-                    f"{describe(taken.normalization)} was taken, to which the statistics of its "
-                    "first batch norm are nearest.",
+                    f"{describe(taken.normalization)} is assumed, because it fits the statistics "
+                    "of the first batch norm best.",
                 )
             )
         if structures:
             notes.append(
-                "What the weights do not show of the structure was not found on images: "
-                f"{structure(taken.hypothesis.spec)} was taken, to which the statistics of its "
-                "batch norms are nearest."
+                f"The images do not determine the structure: {structure(taken.hypothesis.spec)} "
+                "is assumed, because it fits the statistics of the batch norms best."
             )
         return notes
 
@@ -355,7 +354,7 @@ class _Outcome:
         if not tied:
             return []
         listed = ", ".join(f"{self._label(i)} {self.tests.score(i)}" for i in tied)
-        text = f"By accuracy alone {listed} would do as well. "
+        text = f"By accuracy alone {listed} are as good. "
         if self.chosen != self.favourite:
             return [text.strip()]
         open_ = [i for i in tied if self.distances[i] <= DECIDING_RATIO * nearest]

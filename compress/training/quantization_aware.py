@@ -56,12 +56,12 @@ class FineTuning:
         faults = []
         if self.epochs is not None and self.epochs != 0 and self.epochs < FEWEST_EPOCHS:
             faults.append(
-                f"--qat-epochs is {self.epochs}, it must be 0 for none, or {FEWEST_EPOCHS} or more"
+                f"--qat-epochs is {self.epochs}, but must be 0 (none) or at least {FEWEST_EPOCHS}"
             )
         if self.lr is not None and not (math.isfinite(self.lr) and self.lr > 0):
             faults.append(f"--qat-lr is {self.lr}, it must be positive")
         if faults:
-            raise UsageError(f"The student cannot be fine-tuned so: {'; '.join(faults)}.")
+            raise UsageError(f"The student cannot be fine-tuned: {'; '.join(faults)}.")
 
     @property
     def wanted(self) -> bool:

@@ -124,7 +124,7 @@ class RunFolder:
         with try_lock(self.path) as mine:
             if not mine:
                 raise RunFolderError(
-                    f"Another process is at the run in {self.path}. Let it end, or give --out "
+                    f"Another process uses the run folder {self.path}. Wait for it, or give --out "
                     "another folder."
                 )
             clear_up(self.path)
@@ -137,7 +137,7 @@ class RunFolder:
         one that does not. That is added to run.json, each time that it happens.
 
         Returns:
-            what is to be told of that, a sentence; empty where all is as it was.
+            a sentence that says so; empty where nothing has changed.
         """
         if self.existed:
             return self._go_on(facts)
@@ -169,8 +169,8 @@ class RunFolder:
         when = datetime.now(UTC).isoformat(timespec="seconds")
         write_json(self.path / RUN, run | {CONTINUED: [*earlier, {"when": when, **now}]})
         return (
-            f"{self.path} goes on with {'; '.join(changed)}, so its student may differ in the last "
-            f"bits from one of a run that was not interrupted. {RUN} has both."
+            f"{self.path} resumes with {'; '.join(changed)}, so its student may differ in the "
+            f"last bits from that of an uninterrupted run. {RUN} records both."
         )
 
     def keep(self, *names: str) -> None:
@@ -204,9 +204,9 @@ class RunFolder:
             if path.is_file() and path.stat().st_size:
                 aside = path.with_name(f"{name}{REPLACED}")
                 path.replace(aside)
-                found.append(f"{name} is another file than the run made (it is {aside.name} now)")
+                found.append(f"{name} is not the file that the run made (it is now {aside.name})")
             else:
-                found.append(f"{name} is {'empty' if path.is_file() else 'not there'}")
+                found.append(f"{name} is {'empty' if path.is_file() else 'missing'}")
                 path.unlink(missing_ok=True)
         if not found:
             return ""
@@ -251,7 +251,7 @@ class RunFolder:
         """
         path = self.path / RESULT
         values = read_json(path, error=RunFolderError)
-        where = f"{path} does not say what a run came to"
+        where = f"{path} does not describe a result"
         return decode(layout, values, where, error=RunFolderError, mend=_MEND, beside=beside)
 
     def _compare(self, held: set[str]) -> None:
@@ -265,8 +265,8 @@ class RunFolder:
             self.existed = False
             return
         raise RunFolderError(
-            f"{self.path} holds a run with another configuration: {'; '.join(changed)}. "
-            "Give --out another folder, or the same options to go on."
+            f"{self.path} holds a run with another configuration: {'; '.join(changed)}. Give "
+            "--out another folder, or the same options to resume."
         )
 
 
@@ -292,13 +292,13 @@ def _differences(there: Any, asked: Any, name: str = "") -> Iterator[str]:
                 yield from _differences(there[key], asked[key], below)
             elif key in there:
                 there_is = shown(below, there[key])
-                yield f"{option_of(below)}: {there_is} there, not known to this version"
+                yield f"{option_of(below)}: {there_is} there, unknown to this version"
             else:
                 wanted = shown(below, asked[key])
-                yield f"{option_of(below)}: not said there, {wanted} asked for"
+                yield f"{option_of(below)}: not set there, {wanted} here"
     elif there != asked:
         told = option_of(name)
-        yield f"{told}: {shown(name, there)} there, {shown(name, asked)} asked for"
+        yield f"{told}: {shown(name, there)} there, {shown(name, asked)} here"
 
 
 def _changes(last: Mapping[str, Any], now: Mapping[str, Any]) -> Iterator[str]:

@@ -149,8 +149,8 @@ class SavedTraining:
         if saved["version"] != CHECKPOINT_VERSION:
             if saved["version"] > CHECKPOINT_VERSION:
                 raise CheckpointError(
-                    "The state of the training was written by a newer version of compress. Go on "
-                    "with that one."
+                    "The state of the training was written by a newer version of compress. Use "
+                    "that version."
                 )
             raise ValueError(f"its version is {saved['version']}, not {CHECKPOINT_VERSION}")
         position = position_of(saved, epochs=loop.position.epochs, evaluated=loop.evaluated)

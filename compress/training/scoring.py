@@ -83,8 +83,8 @@ def score_onnx(
         )
     if order is not None:
         notes += (
-            f"{path.name} names its classes in another order than {data.name}; its answers are "
-            "taken by name.",
+            f"{path.name} has its classes in another order than {data.name}; its answers are "
+            "matched by name.",
         )
     elif note := class_note(artifact.classes, data.task.classes):
         notes += (note,)
@@ -147,8 +147,8 @@ def _prepare(
     if file.form.takes_bytes:
         if stated is not None:
             raise UsageError(
-                f"{path.name} takes pixels from 0 to 255 and normalises them itself, so no "
-                "normalisation goes before it. Leave --normalize out."
+                f"{path.name} takes pixels from 0 to 255 and normalises them itself. Leave "
+                "--normalize out."
             )
         return name, unnormalized(data.input_shape[0]), notes
     normalization = stated or artifact.normalization
@@ -159,5 +159,5 @@ def _prepare(
     return (
         name,
         best or data.normalization,
-        (*notes, f"{path.name} does not say its normalisation. {found}"),
+        (*notes, f"{path.name} does not state its normalisation. {found}"),
     )

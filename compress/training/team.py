@@ -134,8 +134,8 @@ class Team:
                 raise EndedElsewhere(int(self.store.get(ENDED)))
             if self.store.check([FAILED]):
                 raise ProcessLost(
-                    f"Process {int(self.store.get(FAILED))} of this training has failed, and says "
-                    "why."
+                    f"Process {int(self.store.get(FAILED))} of this training failed; see its "
+                    "message."
                 )
             time.sleep(POLL_S)
 
@@ -269,8 +269,8 @@ def process_group(device: str) -> Iterator[Team]:
         return
     if os.environ.get("MASTER_PORT") == "0":
         raise UsageError(
-            "The launcher's port is 0, which every process would choose for itself. Give torchrun "
-            "a free one with --master-port, or --standalone on one machine."
+            "The launcher's port is 0, so each process would choose another port. Give torchrun "
+            "a free --master-port, or --standalone on one machine."
         )
     on_gpu = device != "cpu" and torch.cuda.is_available()
     # Agreement goes by the CPU, so that it does not wait for a GPU's steps.
@@ -283,8 +283,8 @@ def process_group(device: str) -> Iterator[Team]:
         )
     except (ValueError, RuntimeError) as error:
         raise UsageError(
-            f"The {here.size} processes did not come together: {error}. Start them with torchrun; "
-            "where its port is in use, give another one with --master-port."
+            f"The {here.size} processes could not connect: {error}. Start them with torchrun; if "
+            "its port is in use, give another --master-port."
         ) from error
     team, code = Team(rank, size, store), 0
     try:
@@ -347,8 +347,8 @@ def agree_on_name(store: Any, rank: int, size: int) -> str:
 def _wait(end_s: float) -> None:
     if time.monotonic() > end_s:
         raise UsageError(
-            f"The other processes did not come within {TIMEOUT.total_seconds() / 60:g} minutes. "
-            "Start them with torchrun, on every machine."
+            f"The other processes did not connect within {TIMEOUT.total_seconds() / 60:g} "
+            "minutes. Start them with torchrun, on every machine."
         )
     time.sleep(HANDSHAKE_POLL_S)
 
@@ -365,8 +365,8 @@ def _process_lost_errors() -> Iterator[None]:
     except RuntimeError as error:
         raise ProcessLost(
             "Another process of this training has ended, or has not answered for "
-            f"{TIMEOUT.total_seconds() / 60:g} minutes. It or the launcher says why. The same "
-            "command goes on from the last state that was saved."
+            f"{TIMEOUT.total_seconds() / 60:g} minutes. See its message or the launcher's. Run "
+            "the same command again to resume from the last saved state."
         ) from error
 
 

@@ -3,7 +3,7 @@
 The last bits of a student depend on it. So on a CPU, and where --deterministic is asked for, what
 nobody names is fixed, and two runs of one configuration end alike. On another GPU training, which
 promises no bits, and wherever an option says "measured", the faster way is found by trying. What is
-decided is told, recorded in run.json, and kept when the run goes on.
+decided is shown, recorded in run.json, and kept when the run is resumed.
 """
 
 from __future__ import annotations
@@ -58,8 +58,8 @@ class Tuning:
         Raises:
             RunFolderError: it was changed.
         """
-        where = '"tuning" in the run folder\'s run.json has values which no run writes'
-        mend = "Put back what was there, or take another folder."
+        where = '"tuning" in the run folder\'s run.json has values that no run writes'
+        mend = "Restore the file, or use another folder."
         return decode(cls, values, where, error=RunFolderError, mend=mend, complete=True)
 
 
@@ -78,7 +78,7 @@ def tune(
         device: that trains.
         options: what is asked for.
         steps: of the whole training.
-        say: is told.
+        say: is told what was decided and why.
     """
     on_gpu = device.type == "cuda"
     bf16 = takes_bf16(options, device)
@@ -89,7 +89,7 @@ def tune(
     told = [f"{layout}{about_layout}", about_compiled]
     told.append("fused optimiser" if fused else "optimiser not fused")
     if bf16:
-        told.append("bfloat16 where it is safe")
+        told.append("bfloat16 autocast")
     if on_gpu:
         told.append("TF32" if options.tf32 else "no TF32")
         told.append("deterministic" if options.deterministic else "not deterministic")

@@ -69,7 +69,7 @@ def test_a_model_that_answers_otherwise_one_by_one_is_no_baseline(
     wrong_one_by_one(folder / "models" / "student.onnx", folder / "fooling.onnx")
     update = ["baseline", "update", "fooling.onnx", "--data", "data.npz", "--reason", "x"]
     assert main(update) == 2
-    assert "256 of 256 images are answered otherwise one by one" in capsys.readouterr().err
+    assert "256 of 256 images get other answers one by one" in capsys.readouterr().err
     assert not Path("compress-baseline.json").exists()
 
 

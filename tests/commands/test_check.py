@@ -165,7 +165,7 @@ def test_a_summary_that_cannot_be_written_changes_no_verdict(
     out, err = capsys.readouterr()
     assert "outcome: PASS" in out
     assert "::notice title=" in err
-    assert "warning: the summary that $GITHUB_STEP_SUMMARY names cannot be written" in err
+    assert "warning: cannot write the summary to $GITHUB_STEP_SUMMARY" in err
 
 
 def test_what_cannot_be_judged_is_in_the_reports_too(
@@ -222,7 +222,7 @@ def bad_candidates(folder: Path) -> dict[str, str]:
     return {
         "absent.onnx": "There is no file",
         "empty.onnx": "empty",
-        "cut.onnx": "only a part of one",
+        "cut.onnx": "is incomplete",
         "text.onnx": "not an ONNX file",
         "folder.onnx": "folder.onnx",
         "two.onnx": "2 inputs ('images', 'masks')",
@@ -287,10 +287,13 @@ def test_another_model_beside_the_baseline_is_refused(tmp_path: Path, capsys: Ca
         (["--percentile", "90"], "Give --budget-ms"),
         (["--threads", "2"], "--self-test"),
         (["--inconclusive", "ignore"], "ignore"),
-        (["--self-test", "--junit", "x.xml"], "--junit have nothing to say"),
-        (["--self-test", "--budget-ms", "2", "--data", "x.npz"], "--budget-ms and --data have"),
+        (["--self-test", "--junit", "x.xml"], "Leave out --junit"),
+        (
+            ["--self-test", "--budget-ms", "2", "--data", "x.npz"],
+            "Leave out --budget-ms and --data",
+        ),
         (["--seed", "-1"], "-1 is not in the range"),
-        (["--junit", "same.onnx/x.xml"], "cannot be written to"),
+        (["--junit", "same.onnx/x.xml"], "is not writable"),
         (["--markdown", "."], "is a directory"),
         (["--data", "nowhere.npz"], "There is no data file nowhere.npz"),
         (["--checkpoint", "absent.pt"], "There is no file absent.pt"),
@@ -374,7 +377,7 @@ def test_a_run_folders_file_is_compared_with_its_checkpoint(
     assert main(["check", str(tmp_path / "student.onnx"), *LENIENT]) == 0
     out = capsys.readouterr().out
     assert "parity" not in out
-    assert "is not what student.onnx says that it was exported from" in out
+    assert "is not the checkpoint that student.onnx was exported from" in out
 
 
 def test_a_file_that_is_not_its_checkpoint_fails(
@@ -384,5 +387,5 @@ def test_a_file_that_is_not_its_checkpoint_fails(
     assert main(["check", model, "--checkpoint", other, *LENIENT]) == 1
     line = next(x for x in capsys.readouterr().out.splitlines() if x.startswith("parity"))
     assert line.split()[1] == "FAIL"
-    assert "They part at image" in line
+    assert "They differ at image" in line
     assert "written" not in line

@@ -48,13 +48,21 @@ def said(found: DistillResult, out: Path) -> str:
         ),
         (result(outcome="fail"), StudentRefused, "which loses more than is allowed"),
         (result(outcome="inconclusive"), Inconclusive, "the student, to ship"),
-        (result(outcome="inconclusive", budget="missed"), BudgetMissed, "the student, to ship"),
+        (
+            result(outcome="inconclusive", budget="missed"),
+            BudgetMissed,
+            "the student, to ship",
+        ),
         (result(budget="kept"), None, "the student, to ship"),
         (result(budget="undecided"), Inconclusive, "the student, to ship"),
         (result(narrowed="kept"), None, "the student, to ship"),
         (result(narrowed="undecided"), Inconclusive, "the student, to ship"),
         # What fails says more than what is not decided.
-        (result(narrowed="missed", budget="undecided"), PrecisionLost, "the student, to ship"),
+        (
+            result(narrowed="missed", budget="undecided"),
+            PrecisionLost,
+            "the student, to ship",
+        ),
         (result(narrowed="undecided", budget="missed"), BudgetMissed, "the student, to ship"),
     ],
 )

@@ -63,7 +63,7 @@ def test_auto_takes_the_fastest_that_loses_little(
     found = {each["precision"]: each for each in result["precisions"]}
     assert [name for name, each in found.items() if each["eligible"]] == ["int8"]
     assert found["int8"]["why"].startswith(
-        "it takes 0.50 times as long as in fp32 here (0.48 to 0.53); "
+        "it takes 0.50 times as long as fp32 here (0.48 to 0.53); "
     )
     assert "on 500 images, against " in found["int8"]["why"]
     assert found["fp16"]["why"].startswith("not shown to be faster: it takes 1.01 times")
@@ -121,8 +121,8 @@ def test_auto_of_a_file_that_tools_cannot_convert(
     assert result["precision"] == "int8"
     for precision in ("fp16", "bf16"):
         assert found[precision]["why"].startswith(f"given.onnx cannot be converted to {precision}")
-        assert "It has If 'choice', which tools know badly" in found[precision]["why"]
-    assert "Not in int8, because the quantiser does not reach it: Conv '" in captured.err
+        assert "It has If 'choice', which tools support poorly" in found[precision]["why"]
+    assert "The quantiser does not reach these, so they are not in int8: Conv '" in captured.err
 
 
 def test_auto_compares_with_what_would_ship_in_fp32(
@@ -195,8 +195,8 @@ def test_what_auto_needs_is_told_at_once(
     arguments = ["export", str(bright / "t.onnx"), "-o", str(output)]
     assert main([*arguments, "--precision", "auto", "--to", "tensorrt-rtx", "--batch", "1,8"]) == 2
     told = capsys.readouterr().err
-    assert "auto is judged by accuracy: give --data" in told
-    assert "auto makes an ONNX file: name the precision of a tensorrt-rtx" in told
-    assert "auto is timed with one batch size" in told
+    assert "auto compares accuracies: give --data" in told
+    assert "auto makes only ONNX files: give the precision of a tensorrt-rtx" in told
+    assert "auto takes only one --batch" in told
     assert main([*arguments, "--precision", "int8", "--runtime", "openvino"]) == 2
     assert "--runtime is what --precision auto times files in" in capsys.readouterr().err

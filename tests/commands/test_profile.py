@@ -249,4 +249,4 @@ def test_layers_of_torch_are_refused_before_anything_is_measured(
     checkpoint: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     assert main(["profile", str(checkpoint), "--runtime", "torch", "--layers"]) == 2
-    assert "torch does not tell what its layers take" in capsys.readouterr().err
+    assert "torch does not report the time of layers" in capsys.readouterr().err

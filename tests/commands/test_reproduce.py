@@ -44,7 +44,7 @@ def test_it_says_the_cost_then_prints_the_table(
     assert main([*words, "--json"]) == 0
     again = capsys.readouterr()
     assert json.loads(again.out)["finished"] == 1
-    assert "All of the 1 trainings are finished." in again.err
+    assert "All 1 trainings are finished." in again.err
 
 
 def test_time_that_is_over_is_exit_code_3(file: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -11,7 +11,7 @@ PETS = ("cat", "dog", "pickup truck")
 def test_the_same_names_in_another_order_give_the_permutation() -> None:
     """logits[:, p] are in the data's order, so that p[i] is where the model has class i."""
     assert class_mapping(("dog", "pickup truck", "cat"), PETS) == (2, 0, 1)
-    assert "taken by name" in (class_note(("dog", "pickup truck", "cat"), PETS) or "")
+    assert "matched by name" in (class_note(("dog", "pickup truck", "cat"), PETS) or "")
 
 
 def test_case_spaces_underscores_and_hyphens_do_not_count() -> None:
@@ -40,7 +40,7 @@ def test_other_names_at_the_same_places_are_taken_as_they_are_and_told() -> None
     assert names_differ(model, PETS)
     note = class_note(model, PETS) or ""
     assert "only the model has 'hound', only the data has 'dog'" in note
-    assert "taken to be in the same order" in note
+    assert "assumed to be in the same order" in note
 
 
 def test_another_order_that_names_cannot_undo_is_refused() -> None:

@@ -83,7 +83,7 @@ def test_an_impossible_validation_split_is_refused(npz: Path, validation: int) -
 
 
 def test_an_impossible_limit_is_refused(npz: Path) -> None:
-    with pytest.raises(DataError, match="950 training images were asked for"):
+    with pytest.raises(DataError, match="950 training images were requested"):
         load_dataset(str(npz), limit_train=950)
 
 

@@ -47,7 +47,7 @@ def test_a_normalisation_of_bytes_gives_the_same_numbers_and_is_told() -> None:
     images = torch.arange(48, dtype=torch.uint8).view(1, 3, 4, 4)
     assert torch.equal(normalize(images, of_bytes), normalize(images, KNOWN["imagenet"]))
     assert note_on_scale(of_bytes) == (
-        "The normalisation was stated for pixels in 0..255; divided by 255 it is "
+        "The normalisation was given for pixels in 0..255. Divided by 255 it is "
         f"{describe(KNOWN['imagenet'])}.",
     )
     assert note_on_scale(KNOWN["imagenet"]) == note_on_scale(None) == ()
@@ -60,12 +60,12 @@ def test_names_and_numbers_resolve() -> None:
     assert describe(KNOWN["mnist"]) == "mnist (mean 0.1307; std 0.3081)"
     with pytest.raises(UsageError, match="Did you mean 'imagenet'"):
         resolve("imagnet")
-    with pytest.raises(UsageError, match="is no normalisation"):
+    with pytest.raises(UsageError, match="is not a normalisation"):
         resolve("1,2,x/3,4,5")
 
 
 def test_wrong_channels_and_types_are_refused() -> None:
-    with pytest.raises(DataError, match=r"1 channel\(s\) and the normalisation has 3"):
+    with pytest.raises(DataError, match=r"1 channel\(s\), but the normalisation has 3"):
         normalize(torch.zeros(2, 1, 4, 4, dtype=torch.uint8), KNOWN["cifar10"])
     with pytest.raises(UsageError, match="uint8"):
         normalize(torch.zeros(2, 3, 4, 4), KNOWN["cifar10"])

@@ -47,7 +47,7 @@ def test_weights_in_other_files_count(tmp_path: Path) -> None:
     assert read_artifact(path).size_bytes == whole
     (tmp_path / "model.data").unlink()
     with pytest.raises(
-        ModelFileError, match=r"keeps weights in model.data, which is not there or too short"
+        ModelFileError, match=r"keeps weights in model.data, which is missing or too short"
     ):
         read_artifact(path)
 
@@ -57,8 +57,8 @@ def test_weights_in_other_files_count(tmp_path: Path) -> None:
     [
         (b"", "is empty"),
         (b"this is a text file\n" * 9, "is not an ONNX file"),
-        (foreign().SerializeToString()[:-20], "is not an ONNX file, or only a part of one"),
-        (onnx.ModelProto().SerializeToString() or b"\x08\x0a", "there is no graph in its 2 bytes"),
+        (foreign().SerializeToString()[:-20], "is not an ONNX file, or is incomplete"),
+        (onnx.ModelProto().SerializeToString() or b"\x08\x0a", "its 2 bytes have no graph"),
     ],
     ids=["empty", "text", "truncated", "no graph"],
 )

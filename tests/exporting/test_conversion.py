@@ -148,7 +148,7 @@ def test_what_a_tool_cannot_convert_is_named(precision: str, tmp_path: Path) -> 
     onnx.save(graphs.branches_with_max(), tmp_path / "f.onnx")
     message = (
         rf"f\.onnx cannot be converted to {precision}: \S+ says: .* It has If 'choice', which "
-        r"tools know badly: export it without"
+        r"tools support poorly: export it without"
     )
     with pytest.raises(ExportError, match=message):
         converted(tmp_path / "f.onnx", tmp_path / "g.onnx", precision)
@@ -163,8 +163,8 @@ def test_a_batch_that_is_fixed_inside_is_told(
     model.graph.initializer[-1].CopyFrom(onnx.numpy_helper.from_array(np.array(rows), "to"))
     onnx.save(model, tmp_path / "f.onnx")
     message = (
-        r"f\.onnx says that it takes any number of images, and takes one alone: .* It has Reshape "
-        r"'flatten' to a fixed number of rows\. Export it again with a batch that is free"
+        r"f\.onnx claims to take any number of images, but takes only one: .* It has Reshape "
+        r"'flatten' to a fixed number of rows\. Export it again with a free batch size"
     )
     with pytest.raises(ModelFileError, match=message):
         converted(tmp_path / "f.onnx", tmp_path / "g.onnx", precision)
@@ -182,9 +182,9 @@ def test_answers_that_are_not_one_an_image_are_told(tmp_path: Path) -> None:
     path = tmp_path / "f.onnx"
     onnx.save(graphs.usual(), path)
     check_batch(path, predictor_of(path), graphs.images(1))
-    with pytest.raises(ModelFileError, match=r"takes one alone: of two it gives 1\. Export"):
+    with pytest.raises(ModelFileError, match=r"takes only one: of two it gives 1\. Export"):
         check_batch(path, lambda images: {LOGITS: images[:1, 0, 0]}, graphs.images(1))
-    with pytest.raises(ModelFileError, match=r"takes one alone: of two it gives 1\. Export"):
+    with pytest.raises(ModelFileError, match=r"takes only one: of two it gives 1\. Export"):
         check_batch(path, lambda images: {LOGITS: images.sum()}, graphs.images(1))
 
 
@@ -199,11 +199,11 @@ def test_the_image_is_what_is_no_weight(kind: str) -> None:
 
 
 def test_other_inputs_are_told() -> None:
-    with pytest.raises(ModelFileError, match=r"has 2 inputs \('images', 'mask'\); an image"):
+    with pytest.raises(ModelFileError, match=r"has 2 inputs \('images', 'mask'\), but an image"):
         image_input(graphs.two_inputs())
     model = graphs.usual()
     del model.graph.input[:]
-    with pytest.raises(ModelFileError, match=r"has 0 inputs \(none\); an image"):
+    with pytest.raises(ModelFileError, match=r"has 0 inputs \(none\), but an image"):
         image_input(model)
 
 

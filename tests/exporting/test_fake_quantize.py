@@ -118,7 +118,7 @@ def test_it_is_split_like_the_networks(floats: dict[str, Path]) -> None:
     assert len(tail) + len(list(module.body.parameters())) == len(list(module.parameters()))
 
 
-def test_a_value_that_is_cut_off_has_no_slope(floats: dict[str, Path]) -> None:
+def test_a_value_that_is_cut_off_has_no_gradient(floats: dict[str, Path]) -> None:
     module = fake(calibrated(floats["wrn-10-1"]))
     images = torch.from_numpy(networks.images(2))
     images[0, 0, 0, 0] = 1000.0

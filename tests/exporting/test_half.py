@@ -128,8 +128,8 @@ def test_an_overflow_is_named_with_its_layer(floats: dict[str, Path], tmp_path: 
     proof = Proof(networks.images(16))
     message = (
         r"loud\.onnx is not good enough in fp16\. The logits of image 0 are not finite\. It begins "
-        r"at layer 'stages\.1\.0\.conv2', which gives values up to \d\.\d+e\+05; fp16 holds up to "
-        r"65504\."
+        r"at layer 'stages\.1\.0\.conv2', which gives values up to \d\.\d+e\+05, but fp16 "
+        r"holds at most 65504\."
     )
     with pytest.raises(PrecisionLost, match=message):
         fp16_from_onnx(source, tmp_path / "f.onnx", proof=proof)
@@ -186,7 +186,7 @@ def test_what_cannot_be_converted_is_refused(
     floats: dict[str, Path], half: Convert, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     proof = Proof(networks.images(2))
-    with pytest.raises(UsageError, match=r"is fp16 already; bf16 is made of a float32 file"):
+    with pytest.raises(UsageError, match=r"is already fp16, but bf16 is made from a float32 file"):
         bf16_from_onnx(half("wrn-10-1", "fp16")[0].path, tmp_path / "f.onnx", proof=proof)
     with pytest.raises(ModelFileError, match="There is no file"):
         fp16_from_onnx(tmp_path / "absent.onnx", tmp_path / "f.onnx", proof=proof)

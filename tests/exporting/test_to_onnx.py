@@ -266,7 +266,7 @@ class Deciding(nn.Module):
 @pytest.mark.parametrize("model", [Forgetful(), Dropping()], ids=["state", "dropout"])
 def test_a_file_that_is_not_the_model_is_refused(model: nn.Module, tmp_path: Path) -> None:
     (tmp_path / "student.onnx").write_text("what was there before")
-    with pytest.raises(ParityError, match=r"They part at image \d: the model says class"):
+    with pytest.raises(ParityError, match=r"They differ at image \d: the model gives class"):
         export(model, tmp_path / "student.onnx")
     assert [entry.name for entry in tmp_path.iterdir()] == ["student.onnx"]
     assert (tmp_path / "student.onnx").read_text() == "what was there before"
@@ -324,5 +324,5 @@ def test_a_file_of_a_fixed_batch_is_compared_in_its_batches(tmp_path: Path) -> N
         verify(built, path, images)
     with torch.no_grad():
         next(built.parameters()).mul_(1.5)
-    with pytest.raises(ParityError, match="They part at image 0"):
+    with pytest.raises(ParityError, match="They differ at image 0"):
         verify(built, path, images, batch=4)

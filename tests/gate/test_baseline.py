@@ -134,7 +134,7 @@ def test_what_is_no_baseline_is_told(tmp_path: Path) -> None:
         read_baseline(path)
     forged: dict[str, Any] = {"schema_version": 1, "teacher": None}
     path.write_text(json.dumps(forged | {"digest": digest_of(forged)}))
-    with pytest.raises(InputError, match="is no baseline"):
+    with pytest.raises(InputError, match="is not a baseline"):
         read_baseline(path)
 
 
@@ -158,7 +158,7 @@ def test_nobodys_file_is_overwritten(baseline: Baseline, model: Path) -> None:
     kept = baseline.path.parent / "b.onnx"
     kept.parent.mkdir()
     kept.write_bytes(b"a year's work")
-    with pytest.raises(UsageError, match=r"in the way.* Remove it and try again"):
+    with pytest.raises(UsageError, match=r"does not have the content.* Remove it and try again"):
         write_baseline(baseline, model)
     assert kept.read_bytes() == b"a year's work"
     assert not baseline.path.exists()

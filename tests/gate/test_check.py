@@ -113,7 +113,7 @@ def test_a_model_that_is_slow_on_images_alone_fails(
     found = named(verdict)
     assert found["latency"].outcome is Outcome.FAIL
     assert found["accuracy"].outcome is Outcome.PASS
-    assert verdict.to_dict()["inputs"] == "images of data, drawn anew for each round"
+    assert verdict.to_dict()["inputs"] == "images of data, drawn again for each round"
 
 
 def test_a_model_that_is_wrong_one_by_one_fails(
@@ -239,7 +239,7 @@ def test_a_baseline_and_a_candidate_are_scored_by_the_names_of_their_classes(
     request = making.UpdateRequest(mixed, str(data), REASON, tmp_path / "b.json")
     found = making.update(request, said.append)
     assert found.evidence.value > 0.9
-    assert any("taken by name" in text for text in said)
+    assert any("matched by name" in text for text in said)
     again = classifier(tmp_path / "again.onnx", noise=1e-6, names=MIXED, order=ORDER)
     assert named(check(CheckRequest(again, found.path)))["accuracy"].outcome is Outcome.PASS
 
@@ -260,8 +260,8 @@ def test_without_its_model_milliseconds_are_advice(
     verdict = check(CheckRequest(candidate, baseline, budget_s=2e-3))
     found = named(verdict)["latency"]
     assert found.outcome is Outcome.INCONCLUSIVE
-    assert "+50.0%: advice and no verdict" in found.reason
-    assert "no ratio to a teacher was stored" in found.reason
+    assert "+50.0%, which is advice and not a verdict" in found.reason
+    assert "the baseline has no ratio to a teacher" in found.reason
     assert named(verdict)["budget"].outcome is Outcome.PASS
     assert named(verdict)["accuracy"].outcome is Outcome.PASS
     assert "is not beside" in verdict.warnings[0]
@@ -364,7 +364,7 @@ def test_what_cannot_stand_in_for_a_ratio_is_told(
         return found.reason
 
     with_teacher(baseline, teacher, count=4)
-    assert "4 stored ratios are too few, 5 are needed" in reason()
+    assert "4 stored ratios are too few; 5 are needed" in reason()
     with_teacher(baseline, teacher)
     elsewhere = teacher.rename(tmp_path / "elsewhere.onnx")
     assert "the teacher ../teacher.onnx is not there" in reason()
@@ -392,9 +392,7 @@ def test_what_is_not_judged_is_named(
     calibration, loading, names = verdict.not_judged
     assert "500 images (--max-calibration-drop judges it)" in calibration
     assert loading == "loading takes 10.0 ms against 11.0 ms"
-    assert (
-        names == "names of classes: there are none in the candidate's file and the baseline's file"
-    )
+    assert names == "class names: there are none in the candidate's file and the baseline's file"
     assert verdict.to_dict()["not_judged"] == list(verdict.not_judged)
     without_model(baseline)
     told = check(CheckRequest(candidate, baseline)).not_judged
@@ -409,7 +407,7 @@ def test_a_model_that_takes_seconds_to_load_is_warned_of(
     scripted.append(replace(rounds(), load_s=4.3))
     verdict = check(CheckRequest(other, baseline))
     assert verdict.outcome is Outcome.PASS
-    assert any("takes 4.30 s to load and the other model 11.0 ms" in x for x in verdict.warnings)
+    assert any("takes 4.30 s to load, and the other model 11.0 ms" in x for x in verdict.warnings)
 
 
 def test_logits_that_are_scaled_down_fail_where_calibration_is_judged(
@@ -531,7 +529,7 @@ def test_another_version_of_the_engine_is_warned_of(
 @pytest.mark.parametrize(
     ("changes", "message"),
     [
-        ({"classes": 5}, "another task: its model is for 1x8x8 images, 4 classes, .* 5 classes"),
+        ({"classes": 5}, "another task: its model takes 1x8x8 images, 4 classes, .* 5 classes"),
         ({"channels": 3}, "another task: .* for 3x8x8 images"),
     ],
 )
@@ -559,10 +557,10 @@ def test_other_images_are_refused(
     with pytest.raises(UsageError, match="it has 900 test images, not 1,000"):
         check(CheckRequest(model, baseline, data=str(fewer)))
     others = images(tmp_path / "others.npz", model, wrong=0.1)
-    with pytest.raises(UsageError, match="other test images or labels"):
+    with pytest.raises(UsageError, match="its test images, their labels"):
         check(CheckRequest(model, baseline, data=str(others)))
     moved = (baseline.parent / "data.npz").rename(tmp_path / "moved.npz")
-    with pytest.raises(DataError, match=r"is not at .*data\.npz. Say where it is with --data"):
+    with pytest.raises(DataError, match=r"is not at .*data\.npz. Give its place with --data"):
         check(CheckRequest(model, baseline))
     assert check(CheckRequest(model, baseline, data=str(moved))).outcome is Outcome.PASS
 

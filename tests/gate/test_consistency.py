@@ -35,7 +35,7 @@ def test_a_model_that_is_wrong_one_by_one_fails(model: Path, data: Dataset, tmp_
     said = found(fooling, data)
     assert said is not None
     assert said.outcome is Outcome.FAIL
-    assert "256 of 256 images are answered otherwise one by one" in said.reason
+    assert "256 of 256 images get other answers one by one" in said.reason
     assert said.evidence["accuracy_in_large_batches"] > 0.9 > 0.2 > said.evidence["accuracy"]
     # Served in threes it is as good as it seems.
     in_threes = found(fooling, data, batch=3)

@@ -13,10 +13,10 @@ PETS = ("cat", "dog", "pickup truck")
     [
         (PETS, Outcome.PASS, "the same 3 names in the same order"),
         (("Cat", "DOG", "pickup_truck"), Outcome.PASS, "the same 3 names"),
-        (("cat", "hound", "pickup truck"), Outcome.PASS, "in part under other names"),
-        (("cat", "pickup truck", "dog"), Outcome.FAIL, "output 1 is 'pickup truck', and 'dog' in"),
-        (("Cat", "pickup truck", "dog"), Outcome.FAIL, "output 1 is 'pickup truck', and 'dog' in"),
-        (("hound", "cat", "pickup truck"), Outcome.FAIL, "output 0 is 'hound', and 'cat' in"),
+        (("cat", "hound", "pickup truck"), Outcome.PASS, "some with other names"),
+        (("cat", "pickup truck", "dog"), Outcome.FAIL, "output 1 is 'pickup truck', but 'dog' in"),
+        (("Cat", "pickup truck", "dog"), Outcome.FAIL, "output 1 is 'pickup truck', but 'dog' in"),
+        (("hound", "cat", "pickup truck"), Outcome.FAIL, "output 0 is 'hound', but 'cat' in"),
     ],
 )
 def test_names_are_compared(ours: tuple[str, ...], outcome: Outcome, says: str) -> None:

@@ -28,7 +28,7 @@ def test_what_is_not_decided_is_too_much(n: int, lost: int, won: int, outcome: O
     ours = [False] * lost + [True] * won + [True] * (n - lost - won)
     said = rule.judge(Paired.of(ours, theirs))
     assert bool(said) == (outcome is not Outcome.PASS)
-    assert said.startswith("It is not decided: ") == (outcome is Outcome.INCONCLUSIVE)
+    assert said.startswith("It is undecided: ") == (outcome is Outcome.INCONCLUSIVE)
 
 
 def test_the_rule_says_what_it_found() -> None:
@@ -46,13 +46,13 @@ def test_where_more_images_come_from() -> None:
     undecided = rule.compare(Paired(100, 0, 0, 90))
     assert undecided.evidence["images_needed"] == 765
     assert more_images(undecided, "photos", 100, 900) == (
-        " Hold out more images with --validation 770; photos has 1,000 to train on and to hold "
-        "out, 100 are held out now."
+        " Hold out more images with --validation 770; photos has 1,000 for training and "
+        "validation, of which 100 are held out now."
     )
     # As exact as is said, and never more than there are.
     assert "--validation 769;" in more_images(undecided, "photos", 100, 670)
     assert more_images(undecided, "photos", 100, 600) == (
-        " photos has no more than 699 images to hold out (--validation): give a larger set with "
+        " photos has at most 699 images to hold out (--validation): give a larger set with "
         "--data, or allow a larger loss."
     )
     for decided in (Paired(10_000, 0, 0, 9_000), Paired(10_000, 80, 0, 9_000)):

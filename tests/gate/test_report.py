@@ -52,7 +52,7 @@ def test_markdown_is_a_table_whatever_is_in_it() -> None:
 def test_two_checks_of_one_change_are_told_apart() -> None:
     verdict = replace(VERDICT, about=ABOUT)
     assert identity(verdict) == KNOWN
-    assert "timed on                images of small" in terminal.text_of(document_of(verdict))
+    assert "timed on                 images of small" in terminal.text_of(document_of(verdict))
     rows = in_markdown(verdict)
     assert rows[0] == "### compress check: FAIL for new/a&lt;b&gt;.onnx"
     for name, text in KNOWN.items():

@@ -43,7 +43,7 @@ ABOUT = {
 KNOWN = {
     "model": "new/a<b>.onnx (int8, SHA-256 aaaaaaaaaaaa...)",
     "baseline": "ci/gate.json (wrn-10-1, SHA-256 bbbbbbbbbbbb..., made 2026-01-02T03:04:05+00:00)",
-    "reason of the baseline": "first release",
+    "reason for the baseline": "first release",
     "machine": "Some CPU, 4 CPUs",
     "timed with": "onnxruntime 1.31.1, 2 threads, batch 1",
     "timed on": "images of small",

@@ -82,7 +82,7 @@ def test_of_a_model_and_its_average_the_model_is_taken(tmp_path: Path) -> None:
     found = read_tensors(path)
     assert same(found.tensors, weights(2))
     (note,) = found.hypotheses()[0].notes
-    assert "'model' was taken, 'model_ema' left out" in note
+    assert "'model' is used, 'model_ema' ignored" in note
     flat = prefixed("ema_model.", weights(1)) | prefixed("model.", weights(2))
     torch.save({"state_dict": flat}, path)
     assert torch.equal(read_tensors(path).tensors["conv1.weight"], weights(2)["conv1.weight"])
@@ -101,7 +101,7 @@ def test_of_two_networks_the_stated_one_is_taken(tmp_path: Path, suffix: str) ->
     second = found.hypotheses(arch="resnet-14x0.25")[0]
     assert second.spec.name == "resnet-14x0.25"
     assert torch.equal(second.state_dict["linear.weight"], large["linear.weight"])
-    assert second.notes[0] == "The file holds 2 networks; 't' was taken, 's' left out."
+    assert second.notes[0] == "The file holds 2 networks; 't' is used, 's' ignored."
     with pytest.raises(CheckpointError, match=r"a resnet-8x0.25, not the resnet-20"):
         found.hypotheses(arch="resnet-20")
 
@@ -222,7 +222,7 @@ def test_nothing_else_than_plain_values_is_kept(tmp_path: Path) -> None:
     ):
         with pytest.raises(UsageError, match=message):
             save_checkpoint(path, network, normalization=None, classes=(), extra=extra)
-    with pytest.raises(UsageError, match="10 classes; 2 names"):
+    with pytest.raises(UsageError, match="10 classes, but 2 names"):
         save_checkpoint(path, network, normalization=None, classes=["a", "b"])
     assert not path.exists()
 
@@ -354,7 +354,7 @@ def onnx_like() -> bytes:
         ("a.pt", onnx_like(), "ONNX"),
         ("a.h5", b"\x89HDF\r\n\x1a\n" + bytes(50), "HDF5"),
         ("a.pt.gz", b"\x1f\x8b\x08" + bytes(50), "gzip"),
-        ("a.pt", bytes(range(128, 256)), "of no kind that is known"),
+        ("a.pt", bytes(range(128, 256)), "of an unknown kind"),
         ("a.safetensors", struct.pack("<Q", 50) + b'{"a": 1', "damaged or cut short"),
         ("a.pt", b"PK\x03\x04" + bytes(100), "damaged or cut short"),
     ],
@@ -419,7 +419,7 @@ def test_damaged_bytes_never_give_a_traceback(tmp_path: Path) -> None:
     [
         ({"epoch": 3, "note": "nothing here"}, "holds no tensors; it has 'epoch', 'note'"),
         ([torch.zeros(2)], "holds a list"),
-        (torch.zeros(2), "one tensor and no names"),
+        (torch.zeros(2), "one tensor without a name"),
         ({}, "holds no tensors"),
     ],
 )
@@ -443,5 +443,5 @@ def test_weights_that_are_not_finite(tmp_path: Path) -> None:
 
 def test_an_unknown_network_is_read_and_refused_later(tmp_path: Path) -> None:
     torch.save({"optimizer": {"state": {}}, "model": nn.Linear(3, 4).state_dict()}, tmp_path / "a")
-    with pytest.raises(CheckpointError, match="of no known network"):
+    with pytest.raises(CheckpointError, match="not of a known network"):
         read_tensors(tmp_path / "a").hypotheses()

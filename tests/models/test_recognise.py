@@ -334,7 +334,7 @@ def test_the_public_layout_of_256_values_is_read() -> None:
         for each in found
     } == {("resnet-20-b", 64, 4)}
     assert costs_of(found[0].spec).params == count_parameters(network)
-    with pytest.raises(CheckpointError, match="last map, which is 7x7 here, are not so many"):
+    with pytest.raises(CheckpointError, match="last map, here 7x7, cannot be that many"):
         recognise(network.state_dict(), ordered=True, image_size=(28, 28))
 
 
@@ -419,16 +419,16 @@ def test_a_statement_decides_what_weights_do_not_show() -> None:
 @pytest.mark.parametrize(
     ("said", "message"),
     [
-        ("alexnet", "names no network"),
+        ("alexnet", "is not the name of a network"),
         ("resnet-20,shortcuts=pad", "Did you mean 'shortcut'"),
-        ("resnet-20,pad", "states nothing"),
+        ("resnet-20,pad", "is not FIELD=VALUE"),
         ("resnet-20,shortcut=zero", "known for resnet: pad, pad-both, conv"),
         ("resnet-20,stride_conv=3", "must be from 1 to 2"),
         ("resnet-20,stride_conv=two", "not a whole number"),
         ("resnet-20,conv_bias=maybe", "not yes or no"),
         ("resnet-20,shortcut=pad,shortcut=conv", "twice"),
-        ("resnet-20-b,shortcut=pad", "contradicts itself"),
-        ("resnet-20-a,shortcut=conv", "contradicts itself"),
+        ("resnet-20-b,shortcut=pad", "is contradictory"),
+        ("resnet-20-a,shortcut=conv", "is contradictory"),
     ],
 )
 def test_a_wrong_statement_is_refused(said: str, message: str) -> None:
@@ -516,7 +516,7 @@ def test_other_networks_are_refused_and_described(
     weights = {name: torch.empty_like(v, device="cpu") for name, v in network.state_dict().items()}
     for value in weights.values():
         value.zero_()
-    with pytest.raises(CheckpointError, match="Known are wide residual") as error:
+    with pytest.raises(CheckpointError, match="known networks are wide residual") as error:
         recognise(weights, ordered=True)
     assert seen in str(error.value)
 
@@ -524,7 +524,7 @@ def test_other_networks_are_refused_and_described(
 def test_what_has_no_place_is_named() -> None:
     weights = dict(randomise(XternalzWRN()).state_dict())
     weights["rotation_head.scale"] = torch.zeros(5)
-    with pytest.raises(CheckpointError, match=r"'rotation_head.scale' \(5\) has no place"):
+    with pytest.raises(CheckpointError, match=r"'rotation_head.scale' \(5\) does not belong"):
         recognise(weights, ordered=True)
     del weights["rotation_head.scale"]
     del weights["block2.layer.1.conv2.weight"]

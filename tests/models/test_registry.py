@@ -3,6 +3,7 @@
 import json
 
 import pytest
+import torch
 
 from compress.errors import UsageError
 from compress.models.families.architecture import Architecture
@@ -102,6 +103,12 @@ def test_all_faults_are_told_at_once() -> None:
         assert word in str(caught.value)
 
 
+def test_a_network_may_give_one_number() -> None:
+    """Whether one is enough, the task says."""
+    network = build(spec_of("wrn-10-1", num_classes=1)).eval()
+    assert network(torch.zeros(2, 3, 8, 8)).shape == (2, 1)
+
+
 def test_an_unknown_architecture_and_shortcut_are_refused() -> None:
     with pytest.raises(UsageError, match="wrn, resnet"):
         make_spec("vgg", {"depth": 16})
@@ -146,6 +153,7 @@ PLAIN: dict[str, object] = {
         PLAIN | {"depth": "ten"},
         PLAIN | {"depth": 16},
         PLAIN | {"name": "wrn-10-2"},
+        PLAIN | {"name": "\x1b[2Jwrn-10-1"},
         PLAIN | {"arch": "vgg"},
         PLAIN | {"input_shape": "wide"},
     ],

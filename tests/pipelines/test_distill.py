@@ -224,7 +224,7 @@ def test_a_finished_run_is_what_its_hashes_say(
     listener = Listener()
     again = distill(request(data, teacher, out), listener)
     said = " ".join(listener.messages)
-    assert "student.onnx is not there, teacher.onnx is another file than the run made" in said
+    assert "student.onnx is missing, teacher.onnx is not the file that the run made" in said
     assert listener.epochs == 0
     # The file does not depend on the folder's name.
     assert (out / "student.onnx").read_bytes() == original
@@ -234,7 +234,7 @@ def test_a_finished_run_is_what_its_hashes_say(
     assert again["teacher"]["sha256"] == finished["teacher"]["sha256"]
     once_more = Listener()
     distill(request(data, teacher, out), once_more)
-    assert "is finished already" in once_more.messages[0]
+    assert "is already finished" in once_more.messages[0]
 
 
 def test_a_student_in_8_bits_ships_with_what_that_costs(
@@ -256,7 +256,10 @@ def test_a_student_in_8_bits_ships_with_what_that_costs(
     # So few images cannot show that no more than half a point is lost; that counts as too much.
     assert found["outcome"] == "undecided"
     assert "images would decide" in found["why"]
-    assert "The student may lose more in int8 than is allowed: " in result["warnings"][-1]
+    assert (
+        "The student may lose more in int8 than --max-precision-loss allows: "
+        in result["warnings"][-1]
+    )
     assert f" {data.name} has " in result["warnings"][-1]
     assert "--validation" in result["warnings"][-1]
     # Nor that they lose as much, so it was fine-tuned, and what is better shipped.
@@ -317,7 +320,7 @@ def test_a_student_that_loses_in_8_bits_learns_to_live_with_them(
     out = out.rename(folder / "moved")
     listener = Listener()
     result = distill(replace(asked, out=out), listener)
-    assert any("Going on after epoch 2 of 6." in text for text in listener.messages)
+    assert any("Resuming after epoch 2 of 6." in text for text in listener.messages)
     found = result["precisions"]["int8"]
     tuning = found["fine_tuning"]
     assert tuning["taken"] is True
@@ -326,9 +329,11 @@ def test_a_student_that_loses_in_8_bits_learns_to_live_with_them(
     assert result["student"]["accuracy"]["validation"] == pytest.approx(found["accuracy"])
     assert result["student"]["sha256"] == sha256_of(out / "student.onnx")
     shipped = read_artifact(out / "student.onnx")
-    assert shipped.conversion["fine_tuned"] == "6 epochs of kd from a rate of 0.002."
-    assert any("The fine-tuned student is taken: " in text for text in listener.messages)
-    assert "Fine-tuned in int8 for 6 epochs from a rate of 0.002, taken: before, " in said(result)
+    assert shipped.conversion["fine_tuned"] == "6 epochs of kd from a learning rate of 0.002."
+    assert any("The fine-tuned student is used: " in text for text in listener.messages)
+    assert "Fine-tuned in int8 for 6 epochs from a learning rate of 0.002, used: before, " in said(
+        result
+    )
     # What it is compared with is the float student, which stays.
     assert shipped.source["float_sha256"] == sha256_of(out / "student.fp32.onnx")
 
@@ -356,8 +361,11 @@ def test_fine_tuning_that_diverges_loses_no_student(
     tuning = result["precisions"]["int8"]["fine_tuning"]
     assert (tuning["after"], tuning["taken"]) == (None, False)
     assert tuning["before"]["accuracy"] == result["precisions"]["int8"]["accuracy"]
-    assert any("as it was before its fine-tuning (--qat-lr)" in text for text in listener.messages)
-    assert "from a rate of 1e+30: it diverged, and what ships is from before." in said(result)
+    assert any(
+        "from before fine-tuning is used. Try a lower --qat-lr" in text
+        for text in listener.messages
+    )
+    assert "rate of 1e+30: it diverged, so the student from before ships." in said(result)
 
 
 def test_more_images_are_taken_where_some_do_not_decide(
@@ -433,11 +441,11 @@ def test_auto_ships_the_precision_that_was_chosen_and_measures_the_others(
 
 
 def test_a_named_student_has_a_named_precision(folder: Path, data: Dataset, teacher: Path) -> None:
-    with pytest.raises(UsageError, match="--student names one: name the precision too"):
+    with pytest.raises(UsageError, match="Name the precision, too"):
         request(data, teacher, folder / "a", budget=Budget(target=Target(precision="auto")))
     with pytest.raises(UsageError, match="--max-precision-loss is 0"):
         request(data, teacher, folder / "a", max_precision_loss=0.0)
-    with pytest.raises(UsageError, match="--qat-lr are of a student in int8, and --precision is f"):
+    with pytest.raises(UsageError, match="--qat-lr are only for int8, but --precision is f"):
         request(data, teacher, folder / "a", fine_tuning=FineTuning(3))
 
 
@@ -447,7 +455,7 @@ def test_a_finished_run_is_reported_and_not_touched(
     before = {path: path.stat().st_mtime_ns for path in (folder / "run").iterdir()}
     listener = Listener()
     assert distill(request(data, teacher, folder / "run"), listener) == finished
-    assert "finished already" in listener.messages[0]
+    assert "already finished" in listener.messages[0]
     assert {path: path.stat().st_mtime_ns for path in (folder / "run").iterdir()} == before
 
 
@@ -547,7 +555,7 @@ def test_a_cache_that_cannot_be_written_loses_no_run(
     options = TrainingOptions(epochs=1, batch_size=32, dropout=0.0, lr=0.05)
     distill(request(data, teacher, folder / "uncached", options=options), listener)
     assert (folder / "uncached/result.json").exists()
-    assert "not kept for the next choice" in listener.messages[-1]
+    assert "not recorded for later choices" in listener.messages[-1]
 
 
 @pytest.mark.slow
@@ -572,7 +580,7 @@ def test_figures_of_another_machine_cannot_be_confirmed_here(
     )
     result = distill(asked, Listener())
     assert result["budget"]["outcome"] == "not judged"
-    assert "figures of another machine" in result["warnings"][0]
+    assert "table from another machine" in result["warnings"][0]
 
 
 def test_a_teacher_that_knows_nothing_stops_the_run(folder: Path, data: Dataset) -> None:
@@ -587,7 +595,7 @@ def test_a_teacher_that_knows_nothing_stops_the_run(folder: Path, data: Dataset)
 def test_a_student_or_a_budget_has_to_be_given(data: Dataset, teacher: Path, folder: Path) -> None:
     with pytest.raises(UsageError, match="No budget was given"):
         request(data, teacher, folder / "x", student=None)
-    with pytest.raises(UsageError, match="nothing to choose"):
+    with pytest.raises(UsageError, match="no effect"):
         request(data, teacher, folder / "x", tradeoff=folder / "table.csv")
 
 

@@ -90,7 +90,7 @@ def test_a_missing_normalisation_is_found_or_given(
 ) -> None:
     file = exported(network, tmp_path / "model.onnx", None)
     found = evaluate(file, data)
-    assert "does not say its normalisation" in found.notes[0]
+    assert "does not state its normalisation" in found.notes[0]
     assert found.test >= evaluate(file, data, normalization=DARK).test - 0.1
     assert evaluate(file, data, normalization=DARK).normalization == DARK
     without = load_dataset(str(npz), validation=0)

@@ -46,7 +46,7 @@ def test_it_leaves_a_checkpoint_and_a_result(
     assert saved.spec.name == "wrn-10-0.5"
     assert saved.normalization is not None
     assert train(npz, tmp_path / "run") == 0
-    assert "finished already" in capsys.readouterr().err
+    assert "already finished" in capsys.readouterr().err
 
 
 def test_it_can_start_from_a_checkpoint(npz: Path, tmp_path: Path) -> None:
@@ -108,7 +108,7 @@ def test_a_signal_saves_and_the_same_command_goes_on(
         f"{word}; run the same command again to go on",
     ]
     assert train(npz, tmp_path / "run", "--resume") == 0
-    assert "Going on after step 2 of 4" in capsys.readouterr().err
+    assert "Resuming after step 2 of 4" in capsys.readouterr().err
     whole, run = (
         read_tensors(tmp_path / name / "model.safetensors").tensors for name in ("whole", "run")
     )
@@ -120,7 +120,7 @@ def test_a_run_that_another_process_is_at_is_left_alone(
 ) -> None:
     with try_lock(tmp_path / "run"):
         assert train(npz, tmp_path / "run") == 2
-    assert "Another process is at the run" in capsys.readouterr().err
+    assert "Another process uses the run folder" in capsys.readouterr().err
 
 
 def test_a_folder_that_cannot_be_written_to(

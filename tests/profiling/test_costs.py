@@ -142,7 +142,7 @@ def test_shapes_that_onnx_cannot_tell_are_a_warning(tmp_path: Path) -> None:
     ]
     path = tiny.save(tmp_path / "m.onnx", nodes, matrices, [("images", ("n", 3))])
     found = costs_of_onnx(path)
-    assert "ONNX cannot tell all shapes in m.onnx" in found.warnings[0]
+    assert "ONNX cannot infer all shapes in m.onnx" in found.warnings[0]
     assert found.macs == 12
 
 

@@ -42,7 +42,7 @@ def test_the_build_of_onnxruntime_without_cuda_is_told(monkeypatch: pytest.Monke
 
     monkeypatch.setattr(cuda, "nvidia_smi", lambda *_: ["Some GPU"])
     monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
-    assert "torch can use" in why_not("onnxruntime-cuda")
+    assert "needs a GPU, but torch" in why_not("onnxruntime-cuda")
     monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
     monkeypatch.setattr(onnxruntime, "get_available_providers", lambda: ["CPUExecutionProvider"])
     assert "pip install onnxruntime-gpu" in why_not("onnxruntime-cuda")
@@ -53,7 +53,7 @@ def test_tensorrt_without_its_libraries_is_told(monkeypatch: pytest.MonkeyPatch)
     from compress.profiling import cuda, tensorrt_gpu
 
     def broken(package: Package) -> None:
-        raise UsageError(f"{package.name} is installed and its libraries cannot be loaded")
+        raise UsageError(f"{package.name} is installed, but its libraries cannot be loaded")
 
     monkeypatch.setattr(cuda, "nvidia_smi", lambda *_: ["Some GPU"])
     monkeypatch.setattr(torch.cuda, "is_available", lambda: True)

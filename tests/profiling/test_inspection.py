@@ -87,7 +87,7 @@ def test_a_crash_of_the_runtime_is_an_error_of_the_file(
     (tmp_path / "crashing.py").write_text("import os\nos.abort()\n")
     monkeypatch.setenv("PYTHONPATH", str(tmp_path))
     monkeypatch.setattr(module, "CHILD", "crashing")
-    with pytest.raises(ModelFileError, match=r"m\.onnx ends the process that"):
+    with pytest.raises(ModelFileError, match=r"m\.onnx crashes the process that"):
         inspect_file(foreign.save(tmp_path / "m.onnx"))
 
 
@@ -165,4 +165,4 @@ def test_profiles_are_of_files_whose_shapes_are_not_inferred(tmp_path: Path) -> 
     settings = Settings(("onnxruntime",), batches=(8,))
     report = profile(Subject("m", path=path), settings=settings)
     assert report.model.runs[0].latency.value > 0
-    assert "ONNX cannot tell all shapes" in report.model.costs.warnings[0]
+    assert "ONNX cannot infer all shapes" in report.model.costs.warnings[0]

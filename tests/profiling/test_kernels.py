@@ -53,7 +53,7 @@ def test_shares_are_of_convolutions_by_number_or_by_macs() -> None:
 
 def test_who_does_not_tell_and_what_cannot_be_run(tmp_path: Path) -> None:
     path = tiny.convolution(tmp_path / "m.onnx")
-    with pytest.raises(UsageError, match=r"torch does not tell .* onnxruntime and openvino do"):
+    with pytest.raises(UsageError, match=r"torch does not report .* Use onnxruntime or openvino"):
         kernels_of(path, "torch")
     path.write_bytes(b"no model")
     with pytest.raises(ModelFileError, match="not an ONNX file"):

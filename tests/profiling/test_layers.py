@@ -63,7 +63,7 @@ def test_a_quantised_file_is_matched_too(tmp_path: Path) -> None:
 
 
 def test_it_is_told_who_tells(network: Path) -> None:
-    with pytest.raises(UsageError, match=r"torch does not tell.*onnxruntime and openvino do"):
+    with pytest.raises(UsageError, match=r"torch does not report.* Use onnxruntime or openvino"):
         profile_layers(Subject("m", path=network), runtime="torch")
 
 

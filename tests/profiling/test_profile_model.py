@@ -78,7 +78,7 @@ def test_torch_eager_stands_beside_and_is_never_claimed_against(tmp_path: Path) 
     eager = Settings(runtimes=("torch",), threads=1, batches=(1,))
     report = profile(both, against=both, settings=eager)
     assert report.speedup is None
-    assert "No speed-up is claimed" in report.warnings[0]
+    assert "No speedup is reported" in report.warnings[0]
     assert report.model.costs.macs == 24
     assert report.model.size_bytes == 123
 
@@ -148,7 +148,7 @@ def test_a_runtime_that_fails_is_left_out_of_a_comparison_and_told(
     both = Settings(runtimes=("refusing", "onnxruntime"), batches=(1,), compare=True)
     report = profile(model, settings=both)
     assert [run.runtime for run in report.model.runs] == ["onnxruntime"]
-    assert report.warnings == ("refusing is left out: m.onnx has an operation that nobody knows.",)
+    assert report.warnings == ("refusing is skipped: m.onnx has an operation that nobody knows.",)
     assert report.fastest is None
     with pytest.raises(ModelFileError, match="nobody knows"):
         profile(model, settings=replace(both, compare=False))

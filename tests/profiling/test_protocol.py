@@ -297,7 +297,7 @@ def test_that_most_calls_were_preempted_is_warned_of() -> None:
         calls.preempted[:] = True
         calls.preempted[:5] = False  # enough for a median
     (warning,) = timing.warnings("a")
-    assert "calls were preempted; the median is of the others; a caller meets" in warning
+    assert "calls were preempted; the median is of the others; in service," in warning
     assert not any("preempted" in remark for remark in timing.remarks("a"))
     p90 = timing.latency("a", 90)
     assert p90 is not None
@@ -312,7 +312,7 @@ def test_when_nearly_all_calls_are_preempted_cpu_time_counts_with_a_warning(wait
     assert latency.value == pytest.approx(0.0001)
     (warning,) = timing.warnings("a")
     assert "6 of 6 rounds" in warning
-    assert "CPU time stands for the wall clock" in warning
+    assert "CPU time is used instead of wall-clock time" in warning
     assert timing.disturbed_rounds("a") == 0
     p90 = timing.latency("a", 90)
     assert p90 is not None
@@ -327,7 +327,7 @@ def test_cpu_time_of_several_threads_or_of_waiting_is_no_latency(waits: int, thr
     assert latency.value == pytest.approx(0.009)
     (warning,) = timing.warnings("a")
     assert "6 of 6 rounds" in warning
-    assert "disturbed calls are in the figure" in warning
+    assert "the figure includes disturbed calls" in warning
     assert timing.disturbed_rounds("a") == 6
 
 

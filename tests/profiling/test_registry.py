@@ -268,7 +268,7 @@ def test_a_network_that_fails_or_answers_oddly_is_an_error() -> None:
 def test_a_runtime_needs_the_model_in_its_form() -> None:
     with pytest.raises(UsageError, match="not an ONNX file"):
         runtime_named("onnxruntime").load(Subject("m"), threads=1)
-    with pytest.raises(UsageError, match="needs a checkpoint"):
+    with pytest.raises(UsageError, match="Give its checkpoint"):
         runtime_named("torch").load(Subject("m"), threads=1)
     with pytest.raises(UsageError, match="--shape C,H,W"):
         runtime_named("torch").input_of(Subject("m"))

@@ -118,7 +118,7 @@ def test_wgan_parts_the_mean_scores() -> None:
     assert close(logit_gan.L_2_GAN(D_T, D_F, LABELS, "wgan-gp"), 2.807162862)
 
 
-def test_the_penalty_is_of_each_slope_s_length() -> None:
+def test_the_penalty_is_of_each_gradient_s_length() -> None:
     # The gradient of |z|^2 / 2 is z, and e t + (1 - e) F is (1, 0) and (0, 3):
     # ((1-1)^2 + (3-1)^2) / 2 = 2.
     real, fake = torch.tensor([[2.0, 0.0], [0.0, 0.0]]), torch.tensor([[0.0, 0.0], [0.0, 4.0]])

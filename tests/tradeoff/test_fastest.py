@@ -43,7 +43,9 @@ def test_installed_runtimes_are_timed_and_the_fastest_is_taken(
     # Faster, or not shown to be slower and first in the order.
     assert ratio.low > 1 or choice.runtime == "onnxruntime"
     assert said[0] == "Timing wrn-16-4 in onnxruntime, openvino."
-    assert said[1].startswith(f"Runtime: {choice.runtime}. Of wrn-16-4, batch 1: {other} takes ")
+    assert said[1].startswith(
+        f"Runtime: {choice.runtime}. For wrn-16-4 with batch 1, {other} takes "
+    )
     assert RuntimeChoice.from_dict(choice.to_dict()) == choice
 
 
@@ -88,7 +90,7 @@ def test_candidates_are_timed_in_the_runtime_and_on_its_device() -> None:
 
 @pytest.mark.parametrize("values", [None, {}, {"runtime": "openvino"}])
 def test_what_says_no_runtime_is_an_error(values: object) -> None:
-    with pytest.raises(InputError, match="does not say"):
+    with pytest.raises(InputError, match="does not record"):
         RuntimeChoice.from_dict(values)
 
 

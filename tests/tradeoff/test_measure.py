@@ -178,7 +178,7 @@ def test_what_was_timed_on_images_is_not_what_was_timed_on_noise(tmp_path: Path)
 
 
 def test_only_what_can_be_timed_is_timed() -> None:
-    with pytest.raises(UsageError, match="onnxruntime runs on cpu; the budget is for cuda"):
+    with pytest.raises(UsageError, match="onnxruntime runs on cpu, but the budget is for cuda"):
         time_untrained(SPEC, Budget(latency_s=1.0, target=Target(device="cuda")), None)
     with pytest.raises(UnknownName, match="no precision 'int4'"):
         time_untrained(SPEC, BUDGET.in_precision("int4"), None)

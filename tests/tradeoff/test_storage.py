@@ -159,12 +159,12 @@ def test_every_cell_is_read_or_told(column: str, cell: str, tmp_path: Path) -> N
 @pytest.mark.parametrize(
     ("content", "words"),
     [
-        (as_csv(DOCUMENT).replace("macs,", "", 1), "cells, there are 13 columns"),
-        (as_csv(DOCUMENT).rsplit(",", 3)[0], "has 12 cells, there are 14 columns"),
-        (as_csv(DOCUMENT).replace("fits", "fits,more"), "has 15 cells, there are 14 columns"),
+        (as_csv(DOCUMENT).replace("macs,", "", 1), "cells, but there are 13 columns"),
+        (as_csv(DOCUMENT).rsplit(",", 3)[0], "has 12 cells, but there are 14 columns"),
+        (as_csv(DOCUMENT).replace("fits", "fits,more"), "has 15 cells, but there are 14 columns"),
         (as_csv(DOCUMENT).replace("fits", "x" * 140_000), "larger than field limit"),
         (as_csv(DOCUMENT).replace("fits", "\0"), "NUL"),
-        (as_csv(DOCUMENT).replace("macs", "params", 1), "'params' is there twice"),
+        (as_csv(DOCUMENT).replace("macs", "params", 1), "'params' occurs twice"),
         (as_csv(DOCUMENT).replace("macs", "flops", 1), "has no key flops"),
         (as_csv(DOCUMENT).replace("size_bytes", "basis2", 1), "has no key basis2"),
         ("# schema_version: [[[[\n" + as_csv(DOCUMENT), "# schema_version"),
@@ -194,7 +194,7 @@ def test_what_is_no_file_is_not_opened(tmp_path: Path) -> None:
 def test_a_file_of_gigabytes_is_refused_unread(tmp_path: Path) -> None:
     with (tmp_path / "t.json").open("wb") as file:
         file.truncate(5 << 30)
-    with pytest.raises(InputError, match=r"has 5\.37 GB; a table is read up to 8\.39 MB"):
+    with pytest.raises(InputError, match=r"has 5\.37 GB, but a table may have at most 8\.39 MB"):
         read_table(tmp_path / "t.json")
 
 

@@ -64,7 +64,7 @@ def test_the_newest_may_be_damaged_anywhere(tmp_path: Path, damage: str) -> None
     kept.newest.write_bytes(content)
     assert kept.load(number_of) == 1
     assert "last.ckpt" in said[0]
-    assert said[0].endswith("Going on from previous.ckpt, the state before.")
+    assert said[0].endswith("Resuming from the previous state, previous.ckpt.")
     assert kept.newest.with_name("last.ckpt.damaged").read_bytes() == content
     # The good one is not lost to the damaged one.
     kept.save(state(5))
@@ -84,7 +84,7 @@ def test_what_cannot_be_read_now_is_not_damaged(tmp_path: Path, error: Exception
     def fail(found: Mapping[str, Any]) -> int:
         raise error
 
-    with pytest.raises(CheckpointError, match=r"last.ckpt cannot be read now .*Nothing was chang"):
+    with pytest.raises(CheckpointError, match=r"last.ckpt cannot be read .*Nothing was chang"):
         kept.load(fail)
     assert kept.load(number_of) == 2
     assert said == []
@@ -101,7 +101,7 @@ def test_damage_that_points_outside_of_the_file_is_damage(tmp_path: Path) -> Non
         return number_of(found)
 
     assert kept.load(fail) == 1
-    assert "Going on from previous.ckpt" in said[0]
+    assert "Resuming from the previous state, previous.ckpt" in said[0]
 
 
 def test_a_state_of_a_newer_version_is_left_alone(tmp_path: Path) -> None:
@@ -158,7 +158,7 @@ def test_a_full_disk_leaves_what_was_saved_before(tmp_path: Path) -> None:
     process.start()
     process.join(200)
     assert process.exitcode == 0
-    assert "last.ckpt: File too large. Make room there, or choose another" in said.get()
+    assert "last.ckpt: File too large. Free space there, or choose another" in said.get()
     assert kept.load(number_of) == 1
     assert [path.name for path in tmp_path.iterdir()] == ["last.ckpt"]
 
@@ -227,4 +227,6 @@ def test_a_broken_state_falls_back_to_the_one_before(tmp_path: Path, broken: str
     torch.save(saved, path)
     listener = Listener()
     train(data, folder=folder, listener=listener)
-    assert any("Going on from previous.ckpt" in text for text in listener.messages)
+    assert any(
+        "Resuming from the previous state, previous.ckpt" in text for text in listener.messages
+    )

@@ -291,7 +291,7 @@ def test_a_changed_note_of_how_steps_are_computed_is_refused(
     folder = RunFolder(tmp_path, {})
     folder.begin({})
     folder.note("tuning", {**Tuning().to_dict(), **noted} if noted else noted)
-    with pytest.raises(RunFolderError, match="which no run writes"):
+    with pytest.raises(RunFolderError, match="that no run writes"):
         train(data, folder=RunFolder(tmp_path, {}), options=OPTIONS)
 
 
@@ -390,7 +390,7 @@ def test_a_run_that_was_stopped_within_an_epoch_ends_with_the_same_student(
     assert stops >= 4
     assert same(whole, resumed)
     assert lines(fitted) == lines(expected)
-    assert any(re.match(r"Going on after step \d of 6 of epoch", m) for m in listener.messages)
+    assert any(re.match(r"Resuming after step \d of 6 of epoch", m) for m in listener.messages)
 
 
 def test_a_damaged_checkpoint_gives_way_to_the_one_before(data: Dataset, tmp_path: Path) -> None:
@@ -404,7 +404,7 @@ def test_a_damaged_checkpoint_gives_way_to_the_one_before(data: Dataset, tmp_pat
     listener = Listener()
     resumed, _ = train(data, folder=folder, listener=listener)
     assert re.search(r"Damaged: .*last.ckpt .*checksum.* previous.ckpt", listener.messages[0])
-    assert listener.messages[1] == "Going on after epoch 2 of 4."
+    assert listener.messages[1] == "Resuming after epoch 2 of 4."
     assert same(whole, resumed)
 
 
@@ -412,7 +412,7 @@ def test_nothing_but_damaged_checkpoints_are_refused(data: Dataset, tmp_path: Pa
     folder = RunFolder(tmp_path, {})
     for name in ("last.ckpt", "previous.ckpt"):
         (tmp_path / name).write_bytes(b"PK\x03\x04 nothing")
-    with pytest.raises(CheckpointError, match=r"last.ckpt .*previous.ckpt .* Remove what is named"):
+    with pytest.raises(CheckpointError, match=r"last.ckpt .*previous.ckpt .* Remove these files"):
         train(data, folder=folder)
 
 
@@ -460,7 +460,7 @@ def test_weights_that_are_no_numbers_are_not_saved(data: Dataset, tmp_path: Path
         if step == 2:
             parameter.register_hook(lambda gradient: gradient * math.nan)
 
-    with pytest.raises(TrainingDiverged, match="weights are no finite numbers after step 3 of 6"):
+    with pytest.raises(TrainingDiverged, match="weights are not finite after step 3 of 6"):
         train(data, folder=folder, on_step=spoil, on_build=student.append, save_every_s=0.0)
     saved = torch.load(tmp_path / "last.ckpt", weights_only=True)
     assert saved["scalars"]["steps"] == 2
@@ -541,7 +541,7 @@ def test_impossible_options_are_told_at_once() -> None:
             ema=1.0,
             deterministic=True,
         )
-    with pytest.raises(UsageError, match="measured may come out otherwise"):
+    with pytest.raises(UsageError, match="a measured choice may differ"):
         TrainingOptions(compile="measured", deterministic=True)
     for fault in (
         "'up', known are steps and one-cycle and cosine",
@@ -560,7 +560,7 @@ def test_impossible_options_are_told_at_once() -> None:
 
 
 def test_what_is_drawn_anew_cannot_be_kept() -> None:
-    with pytest.raises(UsageError, match=r"dropout is 0.3 and views is 1: .* take 0 views"):
+    with pytest.raises(UsageError, match=r"dropout is 0.3 and views is 1: .* give --views 0"):
         TrainingOptions(teacher_dropout=0.3)
 
 
@@ -572,10 +572,10 @@ def test_a_missing_gpu_is_named() -> None:
 
 def test_what_torch_lacks_is_told_in_words() -> None:
     compiled = Tuning(compile="on")
-    full = r"no memory left: CUDA out of memory\. Take a smaller --batch-size \(it is 16\)"
+    full = r"no memory left: CUDA out of memory\. Use a smaller --batch-size \(it is 16\)"
     with pytest.raises(UsageError, match=full), explained(OPTIONS, Tuning()):
         raise torch.OutOfMemoryError("CUDA out of memory.\nAnd more of it.")
-    failed = r"torch\.compile failed: .*no compiler\. Take --compile off"
+    failed = r"torch\.compile failed: .*no compiler\. Use --compile off"
     with pytest.raises(UsageError, match=failed), explained(OPTIONS, compiled):
         raise TorchDynamoException("no compiler")
     with pytest.raises(ValueError, match="ours"), explained(OPTIONS, compiled):
@@ -586,5 +586,5 @@ def test_what_torch_lacks_is_told_in_words() -> None:
 def test_one_image_is_too_few(count: int) -> None:
     data = stripes()
     few = replace(data, train=Split(data.train.images[:count], data.train.targets[:count]))
-    with pytest.raises(UsageError, match=f"{count} training images; batch normalisation takes 2"):
+    with pytest.raises(UsageError, match=f"{count} training images, but batch normalisation"):
         train(few)

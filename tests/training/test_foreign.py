@@ -101,17 +101,17 @@ def test_bytes_are_pixels_without_a_normalisation(
     found = score(path, data)
     torch.testing.assert_close(found.outputs[LOGITS], expected)
     assert "as uint8 [n, c, h, w]" in found.notes[0]
-    with pytest.raises(UsageError, match="no normalisation goes before"):
+    with pytest.raises(UsageError, match="normalises them itself"):
         score_onnx(path, data, normalization=NORMALIZATION, target=Target())
 
 
 @pytest.mark.parametrize(
     ("output", "said"),
     [
-        ("label", "is int64: labels, perhaps"),
+        ("label", "is int64: perhaps labels"),
         ("bool", "bool"),
-        ("string", "is (str|object): labels, perhaps"),
-        ("scalar", "has no row an image"),
+        ("string", "is (str|object): perhaps labels"),
+        ("scalar", "has no row per image"),
         ("one row", "has 1 rows for 2 images"),
         ("zipmap", "zipmap=False"),
         ("dropout", "differently each time. It has Dropout"),
@@ -155,4 +155,4 @@ def test_what_takes_images_otherwise_is_converted_by_nobody(
     path = foreign.save(tmp_path / "m.onnx", entry=entry)
     words = ["export", str(path), "-o", str(tmp_path / "o.onnx"), "--precision", "fp16"]
     assert main(words) == 2
-    assert "what is converted takes float32 [n, c, h, w]" in capsys.readouterr().err
+    assert "only float32 [n, c, h, w] can be converted" in capsys.readouterr().err

@@ -43,11 +43,11 @@ def test_no_normalisation_is_found_for_a_network_that_guesses(untrained: Path) -
     images, labels = toy_images(500, 2)
     notes = " ".join(identified(untrained, images, labels).notes)
     assert "was found" not in notes
-    assert "Tried 6 normalisations; with none of them is it better than chance" in notes
+    assert "Tried 6 normalisations; it is better than chance with none of them" in notes
     assert "(with the best, it is right on " in notes
-    assert "was taken, to which the statistics of its first batch norm are nearest" in notes
-    assert "structure was not found on images: shortcuts padded" in notes
-    assert "would do as well" not in notes
+    assert "is assumed, because it fits the statistics of the first batch norm best" in notes
+    assert "The images do not determine the structure: shortcuts padded" in notes
+    assert "are as good" not in notes
 
 
 def test_a_statement_of_bytes_is_told_and_applied_to_unit_pixels(untrained: Path) -> None:
@@ -55,7 +55,7 @@ def test_a_statement_of_bytes_is_told_and_applied_to_unit_pixels(untrained: Path
     stated = Normalization((123.675, 116.28, 103.53), (58.395, 57.12, 57.375))
     found = identified(untrained, images, labels, normalization=stated)
     assert found.normalization == KNOWN["imagenet"]
-    assert any("stated for pixels in 0..255" in note for note in found.notes)
+    assert any("given for pixels in 0..255" in note for note in found.notes)
 
 
 # ---------------------------------------------------------------------------------------------
@@ -120,11 +120,11 @@ def test_it_is_refused_where_images_do_not_show_it(
     path: Path, windowed: WindowedResNet, tmp_path: Path
 ) -> None:
     images, labels = toy_images(300, 2)
-    with pytest.raises(CheckpointError, match=r"as is supposed, .* it is no better than chance"):
+    with pytest.raises(CheckpointError, match=r"assumed.* it is no better than chance"):
         identified(path, images, (labels + 1) % CLASSES)
-    with pytest.raises(CheckpointError, match="no validation images to find out on") as error:
+    with pytest.raises(CheckpointError, match="no validation images to find out") as error:
         identified(path, images[:0], labels[:0], normalization=KNOWN["half"])
-    assert "State it where you know it: resnet-8x0.25-b,shortcut=conv" in str(error.value)
+    assert "State it if you know it: resnet-8x0.25-b,shortcut=conv" in str(error.value)
     said = "resnet-8x0.25-b,pool=2"
     found = identified(path, images[:0], labels[:0], normalization=KNOWN["half"], arch=said)
     assert found.spec.parameters["pool"] == 2
@@ -143,5 +143,5 @@ def test_its_images_are_of_one_size(path: Path) -> None:
     own = path.with_suffix(".safetensors")
     save_checkpoint(own, network, normalization=KNOWN["half"])
     assert identified(own, images, labels).spec.parameters["pool"] == 2
-    with pytest.raises(TeacherError, match=r"reads images of 16x16 alone.* the data's are 32x32"):
+    with pytest.raises(TeacherError, match=r"of 16x16 only.* the data's images are 32x32"):
         identified(own, large, labels)

@@ -124,7 +124,7 @@ def test_kept_outputs_are_those_of_the_views(
     said = {
         "memory and disk": f"take {size}, in memory, and for other runs in ",
         "mapped": f"take {size}, mapped into memory in ",
-        "memory": f"take {size}, in memory alone: ",
+        "memory": f"take {size}, in memory only: ",
     }
     assert "outputs of 50 images in 3 views each" in kept.said[0]
     assert said[place] in kept.said[0]
@@ -196,7 +196,7 @@ def test_what_is_damaged_is_made_again(images: Tensor, tmp_path: Path, damage: s
     again = Kept(images, tmp_path)
     assert equal(again(), first)
     assert again.computations == 1
-    assert any("it is made again" in text for text in again.said) == (damage != "interrupted")
+    assert any("is computed again" in text for text in again.said) == (damage != "interrupted")
 
 
 @pytest.mark.parametrize("failing", [1, 4, 7])
@@ -222,7 +222,7 @@ def test_a_pass_that_was_interrupted_goes_on(
     again = Kept(images, tmp_path / "parts")
     assert equal(again(), expected)
     assert [index for part in parts[failing:] for index in part] == list(range(done, 50))
-    assert (f", of which {done} are there." in again.said[-1]) == (done > 0)
+    assert (f", of which {done} are done." in again.said[-1]) == (done > 0)
     assert len(list((tmp_path / "parts").rglob("*.part*"))) == 0
 
 
@@ -248,7 +248,7 @@ def test_kinds_that_were_interrupted_at_different_images_go_on_at_one(
     monkeypatch.setattr(ComputedOutputs, "__call__", compute)
     again = Kept(images, tmp_path / "parts")
     assert equal(again(), expected)
-    assert ", of which 16 are there." in again.said[-1]
+    assert ", of which 16 are done." in again.said[-1]
 
 
 def test_how_far_a_long_pass_is_is_told(
@@ -328,7 +328,7 @@ def test_neither_memory_nor_disk_has_room(
     monkeypatch.setattr(shutil, "disk_usage", lambda _: usage._replace(free=20_000))
     monkeypatch.setattr(keeping, "fits", lambda size_bytes, device: False)
     kept = Kept(images, tmp_path)
-    with pytest.raises(UsageError, match=r"take 26.8 kB, for which neither .* Take fewer --views"):
+    with pytest.raises(UsageError, match=r"take 26.8 kB, but neither .* Use fewer --views"):
         kept()
     # What is there already needs no more room.
     one = Kept(images, tmp_path, views=(1,))

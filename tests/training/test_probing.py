@@ -89,7 +89,7 @@ def test_the_normalisation_of_a_model_is_the_best_of_those_that_are_tried(networ
     images, labels = toy_images(300, 2)
     best, found = probe_normalization(predictor(network, TASK), TRIED, Split(images, labels), TASK)
     assert best == KNOWN["half"]
-    assert found.startswith("Best of 3 known ones on 128 validation images: half (mean")
+    assert found.startswith("The best of 3 known ones on 128 validation images is half (mean")
 
 
 def test_no_normalisation_is_found_for_a_model_that_guesses(network: Network) -> None:
@@ -99,10 +99,10 @@ def test_no_normalisation_is_found_for_a_model_that_guesses(network: Network) ->
     )
     assert best is None
     assert found.startswith(
-        "Tried 3 normalisations; with none of them is it better than chance (with the best, it is "
+        "Tried 3 normalisations; it is better than chance with none of them (with the best, it is "
         "right on "
     )
-    assert "The data's own was taken: cifar10 (mean" in found
+    assert "The data's own is used: cifar10 (mean" in found
 
 
 def test_the_luckiest_of_several_is_not_found(network: Network) -> None:
@@ -117,5 +117,5 @@ def test_the_luckiest_of_several_is_not_found(network: Network) -> None:
     _, found = probe_normalization(
         predictor(network, TASK), TRIED[1:2] * 3, Split(pixels, wrong), TASK
     )
-    assert "with none of them is it surely better than chance" in found
-    assert "8 images are too few to tell" in found
+    assert "it is surely better than chance with none of them" in found
+    assert "8 images are too few to decide" in found

@@ -50,7 +50,7 @@ def test_a_run_that_goes_on_elsewhere_says_so_and_records_both(
     assert "continued" not in json.loads((tmp_path / "run.json").read_text())
     monkeypatch.setattr(runfolder, "installed_versions", lambda: {"torch": "2.14.1"})
     told = RunFolder(tmp_path, CONFIG).begin({"machine": machine | {"cpu": "other"}})
-    assert "goes on with torch 2.14.1, not 2.13.0; cpu other, not one" in told
+    assert "resumes with torch 2.14.1, not 2.13.0; cpu other, not one" in told
     assert "may differ in the last bits" in told
     run = json.loads((tmp_path / "run.json").read_text())
     assert (run["versions"], run["machine"]) == ({"torch": "2.13.0"}, machine)
@@ -87,8 +87,8 @@ def test_a_finished_run_whose_files_are_others_goes_on(tmp_path: Path) -> None:
     (tmp_path / "emptied").write_text("")
     (tmp_path / "replaced").write_text("by somebody")
     told = folder.reopen(names)
-    assert "gone is not there, emptied is empty, replaced is another file" in told
-    assert "it is replaced.replaced now" in told
+    assert "gone is missing, emptied is empty, replaced is not the file" in told
+    assert "it is now replaced.replaced" in told
     assert not folder.finished
     assert (tmp_path / "replaced.replaced").read_text() == "by somebody"
     assert sorted(path.name for path in tmp_path.glob("[!.r]*")) == ["whole"]
@@ -140,9 +140,9 @@ def test_another_configuration_is_refused_with_the_difference(tmp_path: Path) ->
     with pytest.raises(RunFolderError) as caught:
         RunFolder(tmp_path, {"command": "distill", "training": {"epochs": 9, "views": 2}})
     for difference in (
-        "--epochs: 3 there, 9 asked for",
-        "--views: not said there, 2 asked for",
-        "gone: 1 there, not known to this version",
+        "--epochs: 3 there, 9 here",
+        "--views: not set there, 2 here",
+        "gone: 1 there, unknown to this version",
     ):
         assert difference in str(caught.value)
 
@@ -161,7 +161,7 @@ def test_one_process_at_a_time(tmp_path: Path) -> None:
     again = RunFolder(tmp_path / "run", CONFIG)
     with (
         folder.alone(),
-        pytest.raises(RunFolderError, match="Another process is at the run in "),
+        pytest.raises(RunFolderError, match="Another process uses the run folder "),
         again.alone(),
     ):
         pass

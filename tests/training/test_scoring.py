@@ -53,7 +53,7 @@ def test_a_file_that_states_its_normalisation_for_bytes(
     assert found.normalization == plain.normalization == Normalization((0.5,), (0.25,))
     assert torch.equal(found.outputs[LOGITS], plain.outputs[LOGITS])
     (note,) = found.notes
-    assert "stated for pixels in 0..255; divided by 255 it is mean 0.5; std 0.25" in note
+    assert "given for pixels in 0..255. Divided by 255 it is mean 0.5; std 0.25" in note
 
 
 @pytest.mark.parametrize("batch", [1, 7, 400])
@@ -83,7 +83,7 @@ def test_answers_are_taken_by_name(tmp_path: Path) -> None:
     assert ours.evidence == theirs.evidence
     torch.testing.assert_close(ours.outputs[LOGITS], theirs.outputs[LOGITS])
     assert ours.notes == ()
-    assert "in another order than data; its answers are taken by name" in theirs.notes[0]
+    assert "in another order than data; its answers are matched by name" in theirs.notes[0]
     strange = classifier(tmp_path / "strange.onnx", names=(*NAMES[:3], "truck"))
     found = score_onnx(strange, data, normalization=None, target=Target())
     assert found.evidence == ours.evidence

@@ -108,7 +108,7 @@ def test_a_training_is_saved_before_it_obeys(
     said = "step 3 of 6 of epoch 2 of 4"
     assert listener.messages == [f"Stopped after {said}; its state is saved."]
     resumed, _ = train(data, folder=folder, listener=listener)
-    assert listener.messages[1] == f"Going on after {said}."
+    assert listener.messages[1] == f"Resuming after {said}."
     assert same(whole, resumed)
 
 
@@ -137,5 +137,5 @@ def test_a_training_stops_while_the_teacher_is_asked_about_all_images(
     said = f"epoch {views - 1} of 4"
     assert listener.messages == [f"Stopped after {said}; its state is saved."]
     resumed, _ = train(data, "kd", options=options, folder=folder, listener=listener)
-    assert listener.messages[1] == f"Going on after {said}."
+    assert listener.messages[1] == f"Resuming after {said}."
     assert same(whole, resumed)

@@ -184,7 +184,7 @@ def fails_beside(team: Team, folder: Path) -> None:
 
 def test_the_first_is_told_where_another_fails_before_the_training(tmp_path: Path) -> None:
     assert pair.run(fails_beside, tmp_path)[1] == 1
-    assert "Process 1 of this training has failed" in (tmp_path / "told").read_text()
+    assert "Process 1 of this training failed" in (tmp_path / "told").read_text()
 
 
 def are_killed(team: Team, folder: Path) -> None:

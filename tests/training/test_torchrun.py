@@ -74,7 +74,7 @@ def test_a_killed_process_is_restarted_and_a_signal_saves(npz: Path, tmp_path: P
         wait_for("epoch   1  loss", told, launcher)
         os.kill(workers(launcher)[1], signal.SIGKILL)
         # The launcher starts both anew.
-        wait_for("Going on after .*\nepoch", told, launcher)
+        wait_for("Resuming after .*\nepoch", told, launcher)
         launcher.send_signal(signal.SIGTERM)
         launcher.communicate(timeout=START_S)
     finally:
@@ -98,7 +98,7 @@ def test_a_run_is_told_once_and_so_is_a_refusal(npz: Path, tmp_path: Path) -> No
     assert read_json(out / "run.json")["processes"] == 2
     assert json.loads(printed) == json.loads((out / "result.json").read_text())
     assert text.count("epoch   1  loss") == 1
-    assert "2 processes share every batch." in text
+    assert "2 processes share each batch." in text
     # The first process refuses another configuration, and the other ends with it.
     launcher = start(told, *command, "--epochs", "2")
     launcher.communicate(timeout=START_S)
@@ -120,7 +120,7 @@ def test_a_launcher_without_a_port_is_refused(npz: Path, tmp_path: Path) -> None
         check=False,
     )
     assert told.returncode == 2
-    assert "Give torchrun a free one with --master-port" in told.stderr
+    assert "Give torchrun a free --master-port" in told.stderr
 
 
 @pytest.mark.slow

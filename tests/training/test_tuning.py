@@ -151,9 +151,7 @@ def test_what_an_option_names_is_taken_unmeasured(scripted: Script) -> None:
     for device in (CPU, GPU):
         found, said = decide(asked, device)
         assert found == Tuning("contiguous", "on", fused=True, bf16=True)
-        assert said.startswith(
-            "Steps: contiguous, compiled, fused optimiser, bfloat16 where it is safe"
-        )
+        assert said.startswith("Steps: contiguous, compiled, fused optimiser, bfloat16 autocast")
     assert made == []
 
 

@@ -89,7 +89,7 @@ def check_arrays(
     if "y_train" in checked:
         faults += _class_faults(checked["y_train"], checked.get("y_test"))
     if faults:
-        told = f"{printable(source)} is no data set: {listed([each.text for each in faults])}."
+        told = f"{printable(source)} is not a data set: {listed([each.text for each in faults])}."
         mends = [each.mend for each in faults]
         if advice and all(mends):
             # A mend may be that of several faults.
@@ -126,7 +126,7 @@ def _label_faults(key: str, labels: NDArray[Any]) -> Iterator[Fault]:
             f"d['{key}'] = d['{key}'].argmax(axis=1)",
         )
     elif labels.ndim != 1 and labels.shape[1:] != (1,):
-        yield Fault(f"{key} has shape {labels.shape}, one label an image is needed")
+        yield Fault(f"{key} has shape {labels.shape}, but one label per image is needed")
     elif labels.dtype.kind not in "iu":
         whole = labels.dtype.kind == "f" and bool((labels == np.floor(labels)).all())
         yield Fault(
@@ -158,7 +158,7 @@ def _class_faults(train: NDArray[np.int64], test: NDArray[np.int64] | None) -> I
         )
     if len(strange):
         shown = ", ".join(map(str, strange[:10]))
-        yield Fault(f"test labels that no training image has: {shown}")
+        yield Fault(f"the test labels have classes without training images: {shown}")
 
 
 def raw_of_arrays(

@@ -64,17 +64,16 @@ def check_claim(what: str, claimed_bytes: int, file_bytes: int) -> None:
     """
     if claimed_bytes > max(FREELY_BYTES, LARGEST_RATIO * file_bytes):
         raise DataError(
-            f"{what} would unpack to {format_bytes(claimed_bytes)} and is a file of "
-            f"{format_bytes(file_bytes)}. Images do not shrink {claimed_bytes // file_bytes:,} "
-            f"times; beyond {format_bytes(FREELY_BYTES)} no more than {LARGEST_RATIO} times is "
-            "read. Make the file again from real images."
+            f"{what} would unpack to {format_bytes(claimed_bytes)} from a file of "
+            f"{format_bytes(file_bytes)}. Beyond {format_bytes(FREELY_BYTES)}, at most "
+            f"{LARGEST_RATIO} times the size of a file is read. Make it again from real images."
         )
     there = free_bytes(torch.device("cpu")) // place().local_size
     if 2 * claimed_bytes > there:
         raise DataError(
-            f"{what} unpacks to {format_bytes(claimed_bytes)}, and reading it takes twice that; "
-            f"{format_bytes(there)} of memory are free. Free some, or give the images as a folder "
-            "of class folders, which need not lie in memory."
+            f"{what} unpacks to {format_bytes(claimed_bytes)}, and reading it takes twice that, "
+            f"but only {format_bytes(there)} of memory are free. Free some memory, or give the "
+            "images as a folder of class folders, which need not fit into memory."
         )
 
 

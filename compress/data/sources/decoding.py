@@ -65,8 +65,8 @@ def images_of(
     """
     if image_size is not None and image_size**2 > LARGEST_INPUT_PIXELS:
         raise UsageError(
-            f"--image-size {image_size} makes images of {image_size}x{image_size}; "
-            f"{math.isqrt(LARGEST_INPUT_PIXELS)} is the largest."
+            f"--image-size {image_size} makes images of {image_size}x{image_size}, but at most "
+            f"{math.isqrt(LARGEST_INPUT_PIXELS)} is allowed."
         )
     looks = {file.path: file.found for file in files if isinstance(file.found, Look)}
     broken = [file.found for file in files if isinstance(file.found, Broken)]
@@ -83,10 +83,7 @@ def images_of(
     shape = (len(looks), height, width, 1 if all(look.grey for look in looks.values()) else 3)
     turned = sum(look.turned for look in looks.values())
     if turned:
-        say(
-            f"{turned:,} of {len(looks):,} images were turned upright, as their EXIF orientation "
-            "says."
-        )
+        say(f"{turned:,} of {len(looks):,} images were rotated by their EXIF orientation.")
     if _fits(math.prod(shape)):
         return _in_memory(looks, shape, folder, image_size, say)
     return StreamedImages(_in_file(looks, shape, folder, image_size, say))
@@ -116,27 +113,27 @@ def _one_size(looks: Looks, folder: Path, image_size: int | None) -> tuple[int, 
             if math.prod(scaled) > LARGEST_PIXELS:
                 raise DataError(
                     f"{name_of(path)} in {printable(folder)} is {height}x{width}, and would be "
-                    f"{scaled[0]}x{scaled[1]} with a shorter side of {image_size}; "
-                    f"{format_count(LARGEST_PIXELS)} pixels are the most. Crop it, or leave it out."
+                    f"{scaled[0]}x{scaled[1]} with a shorter side of {image_size}, but at most "
+                    f"{format_count(LARGEST_PIXELS)} pixels are allowed. Crop or remove it."
                 )
         sizes = {(image_size, image_size): next(iter(looks))}
     if len(sizes) > 1:
         shown = [f"{h}x{w} ({printable(path.name)})" for (h, w), path in sizes.items()]
         raise DataError(
-            f"The images in {printable(folder)} have {len(sizes)} sizes: {listed(shown)}. "
-            "Give --image-size to bring them to one."
+            f"The images in {printable(folder)} have {len(sizes)} sizes: {listed(shown)}. Give "
+            "--image-size to resize them to one size."
         )
     height, width = next(iter(sizes))
     if min(height, width) < SMALLEST_SIDE:
         raise DataError(
-            f"The images in {printable(folder)} are {height}x{width}; "
-            f"{SMALLEST_SIDE}x{SMALLEST_SIDE} is the smallest."
+            f"The images in {printable(folder)} are {height}x{width}, but at least "
+            f"{SMALLEST_SIDE}x{SMALLEST_SIDE} is needed. Give --image-size."
         )
     if height * width > LARGEST_INPUT_PIXELS:
         side = math.isqrt(LARGEST_INPUT_PIXELS)
         raise DataError(
-            f"The images in {printable(folder)} are {height}x{width}, more than the {side}x{side} "
-            "that a network is given at most. Give --image-size to make them smaller."
+            f"The images in {printable(folder)} are {height}x{width}, but at most {side}x{side} "
+            "is allowed. Give --image-size to make them smaller."
         )
     return height, width
 
@@ -195,15 +192,15 @@ def _as_looked(
     pixels = found.pixels
     size = (image_size, image_size) if image_size else (look.height, look.width)
     if pixels.shape[:2] != size or (pixels.ndim == 2) != look.grey:
-        return Broken(f"{name_of(path)} (it is not the image that its header tells of)")
+        return Broken(f"{name_of(path)} (its content does not match its header)")
     return replace(found, pixels=pixels[..., None] if look.grey else pixels)
 
 
 def _say_transparent(count: int, total: int, say: Callable[[str], None]) -> None:
     if count:
         say(
-            f"{count:,} of {total:,} images have pixels to be seen through; they are taken in the "
-            "colours that are stored for them, as if they were opaque."
+            f"{count:,} of {total:,} images have transparent pixels; their alpha channel is "
+            "dropped."
         )
 
 
@@ -258,15 +255,15 @@ def _in_file(
             size_bytes = math.prod(shape)
             say(
                 f"The {len(looks):,} images of {printable(folder.name)} take "
-                f"{format_bytes(size_bytes)}, more than memory has room for. They are decoded "
-                f"once, into {target}."
+                f"{format_bytes(size_bytes)}, which does not fit into memory. They are decoded "
+                f"once into {target}."
             )
             free_bytes = shutil.disk_usage(target.parent).free
             if free_bytes < size_bytes:
                 raise DataError(
-                    f"{target.parent} has room for {format_bytes(free_bytes)}, the images of "
-                    f"{where} take {format_bytes(size_bytes)}. Take a smaller --image-size, or "
-                    "set COMPRESS_CACHE to a folder on a larger disk."
+                    f"{target.parent} has {format_bytes(free_bytes)} free, but the images of "
+                    f"{where} need {format_bytes(size_bytes)}. Use a smaller --image-size, or set "
+                    "COMPRESS_CACHE to a folder on a larger disk."
                 )
             _write(target, looks, shape, folder, image_size, say)
     return mapped(target)

@@ -54,12 +54,13 @@ def read_folder(
     if not path.is_dir():
         raise DataError(f"There is no folder {printable(path)}.")
     if not os.access(path, os.R_OK | os.X_OK):
-        raise DataError(f"{printable(path)} cannot be read: you are not permitted to.")
+        raise DataError(f"{printable(path)} cannot be read: permission denied.")
     known = _read_known(path)
     if known is not None:
         if image_size is not None:
             raise UsageError(
-                f"--image-size is for folders of images; {printable(path)} holds {known.name}."
+                f"--image-size is for folders of images, but {printable(path)} holds "
+                f"{known.name}. Leave it out."
             )
         return known
     splits = _find_splits(path, say)
@@ -75,8 +76,8 @@ def read_folder(
             if others != classes:
                 differ = ", ".join(sorted(set(classes) ^ set(others))[:FAULTS_SHOWN])
                 raise DataError(
-                    f"{printable(splits[held_out])} has not the classes of "
-                    f"{printable(splits['train'].name)}/: {differ} differ."
+                    f"{printable(splits[held_out])} and {printable(splits['train'].name)}/ have "
+                    f"different classes: {differ}."
                 )
             if held_out == "val" and "test" in splits:
                 train += files
@@ -84,7 +85,7 @@ def read_folder(
                 test = files
     left_out = str(lister.left_out)
     if left_out:
-        say(f"Left out of {printable(path.name)}, as they are no images: {left_out}.")
+        say(f"Left out of {printable(path.name)}, because they are not images: {left_out}.")
     images = images_of(train + test, path, image_size, say)
     labels = torch.tensor([file.label for file in train + test], dtype=torch.int64)
     train_images, test_images = _parted(images, len(train))
@@ -130,8 +131,8 @@ def _find_splits(path: Path, say: Callable[[str], None]) -> dict[str, Path]:
     twice = [names for names in named.values() if len(names) > 1]
     if twice:
         raise DataError(
-            f"{printable(path)} holds {_shown(twice[0])}, which are names of one split. Remove "
-            "one, or put their images together."
+            f"{printable(path)} holds {_shown(twice[0])}, which name the same split. Remove one, "
+            "or merge them."
         )
     splits = {name: found[0] for name, found in named.items()}
     others = [folder for folder in folders if folder not in splits.values()]
@@ -143,14 +144,14 @@ def _find_splits(path: Path, say: Callable[[str], None]) -> dict[str, Path]:
     )
     if "train" not in splits:
         raise DataError(
-            f"{printable(path)} has {_shown(splits.values())} and no train/. Add it, or give a "
-            f"folder of class folders, of which a fifth is then kept for the test.{a_class}"
+            f"{printable(path)} has {_shown(splits.values())} but no train/. Add it, or give a "
+            f"folder of class folders; a fifth then becomes the test set.{a_class}"
         )
     if len(splits) == 1:
         raise DataError(
-            f"{printable(path)} has {_shown(splits.values())} but neither val/ nor test/. Add one, "
-            f"or give {printable(splits['train'])} itself, of which a fifth is then kept for the "
-            f"test.{a_class}"
+            f"{printable(path)} has {_shown(splits.values())} but neither val/ nor test/. Add "
+            f"one, or give {printable(splits['train'])} itself; a fifth then becomes the test "
+            f"set.{a_class}"
         )
     beside = [_shown(others)] if others else []
     beside += [f"{len(files):,} files"] if files else []
@@ -177,8 +178,8 @@ def _split_off_test(
         members = [file for file in files if file.label == label]
         if len(members) < 2:
             raise DataError(
-                f"{printable(members[0].path.parent)} holds one image. Two or more are needed, "
-                "one to train on and one to test."
+                f"{printable(members[0].path.parent)} holds only one image. At least two are "
+                "needed: one for training and one for testing."
             )
         kept_back = max(1, round(TEST_FRACTION * len(members)))
         order = torch.randperm(len(members), generator=generator).tolist()

@@ -139,7 +139,7 @@ def _parsed(file: IO[bytes] | gzip.GzipFile, path: Path, dimensions: int) -> NDA
     header = file.read(size)
     if header[:4] != bytes((0, 0, 8, dimensions)) or len(header) < size:
         raise DataError(
-            f"{name} is no idx file of {dimensions}-dimensional bytes: it begins with "
+            f"{name} is not an idx file of {dimensions}-dimensional bytes: it begins with "
             f"{header[:4].hex(' ') or 'nothing'}. {_ADVICE}"
         )
     shape = struct.unpack(f">{dimensions}I", header[4:])
@@ -149,7 +149,7 @@ def _parsed(file: IO[bytes] | gzip.GzipFile, path: Path, dimensions: int) -> NDA
     if len(content) != claimed_bytes:
         follow = "more" if len(content) > claimed_bytes else len(content)
         raise DataError(
-            f"{name} says that it holds {' x '.join(map(str, shape))} bytes, "
-            f"but {follow} follow. {_ADVICE}"
+            f"{name} claims to hold {' x '.join(map(str, shape))} bytes, but {follow} "
+            f"follow. {_ADVICE}"
         )
     return np.frombuffer(content, dtype=np.uint8).reshape(shape)

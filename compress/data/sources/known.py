@@ -85,9 +85,9 @@ def _refuse_others(folder: Path) -> None:
             if path.is_file():
                 if path.stat().st_size > LARGEST_CIFAR_BYTES:
                     raise DataError(
-                        f"{printable(path)} has {format_bytes(path.stat().st_size)}, and the "
-                        f"largest file of CIFAR {format_bytes(155_000_000)}. Remove it, and fetch "
-                        "the data set again."
+                        f"{printable(path)} has {format_bytes(path.stat().st_size)}, but the "
+                        f"largest file of CIFAR has {format_bytes(155000000)}. Remove it and "
+                        "download the data set again."
                     )
                 with path.open("rb") as file:
                     if is_lfs_pointer(file.read(LFS_POINTER_BYTES)):
@@ -112,12 +112,12 @@ def _torchvision_or_explain(
     name: str, root: Path, download: bool, read: Callable[[bool], Any]
 ) -> tuple[Any, Any]:
     """The training and the test set as torchvision reads them, its failures as ``DataError``."""
-    done = "cannot be fetched" if download else "is not there whole"
+    done = "cannot be downloaded" if download else "is incomplete"
 
     def message(said: str) -> str:
         return (
-            f"The data set {name} {done} ({said}). Put torchvision's copy of it into "
-            f"{printable(root)}, name the folder that has it, or give the images as an .npz file."
+            f"The data set {name} {done} ({said}). Put torchvision's copy into {printable(root)}, "
+            "give the folder that has it with --data, or give the images as an .npz file."
         )
 
     with warnings.catch_warnings(), foreign(message):

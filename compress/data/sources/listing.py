@@ -136,14 +136,14 @@ class Lister:
         ]
         if loose:
             faults.append(
-                f"{len(loose)} images lie beside the class folders ({printable(loose[0].name)}, "
+                f"{len(loose)} images are beside the class folders ({printable(loose[0].name)}, "
                 "...); move them into their class's folder"
             )
         if len(class_folders) < 2:
-            faults.append(f"it holds {len(class_folders)} class folders, 2 or more are needed")
+            faults.append(f"it holds {len(class_folders)} class folders, but at least 2 are needed")
         names = [printable(path.name) for path in class_folders]
         faults += [
-            f"{count} class folders have names that are written alike, {name}; rename one"
+            f"{count} class folders have the same name apart from case, {name}; rename one"
             for name, count in Counter(names).items()
             if count > 1
         ]
@@ -160,7 +160,9 @@ class Lister:
                 faults.append(f"{printable(class_folder.name)}/ holds no images")
             images += [ImageFile(path, label, what) for path, what in found]
         if faults:
-            raise DataError(f"{printable(folder)} is no folder of class folders: {listed(faults)}.")
+            raise DataError(
+                f"{printable(folder)} is not a folder of class folders: {listed(faults)}."
+            )
         return names, images
 
     def _looked(self, paths: Iterable[Path]) -> list[tuple[Path, Look | Broken]]:
@@ -208,9 +210,9 @@ class Lister:
             shown = ", ".join(f"{printable(name)}/" for name in first[:3])
             top = printable(class_folders[0].name)
             yield (
-                f"all its folders hold the same folders ({shown}) and nothing else, so that it is "
-                f"not clear which are the classes. If {shown} are, call {top}/ and the others "
-                f"train/, val/ and test/; if {top}/ is one, move the images straight into it"
+                f"all its folders hold the same folders ({shown}) and nothing else, so the "
+                f"classes are ambiguous. If {shown} are, call {top}/ and the others train/, val/ "
+                f"and test/; if {top}/ is one, move the images straight into it"
             )
 
     def _files(self, class_folder: Path) -> Iterator[Path]:
@@ -225,17 +227,14 @@ class Lister:
             identity = _identity(folder)
             shown = printable(folder.relative_to(self._root))
             if identity in self._above or identity in chain:
-                raise DataError(
-                    f"{shown}/ is a link to a folder that it lies in itself, and would go on "
-                    "without end; remove it"
-                )
+                raise DataError(f"{shown}/ is a link to a folder that contains it; remove the link")
             owner = self._owners.get(identity)
             if owner == class_folder:
                 continue
             if owner is not None:
                 raise DataError(
-                    f"{shown}/ and a folder in {printable(owner.relative_to(self._root))}/ are the "
-                    "same one, whose images cannot be in both; remove a link"
+                    f"{shown}/ and a folder in {printable(owner.relative_to(self._root))}/ are "
+                    "the same folder, so its images would be counted twice; remove one link"
                 )
             self._owners[identity] = class_folder
             folders, files = self.entries(folder)

@@ -75,7 +75,7 @@ def _class_names(
     names, count = arrays[CLASS_NAMES], int(labels.max()) + 1
     if names.dtype.kind != "U" or names.shape != (count,):
         raise DataError(
-            f"{printable(path)} is no data set: class_names is {names.dtype} of shape "
+            f"{printable(path)} is not a data set: class_names is {names.dtype} of shape "
             f"{names.shape}, not {count} strings."
         )
     with reading(path, ADVICE):  # not every number is a character
@@ -90,7 +90,7 @@ def _load(path: Path) -> dict[str, NDArray[Any]]:
             raise lfs_pointer(path)
         if head.startswith(npy.MAGIC_PREFIX):
             raise DataError(
-                f"{printable(path)} holds a single array, not an archive of them. {ADVICE}"
+                f"{printable(path)} holds a single array, not an archive of arrays. {ADVICE}"
             )
         if not head.startswith(b"PK"):
             found = f"begins with {head[:6]!r}" if head else "is empty"
@@ -123,7 +123,7 @@ def _arrays_of(archive: zipfile.ZipFile, path: Path) -> dict[str, NDArray[Any]]:
         except DataError as error:
             faults.append(f"{key} {error}")
     if faults:
-        raise DataError(f"{printable(path)} is no data set: {'; '.join(faults)}. {ADVICE}")
+        raise DataError(f"{printable(path)} is not a data set: {'; '.join(faults)}. {ADVICE}")
     return arrays
 
 
@@ -146,13 +146,13 @@ def _claim(archive: zipfile.ZipFile, info: zipfile.ZipInfo) -> _Claim:
         DataError: what is wrong with the member, without its name.
     """
     if info.compress_type not in _METHODS:
-        raise DataError(f"is packed by a method ({info.compress_type}) that NumPy does not use")
+        raise DataError(f"uses a compression method ({info.compress_type}) that NumPy does not")
     with foreign(_unreadable), archive.open(info) as stream, warnings.catch_warnings():
         # Headers that Python 2 wrote are read with a warning.
         warnings.simplefilter("ignore")
         head = stream.read(_HEADER_BYTES)
         if not head.startswith(npy.MAGIC_PREFIX):
-            raise DataError("is no array")
+            raise DataError("is not an array")
         buffer = io.BytesIO(head)
         version = npy.read_magic(buffer)
         readers = {(1, 0): npy.read_array_header_1_0, (2, 0): npy.read_array_header_2_0}
@@ -162,17 +162,19 @@ def _claim(archive: zipfile.ZipFile, info: zipfile.ZipInfo) -> _Claim:
     claim = _Claim(shape, dtype)
     if dtype.hasobject:
         raise DataError(
-            "cannot be read (it holds Python objects, which NumPy reads with allow_pickle=True; "
-            "nothing that a file holds is executed here)"
+            "cannot be read (it holds Python objects; allow_pickle=True, which could execute "
+            "code, is never used)"
         )
     if min(shape, default=0) < 0:
         raise DataError(f"claims the shape {shape}")
     if dtype.kind not in "biufcSU" or dtype.itemsize > _HEADER_BYTES:
-        raise DataError(f"holds {printable(str(dtype))[:80]}, which are neither numbers nor words")
+        raise DataError(
+            f"holds {printable(str(dtype))[:80]}, which is neither a number nor a text type"
+        )
     there_bytes = info.file_size - buffer.tell()
     if claim.size_bytes != there_bytes:
         raise DataError(
-            f"cannot be read (it claims {claim.size_bytes} bytes for its shape {shape}, and "
+            f"cannot be read (it claims {claim.size_bytes} bytes for its shape {shape}, but "
             f"{there_bytes} follow)"
         )
     return claim

@@ -72,7 +72,7 @@ _TIFF_PHOTOMETRIC = 262
 _TIFF_SAMPLE_FORMAT = 339
 _SIGNED = 2
 _WHITE_IS_ZERO = 0
-_NOTHING = "a link to nothing"
+_NOTHING = "a broken link"
 # What may stand behind the pixels of a PNG and say how they are turned.
 _PNG_NOTES = (b"eXIf", b"tEXt", b"zTXt", b"iTXt")
 _PNG_CHUNKS = 100_000
@@ -230,16 +230,16 @@ def _opened(path: Path) -> Iterator[Image.Image]:
             opened = Image.open(file, formats=_formats())
         except UnidentifiedImageError as error:
             begins = f"it begins with {head[:8]!r}" if head else "it is empty"
-            raise DataError(f"no image that can be read: {begins}") from error
+            raise DataError(f"not a readable image: {begins}") from error
         except Image.DecompressionBombError as error:
             raise _RefusedError(
-                f"over {format_count(LARGEST_PIXELS)} pixels, which is the most that is read; "
-                "make it smaller"
+                f"over {format_count(LARGEST_PIXELS)} pixels, the most that is allowed; make it "
+                "smaller"
             ) from error
         if opened.width * opened.height > LARGEST_PIXELS:
             raise _RefusedError(
-                f"{opened.width}x{opened.height} pixels, {format_count(LARGEST_PIXELS)} are the "
-                "most that is read; make it smaller"
+                f"{opened.width}x{opened.height} pixels, but at most "
+                f"{format_count(LARGEST_PIXELS)} are allowed; make it smaller"
             )
         yield opened
 
@@ -331,8 +331,8 @@ def _kind_of(opened: Image.Image) -> _Kind:
     raw_mode = _raw_mode(opened)
     if _tag(opened, _TIFF_SAMPLE_FORMAT) == _SIGNED:
         if mode == "L":  # Pillow knows nothing of the sign
-            raise _RefusedError("bytes with a sign, -128 to 127; save it with pixels from 0 to 255")
-        raise _NoWhiteError(f"mode {mode} with a sign", _range_of(opened))
+            raise _RefusedError("signed bytes, -128 to 127; save it with pixels from 0 to 255")
+        raise _NoWhiteError(f"mode {mode}, signed", _range_of(opened))
     if mode.startswith("I;16"):
         white = 4095 if raw_mode.startswith("I;12") else 65535
         return _Kind(True, white, _tag(opened, _TIFF_PHOTOMETRIC) == _WHITE_IS_ZERO)

@@ -414,7 +414,7 @@ def _norms_behind(weights: Weights, convs: Sequence[Conv], choices: Choices) -> 
     if convs_left:
         raise Unfit(
             f"which batch norm follows '{convs_left[0].name}' ({convs_left[0].outputs} filters) "
-            f"cannot be told; {len(weights.norms)} are there for {len(convs)} convolutions"
+            f"is unclear; there are {len(weights.norms)} for {len(convs)} convolutions"
         )
     return found
 

@@ -157,9 +157,9 @@ class CifarResNet(Residual):
         if not self.pool or "pool" in stated:
             return ""
         return (
-            f"The classifier reads {self.classifier_inputs(input_shape[1:])} values: averages over "
-            f"{self.pool}x{self.pool} windows of the last map, as is supposed, or something else "
-            "that weights do not show."
+            f"The classifier reads {self.classifier_inputs(input_shape[1:])} values: averages "
+            f"over {self.pool}x{self.pool} windows of the last map (assumed), or something that "
+            "the weights do not show."
         )
 
 
@@ -191,8 +191,8 @@ def _pool(reading: Reading, image_size: tuple[int, int], stated: int) -> int:
     if not whole:
         raise Unfit(
             f"its classifier '{reading.classifier[0]}' reads {inputs} values, {averages} of each "
-            f"of {reading.widths[-1]} channels; averages over windows of the last map, which is "
-            f"{height}x{width} here, are not so many"
+            f"of {reading.widths[-1]} channels; averages over windows of the last map, here "
+            f"{height}x{width}, cannot be that many"
         )
     return whole[0]
 

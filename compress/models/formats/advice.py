@@ -55,10 +55,10 @@ def conversion_advice(
     )
     whole = ""
     if where and "state_dict()" in where:
-        whole = " Its classes must be there to be imported."
+        whole = " Python must be able to import its classes."
     return (
-        f"Where you trust it, keep the weights alone with these lines of Python.{whole} Then give "
-        "the new file:\n" + "\n".join(f"    {line}" for line in lines)
+        f"If you trust the file, save only its weights with these lines of Python.{whole} Then "
+        "give the new file:\n" + "\n".join(f"    {line}" for line in lines)
     )
 
 

@@ -36,8 +36,8 @@ def head_of(path: Path) -> bytes:
         raise CheckpointError(f"Cannot read {path}: {error.strerror or error}.") from error
     if size > LARGEST_FILE_BYTES:
         raise CheckpointError(
-            f"{path} has {size:,} bytes; {LARGEST_FILE_BYTES:,} are read at most. Save the "
-            "network's state_dict alone."
+            f"{path} has {size:,} bytes; {LARGEST_FILE_BYTES:,} is the most that is read. Save "
+            "only the network's state_dict."
         )
     if not head:
         raise CheckpointError(f"{path} is empty (0 bytes). Copy or download it again.")
@@ -98,4 +98,4 @@ def foreign(path: Path, head: bytes) -> CheckpointError:
             )
     except UnicodeDecodeError:
         pass
-    return CheckpointError(f"{path} is of no kind that is known here. {wanted}")
+    return CheckpointError(f"{path} is of an unknown kind. {wanted}")

@@ -120,7 +120,7 @@ class _Machine:
         elif name in _EMPTY:
             self.stack.append(Outline(_EMPTY[name]))
         elif name not in ("PROTO", "FRAME"):
-            raise ValueError(f"{name} is no part of a checkpoint")
+            raise ValueError(f"{name} is not allowed in a checkpoint")
 
     def _stop(self, argument: Any) -> None:
         del argument
@@ -270,7 +270,7 @@ class _Machine:
         """Counts what a call takes out of one argument."""
         made = argument.kind in ("call", "storage") and argument.value != "_codecs.encode"
         if made and not name.endswith(("Parameter", "multiarray.scalar", "numpy.dtype")):
-            raise ValueError(f"{name} is called with what another call gives")
+            raise ValueError(f"{name} is called with the result of another call")
         self.copies += len(argument.items)
         if isinstance(argument.value, str | bytes | bytearray):
             self.copies += len(argument.value)

@@ -92,7 +92,7 @@ def describe_own(path: Path, tensors: Mapping[str, Tensor], text: str) -> Descri
     if not isinstance(classes, list):
         faults.append(f"its classes are a {type(classes).__name__}, not a list")
     elif not all(isinstance(name, str) for name in classes):
-        faults.append("a class name is no text")
+        faults.append("a class name is not text")
     elif classes and len(classes) != spec.num_classes:
         faults.append(f"{len(classes)} class names for {spec.num_classes} classes")
     if faults:

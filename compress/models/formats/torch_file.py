@@ -73,8 +73,8 @@ _CALLED = re.compile(
 )
 _UNREADABLE = {
     "torch._utils._rebuild_qtensor": "quantised tensors; give the float checkpoint",
-    "torch._utils._rebuild_nested_tensor": "nested tensors, which are no weights of a network",
-    "torch._utils._rebuild_wrapper_subclass": "tensors of a class of their own",
+    "torch._utils._rebuild_nested_tensor": "nested tensors, which are not network weights",
+    "torch._utils._rebuild_wrapper_subclass": "tensors of a custom class",
     "torch._utils._rebuild_device_tensor_from_cpu_tensor": "tensors of another device; save them "
     "with .cpu()",
     "torch._utils._rebuild_device_tensor_from_numpy": "tensors of another device; save them with "
@@ -142,8 +142,8 @@ def _load(path: Path, file: BinaryIO, found: Survey) -> object:
         reason = str(error).strip().splitlines()[0][:160] if str(error).strip() else ""
         if "Unsupported operand" in str(error):
             raise UnsafeFile(
-                f"{path} was pickled in a way that only the unrestricted reader knows "
-                f"({reason}). {conversion_advice(path, found.root)}"
+                f"{path} needs the unrestricted pickle reader ({reason}). "
+                f"{conversion_advice(path, found.root)}"
             ) from None
         raise _damaged(path, f"torch says '{type(error).__name__}: {reason}'") from error
 
@@ -200,7 +200,7 @@ def _check_entries(path: Path, entries: Sequence[zipfile.ZipInfo], size: int) ->
     inside = {entry.filename.split("/", 1)[-1] for entry in entries}
     if "constants.pkl" in inside or any(entry.filename.startswith("code/") for entry in entries):
         raise UnsafeFile(
-            f"{path} is a TorchScript archive: it holds a program beside its weights. "
+            f"{path} is a TorchScript archive: it holds a program as well as weights. "
             + conversion_advice(path, None, script=True)
         )
     if len(entries) > LARGEST_NUMBER_OF_ENTRIES:
@@ -220,8 +220,8 @@ def _not_of_torch(path: Path, names: Sequence[str]) -> CheckpointError:
 
 def _too_much(path: Path, what: str) -> CheckpointError:
     return CheckpointError(
-        f"{path} would need more memory or time than a checkpoint does: {what}. It was not read. "
-        "Save the network's state_dict alone."
+        f"{path} would need more memory or time than a checkpoint should: {what}. It was not "
+        "read. Save only the network's state_dict."
     )
 
 
@@ -262,7 +262,7 @@ def _check(
     if unsafe:
         raise _refuse(path, unsafe, found.root)
     if found.root is None:
-        raise _damaged(path, "its pickle does not come to an end")
+        raise _damaged(path, "its pickle does not end")
     for call in found.calls:
         name = str(call.value)
         if name in _UNREADABLE:
@@ -279,14 +279,14 @@ def _check(
         if held is None or claimed > held:
             raise _damaged(
                 path,
-                f"storage '{key}' is said to have {claimed:,} bytes and "
+                f"storage '{key}' claims {claimed:,} bytes, but "
                 + ("is not there" if held is None else f"the file has {held:,} for it"),
             )
     if sizes is None and sum(claims.values()) > size:
         raise _damaged(
             path,
-            f"its storages are said to have {sum(claims.values()):,} bytes together and the file "
-            f"has {size:,}",
+            f"its storages claim {sum(claims.values()):,} bytes in total, but the file has "
+            f"{size:,}",
         )
 
 
@@ -300,7 +300,7 @@ def _check_sparse(path: Path, call: Outline, size: int) -> None:
         sides = [side.value if isinstance(side.value, int) else 0 for side in shape]
         if math.prod(sides[:8]) > size:
             raise _too_much(
-                path, f"a sparse tensor is said to have {math.prod(sides[:8]):,} places or values"
+                path, f"a sparse tensor claims {math.prod(sides[:8]):,} places or values"
             )
 
 
@@ -328,7 +328,7 @@ def _refuse(
     """The error for a file that would execute something."""
     listed = ", ".join(name[:80] for name in names[:6])
     listed += f" and {len(names) - 6} more" if len(names) > 6 else ""
-    what = f"to be read it would import and call {listed}" if names else "it is a bare pickle"
+    what = f"reading it would import and call {listed}" if names else "it is a bare pickle"
     return UnsafeFile(
         f"{path} holds more than tensors and plain containers: {what}. Nothing was executed. "
         f"{conversion_advice(path, root, bare=bare)}"

@@ -177,7 +177,8 @@ def _assemble(weights: Weights, skeleton: Skeleton, choices: Choices) -> Reading
         if len({c.outputs for c in block.convs}) != 1 or not square:
             shapes = " and ".join(f"{c.inputs}->{c.outputs}" for c in block.convs)
             raise Unfit(
-                f"'{block_name(block)}' has 3x3 convolutions {shapes}, which are no basic block"
+                f"'{block_name(block)}' has 3x3 convolutions {shapes}, which do not form a "
+                "basic block"
             )
     arch = _family([block for stage in stages for block in stage], skeleton)
     widths = tuple(stage[0].outputs for stage in stages)
@@ -302,7 +303,9 @@ def _split_norms(
     """The two norms of the residual branch, and the shortcut's where it has one."""
     name = block_name(block)
     if len(block.shortcuts) > 1:
-        raise Unfit(f"'{name}' has {len(block.shortcuts)} 1x1 convolutions, at most one can be")
+        raise Unfit(
+            f"'{name}' has {len(block.shortcuts)} 1x1 convolutions, but at most one is possible"
+        )
     if block.shortcuts and block.shortcuts[0].inputs != block.inputs:
         raise Unfit(f"the 1x1 convolution of '{name}' reads another number of channels")
     expected = 3 if arch == "resnet" and block.shortcuts else 2

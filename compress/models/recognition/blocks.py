@@ -106,8 +106,8 @@ def read_blocks(
         if named is not None:
             raise unfit
         raise Unfit(
-            f"{unfit} by their names, which have no numbers, and the file keeps no order. State "
-            "the architecture (wrn-40-2, say), and the names' alphabetical order is tried"
+            f"{unfit} by their names, which have no numbers, and the file has no order. State the "
+            "architecture (such as wrn-40-2) to try the alphabetical order"
         )
     in_line = by_order(weights, stem, choices)
     if in_line is None:
@@ -168,8 +168,8 @@ def notes_on(dropped: Sequence[Block]) -> tuple[str, ...]:
         return ()
     names = ", ".join(f"'{block_name(block)}'" for block in dropped[:2])
     return (
-        f"{len(dropped)} block(s) beyond a whole network were left out ({names}"
-        f"{', ...' if len(dropped) > 2 else ''}): an unused copy of a stage.",
+        f"{len(dropped)} block(s) that do not belong to the network were ignored "
+        f"({names}{', ...' if len(dropped) > 2 else ''}): an unused copy of a stage.",
     )
 
 
@@ -279,7 +279,8 @@ def order_blocks(
             first = []  # one in every block says nothing of the order
         if len(first) > 1:
             raise Unfit(
-                f"{len(first)} blocks of stage {number + 1} have a 1x1 shortcut, at most one can"
+                f"{len(first)} blocks of stage {number + 1} have a 1x1 shortcut, but at most "
+                "one can"
             )
     rest = [block for block in stage if all(block is not f for f in first)]
     return first + in_order(rest, "blocks", ordered=weights.ordered, choices=choices)

@@ -222,7 +222,7 @@ def _norm_of(
         if not ordered:
             raise Unfit(
                 f"which of {', '.join(sorted(group))} are the weight, bias, mean and variance of "
-                "a batch norm cannot be told from their names, and the file keeps no order"
+                "a batch norm is unclear from their names, and the file has no order"
             )
         # Parameters are registered before the running statistics, the weight before the bias.
         names = sorted(group, key=place.__getitem__)

@@ -58,7 +58,7 @@ def in_order(parts: Sequence[PartT], what: str, *, ordered: bool, choices: Choic
         natural = sorted(parts, key=lambda part: _natural(part.tokens))
         orders = [natural, natural[::-1]]
         note = (
-            f"The file keeps no order and the names of the {what} have no numbers "
+            f"The file has no order, and the names of the {what} have no numbers "
             f"('{'.'.join(map(str, natural[0].tokens))}', ...); taken: "
         )
         labels = ["the alphabetical order.", "the reverse alphabetical order."]

@@ -85,12 +85,12 @@ class Reading:
             more = f" and {len(left) - 1} more" if len(left) > 1 else ""
             shape = "x".join(map(str, self.weights.tensors[left[0]].shape)) or "one number"
             raise Unfit(
-                f"'{left[0]}' ({shape}){more} has no place in a {self.family} of this shape"
+                f"'{left[0]}' ({shape}){more} does not belong to a {self.family} of this shape"
             )
         notes = list(self.notes)
         biased = [bool(conv.bias) for conv in self.convs.values()]
         if any(biased) and not all(biased):
-            notes.append("Some convolutions have no bias; zeros were put in its place.")
+            notes.append("Some convolutions have no bias; zeros are used.")
         if normalization is not None:
             notes.append("The file has the normalisation as a layer of the network.")
         notes += choices.notes.values()
@@ -119,7 +119,7 @@ class Reading:
         put("linear.bias", tensors[bias] if bias else torch.zeros(self.num_classes))
         notes = list(self.notes)
         if not bias:
-            notes.append("The classifier has no bias; zeros were put in its place.")
+            notes.append("The classifier has no bias; zeros are used.")
         kinds = {str(tensors[name].dtype).removeprefix("torch.") for name in self.used()}
         if kinds != {"float32"}:
             notes.append(f"The weights are {' and '.join(sorted(kinds))}; they run as float32.")

@@ -122,7 +122,7 @@ def read_onnx(request: ConvertRequest, folder: Path, say: Say) -> FloatFile:
         if stated is None:
             tried = known_normalizations(path, data.normalization, len(data.validation))
             stated, found = probe_normalization(predict, tried, data.validation, task)
-            notes += told(say, f"{path.name} does not say its normalisation. {found}")
+            notes += told(say, f"{path.name} does not state its normalisation. {found}")
         taken = stated or data.normalization
         if note := class_note(artifact.classes, request.data.task.classes):
             _, warnings = believed_score(path.name, predict, data, taken, artifact.classes)
@@ -207,24 +207,24 @@ def _likeliest(request: ConvertRequest, say: Say) -> _Given:
         variants = dict.fromkeys(structure(other.spec) for other in others)
         notes += told(
             say,
-            f"The weights do not show everything: {likeliest.spec.name} with "
-            f"{structure(likeliest.spec)} was taken; it may also have "
-            f"{' or '.join(variants)}. Give --data to find out, or state it with "
-            f"--teacher-arch ({statement_of(others[0].spec)}, say).",
+            f"The weights do not determine the structure: {likeliest.spec.name} with "
+            f"{structure(likeliest.spec)} is assumed; it may also have {' or '.join(variants)}. "
+            "Give --data to find out, or state it with --teacher-arch "
+            f"({statement_of(others[0].spec)}, say).",
         )
     network = instantiate(likeliest)
     channels = network.spec.input_shape[0]
     normalization = request.normalization or found.normalization or likeliest.normalization
     if normalization is not None and len(normalization.mean) != channels:
         raise UsageError(
-            f"The normalisation has {len(normalization.mean)} channels, {request.model} takes "
-            f"{channels}. Give one mean and one standard deviation a channel with --normalize."
+            f"The normalisation has {len(normalization.mean)} channels, but {request.model} takes "
+            f"{channels}. Give one mean and one standard deviation per channel with --normalize."
         )
     notes += told(say, *note_on_scale(normalization))
     if likeliest.doubt:
         notes += told(say, f"{likeliest.doubt} Give --data to be sure.")
     if normalization is None:
-        unknown = "The normalisation is not known, and is written so; --normalize says it."
+        unknown = "The normalisation is unknown, and the file says so. Give it with --normalize."
         notes += told(say, unknown)
     images = _seeded(network.spec.input_shape, normalization)
     return _Given(network, normalization, found.classes, images, notes)

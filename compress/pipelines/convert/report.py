@@ -27,12 +27,13 @@ def _texts(found: Conversion) -> Iterator[str]:
     yield f"{artifact.path}: {found.name}{precision}, {size}, normalisation {known}."
     if found.parity is not None:
         yield (
-            f"The same {task.answer} as the checkpoint on all {found.parity.images:,} {found.on}; "
-            f"the largest difference of a {task.number} is {found.parity.max_abs_diff:.1e}."
+            f"It gives the {task.answer} of the checkpoint on all {found.parity.images:,} "
+            f"{found.on}; the largest difference of a {task.number} is "
+            f"{found.parity.max_abs_diff:.1e}."
         )
     if one is not None:
         text = (
-            f"The same {task.answer} as float32 on {format_percent(one.top1_agreement)} of "
+            f"It gives the {task.answer} of float32 on {format_percent(one.top1_agreement)} of "
             f"{one.images:,} {found.on}"
         )
         if one.score is not None and one.float_score is not None:
@@ -50,8 +51,8 @@ def _texts(found: Conversion) -> Iterator[str]:
         yield (
             "It was not run: there is no GPU here."
             if proof is None
-            else f"The same {task.answer} as the ONNX file on "
+            else f"It gives the {task.answer} of the ONNX file on "
             f"{format_percent(proof.top1_agreement)} of {proof.images:,} {found.on}."
         )
     for batch, latency in found.latencies.items():
-        yield f"A call of {batch} takes {time_of(latency)}, as a CUDA graph where it can be."
+        yield f"A call of {batch} takes {time_of(latency)}, as a CUDA graph if possible."

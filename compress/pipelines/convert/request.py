@@ -79,31 +79,35 @@ class ConvertRequest:
         faults = []
         made = is_onnx(self.model)
         if made and self.precision == "fp32" and self.target == ONNX:
-            faults.append(f"{self.model} is an ONNX file already; say --precision or --to")
+            faults.append(f"{self.model} is already an ONNX file; give --precision or --to")
         if made and self.model.resolve() == self.output.resolve():
             faults.append(f"--output is {self.model} itself")
         if self.target != ONNX and (fault := self._in_the_way()):
             faults.append(fault)
         if made and self.arch is not None:
-            faults.append("--teacher-arch says what a checkpoint is; an ONNX file says it itself")
+            faults.append("--teacher-arch is only for checkpoints, and MODEL is an ONNX file")
         if not made and self.output_name is not None:
-            faults.append("--output-name is of an ONNX file, and MODEL is a checkpoint")
+            faults.append("--output-name is only for ONNX files, and MODEL is a checkpoint")
         if self.precision == "int8" and self.data is None and self.calibration is None:
-            faults.append("int8 is calibrated on training images: give --data or --calibrate")
+            faults.append("int8 needs training images for calibration: give --data or --calibrate")
         if self.precision == AUTO:
             runtime_named(self.runtime)
             if RUNTIMES[self.runtime].takes != "onnx":
-                faults.append(f"--runtime is {self.runtime}, which runs no ONNX file")
+                faults.append(f"--runtime is {self.runtime}, which cannot run ONNX files")
             if self.data is None:
-                faults.append("auto is judged by accuracy: give --data")
+                faults.append("auto compares accuracies: give --data")
             if self.target != ONNX:
-                faults.append(f"auto makes an ONNX file: name the precision of a {self.target}")
+                faults.append(
+                    f"auto makes only ONNX files: give the precision of a {self.target} file"
+                )
             if len(self.batches) != 1:
-                faults.append("auto is timed with one batch size")
+                faults.append("auto takes only one --batch")
         if self.data is not None and len(self.data.validation) == 0:
-            faults.append("the proof needs validation images, and --validation is 0")
+            faults.append("verifying needs validation images, but --validation is 0")
         if self.calibration_images < 1:
-            faults.append(f"--calibration-images is {self.calibration_images}, it must be positive")
+            faults.append(
+                f"--calibration-images is {self.calibration_images}, but must be positive"
+            )
         if faults:
             raise UsageError(f"This cannot be exported: {'; '.join(faults)}.")
         PrecisionRule(self.max_loss)
@@ -125,8 +129,8 @@ class ConvertRequest:
             )
         if self.typed.exists() and not sidecar_path(self.output).exists():
             return (
-                f"{self.typed} would be written beside the engine {self.output.name}, and is there "
-                "already without one; name another --output"
+                f"{self.typed} would be written beside the engine {self.output.name}, but exists "
+                "already; name another --output"
             )
         return ""
 

@@ -156,7 +156,7 @@ def _in_precision(
             say=note,
         )
     if left := artifact.conversion.get("in_float"):
-        note(f"Not in {precision}, because the quantiser does not reach it: {left}.")
+        note(f"The quantiser does not reach these, so they are not in {precision}: {left}.")
     return _Narrowed(artifact, fidelity, tuple(notes))
 
 
@@ -253,7 +253,7 @@ def _calibration(request: ConvertRequest, normalization: Normalization | None, n
     """Training images of all classes alike, as the network takes them."""
     data = request.calibration or request.data
     if data is None:  # pragma: no cover - the request was refused
-        raise UsageError("There are no images to calibrate on.")
+        raise UsageError("There are no images for calibration.")
     if len(data.train) == 0:
         raise DataError(f"{data.name} has no training images to calibrate on.")
     taken = normalization or (request.data or data).normalization

@@ -77,7 +77,7 @@ def export_teacher(context: DistillContext, folder: RunFolder, teacher: Teacher)
     data, path = context.request.data, context.request.out / TEACHER_ONNX
     if not folder.is_whole(TEACHER_ONNX):
         if path.exists():
-            context.say(f"{path} is not what this run made of its teacher.")
+            context.say(f"{path} is not the teacher's file that this run exported.")
         context.say(f"Exporting the teacher, {teacher.spec.name}, to {path}.")
         # The teacher's file is what the student is compared with, not what ships: a part of the
         # validation images is proof enough, and a large teacher is slow.

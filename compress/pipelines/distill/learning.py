@@ -44,7 +44,7 @@ def train_student(
         f"images of {data.name}, on {context.device.type}."
     )
     if team.several:
-        context.say(f"{team.size} processes share every batch.")
+        context.say(f"{team.size} processes share each batch.")
         about = [
             {"spec": each.spec.to_dict(), "normalization": each.normalization.to_dict()}
             for each in teachers.all

@@ -158,13 +158,11 @@ def _fine_tuned(job: _Narrowing, before: PrecisionResult) -> PrecisionResult:
         return before
     if rule.of(fidelity).outcome is Outcome.PASS:
         return before
-    say(f"In int8 too much may be lost: {before.why}.")
+    say(f"int8 may lose too much: {before.why}.")
     options = request.fine_tuning.options(request.options)
     recipe = request.fine_tuning.recipe(request.recipe, request.options)
-    method = f"{options.epochs} epochs of {recipe.name} from a rate of {options.lr:g}"
-    say(
-        f"Fine-tuning it as it is computed in int8, for {method} (quantisation-aware distillation)."
-    )
+    method = f"{options.epochs} epochs of {recipe.name} from a learning rate of {options.lr:g}"
+    say(f"Fine-tuning it in int8 for {method} (quantisation-aware distillation).")
     folder = RunFolder(
         request.out / FINE_TUNING,
         {
@@ -189,7 +187,7 @@ def _fine_tuned(job: _Narrowing, before: PrecisionResult) -> PrecisionResult:
             listener=context.listener,
         )
     except TrainingDiverged as error:
-        say(f"{error} The student stays as it was before its fine-tuning (--qat-lr).")
+        say(f"{error} The student from before fine-tuning is used. Try a lower --qat-lr.")
         return replace(before, fine_tuning=result)
     path = request.out / TUNED_ONNX
     told = {"fine_tuned": f"{method}."}
@@ -200,8 +198,8 @@ def _fine_tuned(job: _Narrowing, before: PrecisionResult) -> PrecisionResult:
     reasons = f"with it {rule.of(after).reason}; without it {before.why}"
     if taken:
         path.replace(request.out / STUDENT_ONNX)
-        say(f"The fine-tuned student is taken: {reasons}.")
+        say(f"The fine-tuned student is used: {reasons}.")
     else:
         path.unlink()
-        say(f"The student stays as it was before its fine-tuning: {reasons}.")
+        say(f"The student from before fine-tuning is used: {reasons}.")
     return replace(PrecisionResult.of(after if taken else fidelity, rule), fine_tuning=result)

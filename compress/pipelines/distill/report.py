@@ -120,18 +120,18 @@ def _texts(result: DistillResult) -> Iterator[str]:
     if precision != "fp32":
         precision, floats = f"{precision} (the teacher fp32)", FLOAT_ONNX
     yield (
-        f"Latency: median of a call of batch {result.budget.batch}, {target.runtime}, "
+        f"Latency is the median of a call with batch {result.budget.batch}, {target.runtime}, "
         f"{target.device}, {precision}, {threads(target.threads)}, timed in turns in a fresh "
         "process."
     )
     yield (
-        f"Accuracy: on {n.test:,} test and {n.validation:,} validation images (taken from "
-        "the training data, so the teacher may know them), of the files but for the teacher's on "
-        "validation images, which is its checkpoint's; "
-        f"{result.recipe}, last of {result.epochs} epochs, seed {result.seed}."
+        f"Accuracy is on {n.test:,} test and {n.validation:,} validation images (taken from the "
+        "training data, so the teacher may have seen them). It is of the files, except the "
+        f"teacher's on validation images, which is of its checkpoint; {result.recipe}, last of "
+        f"{result.epochs} epochs, seed {result.seed}."
     )
     yield (
-        f"Proof: {floats} and the trained model agree on "
+        f"Verified: {floats} and the trained model agree on "
         f"{format_percent(parity.top1_agreement)} of {parity.images:,} images, logits "
         f"within {parity.max_abs_diff:.1e}."
     )
@@ -144,10 +144,10 @@ def _texts(result: DistillResult) -> Iterator[str]:
 
 def _about_fine_tuning(found: FineTuningResult) -> str:
     """What quantisation-aware distillation did."""
-    about = f"Fine-tuned in int8 for {found.epochs} epochs from a rate of {found.lr:g}"
+    about = f"Fine-tuned in int8 for {found.epochs} epochs from a learning rate of {found.lr:g}"
     if found.after is None:
-        return f"{about}: it diverged, and what ships is from before."
-    taken = "taken" if found.taken else "not taken, for it is no better"
+        return f"{about}: it diverged, so the student from before ships."
+    taken = "taken" if found.taken else "not used, because it is no better"
     return f"{about}, {taken}: before, {found.before.why}; after, {found.after.why}."
 
 
@@ -174,8 +174,8 @@ def _files(result: DistillResult) -> dict[str, str]:
         FLOAT_ONNX: "what it was made of",
         STUDENT: "its weights",
         result.teacher.file: "the teacher, in the same runtime",
-        TRADEOFF: "every candidate and why it was not taken",
-        RESULT: "all of this, for machines",
+        TRADEOFF: "every candidate and why it was taken or not",
+        RESULT: "all of this as JSON",
     }
 
 

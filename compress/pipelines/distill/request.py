@@ -92,12 +92,12 @@ class DistillRequest:
         )
         if len(self.data.validation) == 0:
             raise UsageError(
-                "A distillation needs validation images to prove the exported file on; "
-                "--validation is 0."
+                "--validation is 0, but the exported file is verified on validation images. Hold "
+                "some out."
             )
         if len(self.data.test) == 0:
             raise DataError(
-                f"{self.data.name} has no test images, which a student is judged on beside its "
+                f"{self.data.name} has no test images, on which the student is compared with its "
                 "teacher."
             )
 
@@ -120,7 +120,7 @@ def check_words(
         AccuracyRule(max_accuracy_drop)
     if fine_tuning != FineTuning() and budget.target.precision not in (INT8, AUTO):
         raise UsageError(
-            "--qat-epochs and --qat-lr are of a student in int8, and --precision is "
+            "--qat-epochs and --qat-lr are only for int8, but --precision is "
             f"{budget.target.precision}."
         )
     if budget.target.runtime != FASTEST:
@@ -131,8 +131,10 @@ def check_words(
     spec_of(student)  # so that a wrong name is told before anything is done
     if budget.target.precision == AUTO:
         raise UsageError(
-            "--precision auto chooses the precision with the student, and --student names "
-            f"one: name the precision too ({', '.join(PRECISIONS)})."
+            "--precision auto chooses precision and student together, but --student names the "
+            f"student. Name the precision, too ({', '.join(PRECISIONS)})."
         )
     if tradeoff is not None:
-        raise UsageError("--student names the student, so --tradeoff has nothing to choose.")
+        raise UsageError(
+            "--student names the student, so --tradeoff has no effect. Give only one of them."
+        )

@@ -92,7 +92,7 @@ def distill(
     config = _config(context)
     folder = RunFolder(request.out, config)
     if folder.finished and all(map(folder.is_whole, SHIPPED)):
-        context.say(f"{request.out} is finished already; this is what it found.")
+        context.say(f"{request.out} is already finished; its result follows.")
         found = folder.result(DistillResult)
         return found.judged(request.data.task, request.max_accuracy_drop)
     # A teacher that is refused leaves nothing behind, so the folder comes after it.
@@ -294,14 +294,14 @@ def _warnings(
     if chosen.measured_elsewhere:
         warnings.insert(
             0,
-            "The student was chosen by the figures of another machine, so this one cannot "
-            "tell whether it keeps a time there: run `compress profile student.onnx` there.",
+            "The student was chosen by a table from another machine, so its latency there is not "
+            "verified. Run `compress profile student.onnx` there.",
         )
     shipped = precisions.get(chosen.precision)
     if shipped is not None and shipped.outcome != Judgement.KEPT:
         warnings.append(
-            f"The student may lose more in {chosen.precision} than is allowed: {shipped.why} "
-            f"(--max-precision-loss).{more_images(context, shipped)}"
+            f"The student may lose more in {chosen.precision} than --max-precision-loss allows: "
+            f"{shipped.why} (--max-precision-loss).{more_images(context, shipped)}"
         )
     if scores.chance.standing is not Standing.BETTER:
         warnings.append(f"On the test images the student is {scores.chance.text}")
@@ -336,4 +336,4 @@ def _remember(context: DistillContext, result: DistillResult) -> None:
         for precision, error in errors.items():
             record_run(replace(run, precision=precision, error=error))
     except UsageError as error:
-        context.say(f"The outcome is not kept for the next choice: {error}")
+        context.say(f"The result is not recorded for later choices: {error}")

@@ -243,7 +243,7 @@ def read_experiment(text: str, source: str, folder: Path | None) -> Experiment:
     Raises:
         InputError: with everything that is wrong.
     """
-    where = f"{source} is no experiment"
+    where = f"{source} is not an experiment"
     declared = decode(_Declared, parse_toml(text, source), where)
     faults: list[str] = []
     base = _schedule(declared.schedule, "schedule", TrainingOptions(), faults)
@@ -283,7 +283,7 @@ def check_seeds(seeds: Sequence[int]) -> Iterator[str]:
     if any(seed < 0 for seed in seeds):
         yield f"seeds are {list(seeds)}, they must be 0 or more"
     if len(set(seeds)) < len(seeds):
-        yield f"seeds are {list(seeds)}, each may be there once"
+        yield f"seeds are {list(seeds)}, each may occur only once"
 
 
 def _faults_of_lists(experiment: Experiment) -> Iterator[str]:
@@ -345,7 +345,7 @@ def _task(
         )
     needy = [m.name or m.recipe for m in methods if m.make().teacher_outputs]
     if needy and teacher is None:
-        faults.append(f"{where} has no teacher, and {', '.join(needy)} need one")
+        faults.append(f"{where} has no teacher, but {', '.join(needy)} need one")
     return ExperimentTask(
         name=declared.name,
         data=declared.data,
@@ -365,10 +365,10 @@ def _paper(
     where, students = f"task {declared.name}.paper", declared.students
     for student, row in declared.paper.items():
         if student not in students:
-            faults.append(f"{where}: {student} is no student{nearest(student, students)}")
+            faults.append(f"{where}: {student} is not a student{nearest(student, students)}")
         for method, figure in row.items():
             if method not in methods:
-                faults.append(f"{where}: {method} is no method{nearest(method, methods)}")
+                faults.append(f"{where}: {method} is not a method{nearest(method, methods)}")
             else:
                 yield (student, method), figure
 

@@ -87,7 +87,7 @@ class Plan:
 def document_of(plan: Plan) -> Document:
     """What is missing of an experiment, and what it takes here."""
     if not plan.parts:
-        return Document((Text(f"All of the {plan.planned} trainings are finished."),))
+        return Document((Text(f"All {plan.planned} trainings are finished."),))
     rows = [
         (
             part.what,
@@ -259,7 +259,7 @@ class _Planner:
                 known = _recall(self.path) | {key: found}
                 write_json(self.path, {name: asdict(speed) for name, speed in known.items()})
             except CompressError:
-                self.say("The trial's times could not be kept for the next time.")
+                self.say("The trial's times could not be stored.")
         return self.speeds[key]
 
 

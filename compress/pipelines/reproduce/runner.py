@@ -182,7 +182,8 @@ class _Reproduction:
         if over:
             raise Inconclusive(
                 f"The time is over: {report.finished} of {self.count} trainings are finished. "
-                f"{self.request.out / 'table.md'} has what there is; the same command goes on."
+                f"{self.request.out / 'table.md'} has their results; run the same command again "
+                "to continue."
             )
         return report
 
@@ -223,7 +224,7 @@ class _Reproduction:
             if len(left) == len(missing):
                 if not waiting:
                     self.listener.message(
-                        f"Another process is at what is left of {work.task.name}; waiting for it."
+                        f"Another process trains the rest of {work.task.name}; waiting for it."
                     )
                 waiting = True
                 self.timed.check()

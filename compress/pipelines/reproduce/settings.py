@@ -81,7 +81,7 @@ def adapt(declared: Experiment, asked: Overrides) -> Adapted:
     validate = declared.validate_images
     if asked.scale < 1:
         differences.append(
-            f"scale {asked.scale:g}: so much of the epochs, of the training images and of the seeds"
+            f"scale {asked.scale:g} of the epochs, of the training images and of the seeds"
         )
         # A fifth of a validation set still tells one epoch from another.
         validate = min(validate or 1000, 1000)
@@ -163,9 +163,7 @@ def _chosen_tasks(
     found = [task for task in tasks if task.data or given.get(task.name) or "" in given]
     for task in tasks:
         if task not in found:
-            differences.append(
-                f"left out: {task.name}, whose data has to be given (--data {task.name}=FILE)"
-            )
+            differences.append(f"left out: {task.name}, which needs --data {task.name}=FILE")
     if not found:
         lacking = ", ".join(task.name for task in tasks)
         raise UsageError(f"There is no data for {lacking}. Give it with --data.")
@@ -199,7 +197,7 @@ def _by_task(
         if len(tasks) > 1:
             names = ", ".join(task.name for task in tasks)
             raise UsageError(
-                f"--{option} {found['']} could be of {names}. Choose one with --tasks, or write "
+                f"--{option} {found['']} could be for {names}. Choose one with --tasks, or write "
                 f"--{option} {tasks[0].name}={found['']}."
             )
         found[tasks[0].name] = found.pop("")

@@ -198,9 +198,9 @@ def head(report: Report) -> Iterator[str]:
     if experiment.source:
         yield f"The paper's figures: {experiment.source}; {experiment.statistic}."
     yield (
-        f"Test {experiment.measure} in %, mean ± standard deviation over the seeds. Last epoch: "
-        "the student as the training left it. Best epoch: the one that did best on validation "
-        "images. Test images were looked at for this table alone."
+        f"Test {experiment.measure} in %, mean ± standard deviation over the seeds. Last epoch is "
+        "the student at the end of training; best epoch is the one with the best validation "
+        "accuracy. Test images were used only for this table."
     )
     seeds = ", ".join(map(str, experiment.seeds))
     yield f"Seeds: {seeds}. Every method trains the student for the same number of epochs."

@@ -80,8 +80,8 @@ def load_data(
         data = load(max(data.task.width, round(fraction * len(data.train))))
     if len(data.validation) == 0 or len(data.test) == 0:
         raise UsageError(
-            f"{data.name} has {len(data.validation)} validation and {len(data.test)} test images; "
-            "a table needs both. Say --validation."
+            f"{data.name} has {len(data.validation)} validation and {len(data.test)} test images, "
+            "but a table needs both. Give --validation."
         )
     return data
 
@@ -187,7 +187,7 @@ class TaskWork:
             _Stored,
             read_json(path),
             f"{path} does not describe a teacher",
-            mend="Remove it to make the teacher again.",
+            mend="Remove it to train the teacher again.",
             beside=("name",),
         )
         identity = stored.identity
@@ -326,8 +326,8 @@ class TaskWork:
             path = self.folder / TEACHER
             if sha256_of(path) != facts.sha256:
                 raise InputError(
-                    f"{path} is not the file that {FACTS} beside it is of. Remove both to make "
-                    "the teacher again."
+                    f"{path} is not the file that {FACTS} beside it describes. Remove both to "
+                    "train the teacher again."
                 )
             network = build(facts.spec)
             network.load_state_dict(weights_of(path, facts.spec))

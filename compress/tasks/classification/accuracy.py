@@ -42,7 +42,7 @@ class Hits:
         seen = torch.full_like(self._right, self._seen)
         right, count = total(torch.stack([self._right, seen])).tolist()
         if not count:
-            raise DataError("Accuracy needs at least one image; this split is empty.")
+            raise DataError("This split is empty, but accuracy needs at least one image.")
         return float(right / count)
 
 
@@ -67,7 +67,7 @@ class Right:
             DataError: there are no images.
         """
         if not self.each:
-            raise DataError("Accuracy needs at least one image; this split is empty.")
+            raise DataError("This split is empty, but accuracy needs at least one image.")
         return sum(self.each) / len(self.each)
 
     @property

@@ -50,8 +50,8 @@ def compare_with_chance(
     deviations = (share - blind) / math.sqrt(max(float(variance), EPSILON**2) / max(count - 1, 1))
     by_deal = 0.5 * math.erfc(deviations / math.sqrt(2))
     found = (
-        f"it is right on {format_percent(share, 1)} of {count} images, where a guess is on "
-        f"{format_percent(1 / classes, 1)}, the commonest class on "
+        f"it is right on {format_percent(share, 1)} of {count} images; a guess is right on "
+        f"{format_percent(1 / classes, 1)}, the most common class on "
         f"{format_percent(float(shares.max()), 1)}, and its own answers in random order on "
         f"{format_percent(blind, 1)}."
     )
@@ -69,7 +69,7 @@ def compare_with_chance(
         enough = f"about {max(math.ceil(needed), count + 1):,} of its kind"
     return Chance(
         Standing.UNDECIDED,
-        f"{found} {count} images are too few to tell; {enough} would decide.",
+        f"{found} {count} images are too few to decide; {enough} would be enough.",
     )
 
 
@@ -82,7 +82,10 @@ def _cause(predicted: Tensor, labels: Tensor, classes: int, share: float) -> str
     commonest = float(torch.bincount(labels).max()) / len(labels)
     hint = ""
     if renumbered > 2 * max(share, commonest) and renumbered > 0.5:
-        hint = f" (renumbered, it would be right on {format_percent(renumbered, 1)}: likely)"
+        hint = (
+            " (likely: with other class numbers it would be right on "
+            f"{format_percent(renumbered, 1)})"
+        )
     return f"its classes are others or in another order{hint}"
 
 

@@ -59,9 +59,8 @@ def test_turned_and_transparent_images_are_counted(
     near = read_folder(tmp_path, say=said.append)
     assert near.train_images.shape[1:] == (3, 8, 10)
     assert said == [
-        "3 of 10 images were turned upright, as their EXIF orientation says.",
-        "1 of 10 images have pixels to be seen through; they are taken in the colours that are "
-        "stored for them, as if they were opaque.",
+        "3 of 10 images were rotated by their EXIF orientation.",
+        "1 of 10 images have transparent pixels; their alpha channel is dropped.",
     ]
     monkeypatch.setattr(decoding, "fits", lambda size_bytes, device: False)
     monkeypatch.setenv("COMPRESS_CACHE", str(tmp_path / "../cache"))
@@ -83,13 +82,15 @@ def test_what_is_larger_than_a_network_takes_is_told_from_the_headers(tmp_path: 
     write_images(tmp_path, {"cat": 2, "dog": 2}, mode="L")
     for path in tmp_path.glob("*/*.png"):
         claim_size(path, 9000)
-    assert "are 9000x9000, more than the 4096x4096" in refusal(tmp_path)
+    assert "are 9000x9000, but at most 4096x4096" in refusal(tmp_path)
     for path in tmp_path.glob("*/*.png"):
         claim_size(path, 13000)
     said = refusal(tmp_path, image_size=32)
     assert said.startswith("4 images in")
-    assert "cat/00.png (13000x13000 pixels, 89.5 M are the most that is read" in said
-    with pytest.raises(UsageError, match="--image-size 5000 makes images of 5000x5000; 4096 is"):
+    assert "cat/00.png (13000x13000 pixels, but at most 89.5 M are allowed" in said
+    with pytest.raises(
+        UsageError, match="--image-size 5000 makes images of 5000x5000, but at most 4096"
+    ):
         read_folder(tmp_path, image_size=5000)
 
 
@@ -130,7 +131,7 @@ def test_a_file_that_changes_while_it_is_read_is_told(
         return decode(path, image_size)
 
     monkeypatch.setattr(decoding, "decode", late)
-    assert "cat/01.png (it is not the image that its header tells of)" in refusal(tmp_path)
+    assert "cat/01.png (its content does not match its header)" in refusal(tmp_path)
 
 
 def test_git_lfs_pointers_are_counted(tmp_path: Path) -> None:

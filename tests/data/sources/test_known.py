@@ -57,7 +57,7 @@ def test_cifar_is_used_where_it_lies(small_cifar: Path) -> None:
 def test_cifar_damaged_is_not_used(small_cifar: Path) -> None:
     with (small_cifar / "cifar-10-batches-py" / "test_batch").open("ab") as file:
         file.write(b"x")
-    with pytest.raises(DataError, match="cifar10 is not there whole"):
+    with pytest.raises(DataError, match="cifar10 is incomplete"):
         read_torchvision("cifar10", small_cifar, download=False)
 
 
@@ -73,7 +73,7 @@ def test_a_named_pipe_in_the_place_of_a_batch_is_not_opened(small_cifar: Path) -
     path = small_cifar / "cifar-10-batches-py" / "test_batch"
     path.unlink()
     os.mkfifo(path)
-    with pytest.raises(DataError, match="cifar10 is not there whole"):
+    with pytest.raises(DataError, match="cifar10 is incomplete"):
         read_torchvision("cifar10", small_cifar, download=False)
 
 
@@ -86,7 +86,7 @@ def test_a_failing_download_says_what_to_do(
 
     monkeypatch.setattr(urllib.request, "urlopen", no_network)
     monkeypatch.setattr(idx, "DEBIAN_FASHION", tmp_path / "none")
-    with pytest.raises(DataError, match=rf"{name} cannot be fetched.*\.npz file"):
+    with pytest.raises(DataError, match=rf"{name} cannot be downloaded.*\.npz file"):
         read_torchvision(name, tmp_path)
 
 

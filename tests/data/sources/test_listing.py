@@ -49,13 +49,13 @@ def test_with_three_splits_validation_images_join_the_training_images(
 def test_two_names_of_one_split_are_refused(tmp_path: Path) -> None:
     for name in ("train", "Training", "val"):
         write_images(tmp_path / name, CLASSES)
-    assert "holds Training/ and train/, which are names of one split" in refusal(tmp_path)
+    assert "holds Training/ and train/, which name the same split" in refusal(tmp_path)
 
 
 @pytest.mark.parametrize("name", ["test", "Valid"])
 def test_a_split_without_training_images_is_no_class(tmp_path: Path, name: str) -> None:
     write_images(tmp_path / name, CLASSES)
-    assert f"has {name}/ and no train/" in refusal(tmp_path)
+    assert f"has {name}/ but no train/" in refusal(tmp_path)
     write_images(tmp_path, CLASSES)
     assert f"If {name}/ is a class like cat/, give the folder another name" in refusal(tmp_path)
     (tmp_path / name).rename(tmp_path / "another name")
@@ -66,7 +66,7 @@ def test_what_is_advised_over_training_images_alone_is_read(tmp_path: Path) -> N
     write_images(tmp_path / "Train", CLASSES)
     said = refusal(tmp_path)
     assert "has Train/ but neither val/ nor test/" in said
-    assert f"give {tmp_path / 'Train'} itself, of which a fifth is then kept" in said
+    assert f"give {tmp_path / 'Train'} itself; a fifth then becomes the test" in said
     raw = read_folder(tmp_path / "Train")
     assert (len(raw.train_targets), len(raw.test_targets)) == (8, 2)
 
@@ -149,7 +149,7 @@ def test_litter_and_hidden_files_are_no_images(tmp_path: Path) -> None:
     raw = read_folder(tmp_path, say=said.append)
     assert raw.task.classes == ("cat", "dog")
     assert len(raw.train_targets) + len(raw.test_targets) == 10
-    assert said == [f"Left out of {tmp_path.name}, as they are no images: 2 hidden."]
+    assert said == [f"Left out of {tmp_path.name}, because they are not images: 2 hidden."]
 
 
 def test_files_that_are_no_images_are_counted_by_suffix(tmp_path: Path) -> None:
@@ -162,7 +162,7 @@ def test_files_that_are_no_images_are_counted_by_suffix(tmp_path: Path) -> None:
     raw = read_folder(tmp_path, say=said.append)
     assert len(raw.train_targets) + len(raw.test_targets) == 12
     (told,) = said
-    assert told.startswith(f"Left out of {tmp_path.name}, as they are no images: 2 .txt, ")
+    assert told.startswith(f"Left out of {tmp_path.name}, because they are not images: 2 .txt, ")
     for part in ("1 .xml", "1 .csv", "1 without a suffix"):
         assert part in told
 
@@ -184,19 +184,19 @@ def test_a_link_to_a_folder_that_it_lies_in_is_refused(tmp_path: Path, target: s
     folder = tmp_path / "set"
     write_images(folder, CLASSES)
     (folder / "cat/loop").symlink_to(target)
-    assert "cat/loop/ is a link to a folder that it lies in itself" in refusal(folder)
+    assert "cat/loop/ is a link to a folder that contains it" in refusal(folder)
     (folder / "cat/loop").unlink()
     (folder / "bird").symlink_to(folder)
-    assert "bird/ is a link to a folder that it lies in itself" in refusal(folder)
+    assert "bird/ is a link to a folder that contains it" in refusal(folder)
 
 
 def test_a_folder_belongs_to_one_class_and_one_split(tmp_path: Path) -> None:
     write_images(tmp_path / "a", CLASSES)
     (tmp_path / "a/wolf").symlink_to(tmp_path / "a/dog")
-    assert "wolf/ and a folder in dog/ are the same one" in refusal(tmp_path / "a")
+    assert "wolf/ and a folder in dog/ are the same folder" in refusal(tmp_path / "a")
     write_images(tmp_path / "b/train", CLASSES)
     (tmp_path / "b/val").symlink_to("train")
-    assert "val/cat/ and a folder in train/cat/ are the same one" in refusal(tmp_path / "b")
+    assert "val/cat/ and a folder in train/cat/ are the same folder" in refusal(tmp_path / "b")
 
 
 def test_what_is_no_regular_file_is_named(tmp_path: Path) -> None:
@@ -225,4 +225,4 @@ def test_names_that_are_not_utf8_are_kept_readable(tmp_path: Path) -> None:
     write_images(folder, {r"caf\xe9": 2})
     said = refusal(folder)
     said.encode()
-    assert r"2 class folders have names that are written alike, caf\xe9; rename one" in said
+    assert r"2 class folders have the same name apart from case, caf\xe9; rename one" in said

@@ -93,7 +93,7 @@ def test_schedules_of_tasks_and_teachers() -> None:
     ("before", "after", "words"),
     [
         ("measure =", "mesure =", "has no key mesure (did you mean measure?)"),
-        ("seeds = [0, 1]", "seeds = [0, 0]", "each may be there once"),
+        ("seeds = [0, 1]", "seeds = [0, 0]", "each may occur only once"),
         ("seeds = [0, 1]", "seeds = 3", "seeds is 3, it must be a list, each a whole number"),
         ("seeds = [0, 1]", "seeds = []", "there is no seed"),
         ('"error"', '"errors"', "measure is 'errors'"),
@@ -111,12 +111,12 @@ def test_schedules_of_tasks_and_teachers() -> None:
         ("temperature = 5", "temperature = true", "temperature is True, it must be a number"),
         ('students = ["wrn-10-0.5"]', 'students = ["wrn-11-1"]', "depth is 11"),
         ('students = ["wrn-10-0.5"]', "students = []", "students is empty"),
-        ('"wrn-10-1", paper', '"vgg", paper', "'vgg' names no network"),
-        ("student = 7.46", "students = 7.46", "students is no method (did you mean student?)"),
+        ('"wrn-10-1", paper', '"vgg", paper', "'vgg' is not the name of a network"),
+        ("student = 7.46", "students = 7.46", "students is not a method (did you mean student?)"),
         ("student = 7.46", "student = 746", "student is 746.0, it must be from 0 to 100"),
         ('name = "logit-GAN"', 'name = "Student"', "two methods are called 'student'"),
         ('name = "logit-GAN"', 'name = "a,b"', "the method 'a,b' has a comma in its name"),
-        ('teacher = { arch = "wrn-10-1", paper = 1.5 }\n', "", "has no teacher, and KD T=5, logit"),
+        ('teacher = { arch = "wrn-10-1", paper = 1.5 }\n', "", "has no teacher, but KD T=5, logit"),
         ('arch = "wrn-10-1"', "normalize = 'cifar10'", "has neither arch nor file"),
         ("validation = 30", "validation = 0", "validation is 0, it must be 1 or more"),
         (
@@ -206,7 +206,7 @@ def test_every_value_of_a_file_is_read_or_told(tmp_path: Path) -> None:
         assert all(task.schedule.epochs <= 1_000_000 for task in found.tasks)
 
     read(as_toml(document))
-    elsewhere = ("is no method", "is no student", "need one")
+    elsewhere = ("is not a method", "is not a student", "need one")
     counts = answers(broken_toml(document), read, InputError, elsewhere=elsewhere)
     assert min(counts.values()) > 100
 
@@ -217,7 +217,7 @@ def test_what_is_no_file_is_not_opened(tmp_path: Path) -> None:
         load_experiment(str(tmp_path / "lfs.toml"))
     with (tmp_path / "large.toml").open("wb") as file:
         file.truncate(5 << 30)
-    with pytest.raises(InputError, match=r"has 5\.37 GB; an experiment is read up to"):
+    with pytest.raises(InputError, match=r"has 5\.37 GB, but an experiment may have at most"):
         load_experiment(str(tmp_path / "large.toml"))
     os.mkfifo(tmp_path / "pipe.toml")
     with pytest.raises(InputError, match="is a named pipe"):

@@ -88,7 +88,7 @@ def test_what_was_done_costs_nothing_any_more(tmp_path: Path, timed: list[str]) 
     reproduce(request, Quiet())
     found = plan(str(file), tmp_path / "out")
     assert found.parts == ()
-    assert shown(found) == "All of the 6 trainings are finished.\n"
+    assert shown(found) == "All 6 trainings are finished.\n"
 
 
 def test_a_known_experiment_is_planned_without_its_data(

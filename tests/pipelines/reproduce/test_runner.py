@@ -266,7 +266,7 @@ def test_a_training_that_another_process_is_at_is_left_to_it(
 
         def message(self, text: str) -> None:
             super().message(text)
-            if "Another process is at" in text:
+            if "Another process trains" in text:
                 raise runner.TimeOver
 
     listener = Waiting()

@@ -97,9 +97,9 @@ def test_a_method_may_be_written_small() -> None:
 
 def test_data_of_one_task_among_several_has_to_say_of_which() -> None:
     declared = load_experiment("logit-gan/table2")
-    with pytest.raises(UsageError, match=r"--data x\.npz could be of cifar10, cifar100"):
+    with pytest.raises(UsageError, match=r"--data x\.npz could be for cifar10, cifar100"):
         adapt(declared, Overrides(data={"": "x.npz"}))
-    with pytest.raises(UsageError, match=r"--teacher t\.pt could be of"):
+    with pytest.raises(UsageError, match=r"--teacher t\.pt could be for"):
         adapt(declared, Overrides(teachers={"": Path("t.pt")}))
     found = adapt(declared, Overrides(data={"": "x.npz"}, tasks=("cifar10",)))
     assert [task.data for task in found.experiment.tasks] == ["x.npz"]
