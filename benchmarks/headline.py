@@ -7,8 +7,8 @@ r"""How many times faster and smaller than its teacher a student is, and at what
 
 A pair is TEACHER=STUDENT: float32 ONNX files that this package made, scored on the test images of
 ``--data``; or names of networks, which are exported untrained and only timed. The student is
-converted to every precision as `compress export` does; a student may be its teacher, in fewer bits.
-The teacher stays in float32.
+converted to every precision as `compress export` does; a student may be its teacher in reduced
+precision. The teacher stays in float32.
 
 Teacher and student, in every precision and every runtime that takes it, run in the same rounds, in
 which the fastest form of each is found. The ratios are of other rounds, of what they need alone, so

@@ -158,7 +158,7 @@ def judge(result: DistillResult) -> None:
     Raises:
         StudentRefused: it is no better than chance, or too far behind the teacher.
         BudgetMissed: it does not keep the budget.
-        PrecisionLost: it loses too much in fewer bits.
+        PrecisionLost: it loses too much in reduced precision.
         Inconclusive: one of these is not decided, and none of them fails.
     """
     from compress.errors import BudgetMissed, Inconclusive, PrecisionLost, StudentRefused
@@ -184,8 +184,8 @@ def judge(result: DistillResult) -> None:
             f"{file} does not keep the budget. Ask for a smaller student or allow more."
         )
     precision = result.target.precision
-    narrowed = None if result.shipped is None else result.shipped.outcome
-    if narrowed == Judgement.MISSED:
+    reduced = None if result.shipped is None else result.shipped.outcome
+    if reduced == Judgement.MISSED:
         raise PrecisionLost(
             f"{file} loses more in {precision} than is allowed. Take another precision, or allow "
             "more with --max-precision-loss."
@@ -195,7 +195,7 @@ def judge(result: DistillResult) -> None:
             f"Whether {file} keeps the budget is not decided. Time it again on a quiet machine "
             "(`compress profile`), ask for a smaller student or allow more."
         )
-    if narrowed == Judgement.UNDECIDED:
+    if reduced == Judgement.UNDECIDED:
         raise Inconclusive(
             f"Whether {file} loses more in {precision} than is allowed is not decided. Take more "
             "validation images (--validation), another precision, or allow more with "

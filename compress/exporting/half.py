@@ -225,11 +225,11 @@ def in_16_bits(original: onnx.ModelProto, source: Path, target: Format) -> onnx.
         tidy(made)
     with guarded(failure, "onnx.checker", advice):
         onnx.checker.check_model(made, full_check=True)
-    _check_narrow(made, failure, target, advice)
+    _check_reduced(made, failure, target, advice)
     return made
 
 
-def _check_narrow(model: onnx.ModelProto, failure: str, target: Format, advice: str) -> None:
+def _check_reduced(model: onnx.ModelProto, failure: str, target: Format, advice: str) -> None:
     """Refuses a graph whose weights do not have the type that it is to have.
 
     Biases and constants may be float32, where an operation has no other.

@@ -6,9 +6,9 @@ served. A file that answers otherwise there would pass both and serve neither.
 An answer differs where one of an image's numbers does by more than ``TOLERANCE`` of the distance
 between its largest and its smallest (of logits, to all of which may be added what changes no
 answer; other tasks say in ``Agreement`` what moved beside what). In float32 another batch adds the
-same products in another order, which is less than a hundred thousandth of it. Files in fewer bits
-round: activations that are scaled by the batch that they are in (DynamicQuantizeLinear) move by
-per cents.
+same products in another order, which is less than a hundred thousandth of it. Files in reduced
+precision round: activations that are scaled by the batch that they are in (DynamicQuantizeLinear)
+move by per cents.
 """
 
 from __future__ import annotations

@@ -27,7 +27,7 @@ class Candidate:
 
     @property
     def file_bytes(self) -> int:
-        """Of its ONNX file: within 1% in fp32; in fewer bits, what its weights take."""
+        """Of its ONNX file: within 1% in fp32; in reduced precision, what its weights take."""
         if self.precision == "fp32":
             return self.costs.file_bytes
         return self.costs.params * WEIGHT_BYTES[self.precision]

@@ -40,7 +40,7 @@ class TradeoffRow:
             "no headroom" (keeps the budget, but leaves too little free); "undecided" (the budget
             lies in its interval, or is kept by undisturbed calls alone); "too large"; "ruled out"
             (not timed, a smaller one is too slow); "worse" (not timed, predicted worse than the
-            chosen one); "not faster" (its precision has fewer bits, and is no faster here).
+            chosen one); "not faster" (its reduced precision is no faster here).
         why: the same as a short sentence, with the figures.
     """
 

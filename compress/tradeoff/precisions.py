@@ -1,8 +1,8 @@
 """In which precisions a student may be had, where the best one was asked for.
 
 One network in the middle of the candidates is made in each, and those that the runtime takes run
-in the same rounds as the float32 file. Fewer bits that are not shown to be faster would only cost
-accuracy: such a precision is in the table, and is not chosen.
+in the same rounds as the float32 file. A reduced precision that is not shown to be faster would
+only cost accuracy: it is in the table, and is not chosen.
 """
 
 from __future__ import annotations

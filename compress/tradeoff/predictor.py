@@ -19,9 +19,9 @@ Own runs on the data set at hand weigh ten times as much as a shipped row. Besid
 rows only keep b in shape where there are few. Runs of other families than the candidates' say
 nothing here: what n and m mean differs.
 
-A file in fewer bits is expected to get more images wrong than the float32 file, by the same share
-of images whatever the network: EXPECTED_LOSS at first, and the mean of that (weighing as much as
-one run) and of what own runs on the data set lost.
+A file in reduced precision is expected to get more images wrong than the float32 file, by the same
+share of images whatever the network: EXPECTED_LOSS at first, and the mean of that (weighing as much
+as one run) and of what own runs on the data set lost.
 """
 
 from __future__ import annotations
@@ -82,7 +82,7 @@ class Prediction:
         error: share of images, ``loss`` included.
         basis: "own" (the user has trained it on this data), "table" (a row of Table 5),
             "between" (between rows of one depth or one width), "extrapolated" (beyond them).
-        loss: what of that fewer bits are expected to cost.
+        loss: what of that the reduced precision is expected to cost.
     """
 
     error: float

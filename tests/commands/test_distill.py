@@ -19,12 +19,12 @@ def result(
     standing: Standing = Standing.BETTER,
     outcome: str | None = None,
     budget: str = "not judged",
-    narrowed: str | None = None,
+    reduced: str | None = None,
 ) -> DistillResult:
     """A result of which only its outcomes matter."""
     return DistillResult.from_dict(
         document(
-            standing=standing.value, outcome=outcome, budget=budget, narrowed=narrowed, size_mb=1.0
+            standing=standing.value, outcome=outcome, budget=budget, reduced=reduced, size_mb=1.0
         )
     )
 
@@ -55,15 +55,15 @@ def said(found: DistillResult, out: Path) -> str:
         ),
         (result(budget="kept"), None, "the student, to ship"),
         (result(budget="undecided"), Inconclusive, "the student, to ship"),
-        (result(narrowed="kept"), None, "the student, to ship"),
-        (result(narrowed="undecided"), Inconclusive, "the student, to ship"),
+        (result(reduced="kept"), None, "the student, to ship"),
+        (result(reduced="undecided"), Inconclusive, "the student, to ship"),
         # What fails says more than what is not decided.
         (
-            result(narrowed="missed", budget="undecided"),
+            result(reduced="missed", budget="undecided"),
             PrecisionLost,
             "the student, to ship",
         ),
-        (result(narrowed="undecided", budget="missed"), BudgetMissed, "the student, to ship"),
+        (result(reduced="undecided", budget="missed"), BudgetMissed, "the student, to ship"),
     ],
 )
 def test_only_a_student_that_can_ship_ends_with_0(

@@ -47,7 +47,7 @@ def document(
     standing: str = "better",
     outcome: str | None = None,
     budget: str = "kept",
-    narrowed: str | None = None,
+    reduced: str | None = None,
     size_mb: float | None = None,
     fine_tuning: Any = None,
 ) -> dict[str, Any]:
@@ -57,12 +57,12 @@ def document(
         standing: of the student beside chance.
         outcome: of its accuracy drop.
         budget: the outcome of the budget.
-        narrowed: the outcome of its precision, which is int8; None for fp32.
+        reduced: the outcome of its precision, which is int8; None for fp32.
         size_mb: a limit of the size.
         fine_tuning: what is said of one.
     """
     interval = {"value": 2.0, "low": 1.9, "high": 2.1}
-    shipped = "int8" if narrowed else "fp32"
+    shipped = "int8" if reduced else "fp32"
     return {
         "schema_version": 1,
         "budget": {
@@ -97,7 +97,7 @@ def document(
             "won": 0,
             "right": 18,
         },
-        "precisions": {"int8": precision(narrowed, fine_tuning)} if narrowed else {},
+        "precisions": {"int8": precision(reduced, fine_tuning)} if reduced else {},
         "speedup": interval,
         "load_ms": 1.0,
         "first_ms": 1.0,

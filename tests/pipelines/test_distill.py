@@ -240,10 +240,10 @@ def test_a_finished_run_is_what_its_hashes_say(
 def test_a_student_in_8_bits_ships_with_what_that_costs(
     folder: Path, data: Dataset, teacher: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setenv("COMPRESS_CACHE", str(folder / "narrow-cache"))
-    out = folder / "narrow"
-    narrow = Budget(target=replace(ONE_THREAD, precision="int8"))
-    result = distill(request(data, teacher, out, budget=narrow), Listener())
+    monkeypatch.setenv("COMPRESS_CACHE", str(folder / "reduced-cache"))
+    out = folder / "reduced"
+    reduced = Budget(target=replace(ONE_THREAD, precision="int8"))
+    result = distill(request(data, teacher, out, budget=reduced), Listener())
     shipped, floats = (read_artifact(out / name) for name in ("student.onnx", "student.fp32.onnx"))
     assert (shipped.precision, floats.precision) == ("int8", "fp32")
     assert shipped.size_bytes < floats.size_bytes
@@ -310,10 +310,10 @@ def test_a_student_that_loses_in_8_bits_learns_to_live_with_them(
         return found
 
     monkeypatch.setattr("compress.exporting.quantize.calibrate", bad)
-    monkeypatch.setattr("compress.pipelines.distill.narrowing.calibrate", bad)
+    monkeypatch.setattr("compress.pipelines.distill.reduced_precision.calibrate", bad)
     out = folder / "tuned"
-    narrow = Budget(target=replace(ONE_THREAD, precision="int8"))
-    asked = request(data, teacher, out, budget=narrow, fine_tuning=FineTuning(6, 0.002))
+    reduced = Budget(target=replace(ONE_THREAD, precision="int8"))
+    asked = request(data, teacher, out, budget=reduced, fine_tuning=FineTuning(6, 0.002))
     with pytest.raises(KeyboardInterrupt):
         distill(asked, StopsAfter(OPTIONS.epochs + 2))
     # The folder may have been moved since.
@@ -341,10 +341,10 @@ def test_a_student_that_loses_in_8_bits_learns_to_live_with_them(
 def test_a_student_that_cannot_be_served_is_not_trained(
     folder: Path, data: Dataset, teacher: Path
 ) -> None:
-    narrow = Budget(target=replace(ONE_THREAD, precision="bf16"))
+    reduced = Budget(target=replace(ONE_THREAD, precision="bf16"))
     listener = Listener()
     with pytest.raises(UsageError, match=r"cannot be served in bf16: onnxruntime does not run it"):
-        distill(request(data, teacher, folder / "unserved", budget=narrow), listener)
+        distill(request(data, teacher, folder / "unserved", budget=reduced), listener)
     assert not any("Training" in text for text in listener.messages)
 
 
@@ -352,9 +352,9 @@ def test_fine_tuning_that_diverges_loses_no_student(
     folder: Path, data: Dataset, teacher: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("COMPRESS_CACHE", str(folder / "diverged-cache"))
-    narrow = Budget(target=replace(ONE_THREAD, precision="int8"))
+    reduced = Budget(target=replace(ONE_THREAD, precision="int8"))
     asked = request(
-        data, teacher, folder / "diverged", budget=narrow, fine_tuning=FineTuning(2, 1e30)
+        data, teacher, folder / "diverged", budget=reduced, fine_tuning=FineTuning(2, 1e30)
     )
     listener = Listener()
     result = distill(asked, listener)
@@ -372,7 +372,7 @@ def test_more_images_are_taken_where_some_do_not_decide(
     folder: Path, data: Dataset, teacher: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("COMPRESS_CACHE", str(folder / "more-cache"))
-    monkeypatch.setattr("compress.pipelines.distill.narrowing.STREAMED_PROOF_IMAGES", 10)
+    monkeypatch.setattr("compress.pipelines.distill.reduced_precision.STREAMED_PROOF_IMAGES", 10)
     rows = torch.arange(len(data.validation))
     streamed = replace(
         data,
@@ -381,9 +381,9 @@ def test_more_images_are_taken_where_some_do_not_decide(
             data.validation.targets,
         ),
     )
-    narrow = Budget(target=replace(ONE_THREAD, precision="int8"))
+    reduced = Budget(target=replace(ONE_THREAD, precision="int8"))
     asked = request(
-        streamed, teacher, folder / "more", budget=narrow, fine_tuning=FineTuning(epochs=0)
+        streamed, teacher, folder / "more", budget=reduced, fine_tuning=FineTuning(epochs=0)
     )
     listener = Listener()
     result = distill(asked, listener)
@@ -433,7 +433,7 @@ def test_auto_ships_the_precision_that_was_chosen_and_measures_the_others(
             raise ExportError("It cannot be had.")
         return reduced_from_onnx(source, path, precision, **more)
 
-    monkeypatch.setattr("compress.pipelines.distill.narrowing.reduced_from_onnx", only_int8)
+    monkeypatch.setattr("compress.pipelines.distill.reduced_precision.reduced_from_onnx", only_int8)
     (out / "result.json").unlink()
     result = distill(asked, Listener())
     assert result["precisions"]["fp16"]["why"] == "It cannot be had."

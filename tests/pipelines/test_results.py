@@ -31,7 +31,7 @@ TUNING = {
     "after": precision("kept"),
     "taken": True,
 }
-DISTILLED = document(outcome="inconclusive", narrowed="kept", size_mb=1.0, fine_tuning=TUNING)
+DISTILLED = document(outcome="inconclusive", reduced="kept", size_mb=1.0, fine_tuning=TUNING)
 TRAINED: dict[str, Any] = {
     "schema_version": 1,
     "model": {"name": "wrn-10-1", "params": 77_850, "file": "model.safetensors"},

@@ -186,7 +186,7 @@ def test_only_what_can_be_timed_is_timed() -> None:
 
 def test_a_candidate_is_timed_in_the_precision_that_would_ship(tmp_path: Path) -> None:
     said: list[str] = []
-    # A student like the teacher in fewer bits is not the teacher.
+    # A student like the teacher in reduced precision is not the teacher.
     measurer = LocalMeasurer(say=said.append, folder=tmp_path, teacher=SPEC)
     wide = measurer.measure(SPEC, BUDGET, 1.0)
     narrow = measurer.measure(SPEC, BUDGET.in_precision("int8"), 1.0)

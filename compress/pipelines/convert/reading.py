@@ -23,7 +23,7 @@ from compress.models.hypothesis import instantiate
 from compress.models.network import Network
 from compress.models.statement import statement_of, structure
 from compress.pipelines.convert.request import ConvertRequest
-from compress.pipelines.narrowing import ProofImages
+from compress.pipelines.reduced_precision import ProofImages
 from compress.profiling.machine import default_threads
 from compress.results import Parity
 from compress.spec import Normalization, Target

@@ -1,4 +1,4 @@
-"""The stages of a conversion, in their order: read or export, narrow, build an engine, time it."""
+"""The stages of a conversion: read or export, reduce the precision, build an engine, time it."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ from compress.gate.precision import PrecisionRule
 from compress.onnx_file import is_onnx
 from compress.pipelines.convert.reading import FloatFile, export_checkpoint, read_onnx, told
 from compress.pipelines.convert.request import ONNX, Conversion, ConvertRequest
-from compress.pipelines.narrowing import LossLimit, calibration_images, narrow
+from compress.pipelines.reduced_precision import LossLimit, calibration_images, reduce_precision
 from compress.profiling.machine import default_threads
 from compress.profiling.registry import RUNTIMES
 from compress.profiling.timing import time_model
@@ -62,8 +62,8 @@ def convert(request: ConvertRequest, *, say: Say = lambda _: None) -> Conversion
         # Beside an engine the ONNX file is written once there is the engine.
         path = request.output if request.target == ONNX else folder / request.typed.name
         floats = _float_file(request, path, folder, say)
-        narrowed = _narrowed(request, floats, path, folder, say)
-        artifact = _stating(request, narrowed.artifact, floats.normalization, folder)
+        reduced = _reduced(request, floats, path, folder, say)
+        artifact = _stating(request, reduced.artifact, floats.normalization, folder)
         engine = None
         if request.target != ONNX:
             artifact, engine = _engine(request, artifact, floats.images.first, say)
@@ -71,17 +71,17 @@ def convert(request: ConvertRequest, *, say: Say = lambda _: None) -> Conversion
             artifact=artifact,
             name=artifact.spec.name if artifact.spec else request.model.name,
             parity=floats.parity,
-            fidelity=narrowed.fidelity,
+            fidelity=reduced.fidelity,
             engine=engine,
             on="seeded inputs" if request.data is None else "validation images",
-            notes=(*floats.notes, *narrowed.notes),
-            trials=narrowed.trials,
+            notes=(*floats.notes, *reduced.notes),
+            trials=reduced.trials,
             latencies=_latencies(request, engine, say),
         )
 
 
 @dataclass(frozen=True)
-class _Narrowed:
+class _Reduced:
     """The ONNX file in the precision that was asked for.
 
     Attributes:
@@ -105,12 +105,12 @@ def _float_file(request: ConvertRequest, path: Path, folder: Path, say: Say) -> 
     return export_checkpoint(request, path if last else folder / "float.onnx", say)
 
 
-def _narrowed(
+def _reduced(
     request: ConvertRequest, floats: FloatFile, path: Path, folder: Path, say: Say
-) -> _Narrowed:
+) -> _Reduced:
     """The file in the precision that was asked for, or in the fastest one here."""
     if request.precision == "fp32":
-        return _Narrowed(read_artifact(floats.path))
+        return _Reduced(read_artifact(floats.path))
     if request.precision == AUTO:
         return _fastest(request, floats, folder, say)
     return _in_precision(request, floats, request.precision, path, say)
@@ -118,7 +118,7 @@ def _narrowed(
 
 def _in_precision(
     request: ConvertRequest, floats: FloatFile, precision: str, path: Path, say: Say
-) -> _Narrowed:
+) -> _Reduced:
     """The float32 file in reduced precision; none is left that may lose too much.
 
     Raises:
@@ -147,7 +147,7 @@ def _in_precision(
         artifact, fidelity = convert_to(proof=floats.images.first)
     else:
         limit = LossLimit(PrecisionRule(request.max_loss), request.data)
-        artifact, fidelity = narrow(
+        artifact, fidelity = reduce_precision(
             convert_to,
             floats.images,
             limit,
@@ -157,10 +157,10 @@ def _in_precision(
         )
     if left := artifact.conversion.get("in_float"):
         note(f"The quantiser does not reach these, so they are not in {precision}: {left}.")
-    return _Narrowed(artifact, fidelity, tuple(notes))
+    return _Reduced(artifact, fidelity, tuple(notes))
 
 
-def _fastest(request: ConvertRequest, floats: FloatFile, folder: Path, say: Say) -> _Narrowed:
+def _fastest(request: ConvertRequest, floats: FloatFile, folder: Path, say: Say) -> _Reduced:
     """The file in the precision that is the fastest here of those that lose little enough."""
     target = Target(
         runtime=request.runtime,
@@ -170,7 +170,7 @@ def _fastest(request: ConvertRequest, floats: FloatFile, folder: Path, say: Say)
     # As it would ship: weights that lie beside the file, or among its inputs, are within it.
     whole = folder / "fp32.onnx"
     whole.write_bytes(whole_model(floats.path))
-    found: dict[str, _Narrowed] = {}
+    found: dict[str, _Reduced] = {}
 
     def make(precision: str, path: Path) -> None:
         found[precision] = _in_precision(request, floats, precision, path, say)
@@ -196,7 +196,7 @@ def _fastest(request: ConvertRequest, floats: FloatFile, folder: Path, say: Say)
             trials[name] = replace(trial, why=f"{trial.why}; {scores}")
     with atomic_path(request.output) as temporary:
         shutil.copyfile(whole if chosen == "fp32" else folder / f"{chosen}.onnx", temporary)
-    return _Narrowed(
+    return _Reduced(
         read_artifact(request.output),
         found[chosen].fidelity if chosen in found else None,
         tuple(text for each in found.values() for text in each.notes),

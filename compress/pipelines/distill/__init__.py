@@ -1,14 +1,14 @@
 """Teacher and budget in, a student in a file that can ship out.
 
-run         the stages in their order, from the teacher to result.json
-request     what a run is asked for
-context     what all stages need
-choosing    which runtime and which student
-learning    the training, and what other processes do in it
-exporting   teacher and student as files, timed and scored
-narrowing   the student in reduced precision, and what that costs
-result      what a run came to, which is result.json
-names       of the files in the run folder
+run                the stages in their order, from the teacher to result.json
+request            what a run is asked for
+context            what all stages need
+choosing           which runtime and which student
+learning           the training, and what other processes do in it
+exporting          teacher and student as files, timed and scored
+reduced_precision  the student in fp16, bf16 or int8, and what that costs
+result             what a run came to, which is result.json
+names              the files in the run folder
 
 Choices look at the validation images. The test images are looked at once, at the end.
 """

@@ -16,7 +16,7 @@ from compress.models.registry import with_dropout
 from compress.pipelines.distill.choosing import ChosenStudent
 from compress.pipelines.distill.context import DistillContext
 from compress.pipelines.distill.names import FLOAT_ONNX, STUDENT, STUDENT_ONNX, TEACHER_ONNX
-from compress.pipelines.distill.narrowing import first_images
+from compress.pipelines.distill.reduced_precision import first_images
 from compress.profiling.fresh import (
     FreshTiming,
     LoadingRequest,

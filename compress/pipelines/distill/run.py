@@ -35,7 +35,7 @@ from compress.pipelines.distill.names import (
     STUDENT_ONNX,
     TEACHER_ONNX,
 )
-from compress.pipelines.distill.narrowing import more_images, narrow_student
+from compress.pipelines.distill.reduced_precision import more_images, reduce_student_precision
 from compress.pipelines.distill.request import DistillListener, DistillRequest
 from compress.pipelines.distill.result import (
     AccuracyDrop,
@@ -110,7 +110,7 @@ def distill(
         )
         student = train_student(context, folder, teachers, chosen.spec)
         exported = export_student(context, student, chosen, config)
-        precisions = narrow_student(context, chosen, teachers.all, exported.path)
+        precisions = reduce_student_precision(context, chosen, teachers.all, exported.path)
         folder.keep(STUDENT, STUDENT_ONNX)
         timing = time_student(context, chosen.budget, teacher_onnx)
         scores = score_files(context, chosen.budget, teachers.first, teacher_onnx)

@@ -25,8 +25,8 @@ def test_the_whole_on_terminals_and_in_markdown() -> None:
         "after": precision("kept"),
         "taken": True,
     }
-    narrowed = result(outcome="pass", narrowed="kept", fine_tuning=tuning, budget="missed")
-    assert_rendered(document_of(narrowed, FILES), "distillation-in-int8")
+    reduced = result(outcome="pass", reduced="kept", fine_tuning=tuning, budget="missed")
+    assert_rendered(document_of(reduced, FILES), "distillation-in-int8")
 
 
 def test_the_budget_is_a_key_figure_where_there_is_one() -> None:

@@ -68,7 +68,7 @@ class LossLimit:
         return more_images(loss, data.name, len(data.validation), len(data.train))
 
 
-def narrow(
+def reduce_precision(
     convert: Convert,
     images: ProofImages,
     limit: LossLimit,

@@ -1,4 +1,4 @@
-"""compress.pipelines.narrowing: as many images as it takes, and a refusal that says which it is."""
+"""compress.pipelines.reduced_precision: as many images as it takes, refusals that say which."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from compress.data.dataset import Dataset, load_dataset
 from compress.errors import Inconclusive, PrecisionLost
 from compress.exporting.fidelity import Proof
 from compress.gate.precision import PrecisionRule
-from compress.pipelines.narrowing import LossLimit, ProofImages, narrow
+from compress.pipelines.reduced_precision import LossLimit, ProofImages, reduce_precision
 from compress.results import Artifact, Fidelity
 from compress.tasks.classification import Paired
 
@@ -48,31 +48,31 @@ class Converter:
         return ARTIFACT, found
 
 
-def narrowed(data: Dataset, convert: Converter, images: ProofImages, **more: Any) -> Fidelity:
+def reduced(data: Dataset, convert: Converter, images: ProofImages, **more: Any) -> Fidelity:
     limit = LossLimit(PrecisionRule(0.01), data)
-    return narrow(convert, images, limit, "int8", **{"say": lambda _: None} | more)[1]
+    return reduce_precision(convert, images, limit, "int8", **{"say": lambda _: None} | more)[1]
 
 
 def test_all_images_are_taken_only_where_the_first_do_not_decide(data: Dataset) -> None:
     some = ProofImages(proof(1000), proof(4000))
     passes, loses = Converter(0), Converter(100)
-    assert narrowed(data, passes, some).images == narrowed(data, loses, some).images == 1000
+    assert reduced(data, passes, some).images == reduced(data, loses, some).images == 1000
     said: list[str] = []
     unclear = Converter(8, 0)
-    assert narrowed(data, unclear, some, say=said.append).images == 4000
+    assert reduced(data, unclear, some, say=said.append).images == 4000
     assert unclear.asked == [1000, 4000]
     assert said == ["1,000 images do not decide what int8 loses; going on to all 4,000."]
 
 
 def test_a_file_that_may_not_lose_too_much_is_refused_or_undecided(data: Dataset) -> None:
     some = ProofImages(proof(1000), proof(4000))
-    assert narrowed(data, Converter(8, 0), some, refuse="m.onnx").images == 4000
+    assert reduced(data, Converter(8, 0), some, refuse="m.onnx").images == 4000
     with pytest.raises(PrecisionLost, match="a drop of 1 is allowed"):
-        narrowed(data, Converter(100), some, refuse="m.onnx")
+        reduced(data, Converter(100), some, refuse="m.onnx")
     with pytest.raises(PrecisionLost):
-        narrowed(data, Converter(8, 400), some, refuse="m.onnx")
+        reduced(data, Converter(8, 400), some, refuse="m.onnx")
     told = "Whether m.onnx loses too much in int8 is not decided: "
     with pytest.raises(Inconclusive, match=told):
-        narrowed(data, Converter(8, 38), some, refuse="m.onnx")
+        reduced(data, Converter(8, 38), some, refuse="m.onnx")
     with pytest.raises(Inconclusive, match=told):
-        narrowed(data, Converter(8), replace(some, whole=None), refuse="m.onnx")
+        reduced(data, Converter(8), replace(some, whole=None), refuse="m.onnx")

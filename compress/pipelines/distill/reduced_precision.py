@@ -28,12 +28,12 @@ from compress.pipelines.distill.learning import teacher_outputs
 from compress.pipelines.distill.names import FINE_TUNING, STUDENT, STUDENT_ONNX, TUNED_ONNX
 from compress.pipelines.distill.request import INT8
 from compress.pipelines.distill.result import FineTuningResult, PrecisionResult
-from compress.pipelines.narrowing import (
+from compress.pipelines.reduced_precision import (
     Convert,
     LossLimit,
     ProofImages,
     calibration_images,
-    narrow,
+    reduce_precision,
 )
 from compress.profiling.registry import RUNTIMES
 from compress.results import Fidelity
@@ -56,7 +56,7 @@ def first_images(split: Split, task: Task) -> Split:
 
 
 @dataclass(frozen=True)
-class _Narrowing:
+class _Reduction:
     """How files of reduced precision are made and judged in a run.
 
     Attributes:
@@ -89,10 +89,10 @@ class _Narrowing:
     def measure(self, convert: Convert, precision: str) -> Fidelity:
         """Makes a file and tells how far it is from float32, whatever it loses."""
         say = self.context.say
-        return narrow(convert, self.images, self.limit, precision, say=say)[1]
+        return reduce_precision(convert, self.images, self.limit, precision, say=say)[1]
 
 
-def narrow_student(
+def reduce_student_precision(
     context: DistillContext, chosen: ChosenStudent, teaching: Sequence[Teacher], floats: Path
 ) -> dict[str, PrecisionResult]:
     """The student in the precision that ships, and what it is in the others that could be.
@@ -116,7 +116,7 @@ def narrow_student(
     split = data.validation
     first = first_images(split, data.task)
     images = ProofImages.of(first, split, data.task, data.normalization)
-    job = _Narrowing(context, chosen, floats, teaching, images, LossLimit(rule, data))
+    job = _Reduction(context, chosen, floats, teaching, images, LossLimit(rule, data))
     found = {}
     with scratch_folder("int8") as folder:
         for precision in chosen.precisions:
@@ -149,7 +149,7 @@ def more_images(context: DistillContext, shipped: PrecisionResult) -> str:
     return limit.more_images(limit.rule.of(shipped.fidelity))
 
 
-def _fine_tuned(job: _Narrowing, before: PrecisionResult) -> PrecisionResult:
+def _fine_tuned(job: _Reduction, before: PrecisionResult) -> PrecisionResult:
     """Trains the student as its int8 file computes it, where needed; what loses less ships."""
     context, rule = job.context, job.limit.rule
     request, say = context.request, context.say
