@@ -472,7 +472,7 @@ class Task(Protocol):
     def parting(self, expected: Arrays, found: Arrays) -> str:
         """What differs in the answers to one image (arrays of one row), sentences' end.
 
-        "the model says class 3 (logit 2.1), the file class 5 (logit 2.2); the largest difference
+        "the model gives class 3 (logit 2.1), the file class 5 (logit 2.2); the largest difference
         is in logit 5, 1.9 and 2.2"
         """
         ...

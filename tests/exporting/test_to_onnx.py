@@ -95,7 +95,7 @@ def test_several_outputs_keep_their_names_and_are_all_proved(tmp_path: Path) -> 
     other = WithMap()
     with torch.no_grad():
         other.network.linear.weight.zero_()
-    with pytest.raises(ParityError, match="the model says class"):
+    with pytest.raises(ParityError, match="the model gives class"):
         verify(other.eval(), path, torch.rand(4, 1, 16, 16))
     with pytest.raises(ParityError, match=r"at image 0: the output 'map' differs by"):
         verify(Shifted().eval(), path, torch.rand(4, 1, 16, 16))

@@ -231,7 +231,7 @@ def test_an_engine_is_used_only_where_it_belongs(engine: Path) -> None:
 
     check()
     check(replace(described, gpu=None), gpu=other)
-    with pytest.raises(ModelFileError, match=r"built on NVIDIA L4 .* here is NVIDIA A10"):
+    with pytest.raises(ModelFileError, match=r"built on NVIDIA L4 .* this is NVIDIA A10"):
         check(gpu=other)
     with pytest.raises(ModelFileError, match=r"11\.4, but this is tensorrt 11\.5; .*Plan 9"):
         check(version="11.5", system="Plan 9 mips")

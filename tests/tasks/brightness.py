@@ -122,7 +122,7 @@ class Brightness:
         )
 
     def parting(self, expected: Arrays, found: Arrays) -> str:
-        return f"the model says {expected[VALUE].item():.6g}, the file {found[VALUE].item():.6g}"
+        return f"the model gives {expected[VALUE].item():.6g}, the file {found[VALUE].item():.6g}"
 
     def permuted(self, outputs: Outputs, order: Sequence[int]) -> Outputs:
         return outputs

@@ -128,7 +128,7 @@ def test_the_exported_file_is_proved_and_scored(
             found: torch.Tensor = trained[0](x)
             return found + (0 if torch.compiler.is_compiling() else 1)
 
-    with pytest.raises(ParityError, match=r"part at image 0: the model says .*, the file "):
+    with pytest.raises(ParityError, match=r"differ at image 0: the model gives .*, the file "):
         exported(Lying(), data, tmp_path / "lying.onnx")
 
 

@@ -119,7 +119,7 @@ class Classification:
         best, other = int(logits.argmax()), int(others.argmax())
         worst = int(np.argmax(np.abs(others - logits)))
         return (
-            f"the model says class {best} (logit {logits[best]:.6g}), the file class {other} "
+            f"the model gives class {best} (logit {logits[best]:.6g}), the file class {other} "
             f"(logit {others[other]:.6g}); the largest difference is in logit {worst}, "
             f"{logits[worst]:.6g} and {others[worst]:.6g}"
         )

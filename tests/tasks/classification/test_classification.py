@@ -67,7 +67,7 @@ def test_a_tie_is_within_the_tolerance() -> None:
     assert agreement.largest == 1.0
     only = {LOGITS: expected[LOGITS][2:]}, {LOGITS: found[LOGITS][2:]}
     assert TASK.parting(*only) == (
-        "the model says class 0 (logit 1), the file class 1 (logit 1); the largest difference is "
+        "the model gives class 0 (logit 1), the file class 1 (logit 1); the largest difference is "
         "in logit 0, 1 and 0"
     )
 
