@@ -367,7 +367,7 @@ def test_what_cannot_stand_in_for_a_ratio_is_told(
     assert "4 stored ratios are too few; 5 are needed" in reason()
     with_teacher(baseline, teacher)
     elsewhere = teacher.rename(tmp_path / "elsewhere.onnx")
-    assert "the teacher ../teacher.onnx is not there" in reason()
+    assert "the teacher ../teacher.onnx is missing" in reason()
     with_teacher(baseline, elsewhere)
     found = named(check(CheckRequest(other, baseline, teacher=elsewhere)))["latency"]
     assert found.outcome is Outcome.PASS
@@ -388,7 +388,7 @@ def test_what_is_not_judged_is_named(
 ) -> None:
     candidate = classifier(tmp_path / "candidate.onnx", noise=1e-6)
     verdict = check(CheckRequest(candidate, baseline))
-    assert [text.split(" ")[0] for text in verdict.not_judged] == ["expected", "loading", "names"]
+    assert [text.split(" ")[0] for text in verdict.not_judged] == ["expected", "loading", "class"]
     calibration, loading, names = verdict.not_judged
     assert "500 images (--max-calibration-drop judges it)" in calibration
     assert loading == "loading takes 10.0 ms against 11.0 ms"
@@ -398,7 +398,7 @@ def test_what_is_not_judged_is_named(
     told = check(CheckRequest(candidate, baseline)).not_judged
     assert "1,000 images" in told[0]
     assert " against " not in told[0]
-    assert told[2].endswith("which is not there")
+    assert told[2].endswith("which is missing")
 
 
 def test_a_model_that_takes_seconds_to_load_is_warned_of(
@@ -530,7 +530,7 @@ def test_another_version_of_the_engine_is_warned_of(
     ("changes", "message"),
     [
         ({"classes": 5}, "another task: its model takes 1x8x8 images, 4 classes, .* 5 classes"),
-        ({"channels": 3}, "another task: .* for 3x8x8 images"),
+        ({"channels": 3}, "another task: .* takes 3x8x8 images"),
     ],
 )
 def test_a_baseline_of_another_task_is_refused(

@@ -107,7 +107,7 @@ def test_a_model_that_does_ten_times_the_work_fails_in_two_processes(
     assert found.second.ratio().low > 2
     assert len(found.first.candidate_s) == len(found.first.against_s) >= 6
     assert found.seconds > found.first.seconds > 0
-    assert any("once more" in text for text in said)
+    assert any("measuring again" in text for text in said)
 
 
 def test_a_model_is_timed_on_images_where_there_are_some(model: Path, tmp_path: Path) -> None:

@@ -280,7 +280,7 @@ def test_what_the_teacher_does_not_say_any_more_is_made_again(
         shutil.copytree(wrong, there)
     again = Kept(images, tmp_path)
     assert equal(again(), first)
-    assert sum("not what the teacher answers" in text for text in again.said) == 3
+    assert sum("does not match the teacher" in text for text in again.said) == 3
 
 
 def test_another_process_is_waited_for(
