@@ -105,13 +105,13 @@ def test_it_can_be_shown(capsys: Capture) -> None:
     [
         (["--data", "data.npz"], "--reason"),
         (["--data", "data.npz", "--reason", " "], "--reason is empty"),
-        (["--data", "data.npz", "--reason", "caf\udce9"], "not in the encoding"),
+        (["--data", "data.npz", "--reason", "caf\udce9"], "in the encoding of this terminal"),
         (["--reason", "x"], "--data is missing"),
         (["--data", "nowhere.npz", "--reason", "x"], "no data file nowhere.npz"),
         (["--data", "hollow.npz", "--reason", "x"], "x_test is empty"),
         (["--data", "five.npz", "--reason", "x"], "gives 4 classes, five has 5"),
         (["--data", "large.npz", "--reason", "x"], "does not take the 1x9x9 images"),
-        (["--data", "data.npz", "--reason", "x", "--output", "x.txt"], "ends in .json"),
+        (["--data", "data.npz", "--reason", "x", "--output", "x.txt"], "must end in .json"),
         (["--data", "data.npz", "--reason", "x", "--output", "models"], "is a directory"),
         (["--data", "data.npz", "--reason", "x", "--runtime", "fast"], "no runtime 'fast'"),
         (["--data", "data.npz", "--reason", "x", "--shape", "3,8,8"], "does not fit"),
@@ -177,7 +177,7 @@ def test_a_model_is_timed_on_what_it_is_scored_on(folder: Path, capsys: Capture)
     onnx.save(model, folder / "pooled.onnx")
     update = ["baseline", "update", "pooled.onnx", "--data", "data.npz", "--reason", "x"]
     assert main([*update, "--shape", "1,9,8"]) == 2
-    assert "--shape is 1,9,8, the images of data are 1,8,8" in capsys.readouterr().err
+    assert "--shape is 1,9,8, but the images of data are 1,8,8" in capsys.readouterr().err
     assert main([*update, "--shape", "1,8,8"]) == 0
     said = read_baseline(Path("compress-baseline.json"))
     assert main(update) == 0
