@@ -220,7 +220,7 @@ def test_where_too_few_images_decide_the_option_that_gives_more_is_named(
     told = capsys.readouterr().err
     found = re.search(r"Hold out more images with --validation (\d+);", told)
     assert found is not None
-    assert "data has 600 images for training and validation, of which 60 are held out now." in told
+    assert "data has 600 for training and validation, of which 60 are held out now." in told
     assert 60 < int(found[1]) < 600
     assert main([*arguments, *more, "--validation", found[1]]) == 0
     assert read_artifact(output).precision == "int8"
