@@ -67,7 +67,7 @@ def test_a_model_is_timed_on_images_where_there_are_some(
     np.savez(hollow, x_train=x, y_train=np.arange(40) % 4, x_test=x[:3], y_test=np.arange(3))
     other = tiny.convolution(tmp_path / "other.onnx", input_shape=("batch", 3, 8, 8))
     assert main(["profile", str(other), "--data", str(hollow)]) == 2
-    assert "takes images of 3x8x8, those of hollow are 1x8x8" in capsys.readouterr().err
+    assert "takes images of 3x8x8, but those of hollow are 1x8x8" in capsys.readouterr().err
 
 
 def test_json_is_one_object_with_the_figures(
@@ -156,7 +156,7 @@ def test_files_that_cannot_be_used_end_with_2(
         (["--shape", "1,8,8"], "does not fit"),
         (["--threads", "0"], "--threads"),
         (["--runtime", "onnx"], "Did you mean 'onnxruntime'"),
-        (["--runtime", "torch"], "take checkpoints"),
+        (["--runtime", "torch"], "take only checkpoints"),
         (["--runtime", "onnxruntime,fast"], "There is no runtime 'fast'"),
         (["--json", "--markdown"], "give one of them"),
         (["--plot", "picture.pdf"], ".png or .svg"),
