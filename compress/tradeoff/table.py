@@ -404,7 +404,7 @@ def _predictor(
     left_out = _left_out(len({run.key for run in known} - {run.key for run in own}), plan, use_runs)
     if predictor.own_rows:
         return predictor, (
-            f"Predicted errors are fitted to {predictor.own_rows} of your own "
+            f"Predicted errors are fitted to {predictor.own_rows} own "
             f"{'run' if predictor.own_rows == 1 else 'runs'} on this data, and "
             f"{SOURCE}.{left_out}"
         )

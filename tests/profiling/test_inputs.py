@@ -79,7 +79,7 @@ def test_without_images_there_is_noise() -> None:
 
 
 def test_images_of_another_shape_are_refused() -> None:
-    with pytest.raises(UsageError, match=r"takes images of 3x5x4, those of small are 3x4x5"):
+    with pytest.raises(UsageError, match=r"takes images of 3x5x4, but those of small are 3x4x5"):
         drawn(0, runtime=Stated(("batch", 3, 5, 4)))
 
 

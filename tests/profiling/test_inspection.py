@@ -66,7 +66,7 @@ def test_a_file_is_run_once_for_each_of_its_states(
 
 def test_a_loop_without_an_end_is_ended(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(module, "LIMIT_S", 4.0)
-    with pytest.raises(ModelFileError, match=r"after 4 s\. It has a Loop, which may"):
+    with pytest.raises(ModelFileError, match=r"within 4 s\. It has a Loop, which may"):
         inspect_file(foreign.save(tmp_path / "m.onnx", "loop"))
 
 

@@ -152,7 +152,7 @@ def test_missing_external_data_is_named(runtime: str, tmp_path: Path) -> None:
     with pytest.raises(ModelFileError, match=r"split\.data"):
         load(path, runtime)
     (tmp_path / "split.data").unlink()
-    with pytest.raises(ModelFileError, match=r"split\.data, which is not there"):
+    with pytest.raises(ModelFileError, match=r"split\.data, which is missing"):
         load(path, runtime)
 
 

@@ -374,7 +374,7 @@ def test_a_table_of_other_conditions_is_refused(choice: Choice, tmp_path: Path) 
         load_table(tmp_path / "t.csv").select(
             Budget(latency_s=3e-3, batch=8, target=Target(threads=2))
         )
-    with pytest.raises(UsageError, match="was measured for 10, the data has 100"):
+    with pytest.raises(UsageError, match="was measured for 10, but the data has 100"):
         load_table(tmp_path / "t.csv", num_classes=100)
     with pytest.raises(UsageError, match="--input-shape 1,28,28"):
         load_table(tmp_path / "t.csv", input_shape=(1, 28, 28))
