@@ -115,7 +115,7 @@ def verify(
             place = int(np.argmax(wrong))
             only = slice(place, place + 1)
             raise ParityError(
-                f"The exported file is not equal to the model. They differ at image {start + place}: "
+                f"The file does not equal the model. They differ at image {start + place}: "
                 f"{task.parting(rows_at(expected, only), rows_at(found, only))}, the tolerance is "
                 f"{tolerance:.1e}." + ("" if batch else _first_difference(model, path, part[only]))
             )
@@ -140,8 +140,8 @@ def _check_others(
         if wrong.any():
             place = int(np.argmax(wrong))
             raise ParityError(
-                f"The exported file is not equal to the model. They differ at image {start + place}: the "
-                f"output '{name}' differs by {difference[place]:.3g}, the tolerance is "
+                f"The file does not equal the model. They differ at image {start + place}: "
+                f"the output '{name}' differs by {difference[place]:.3g}, the tolerance is "
                 f"{tolerance:.1e}."
             )
 

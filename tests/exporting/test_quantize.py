@@ -266,7 +266,7 @@ def test_what_cannot_be_quantised_is_refused(
     images = networks.images(4)
     with pytest.raises(UsageError, match="is already int8"):
         quantise(int8["wrn-10-1"][0].path, path)
-    with pytest.raises(UsageError, match="no images to calibrate on"):
+    with pytest.raises(UsageError, match="no images for calibration"):
         int8_from_onnx(floats["wrn-10-1"], path, calibration=images[:0], proof=Proof(images))
     with pytest.raises(ModelFileError, match=r"takes \[batch, 3, 16, 16\]"):
         int8_from_onnx(floats["wrn-10-1"], path, calibration=images[:, :, :8], proof=Proof(images))
