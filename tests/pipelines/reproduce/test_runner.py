@@ -168,7 +168,7 @@ def test_stored_logits_that_are_damaged_are_computed_again(
     path.write_bytes(good[:-3] + bytes([good[-3] ^ 0x55]) + good[-2:])
     listener = Quiet()
     run(file, tmp_path, listener, seeds=(1,), methods=("KD T=5",))
-    assert any("made again" in text for text in listener.messages)
+    assert any("computed again" in text for text in listener.messages)
     assert path.read_bytes() == good
     there = "runs/stripes/wrn-10-0.5/kd-t=5/seed1/last.safetensors"
     assert torch.equal(
