@@ -119,7 +119,7 @@ class SavedTraining:
                 self._restore(torch.load(io.BytesIO(state), map_location="cpu", weights_only=True))
         if there and self._folder is not None:
             self._folder.write_metrics(loop.position.history)  # the last line may have been lost
-            loop.listener.message(f"Going on after {loop.position.text}.")
+            loop.listener.message(f"Resuming after {loop.position.text}.")
             loop.position.saved = loop.position.text
 
     def _modules(self) -> dict[str, nn.Module]:
