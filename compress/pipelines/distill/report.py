@@ -147,7 +147,7 @@ def _about_fine_tuning(found: FineTuningResult) -> str:
     about = f"Fine-tuned in int8 for {found.epochs} epochs from a learning rate of {found.lr:g}"
     if found.after is None:
         return f"{about}: it diverged, so the student from before ships."
-    taken = "taken" if found.taken else "not used, because it is no better"
+    taken = "used" if found.taken else "not used, because it is no better"
     return f"{about}, {taken}: before, {found.before.why}; after, {found.after.why}."
 
 
