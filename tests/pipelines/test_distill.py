@@ -331,7 +331,7 @@ def test_a_student_that_loses_in_8_bits_learns_to_live_with_them(
     shipped = read_artifact(out / "student.onnx")
     assert shipped.conversion["fine_tuned"] == "6 epochs of kd from a learning rate of 0.002."
     assert any("The fine-tuned student is used: " in text for text in listener.messages)
-    assert "Fine-tuned in int8 for 6 epochs from a learning rate of 0.002, taken: before, " in said(
+    assert "Fine-tuned in int8 for 6 epochs from a learning rate of 0.002, used: before, " in said(
         result
     )
     # What it is compared with is the float student, which stays.
