@@ -77,7 +77,7 @@ def test_dropout_is_on_for_logits_alone_and_off_again(images: Tensor) -> None:
 
 
 def test_a_teacher_without_dropout_has_none_to_turn_on(images: Tensor) -> None:
-    with pytest.raises(UsageError, match=r"resnet-8 has no dropout .* Leave --teacher-dropout out"):
+    with pytest.raises(UsageError, match=r"resnet-8 has no dropout\. Leave --teacher-dropout out"):
         outputs(images[INDEX], NetworkTeacher(network("resnet-8"), GRAY), dropout=0.3)
 
 
