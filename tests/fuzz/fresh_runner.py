@@ -30,7 +30,8 @@ def toy(name: str, index: int = 0, *, refused: bool = False) -> Plan:
 def ran(
     folder: Path, *plans: Plan, jobs: int = 1, limit_s: float = 30.0, spawn: bool = False
 ) -> list[Outcome]:
-    room = processes.memory_bytes([os.getpid()]) + (400 << 20)
+    # A case that forks has this process's memory twice, for as long as a slow machine takes.
+    room = 2 * processes.memory_bytes([os.getpid()]) + (400 << 20)
     settings = Settings(
         folder, jobs=jobs, limit_s=limit_s, memory_bytes=room, spawn=spawn, command=TOYS
     )

@@ -36,7 +36,7 @@ def _hang() -> int:
 
 
 def _allocate() -> int:
-    held = bytearray(b"x") * (1 << 30)
+    held = bytearray(b"x") * (2 << 30)
     time.sleep(10)
     return len(held) and 0
 
