@@ -31,9 +31,9 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from compress.models.families.architecture import Architecture, Convolution, Layers
-from compress.models.families.initialise import initialise
-from compress.models.families.residual import Place, Residual, residual_stages
-from compress.models.network import FIRST_STAGES, Network
+from compress.models.families.preactivation import PreactivationNetwork
+from compress.models.families.residual import Place, Residual
+from compress.models.network import Network
 from compress.models.recognition.blocks import (
     Block,
     Skeleton,
@@ -90,8 +90,8 @@ class PreactivationResNet(Residual):
         return f"preresnet-{self.depth}" + ("" if self.width == 1 else f"x{self.width:g}")
 
     def build(self, spec: ModelSpec) -> Network:
-        """A ``PreResNet``."""
-        return PreResNet(spec, self)
+        """A ``PreactivationNetwork``."""
+        return PreactivationNetwork(spec, self, partial(BottleneckBlock, self))
 
     def layers(self, input_shape: ImageShape) -> Layers:
         """The stem, three convolutions a block and its shortcut; blocks normalise their input."""
@@ -175,27 +175,6 @@ class BottleneckBlock(nn.Module):
         if self.shortcut is not None:
             bypass = self.shortcut(activated if self.shortcut_reads_activation else x)
         return residual + bypass
-
-
-class PreResNet(Network):
-    """Pre-activation ResNet-d for images of any size, 1 or more channels, any number of classes."""
-
-    inner_taps = FIRST_STAGES
-
-    def __init__(self, spec: ModelSpec, own: PreactivationResNet) -> None:
-        super().__init__()
-        self.spec = spec
-        channels = own.stem_channels
-        self.conv = nn.Conv2d(spec.input_shape[0], channels, 3, padding=1, bias=own.conv_bias)
-        self.stages = residual_stages(own, partial(BottleneckBlock, own))
-        channels = own.stage_channels[-1]
-        self.bn = nn.BatchNorm2d(channels)
-        self.linear = nn.Linear(channels, spec.num_classes)
-        initialise(self)
-
-    def features(self, x: Tensor) -> Tensor:
-        """The last convolutional feature map, [b, 256m, h / 4, w / 4], after BN and ReLU."""
-        return functional.relu(self.bn(self.stages(self.conv(x))))
 
 
 # ---------------------------------------------------------------------------------------------

@@ -21,9 +21,9 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from compress.models.families.architecture import Architecture, Convolution, Layers, Published
-from compress.models.families.initialise import initialise
-from compress.models.families.residual import FILTERS, Place, Residual, residual_stages
-from compress.models.network import FIRST_STAGES, Network
+from compress.models.families.preactivation import PreactivationNetwork
+from compress.models.families.residual import FILTERS, Place, Residual
+from compress.models.network import Network
 from compress.models.recognition import basic
 from compress.models.recognition.layers import Weights
 from compress.models.recognition.order import Choices
@@ -95,8 +95,8 @@ class Wrn(Residual):
         return FILTERS[0]
 
     def build(self, spec: ModelSpec) -> Network:
-        """A ``WideResNet``."""
-        return WideResNet(spec, self)
+        """A ``PreactivationNetwork``."""
+        return PreactivationNetwork(spec, self, partial(PreactivationBlock, self))
 
     def layers(self, input_shape: ImageShape) -> Layers:
         """The stem, two convolutions a block and its shortcut; every block normalises its input."""
@@ -174,24 +174,3 @@ class PreactivationBlock(nn.Module):
         if self.shortcut is not None:
             bypass = self.shortcut(activated if self.shortcut_reads_activation else x)
         return residual + bypass
-
-
-class WideResNet(Network):
-    """WRN-d-m for images of any size, 1 or more channels, any number of classes."""
-
-    inner_taps = FIRST_STAGES
-
-    def __init__(self, spec: ModelSpec, own: Wrn) -> None:
-        super().__init__()
-        self.spec = spec
-        channels = own.stem_channels
-        self.conv = nn.Conv2d(spec.input_shape[0], channels, 3, padding=1, bias=own.conv_bias)
-        self.stages = residual_stages(own, partial(PreactivationBlock, own))
-        channels = own.stage_channels[-1]
-        self.bn = nn.BatchNorm2d(channels)
-        self.linear = nn.Linear(channels, spec.num_classes)
-        initialise(self)
-
-    def features(self, x: Tensor) -> Tensor:
-        """The last convolutional feature map, [b, 64m, h / 4, w / 4], after BN and ReLU."""
-        return functional.relu(self.bn(self.stages(self.conv(x))))
