@@ -23,7 +23,7 @@ from compress.data.augment import Augmenter
 from compress.models.network import LOGITS, Network
 from compress.recipes.recipe import Batch, Method, Phase, Recipe, Setting
 from compress.training.checkpoints import Checkpoints
-from compress.training.outputs import Outputs, TeacherOutputs
+from compress.training.outputs import OutputsByTeacher, TeacherOutputs
 
 # Crops, normalisation, labels and layout of a batch; what is kept of the teacher, looked up or
 # computed, but for the passes that are marked; the student's pass; the loss and its gradient; the
@@ -205,7 +205,7 @@ class TimedOutputs:
         self._clock = clock
         self.shapes = source.shapes
 
-    def __call__(self, index: Tensor, view: int, pixels: Tensor) -> Outputs:
+    def __call__(self, index: Tensor, view: int, pixels: Tensor) -> OutputsByTeacher:
         """See ``TeacherOutputs``."""
         with self._clock.inside(TEACHER):
             return self._source(index, view, pixels)

@@ -19,7 +19,7 @@ from compress.onnx_file import Value
 
 FLOATS = ("float32", "float16", "float64", "bfloat16")
 # What an output is called that is the network's answer, where several could be.
-LOGITS = ("logits", "probabilities")
+ANSWERS = ("logits", "probabilities")
 OPTION = "--output-name"
 # Channels of images, as the last dimension of an input says them.
 CHANNELS = (1, 3)
@@ -129,7 +129,7 @@ def answers_of(
         )
     chosen = fitting[0]
     if len(fitting) > 1:
-        called = [output for name in LOGITS for output in fitting if output.name.lower() == name]
+        called = [output for name in ANSWERS for output in fitting if output.name.lower() == name]
         if not called:
             listed = ", ".join(map(str, fitting))
             raise ModelFileError(

@@ -22,7 +22,6 @@ from compress.onnx_file import graphs_within, nodes_of
 
 # What multiplies by weights, which are one of the first two inputs.
 PRODUCTS = ("Conv", "ConvTranspose", "Gemm", "MatMul")
-CONTROL_FLOW = ("If", "Loop", "Scan")
 # A file of a few bytes may hold a sparse tensor of any size.
 MAX_BYTES = 2**31
 # Names that a message lists.

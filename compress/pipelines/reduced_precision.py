@@ -95,14 +95,12 @@ def reduce_precision(
 
     def judge(pair: Pair) -> str:
         loss = limit.rule.compare(pair)
-        if loss.outcome is Outcome.PASS:
-            return ""
-        reason = f"{loss.reason} (--max-precision-loss).{limit.more_images(loss)}"
         if loss.outcome is Outcome.INCONCLUSIVE:
             raise Inconclusive(
-                f"Whether {refuse} loses too much in {precision} is not decided: {reason}"
+                f"Whether {refuse} loses too much in {precision} is not decided: {loss.reason} "
+                f"(--max-precision-loss).{limit.more_images(loss)}"
             )
-        return reason
+        return limit.rule.judge(pair)
 
     def attempt(proof: Proof) -> tuple[Artifact, Fidelity]:
         return convert(proof=replace(proof, judge=judge) if refuse else proof)

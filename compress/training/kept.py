@@ -43,7 +43,7 @@ from compress.training.options import TrainingOptions
 from compress.training.outputs import (
     ComputedOutputs,
     Key,
-    Outputs,
+    OutputsByTeacher,
     ShardedOutputs,
     TeacherOutputs,
     by_teacher,
@@ -126,7 +126,7 @@ class KeptOutputs:
         self._kept: dict[int, dict[Key, Values]] = {}
         self.shapes: Mapping[str, Shape] = source.shapes
 
-    def __call__(self, index: Tensor, view: int, pixels: Tensor) -> Outputs:
+    def __call__(self, index: Tensor, view: int, pixels: Tensor) -> OutputsByTeacher:
         """See ``TeacherOutputs``."""
         if view not in self._kept:
             if not self._kept:
@@ -423,7 +423,7 @@ class PlainAnswers:
         self._maps = maps
         self.shapes: Mapping[str, Shape] = {**answers.shapes, **(maps.shapes if maps else {})}
 
-    def __call__(self, index: Tensor, view: int, pixels: Tensor) -> Outputs:
+    def __call__(self, index: Tensor, view: int, pixels: Tensor) -> OutputsByTeacher:
         """See ``TeacherOutputs``."""
         first, *others = self._answers(index, 0, pixels)
         if self._maps is not None:

@@ -22,7 +22,7 @@ from compress.training.teacher import Teacher
 from compress.training.team import Team
 
 # The outputs of each teacher for a batch, by name, float32 [n, ...].
-Outputs = tuple[dict[str, Tensor], ...]
+OutputsByTeacher = tuple[dict[str, Tensor], ...]
 # The number of a teacher, from 0, and the name of an output.
 Key = tuple[int, str]
 
@@ -38,7 +38,7 @@ class TeacherOutputs(Protocol):
 
     shapes: Mapping[str, Shape]
 
-    def __call__(self, index: Tensor, view: int, pixels: Tensor) -> Outputs:
+    def __call__(self, index: Tensor, view: int, pixels: Tensor) -> OutputsByTeacher:
         """The outputs for the images at ``index``, of which ``pixels`` is that view.
 
         Args:
@@ -104,7 +104,7 @@ class ComputedOutputs:
                 found[number, name] = hashlib.sha256(text.encode()).hexdigest()
         return found
 
-    def __call__(self, index: Tensor, view: int, pixels: Tensor) -> Outputs:
+    def __call__(self, index: Tensor, view: int, pixels: Tensor) -> OutputsByTeacher:
         """See ``TeacherOutputs``."""
         with torch.no_grad():
             return tuple(self._of(number, pixels) for number in range(len(self.teachers)))
@@ -134,7 +134,7 @@ class ShardedOutputs:
         self._team = team
         self.shapes: Mapping[str, Shape] = source.shapes
 
-    def __call__(self, index: Tensor, view: int, pixels: Tensor) -> Outputs:
+    def __call__(self, index: Tensor, view: int, pixels: Tensor) -> OutputsByTeacher:
         """See ``TeacherOutputs``."""
         mine = self._team.shard(len(index))
         return tuple(
@@ -143,15 +143,15 @@ class ShardedOutputs:
         )
 
 
-def flat(outputs: Outputs) -> dict[Key, Tensor]:
+def flat(outputs: OutputsByTeacher) -> dict[Key, Tensor]:
     """All outputs in one dictionary."""
     return {(number, name): t for number, found in enumerate(outputs) for name, t in found.items()}
 
 
-def by_teacher(found: Mapping[Key, Tensor]) -> Outputs:
+def by_teacher(found: Mapping[Key, Tensor]) -> OutputsByTeacher:
     """The inverse of ``flat``."""
     count = 1 + max(number for number, _ in found)
-    outputs: Outputs = tuple({} for _ in range(count))
+    outputs: OutputsByTeacher = tuple({} for _ in range(count))
     for (number, name), t in found.items():
         outputs[number][name] = t
     return outputs

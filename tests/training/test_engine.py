@@ -29,7 +29,7 @@ from compress.training.evaluation import evaluate, predictor
 from compress.training.options import TrainingOptions
 from compress.training.outputs import (
     ComputedOutputs,
-    Outputs,
+    OutputsByTeacher,
 )
 from compress.training.passes import Passes
 from compress.training.runfolder import RunFolder
@@ -138,7 +138,7 @@ def test_the_teacher_is_asked_in_the_phases_that_ask_it(data: Dataset) -> None:
     class Asked:
         shapes = outputs.shapes
 
-        def __call__(self, index: Tensor, view: int, pixels: Tensor) -> Outputs:
+        def __call__(self, index: Tensor, view: int, pixels: Tensor) -> OutputsByTeacher:
             asked.append(True)
             return outputs(index, view, pixels)
 

@@ -24,7 +24,7 @@ from compress.teachers.network import NetworkTeacher
 from compress.training import kept as keeping
 from compress.training.kept import KeptOutputs, PlainAnswers, outputs_of
 from compress.training.options import TrainingOptions
-from compress.training.outputs import ComputedOutputs, Outputs, flat
+from compress.training.outputs import ComputedOutputs, OutputsByTeacher, flat
 from tests.training.toy import stripes
 
 GRAY = Normalization((0.5,), (0.25,))
@@ -78,7 +78,7 @@ class Kept:
             say=self.said.append,
         )
 
-    def __call__(self, view: int = 1) -> Outputs:
+    def __call__(self, view: int = 1) -> OutputsByTeacher:
         return self.source(INDEX, view, self.crops(INDEX, view))
 
     @property
@@ -86,7 +86,7 @@ class Kept:
         return sum(text.startswith("Computing") for text in self.said)
 
 
-def close(found: Outputs, expected: Outputs) -> bool:
+def close(found: OutputsByTeacher, expected: OutputsByTeacher) -> bool:
     one, other = flat(found), flat(expected)
     assert one.keys() == other.keys()
     return all(torch.allclose(one[key], other[key], rtol=2e-3, atol=2e-3) for key in one)
@@ -97,7 +97,7 @@ def output_in(folder: Path) -> tuple[int, str]:
     return facts["teacher"], facts["output"]
 
 
-def equal(one: Outputs, other: Outputs) -> bool:
+def equal(one: OutputsByTeacher, other: OutputsByTeacher) -> bool:
     first, second = flat(one), flat(other)
     return first.keys() == second.keys() and all(
         torch.equal(first[key], second[key]) for key in first
@@ -209,7 +209,9 @@ def test_a_pass_that_was_interrupted_goes_on(
     first = Kept(images, tmp_path / "parts")
     compute, parts = ComputedOutputs.__call__, []
 
-    def failing_at(self: ComputedOutputs, index: Tensor, view: int, pixels: Tensor) -> Outputs:
+    def failing_at(
+        self: ComputedOutputs, index: Tensor, view: int, pixels: Tensor
+    ) -> OutputsByTeacher:
         parts.append(index.tolist())
         if len(parts) == failing:
             raise KeyboardInterrupt
@@ -236,7 +238,7 @@ def test_kinds_that_were_interrupted_at_different_images_go_on_at_one(
 
         def failing(
             self: ComputedOutputs, index: Tensor, view: int, pixels: Tensor, end: int = end
-        ) -> Outputs:
+        ) -> OutputsByTeacher:
             if int(index[0]) == end:
                 raise KeyboardInterrupt
             return compute(self, index, view, pixels)

@@ -13,7 +13,7 @@ from compress.teachers.network import NetworkTeacher
 from compress.training.evaluation import answers_to, predictor
 from compress.training.outputs import (
     ComputedOutputs,
-    Outputs,
+    OutputsByTeacher,
     shapes_of,
 )
 
@@ -33,7 +33,7 @@ def images() -> Tensor:
     return torch.randint(0, 256, (50, 1, 8, 8), generator=rng, dtype=torch.uint8)
 
 
-def outputs(pixels: Tensor, *teachers: NetworkTeacher, dropout: float = 0.0) -> Outputs:
+def outputs(pixels: Tensor, *teachers: NetworkTeacher, dropout: float = 0.0) -> OutputsByTeacher:
     source = ComputedOutputs(
         teachers or [NetworkTeacher(network(), GRAY)],
         wanted=frozenset({LOGITS, FEATURES}),

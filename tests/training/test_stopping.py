@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 from compress.training import kept as keeping
-from compress.training.outputs import ComputedOutputs, Outputs
+from compress.training.outputs import ComputedOutputs, OutputsByTeacher
 from compress.training.runfolder import RunFolder
 from compress.training.stopping import StopSignals
 from tests.training.toy import OPTIONS, Listener, same, stripes, train
@@ -124,7 +124,7 @@ def test_a_training_stops_while_the_teacher_is_asked_about_all_images(
     # Within the last view.
     parts, when = [0], 10 * (views - 1) + 3
 
-    def send(source: ComputedOutputs, *given: Any) -> Outputs:
+    def send(source: ComputedOutputs, *given: Any) -> OutputsByTeacher:
         parts[0] += 1
         if parts[0] == when:
             signal.raise_signal(signal.SIGTERM)

@@ -301,7 +301,7 @@ def _warnings(
     if shipped is not None and shipped.outcome != Judgement.KEPT:
         warnings.append(
             f"The student may lose more in {chosen.precision} than --max-precision-loss allows: "
-            f"{shipped.why} (--max-precision-loss).{more_images(context, shipped)}"
+            f"{shipped.why}.{more_images(context, shipped)}"
         )
     if scores.chance.standing is not Standing.BETTER:
         warnings.append(f"On the test images the student is {scores.chance.text}")
